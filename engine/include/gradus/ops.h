@@ -1,0 +1,10 @@
+/* ops.h - every op as a typed call; the families' headers hold the prototypes and their formulas. */
+#ifndef GRADUS_OPS_H
+#define GRADUS_OPS_H
+
+#include <gradus/graph.h>
+#include <gradus/ops_math.h>
+#include <gradus/ops_nn.h>
+#include <gradus/ops_shape.h>
+
+#endif
