@@ -46,6 +46,7 @@ static bool through_compose(sweep *s, const grdi_node *node, grdi_gradient *g)
 {
     grdi_compose c = {.graph = s->graph, .attrs = node->attrs, .input_count = node->input_count, .in = node->in,
                       .path_hash = node->path_hash};
+    int32_t first = (int32_t)s->graph->count; /* what lies before is the outer sweep's */
     node->op->compose(&c);
     grd_tensor outputs[GRDI_OUTPUTS_MAX], seeds[GRDI_OUTPUTS_MAX], wrt[GRDI_INPUTS_MAX], answer[GRDI_INPUTS_MAX];
     int32_t output_count = 0, wrt_count = 0, which[GRDI_INPUTS_MAX];
@@ -59,11 +60,13 @@ static bool through_compose(sweep *s, const grdi_node *node, grdi_gradient *g)
         seeds[output_count++] = g->grad_out[o];
     }
     for (int32_t i = 0; i < node->input_count; i++) {
-        if (!g->need[i]) continue;
+        bool repeated = false; /* an input given twice has one gradient, which is handed on once */
+        for (int32_t k = 0; k < wrt_count; k++) repeated |= grdi_same_tensor(wrt[k], node->in[i]);
+        if (!g->need[i] || repeated) continue;
         which[wrt_count] = i;
         wrt[wrt_count++] = node->in[i];
     }
-    if (!grdi_backward(s->graph, outputs, seeds, output_count, wrt, wrt_count, answer)) return false;
+    if (!grdi_backward(s->graph, outputs, seeds, output_count, wrt, wrt_count, first, answer)) return false;
     for (int32_t k = 0; k < wrt_count; k++) g->grad_in[which[k]] = answer[k];
     return true;
 }
@@ -116,11 +119,8 @@ static bool sweep_start(sweep *s, const grd_tensor *outputs, int32_t output_coun
 {
     grd_graph *graph = s->graph;
     s->high = 0;
-    s->low = (int32_t)graph->count;
     for (int32_t i = 0; i < output_count; i++)
         if (outputs[i].node->id >= s->high) s->high = outputs[i].node->id + 1;
-    for (int32_t k = 0; k < wrt_count; k++)
-        if (wrt[k].node->id < s->low) s->low = wrt[k].node->id;
     if (s->low > s->high) s->low = s->high;
     s->wanted = grdi_alloc_zero(graph->count, 1);
     s->depends = grdi_alloc_zero((size_t)(s->high - s->low) + 1, sizeof(bool));
@@ -139,10 +139,10 @@ static bool sweep_start(sweep *s, const grd_tensor *outputs, int32_t output_coun
 }
 
 bool grdi_backward(grd_graph *graph, const grd_tensor *outputs, const grd_tensor *seeds, int32_t output_count,
-                   const grd_tensor *wrt, int32_t wrt_count, grd_tensor *gradients)
+                   const grd_tensor *wrt, int32_t wrt_count, int32_t first, grd_tensor *gradients)
 {
     if (graph->error.status) return false;
-    sweep s = {.graph = graph};
+    sweep s = {.graph = graph, .low = first};
     grdi_phase phase = graph->phase;
     int32_t segment = graph->segment;
     graph->phase = GRDI_BACKWARD;
@@ -198,7 +198,7 @@ grd_status grd_gradients(const grd_tensor *losses, int32_t loss_count, const grd
             ok = seeds[i].node != NULL;
         }
     }
-    ok = ok && grdi_backward(graph, losses, seeds, loss_count, wrt, wrt_count, gradients);
+    ok = ok && grdi_backward(graph, losses, seeds, loss_count, wrt, wrt_count, 0, gradients);
     for (int32_t k = 0; ok && k < wrt_count; k++) {
         if (gradients[k].node) continue;
         gradients[k] = filled(graph, *grdi_type_of(wrt[k]), 0.0);
