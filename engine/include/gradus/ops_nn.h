@@ -1,9 +1,10 @@
 /* ops_nn.h - normalisation, attention and losses.
  *
  * Letters: B batch, T query length, S key length, H heads, D head size, C channels, V classes or vocabulary, N rows.
- * Floats are f32 (f64 for checks); all float inputs of one call have one dtype. Nothing here takes ownership. Errors are kept by the
- * graph (see graph.h): every call returns the poison tensor after one. Optional tensors stand in the options; left out they are
- * absent. Backward ops ("layer_norm_backward", ...) are reached by name with grd_call(); autodiff emits them. */
+ * Floats are f32 (f64 for checks); all float inputs of one call have one dtype. Nothing here takes ownership. Errors
+ * are kept by the graph (see graph.h): every call returns the poison tensor after one. Optional tensors stand in the
+ * options; left out they are absent. Backward ops ("layer_norm_backward", ...) are reached by name with grd_call();
+ * autodiff emits them. */
 #ifndef GRADUS_OPS_NN_H
 #define GRADUS_OPS_NN_H
 
@@ -15,7 +16,8 @@ extern "C" {
 
 /* ---- softmax ---- */
 
-/* exp(x_i) / sum_j exp(x_j) along `axis` (negative: from the end), computed after taking away the maximum. Shape of x. */
+/* exp(x_i) / sum_j exp(x_j) along `axis` (negative: from the end), computed after taking away the maximum. Shape of
+ * x. */
 GRD_API grd_tensor grd_softmax(grd_tensor x, int32_t axis);
 /* x_i - log(sum_j exp(x_j)) along `axis`. Shape of x. */
 GRD_API grd_tensor grd_log_softmax(grd_tensor x, int32_t axis);
@@ -49,8 +51,8 @@ typedef struct grd_rope_options {
     bool interleaved;   /* pairs (2i, 2i+1), as in GPT-J; else (i, i + D/2), as in Hugging Face's Llama */
 } grd_rope_options;
 
-/* Rotary position embedding: each pair (a, b) of x [B,T,H,D] becomes (a cos - b sin, b cos + a sin), where cos and sin, both [T,D/2] or
- * both [B,T,D/2], hold cosine and sine of position t times frequency i. Shape of x; D is even.
+/* Rotary position embedding: each pair (a, b) of x [B,T,H,D] becomes (a cos - b sin, b cos + a sin), where cos and
+ * sin, both [T,D/2] or both [B,T,D/2], hold cosine and sine of position t times frequency i. Shape of x; D is even.
  * Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021. */
 GRD_API grd_tensor grd_rope_with(grd_tensor x, grd_tensor cosines, grd_tensor sines, const grd_rope_options *options);
 #define grd_rope(...) GRD_ROPE_(__VA_ARGS__, .size = sizeof(grd_rope_options))
@@ -61,32 +63,36 @@ typedef struct grd_attention_options {
     bool causal;          /* query i sees key j only if j <= i + (S - T): aligned at the end */
     int32_t window;       /* w > 0: query i sees key j only if also j > i + (S - T) - w; 0: no limit */
     double scale;         /* of the products q.k; 0: 1/sqrt(D) */
-    grd_tensor mask;      /* float, added to the scaled products; any shape that broadcasts to [B,H,T,S]; may hold -infinity */
-    grd_tensor segments;  /* i32 [n+1], non-decreasing offsets of packed documents, needs B = 1 and T = S: token t belongs to document
-                           * "number of offsets <= t"; a query sees only keys of its own document. Repeated offsets are empty documents */
+    grd_tensor mask;      /* float, added to the scaled products; any shape that broadcasts to [B,H,T,S]; may hold
+                           * -infinity */
+    grd_tensor segments;  /* i32 [n+1], non-decreasing offsets of packed documents, needs B = 1 and T = S: token t
+                           * belongs to document "number of offsets <= t"; a query sees only keys of its own document.
+                           * Repeated offsets are empty documents */
     grd_tensor *lse;      /* if not NULL: receives log(sum_j exp(score_j)), [B,H,T] */
 } grd_attention_options;
 
-/* Scaled dot-product attention: out[b,i,h] = sum_j softmax_j(scale * q[b,i,h].k[b,j,g] + mask[b,h,i,j]) v[b,j,g] over the visible keys j,
- * with g = h / (H / Hkv) (grouped queries; H is a multiple of Hkv). q [B,T,H,D], k [B,S,Hkv,D], v [B,S,Hkv,Dv] -> [B,T,H,Dv].
- * A query that sees no key gives zeros (and lse = -infinity).
- * Vaswani et al., "Attention is all you need", 2017; Ainslie et al., "GQA", 2023; window: Beltagy et al., "Longformer", 2020. */
+/* Scaled dot-product attention: out[b,i,h] = sum_j softmax_j(scale * q[b,i,h].k[b,j,g] + mask[b,h,i,j]) v[b,j,g] over
+ * the visible keys j, with g = h / (H / Hkv) (grouped queries; H is a multiple of Hkv). q [B,T,H,D], k [B,S,Hkv,D], v
+ * [B,S,Hkv,Dv] -> [B,T,H,Dv]. A query that sees no key gives zeros (and lse = -infinity). Vaswani et al., "Attention
+ * is all you need", 2017; Ainslie et al., "GQA", 2023; window: Beltagy et al., "Longformer", 2020. */
 GRD_API grd_tensor grd_attention_with(grd_tensor q, grd_tensor k, grd_tensor v, const grd_attention_options *options);
 #define grd_attention(...) GRD_ATTENTION_(__VA_ARGS__, .size = sizeof(grd_attention_options))
 #define GRD_ATTENTION_(q, k, v, ...) grd_attention_with(q, k, v, &(grd_attention_options){__VA_ARGS__})
 
 /* ---- dropout ---- */
 
-/* Keeps element i (row-major) of x where uniform(i) >= p, scaled by 1/(1-p), else 0. 0 <= p < 1; p = 0 returns x itself. `key`: i32 [4] =
- * {seed low, seed high, step, micro-batch}; uniform(i) are the 24 random bits, over 2^24, that random_uniform gives for the same key and
- * this node's scope path. Shape of x. Srivastava et al., "Dropout", 2014. */
+/* Keeps element i (row-major) of x where uniform(i) >= p, scaled by 1/(1-p), else 0. 0 <= p < 1; p = 0 returns x
+ * itself. `key`: i32 [4] = {seed low, seed high, step, micro-batch}; uniform(i) are the 24 random bits, over 2^24,
+ * that random_uniform gives for the same key and this node's scope path. Shape of x. Srivastava et al., "Dropout",
+ * 2014. */
 GRD_API grd_tensor grd_dropout(grd_tensor x, grd_tensor key, double p);
 
 /* ---- classification losses ---- */
 
 typedef struct grd_cross_entropy_options {
     size_t size;
-    int32_t ignore_index;     /* positions with this target have loss 0 and no gradient; 0 means -100 (see ignore_zero) */
+    int32_t ignore_index;     /* positions with this target have loss 0 and no gradient; 0 means -100 (see
+                               * ignore_zero) */
     bool ignore_zero;         /* the ignored target is 0 */
     double label_smoothing;   /* e in 0..1: the wanted distribution is (1-e) at the target plus e/V everywhere */
     double z_loss;            /* adds z_loss * lse^2 (Chowdhery et al., "PaLM", 2022) */
@@ -94,21 +100,25 @@ typedef struct grd_cross_entropy_options {
     grd_tensor *losses;       /* if not NULL: grd_linear_cross_entropy stores the losses [N], not scaled, there */
 } grd_cross_entropy_options;
 
-/* Losses [...] of logits [...,V] and targets i32 [...]: lse - (1-e) logit[target] - e mean(logits) + z_loss lse^2, where
- * lse = log(sum exp(logits)), e = label_smoothing; 0 where ignored, NaN where a target is outside 0..V-1. Not reduced. */
-GRD_API grd_tensor grd_cross_entropy_with(grd_tensor logits, grd_tensor targets, const grd_cross_entropy_options *options);
+/* Losses [...] of logits [...,V] and targets i32 [...]: lse - (1-e) logit[target] - e mean(logits) + z_loss lse^2,
+ * where lse = log(sum exp(logits)), e = label_smoothing; 0 where ignored, NaN where a target is outside 0..V-1. Not
+ * reduced. */
+GRD_API grd_tensor grd_cross_entropy_with(grd_tensor logits, grd_tensor targets,
+                                          const grd_cross_entropy_options *options);
 #define grd_cross_entropy(...) GRD_CROSS_ENTROPY_(__VA_ARGS__, .size = sizeof(grd_cross_entropy_options))
 #define GRD_CROSS_ENTROPY_(logits, targets, ...)                                                                       \
     grd_cross_entropy_with(logits, targets, &(grd_cross_entropy_options){__VA_ARGS__})
 
 /* The sum of those losses divided by the number of targets that are not ignored (at least 1): a scalar. */
-GRD_API grd_tensor grd_cross_entropy_mean_with(grd_tensor logits, grd_tensor targets, const grd_cross_entropy_options *options);
+GRD_API grd_tensor grd_cross_entropy_mean_with(grd_tensor logits, grd_tensor targets,
+                                               const grd_cross_entropy_options *options);
 #define grd_cross_entropy_mean(...) GRD_CROSS_ENTROPY_MEAN_(__VA_ARGS__, .size = sizeof(grd_cross_entropy_options))
 #define GRD_CROSS_ENTROPY_MEAN_(logits, targets, ...)                                                                  \
     grd_cross_entropy_mean_with(logits, targets, &(grd_cross_entropy_options){__VA_ARGS__})
 
-/* scale * sum of the cross-entropy losses of logits = x w^T, a scalar: x [N,C], w [V,C], targets i32 [N], scale a scalar tensor (say
- * 1 / number of valid targets). All logits are never held at once, and the gradients are computed on the way forward. */
+/* scale * sum of the cross-entropy losses of logits = x w^T, a scalar: x [N,C], w [V,C], targets i32 [N], scale a
+ * scalar tensor (say 1 / number of valid targets). All logits are never held at once, and the gradients are computed
+ * on the way forward. */
 GRD_API grd_tensor grd_linear_cross_entropy_with(grd_tensor x, grd_tensor w, grd_tensor targets, grd_tensor scale,
                                                  const grd_cross_entropy_options *options);
 #define grd_linear_cross_entropy(...) GRD_LINEAR_CROSS_ENTROPY_(__VA_ARGS__, .size = sizeof(grd_cross_entropy_options))
@@ -125,7 +135,8 @@ GRD_API grd_tensor grd_l1(grd_tensor prediction, grd_tensor target);
 GRD_API grd_tensor grd_huber(grd_tensor prediction, grd_tensor target, double delta);
 /* Binary cross-entropy of sigmoid(logits) with target in 0..1: max(x,0) - x target + log(1 + exp(-|x|)). */
 GRD_API grd_tensor grd_bce_with_logits(grd_tensor logits, grd_tensor target);
-/* target (log(target) - log_probability), 0 where target is 0: the terms of the Kullback-Leibler divergence KL(target || model). */
+/* target (log(target) - log_probability), 0 where target is 0: the terms of the Kullback-Leibler divergence KL(target
+ * || model). */
 GRD_API grd_tensor grd_kl_div(grd_tensor log_probability, grd_tensor target);
 
 #ifdef __cplusplus
