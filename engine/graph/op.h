@@ -54,6 +54,7 @@ typedef struct grdi_gradient {
     const grd_tensor *grad_out;  /* by output; node NULL where no gradient arrives */
     const bool *need;            /* by input: whether its gradient is wanted */
     grd_tensor *grad_in;         /* by input: the rule's answer; node NULL (the preset) means zero */
+    bool through_compose;        /* set by a rule instead of answering: differentiate `compose` this time */
 } grdi_gradient;
 
 /* The gradient arriving at `output`, or zeros of its shape. */

@@ -89,15 +89,15 @@ static bool visit(sweep *s, grdi_node *node)
     }
     if (!any_out || !any_in || (op->flags & GRDI_OP_NO_GRADIENT)) return true;
 
-    grdi_gradient g = {s->graph, node->attrs, node->input_count, node->output_count, node->in, out, grad_out, need, grad_in};
+    grdi_gradient g = {s->graph, node->attrs, node->input_count, node->output_count, node->in, out, grad_out, need,
+                       grad_in, op->gradient == NULL};
     const char *scope = s->graph->scope;
     s->graph->scope = node->scope;
     bool ok = true;
-    if (op->gradient) {
-        op->gradient(&g);
-    } else if (op->compose) {
+    if (op->gradient) op->gradient(&g);
+    if (g.through_compose && op->compose) {
         ok = through_compose(s, node, &g);
-    } else {
+    } else if (g.through_compose) {
         grdi_graph_fail(s->graph, GRD_E_UNSUPPORTED, "%s has no gradient", op->name);
         ok = false;
     }
