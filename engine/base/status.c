@@ -35,9 +35,9 @@ grd_status grd_fail(grd_error *error, grd_status status, const char *format, ...
     if (vsnprintf(error->message, sizeof error->message, format, arguments) < 0)
         error->message[0] = 0;
     va_end(arguments);
-    /* A message is one line, even when a path or a name from a file holds a line end. */
+    /* A message is one line without terminal controls, whatever a path or a name out of a file holds. */
     for (char *c = error->message; *c; c++) {
-        if (*c == '\n' || *c == '\r')
+        if ((unsigned char)*c < ' ' || *c == 0x7F)
             *c = ' ';
     }
     error->status = status;

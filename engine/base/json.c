@@ -1,0 +1,77 @@
+/* json.c - strict reading of JSON, on jansson. */
+#include "base/json.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <string.h>
+
+/* False when brackets nest deeper than allowed; *line is then where. Brackets inside strings do not count. */
+static bool nesting_is_allowed(const char *text, size_t size_bytes, size_t *line)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    *line = 1;
+    for (size_t i = 0; i < size_bytes; i++) {
+        char c = text[i];
+        *line += c == '\n';
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            in_string = c != '"';
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > GRDI_JSON_DEPTH_MAX)
+                return false;
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return true;
+}
+
+json_t *grdi_json_parse(const char *text, size_t size_bytes, const char *place, grd_error *error)
+{
+    size_t line;
+    if (!nesting_is_allowed(text, size_bytes, &line)) {
+        grd_fail(error, GRD_E_FORMAT, "%s:%zu: json: more than %d levels of nesting", place, line, GRDI_JSON_DEPTH_MAX);
+        return NULL;
+    }
+    json_error_t why;
+    json_t *value = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, &why);
+    if (value)
+        return value;
+    /* jansson leaves the text empty where an allocation failed. */
+    if (why.text[0] == 0 || json_error_code(&why) == json_error_out_of_memory)
+        grd_fail(error, GRD_E_MEMORY, "%s: out of memory", place);
+    else
+        grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: json: %s", place, why.line, why.column, why.text);
+    return NULL;
+}
+
+json_t *grdi_json_read(const char *path, size_t max_bytes, grd_error *error)
+{
+    char *text;
+    size_t size_bytes;
+    if (grdi_file_read(path, max_bytes, &text, &size_bytes, error) != GRD_OK)
+        return NULL;
+    json_t *value = grdi_json_parse(text, size_bytes, path, error);
+    grdi_free(text);
+    return value;
+}
+
+char *grdi_json_text(const json_t *value, size_t flags, size_t *size_bytes)
+{
+    size_t length = json_dumpb(value, NULL, 0, flags);
+    char *text = length > 0 ? grdi_alloc(length + 1) : NULL;
+    if (!text)
+        return NULL;
+    if (json_dumpb(value, text, length, flags) != length) {
+        grdi_free(text);
+        return NULL;
+    }
+    text[length] = 0;
+    *size_bytes = length;
+    return text;
+}
