@@ -1,0 +1,30 @@
+/* cpu.h - what the parts of the CPU backend know of each other: instruction sets and kernel tables. */
+#ifndef GRDI_CPU_H
+#define GRDI_CPU_H
+
+#include "backend/backend.h"
+
+typedef enum grdi_isa { GRDI_ISA_BASE, GRDI_ISA_AVX2, GRDI_ISA_AVX512, GRDI_ISA_COUNT } grdi_isa;
+
+#if defined(__x86_64__)
+#define GRDI_KERNELS(family)                                                                                           \
+    extern const grdi_kernel *const grdi_cpu_kernels_##family##_base[];                                                \
+    extern const grdi_kernel *const grdi_cpu_kernels_##family##_avx2[];                                                \
+    extern const grdi_kernel *const grdi_cpu_kernels_##family##_avx512[];
+#else
+#define GRDI_KERNELS(family) extern const grdi_kernel *const grdi_cpu_kernels_##family##_base[];
+#endif
+#define GRDI_KERNELS_ONE(family) extern const grdi_kernel *const grdi_cpu_kernels_##family[];
+#include "backend/cpu/kernels.def"
+#undef GRDI_KERNELS
+#undef GRDI_KERNELS_ONE
+
+/* "base", "avx2", "avx512". */
+const char *grdi_isa_name(grdi_isa isa);
+/* Whether this build and this processor have it. */
+bool grdi_isa_usable(grdi_isa isa);
+grdi_isa grdi_isa_best(void);
+/* The first kernel of that instruction set which takes the call; the reference if there is none; NULL if there is no reference. */
+const grdi_kernel *grdi_cpu_find(grdi_isa isa, const grdi_call *call);
+
+#endif

@@ -1,0 +1,27 @@
+/* isa.h - names of what is compiled once for each instruction set. Every file of this folder is; all its symbols are static but one
+ * table of kernels, ended by NULL, whose name carries the instruction set:
+ *
+ *     const grdi_kernel *const GRDI_ISA_TABLE(map)[] = {&add, &mul, NULL};
+ *
+ * The table's line in ../kernels.def makes the device look into it. */
+#ifndef GRDI_ISA_H
+#define GRDI_ISA_H
+
+#ifndef GRDI_ISA
+#error "compile with -DGRDI_ISA=base|avx2|avx512 and -DGRDI_ISA_<the same>=1"
+#endif
+
+#define GRDI_ISA_PASTE3(a, b, c) a##b##c
+#define GRDI_ISA_PASTE2(a, b, c) GRDI_ISA_PASTE3(a, b, c)
+#define GRDI_ISA_TABLE(family) GRDI_ISA_PASTE2(grdi_cpu_kernels_##family, _, GRDI_ISA)
+
+/* Floats in a vector register. */
+#if defined(GRDI_ISA_avx512)
+#define GRDI_LANES 16
+#elif defined(GRDI_ISA_avx2)
+#define GRDI_LANES 8
+#else
+#define GRDI_LANES 4
+#endif
+
+#endif
