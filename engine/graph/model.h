@@ -69,6 +69,10 @@ struct grd_model {
     grdi_variable **table;         /* open hash by path, a power of two, views left out */
     size_t table_size;
     grdi_storage *storages;
+    struct {
+        void *data;
+        size_t size_bytes;
+    } arena;                       /* what programs use while they run; as large as the largest needs */
     grdi_child *children;          /* graphs and steps */
 };
 

@@ -96,8 +96,10 @@ typedef struct grdi_strides {
 
 /* ---- samples: what tests and benchmarks run an op over ---- */
 
-/* Inputs are written "f32[4,7]" (values in -2..2), "f32[4,7] 0.1..3" (in that range), "i32[5] 0..6" (integers, both ends included), "bool[3]".
- * A dtype of f32 is replaced by f64 for the double-precision runs. Attributes: "axis=1 keep=true dims=2,3 value=0.5 dtype=bf16". */
+/* Inputs are written "f32[4,7]" (values in -2..2), "f32[4,7] 0.1..3" (in that range), "i32[5] 0..6" (integers, both ends
+ * included), "i32[3] =0,4,9" (these values, the last one repeated if too few), "bool[3]". "@attention:1(1,2,3) causal=true" is output
+ * 1 of op attention for inputs 1, 2 and 3 of this sample: what a backward op is given of its forward op. A dtype of f32 is replaced by
+ * f64 for the double-precision runs. Attributes: "axis=1 keep=true dims=2,3 value=0.5 dtype=bf16". */
 typedef struct grdi_sample {
     const char *in[GRDI_INPUTS_MAX];
     const char *attrs;
@@ -112,7 +114,8 @@ typedef enum grdi_op_flags {
     GRDI_OP_MAP = 4,         /* element by element with broadcasting: has `scalar`, can join fused chains */
     GRDI_OP_RANDOM = 8,      /* depends on the node's path hash */
     GRDI_OP_EFFECT = 16,     /* kept even when nobody uses its outputs (assign) */
-    GRDI_OP_NO_GRADIENT = 32 /* zero gradient by definition (comparison, argmax, stop_gradient, rounding) */
+    GRDI_OP_NO_GRADIENT = 32, /* zero gradient by definition (comparison, argmax, stop_gradient, rounding) */
+    GRDI_OP_MATMUL = 64      /* its arithmetic runs at the matmul rate (cost model) */
 } grdi_op_flags;
 
 typedef struct grdi_op {

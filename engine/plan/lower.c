@@ -1,0 +1,404 @@
+/* lower.c - turns nodes into launches: views become strides, values get buffers, gradients land in their storage.
+ *
+ * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write its own
+ * output there (in place), and after it the buffer is free for others. */
+#include "plan/plan.h"
+
+#include "ops/table.h"
+
+#include <string.h>
+
+typedef struct lowering {
+    grd_engine *engine;
+    grdi_plan *plan;
+    int32_t *uses;        /* reads of each value still to be lowered */
+    const grdi_node **sink; /* by value: the assign whose target it may be written to directly */
+    grd_error *error;
+} lowering;
+
+static size_t slot(grd_tensor t)
+{
+    return (size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output;
+}
+
+static int32_t now(const lowering *l)
+{
+    return (int32_t)l->plan->launch_count;
+}
+
+static int32_t add_buffer(lowering *l, grdi_place place, grdi_class class, size_t size_bytes)
+{
+    grdi_plan *plan = l->plan;
+    if (!GRDI_GROW(plan->buffers, plan->buffer_capacity, plan->buffer_count)) {
+        grd_fail(l->error, GRD_E_MEMORY, "out of memory for the plan");
+        return -1;
+    }
+    int32_t index = (int32_t)plan->buffer_count++;
+    plan->buffers[index] = (grdi_buffer){.place = place, .class = class, .size_bytes = size_bytes, .first = now(l),
+                                         .last = now(l)};
+    return index;
+}
+
+static void row_major_value(grdi_value *value, int32_t buffer, grd_dims dims)
+{
+    value->buffer = buffer;
+    memset(&value->strides, 0, sizeof(value->strides));
+    grdi_row_major(dims, value->strides.stride);
+}
+
+static void define(lowering *l, grd_tensor t, grdi_value value)
+{
+    *grdi_value_of(l->plan, t) = value;
+    l->plan->buffers[value.buffer].uses_left += l->uses[slot(t)];
+}
+
+/* ---- sources ---- */
+
+static grdi_class class_of(const grdi_variable *variable)
+{
+    switch (variable->kind) {
+    case GRDI_VARIABLE_PARAMETER: return GRDI_CLASS_WEIGHTS;
+    case GRDI_VARIABLE_GRADIENT: return GRDI_CLASS_GRADIENTS;
+    case GRDI_VARIABLE_MOMENT: return GRDI_CLASS_OPTIMIZER;
+    default: return GRDI_CLASS_STATE;
+    }
+}
+
+static bool lower_source(lowering *l, grdi_node *node)
+{
+    grd_tensor t = {node, 0};
+    grdi_type type = node->out[0];
+    int32_t buffer = -1;
+    for (size_t b = 0; node->variable && b < l->plan->buffer_count; b++) /* one buffer a variable */
+        if (l->plan->buffers[b].variable == node->variable) buffer = (int32_t)b;
+    if (buffer < 0) {
+        grdi_place place = node->variable ? GRDI_IN_VARIABLE : GRDI_IN_KEPT;
+        grdi_class class = node->variable ? class_of(node->variable) : GRDI_CLASS_INPUTS;
+        buffer = add_buffer(l, place, class, grdi_type_bytes(type));
+        if (buffer < 0) return false;
+    }
+    l->plan->buffers[buffer].variable = node->variable;
+    l->plan->buffers[buffer].literal = node->literal;
+    grdi_value value;
+    row_major_value(&value, buffer, type.dims);
+    define(l, t, value);
+    return true;
+}
+
+/* ---- launches ---- */
+
+static grdi_view view_of(const grdi_value *value, grdi_type type)
+{
+    grdi_view view = {.data = NULL, .dtype = type.dtype, .dims = type.dims};
+    memcpy(view.stride, value->strides.stride, sizeof(view.stride));
+    return view;
+}
+
+/* True when the kernel takes input `i` with the strides it has. */
+static bool takes_strides(const grdi_kernel *kernel, const grdi_call *call, int32_t i)
+{
+    const grdi_view *in = &call->in[i];
+    if (grdi_is_row_major(in->dims, in->stride) || ((kernel->strided_in >> i) & 1)) return true;
+    int32_t rank = in->dims.rank;
+    bool rows = rank == 0 || in->stride[rank - 1] == 1 || in->dims.dim[rank - 1] == 1;
+    return rows && ((kernel->rows_in >> i) & 1);
+}
+
+static void touch(lowering *l, int32_t buffer)
+{
+    if (buffer >= 0) l->plan->buffers[buffer].last = now(l);
+}
+
+/* Appends the launch: its scratch gets a buffer, its costs are added up. */
+static bool push(lowering *l, grdi_launch *launch)
+{
+    grdi_plan *plan = l->plan;
+    launch->scratch = -1;
+    if (launch->kernel->prepare) {
+        grd_error error = {GRD_OK, ""};
+        if (launch->kernel->prepare(&launch->call, &error))
+            return !grd_fail(l->error, error.status ? error.status : GRD_E_DEVICE, "%s%s%s: %s", launch->node->scope,
+                             launch->node->scope[0] ? "/" : "", launch->call.op->name, error.message);
+    }
+    if (!GRDI_GROW(plan->launches, plan->launch_capacity, plan->launch_count)) {
+        if (launch->kernel->release) launch->kernel->release(&launch->call);
+        return !grd_fail(l->error, GRD_E_MEMORY, "out of memory for the plan");
+    }
+    if (launch->call.scratch_bytes) {
+        launch->scratch = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_WORKSPACE, launch->call.scratch_bytes);
+        if (launch->scratch < 0) {
+            if (launch->kernel->release) launch->kernel->release(&launch->call);
+            return false;
+        }
+    }
+    for (int32_t i = 0; i < launch->call.input_count; i++) touch(l, launch->in[i].buffer);
+    for (int32_t o = 0; o < launch->call.output_count; o++) touch(l, launch->out[o].buffer);
+    plan->flops += launch->flops;
+    plan->bytes += launch->bytes;
+    plan->launches[plan->launch_count++] = *launch;
+    return true;
+}
+
+static const grdi_kernel *find_kernel(lowering *l, const grdi_launch *launch)
+{
+    const grdi_kernel *kernel = l->engine->backend->find(l->engine->device, &launch->call);
+    if (!kernel)
+        grd_fail(l->error, GRD_E_UNSUPPORTED, "%s%s%s: device %s has no kernel for it", launch->node->scope,
+                 launch->node->scope[0] ? "/" : "", launch->call.op->name, l->engine->backend->name);
+    return kernel;
+}
+
+static void costs(grdi_launch *launch)
+{
+    const grdi_call *call = &launch->call;
+    grdi_type in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
+    double bytes = 0;
+    for (int32_t i = 0; i < call->input_count; i++) {
+        in[i] = (grdi_type){call->in[i].dtype, call->in[i].dims};
+        bytes += (double)grdi_type_bytes(in[i]);
+    }
+    for (int32_t o = 0; o < call->output_count; o++) {
+        out[o] = (grdi_type){call->out[o].dtype, call->out[o].dims};
+        if (launch->out[o].buffer >= 0) bytes += (double)grdi_type_bytes(out[o]);
+    }
+    launch->flops = call->op->flops ? call->op->flops(in, call->input_count, out, call->attrs)
+                                    : (double)grd_dims_count(out[0].dims);
+    launch->bytes = call->op->bytes ? call->op->bytes(in, call->input_count, out, call->attrs) : bytes;
+}
+
+/* A row-major copy of `value` in a buffer of its own; -1 on failure. The copy is for the next launch only. */
+static bool copy_value(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value, grdi_value *result)
+{
+    grdi_launch launch = {.node = node, .call = {.op = grdi_op_find("copy"), .input_count = 1, .output_count = 1,
+                                                 .threads = l->engine->threads}};
+    static const grd_attr no_attrs[] = {{.name = NULL}};
+    launch.call.attrs = no_attrs;
+    int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(type));
+    if (buffer < 0) return false;
+    row_major_value(result, buffer, type.dims);
+    launch.in[0] = *value;
+    launch.out[0] = *result;
+    launch.call.in[0] = view_of(value, type);
+    launch.call.out[0] = view_of(result, type);
+    launch.kernel = find_kernel(l, &launch);
+    if (!launch.kernel) return false;
+    costs(&launch);
+    return push(l, &launch);
+}
+
+/* ---- where outputs go ---- */
+
+/* In place over input i: the buffer is the arena's, nobody reads it later, and the value fills it as the output would. */
+static int32_t in_place_buffer(const lowering *l, const grdi_launch *launch, int32_t o)
+{
+    if (!((launch->kernel->in_place >> o) & 1)) return -1;
+    uint32_t allowed = launch->call.op->inplace[o];
+    const grdi_view *out = &launch->call.out[o];
+    size_t size = (size_t)grd_dims_count(out->dims) * grd_dtype_size(out->dtype);
+    for (int32_t i = 0; i < launch->call.input_count; i++) {
+        if (!((allowed >> i) & 1)) continue;
+        const grdi_view *in = &launch->call.in[i];
+        int32_t b = launch->in[i].buffer;
+        const grdi_buffer *buffer = &l->plan->buffers[b];
+        int32_t readers = 0, taken = 0;
+        for (int32_t k = 0; k < launch->call.input_count; k++) readers += launch->in[k].buffer == b;
+        for (int32_t k = 0; k < o; k++) taken += launch->out[k].buffer == b;
+        if (buffer->place == GRDI_IN_ARENA && buffer->uses_left == 1 && readers == 1 && !taken && buffer->size_bytes == size &&
+            launch->in[i].strides.offset == 0 && in->dtype == out->dtype && grd_dims_equal(in->dims, out->dims) &&
+            grdi_is_row_major(in->dims, in->stride))
+            return b;
+    }
+    return -1;
+}
+
+/* Straight into the variable that the value will be assigned to, where nobody still needs the variable's old content. */
+static int32_t sink_buffer(const lowering *l, const grdi_launch *launch, grd_tensor t, int32_t o)
+{
+    const grdi_node *assign = l->sink[slot(t)];
+    if (!assign) return -1;
+    int64_t mode = grdi_attr_int(assign->attrs, "mode");
+    if (mode != 0 && !((launch->kernel->accumulates >> o) & 1)) return -1;
+    const grdi_value *target = grdi_value_of(l->plan, assign->in[0]);
+    if (target->buffer < 0) return -1;
+    int32_t own_reads = 0; /* reads by this very launch are fine where the op may work in place */
+    for (int32_t i = 0; i < launch->call.input_count; i++) {
+        if (launch->in[i].buffer != target->buffer) continue;
+        if (mode != 0 || !((launch->kernel->in_place >> o) & 1) || !((launch->call.op->inplace[o] >> i) & 1)) return -1;
+        own_reads++;
+    }
+    int32_t assigns = 0; /* other assigns to the target come later, in order: they are no readers of the old content */
+    for (size_t n = (size_t)assign->in[0].node->id; n < l->plan->graph->count; n++) {
+        const grdi_node *node = l->plan->graph->nodes[n];
+        if ((node->op->flags & GRDI_OP_EFFECT) && grdi_same_tensor(node->in[0], assign->in[0]) &&
+            l->plan->values[n * GRDI_OUTPUTS_MAX].buffer < 0)
+            assigns++;
+    }
+    return l->plan->buffers[target->buffer].uses_left == own_reads + assigns ? target->buffer : -1;
+}
+
+static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t o, bool kept)
+{
+    grdi_type type = t.node->out[o];
+    launch->out[o].buffer = -1;
+    if (l->uses[slot(t)] == 0 && !(o == 0 && t.node->output_count == 1)) return true; /* nobody reads it */
+    int32_t buffer = sink_buffer(l, launch, t, o);
+    if (buffer >= 0) {
+        launch->accumulate[o] = (uint8_t)grdi_attr_int(l->sink[slot(t)]->attrs, "mode");
+        launch->call.may_accumulate[o] = launch->accumulate[o] != 0;
+    }
+    if (buffer < 0 && !kept) buffer = in_place_buffer(l, launch, o);
+    if (buffer < 0)
+        buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA, kept ? GRDI_CLASS_INPUTS : GRDI_CLASS_ACTIVATIONS,
+                            grdi_type_bytes(type));
+    if (buffer < 0) return false;
+    row_major_value(&launch->out[o], buffer, type.dims);
+    return true;
+}
+
+static bool is_root(const lowering *l, grd_tensor t)
+{
+    for (int32_t i = 0; i < l->plan->root_count; i++)
+        if (grdi_same_tensor(l->plan->roots[i], t)) return true;
+    return false;
+}
+
+static bool lower_kernel(lowering *l, grdi_node *node)
+{
+    grdi_launch launch = {.node = node, .call = {.op = node->op, .attrs = node->attrs, .input_count = node->input_count,
+                                                 .output_count = node->output_count, .path_hash = node->path_hash,
+                                                 .literal = node->literal, .threads = l->engine->threads}};
+    grdi_call *call = &launch.call;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        launch.in[i] = *grdi_value_of(l->plan, node->in[i]);
+        call->in[i] = view_of(&launch.in[i], *grdi_type_of(node->in[i]));
+    }
+    for (int32_t o = 0; o < node->output_count; o++) {
+        call->out[o] = (grdi_view){.dtype = node->out[o].dtype, .dims = node->out[o].dims};
+        grdi_row_major(node->out[o].dims, call->out[o].stride);
+    }
+    launch.kernel = find_kernel(l, &launch);
+    if (!launch.kernel) return false;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        if (takes_strides(launch.kernel, call, i)) continue;
+        grdi_type type = *grdi_type_of(node->in[i]);
+        grdi_value copy;
+        if (!copy_value(l, node, type, &launch.in[i], &copy)) return false;
+        l->plan->buffers[launch.in[i].buffer].uses_left--; /* this read has happened */
+        l->plan->buffers[copy.buffer].uses_left++;
+        launch.in[i] = copy;
+        call->in[i] = view_of(&copy, type);
+    }
+    for (int32_t o = 0; o < node->output_count; o++) {
+        grd_tensor t = {node, o};
+        if (!place_output(l, &launch, t, o, is_root(l, t))) return false;
+    }
+    costs(&launch);
+    if (!push(l, &launch)) return false;
+    for (int32_t i = 0; i < node->input_count; i++) l->plan->buffers[launch.in[i].buffer].uses_left--;
+    for (int32_t o = 0; o < node->output_count; o++)
+        if (launch.out[o].buffer >= 0) define(l, (grd_tensor){node, o}, launch.out[o]);
+    return true;
+}
+
+static bool lower_view(lowering *l, grdi_node *node)
+{
+    const grdi_type *in = grdi_type_of(node->in[0]);
+    grdi_value from = *grdi_value_of(l->plan, node->in[0]), to = from;
+    if (!node->op->view(in, &from.strides, node->attrs, &node->out[0], &to.strides)) {
+        grdi_value copy;
+        if (!copy_value(l, node, *in, &from, &copy)) return false;
+        l->plan->buffers[from.buffer].uses_left--;
+        l->plan->buffers[copy.buffer].uses_left++;
+        from = to = copy;
+        if (!node->op->view(in, &from.strides, node->attrs, &node->out[0], &to.strides))
+            return !grd_fail(l->error, GRD_E_STATE, "%s: no view even of a row-major input", node->op->name);
+    }
+    l->plan->buffers[to.buffer].uses_left--;
+    define(l, (grd_tensor){node, 0}, to);
+    return true;
+}
+
+/* An assign whose value was written in place costs nothing; else the value is copied or added to its target. */
+static bool lower_assign(lowering *l, grdi_node *node)
+{
+    grdi_value target = *grdi_value_of(l->plan, node->in[0]), value = *grdi_value_of(l->plan, node->in[1]);
+    if (target.buffer == value.buffer) {
+        l->plan->buffers[target.buffer].uses_left -= 2;
+        define(l, (grd_tensor){node, 0}, target);
+        return true;
+    }
+    grdi_launch launch = {.node = node, .call = {.op = node->op, .attrs = node->attrs, .input_count = 2,
+                                                 .output_count = 1, .threads = l->engine->threads}};
+    launch.in[0] = target;
+    launch.in[1] = value;
+    launch.out[0] = target;
+    launch.accumulate[0] = (uint8_t)grdi_attr_int(node->attrs, "mode");
+    launch.call.may_accumulate[0] = launch.accumulate[0] != 0;
+    launch.call.in[0] = launch.call.out[0] = view_of(&target, node->out[0]);
+    launch.call.in[1] = view_of(&value, node->out[0]);
+    launch.kernel = find_kernel(l, &launch);
+    if (!launch.kernel) return false;
+    if (!takes_strides(launch.kernel, &launch.call, 1)) {
+        if (!copy_value(l, node, node->out[0], &value, &launch.in[1])) return false;
+        launch.call.in[1] = view_of(&launch.in[1], node->out[0]);
+    }
+    costs(&launch);
+    if (!push(l, &launch)) return false;
+    l->plan->buffers[target.buffer].uses_left--;
+    l->plan->buffers[value.buffer].uses_left--;
+    define(l, (grd_tensor){node, 0}, target);
+    return true;
+}
+
+/* A root must lie in its own kept buffer or in a variable, row-major: a view of something else is copied there. */
+static bool settle_root(lowering *l, grd_tensor root)
+{
+    grdi_value *value = grdi_value_of(l->plan, root);
+    if (l->plan->buffers[value->buffer].place != GRDI_IN_ARENA) return true;
+    grdi_value copy;
+    if (!copy_value(l, root.node, *grdi_type_of(root), value, &copy)) return false;
+    l->plan->buffers[copy.buffer].place = GRDI_IN_KEPT;
+    l->plan->buffers[copy.buffer].class = GRDI_CLASS_INPUTS;
+    *value = copy;
+    return true;
+}
+
+/* Follows each assign back over reshapes to the value that a kernel will write: that value may go straight to the target. */
+static void find_sinks(lowering *l)
+{
+    grd_graph *graph = l->plan->graph;
+    for (size_t n = 0; n < graph->count; n++) {
+        const grdi_node *assign = graph->nodes[n];
+        if (!(assign->op->flags & GRDI_OP_EFFECT)) continue;
+        grd_tensor t = assign->in[1];
+        while (l->uses[slot(t)] == 1 && strcmp(t.node->op->name, "reshape") == 0) t = t.node->in[0];
+        if (l->uses[slot(t)] == 1 && !is_root(l, t)) l->sink[slot(t)] = assign;
+    }
+}
+
+static bool lower_node(lowering *l, grdi_node *node)
+{
+    if (node->op->flags & GRDI_OP_SOURCE) return lower_source(l, node);
+    if (node->op->flags & GRDI_OP_VIEW) return lower_view(l, node);
+    if (node->op == &grdi_op_assign) return lower_assign(l, node);
+    return lower_kernel(l, node);
+}
+
+bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error)
+{
+    grdi_compile c = {.roots = plan->roots, .root_count = plan->root_count};
+    lowering l = {.engine = engine, .plan = plan, .error = error};
+    size_t slots = (plan->graph->count + 1) * GRDI_OUTPUTS_MAX;
+    l.uses = grdi_use_counts(plan->graph, &c);
+    l.sink = grdi_alloc_zero(slots, sizeof(*l.sink));
+    plan->values = grdi_alloc_zero(slots, sizeof(*plan->values));
+    bool ok = l.uses && l.sink && plan->values;
+    if (!ok) grd_fail(error, GRD_E_MEMORY, "out of memory for the plan");
+    for (size_t s = 0; ok && s < slots; s++) plan->values[s].buffer = -1;
+    if (ok) find_sinks(&l);
+    for (size_t n = 0; ok && n < plan->graph->count; n++) ok = lower_node(&l, plan->graph->nodes[n]);
+    for (int32_t i = 0; ok && i < plan->root_count; i++) ok = settle_root(&l, plan->roots[i]);
+    grdi_free(l.uses);
+    grdi_free(l.sink);
+    return ok;
+}

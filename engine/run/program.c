@@ -1,0 +1,267 @@
+/* program.c - compiles, binds and runs programs. */
+#include "run/run.h"
+
+#include "base/log.h"
+#include "ops/table.h"
+#include "run/storage.h"
+
+#include <string.h>
+
+/* ---- binding: plan offsets become pointers ---- */
+
+static void *buffer_data(const grd_program *program, const grdi_buffer *buffer)
+{
+    switch (buffer->place) {
+    case GRDI_IN_KEPT: return (char *)program->kept + buffer->offset_bytes;
+    case GRDI_IN_VARIABLE: return grdi_variable_data(buffer->variable);
+    default: return (char *)program->graph->model->arena.data + buffer->offset_bytes;
+    }
+}
+
+static void *value_data(const grd_program *program, const grdi_value *value, grd_dtype dtype)
+{
+    if (value->buffer < 0) return NULL;
+    char *data = buffer_data(program, &program->plan->buffers[value->buffer]);
+    return data + value->strides.offset * (int64_t)grd_dtype_size(dtype);
+}
+
+static grd_status bind(grd_program *program)
+{
+    grdi_plan *plan = program->plan;
+    for (size_t n = 0; n < plan->launch_count; n++) {
+        grdi_launch *launch = &plan->launches[n];
+        grdi_call *call = &launch->call;
+        for (int32_t i = 0; i < call->input_count; i++) call->in[i].data = value_data(program, &launch->in[i], call->in[i].dtype);
+        for (int32_t o = 0; o < call->output_count; o++) call->out[o].data = value_data(program, &launch->out[o], call->out[o].dtype);
+        call->scratch = launch->scratch < 0 ? NULL : buffer_data(program, &plan->buffers[launch->scratch]);
+        if (launch->kernel->bind && launch->kernel->bind(call, &program->error)) return program->error.status;
+    }
+    program->bound_arena = program->graph->model->arena.data;
+    return GRD_OK;
+}
+
+/* Makes the model's arena at least as large as this program needs. */
+static grd_status reserve_arena(grd_program *program, grd_error *error)
+{
+    grd_model *model = program->graph->model;
+    size_t need = program->plan->arena_bytes;
+    if (need <= model->arena.size_bytes) return GRD_OK;
+    const grdi_backend *backend = model->engine->backend;
+    void *data = backend->allocate(model->engine->device, need);
+    if (!data)
+        return grd_fail(error, GRD_E_MEMORY, "%zu bytes for activations are not to be had (a smaller batch or context, or recompute)",
+                        need);
+    if (model->arena.data) backend->release(model->engine->device, model->arena.data, model->arena.size_bytes);
+    model->arena.data = data;
+    model->arena.size_bytes = need;
+    return GRD_OK;
+}
+
+static grd_status allocate(grd_program *program, grd_error *error)
+{
+    grd_engine *engine = program->graph->model->engine;
+    grdi_plan *plan = program->plan;
+    grd_status status = reserve_arena(program, error);
+    if (status) return status;
+    if (plan->kept_bytes) {
+        program->kept = engine->backend->allocate(engine->device, plan->kept_bytes);
+        if (!program->kept)
+            return grd_fail(error, GRD_E_MEMORY, "%zu bytes for inputs and outputs are not to be had", plan->kept_bytes);
+    }
+    for (size_t b = 0; b < plan->buffer_count && engine->backend->runs; b++)
+        if (plan->buffers[b].literal)
+            engine->backend->upload(engine->device, buffer_data(program, &plan->buffers[b]), plan->buffers[b].literal,
+                                    plan->buffers[b].size_bytes);
+    return GRD_OK;
+}
+
+/* ---- compiling ---- */
+
+static grdi_plan *make_plan(grd_program *program, const grd_program_options *options, grd_error *error)
+{
+    grd_tensor *roots = grdi_alloc_zero((size_t)program->output_count + 1, sizeof(*roots));
+    if (!roots) {
+        grd_fail(error, GRD_E_MEMORY, "out of memory for a program");
+        return NULL;
+    }
+    memcpy(roots, program->outputs, sizeof(*roots) * (size_t)program->output_count);
+    grdi_compile c = {program->graph->model, roots, program->output_count, options, error};
+    grd_graph *graph = grdi_passes_run(&c, program->graph);
+    grdi_plan *plan = graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count, error) : NULL;
+    grdi_free(roots);
+    return plan;
+}
+
+grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, int32_t count,
+                                  const grd_program_options *options, grd_error *error)
+{
+    if (graph->error.status) {
+        grd_fail(error, graph->error.status, "%s", graph->error.message);
+        return NULL;
+    }
+    if (!graph->model->engine->backend) {
+        grd_fail(error, GRD_E_DEVICE, "%s", graph->model->engine->error.message);
+        return NULL;
+    }
+    if (grdi_model_place(graph->model, error)) return NULL;
+    grd_program *program = grdi_alloc_zero(1, sizeof(*program));
+    grd_tensor *copy = grdi_alloc_zero((size_t)count + 1, sizeof(*copy));
+    bool ok = program && copy && grdi_children_add(&graph->children, program, grdi_program_destroy);
+    if (!ok) {
+        grdi_free(program);
+        grdi_free(copy);
+        grd_fail(error, GRD_E_MEMORY, "out of memory for a program");
+        return NULL;
+    }
+    memcpy(copy, outputs, sizeof(*copy) * (size_t)count);
+    program->graph = graph;
+    program->outputs = copy;
+    program->output_count = count;
+    program->plan = make_plan(program, options, error);
+    ok = program->plan && allocate(program, error) == GRD_OK;
+    if (ok && bind(program)) ok = !grd_fail(error, program->error.status, "%s", program->error.message);
+    if (ok) return program;
+    grd_program_free(program);
+    return NULL;
+}
+
+grd_program *grd_program_new_with(const grd_tensor *outputs, int32_t count, const grd_program_options *options)
+{
+    grd_graph *graph = NULL;
+    for (int32_t i = 0; i < count; i++) {
+        if (!outputs[i].node) return NULL; /* the graph that made the poison holds the error */
+        if (graph && outputs[i].node->graph != graph) {
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "program: output %d belongs to another graph", i);
+            return NULL;
+        }
+        graph = outputs[i].node->graph;
+    }
+    if (!graph) return NULL;
+    grd_error error = {GRD_OK, ""};
+    grd_program *program = grdi_program_compile(graph, outputs, count, options, &error);
+    if (!program) grdi_graph_fail(graph, error.status, "%s", error.message);
+    return program;
+}
+
+void grdi_program_destroy(void *object)
+{
+    grd_program *program = object;
+    grd_engine *engine = program->graph->model->engine;
+    if (program->kept) engine->backend->release(engine->device, program->kept, program->plan->kept_bytes);
+    grdi_plan_free(program->plan);
+    grdi_free(program->outputs);
+    grdi_free(program->launch_seconds);
+    grdi_free(program);
+}
+
+void grd_program_free(grd_program *program)
+{
+    if (!program) return;
+    grdi_children_remove(&program->graph->children, program);
+    grdi_program_destroy(program);
+}
+
+/* ---- running ---- */
+
+const grd_error *grd_program_error(const grd_program *program)
+{
+    static const grd_error none = {GRD_E_ARGUMENT, "no program (its graph holds the error)"};
+    return program ? &program->error : &none;
+}
+
+static const grdi_node *find_input(const grd_program *program, const char *name)
+{
+    const grd_graph *graph = program->plan->graph;
+    for (size_t n = 0; n < graph->count; n++)
+        if (graph->nodes[n]->op == &grdi_op_input && strcmp(graph->nodes[n]->name, name) == 0) return graph->nodes[n];
+    return NULL;
+}
+
+void *grdi_program_input(grd_program *program, const char *name, size_t *size_bytes)
+{
+    const grdi_node *node = find_input(program, name);
+    if (!node) return NULL;
+    const grdi_value *value = &program->plan->values[(size_t)node->id * GRDI_OUTPUTS_MAX];
+    if (size_bytes) *size_bytes = grdi_type_bytes(node->out[0]);
+    return value_data(program, value, node->out[0].dtype);
+}
+
+grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *data)
+{
+    if (!program || !input.node || !data) return GRD_E_ARGUMENT;
+    if (input.node->op != &grdi_op_input || input.node->graph != program->graph)
+        return grd_fail(&program->error, GRD_E_ARGUMENT, "feed: '%s' is not an input of this program's graph",
+                        input.node->name ? input.node->name : input.node->op->name);
+    size_t size;
+    void *to = grdi_program_input(program, input.node->name, &size);
+    if (!to) return GRD_OK; /* the outputs do not depend on it */
+    grd_engine *engine = program->graph->model->engine;
+    if (!engine->backend->runs) return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+    engine->backend->upload(engine->device, to, data, size);
+    return GRD_OK;
+}
+
+static grd_status ready(grd_program *program)
+{
+    grd_engine *engine = program->graph->model->engine;
+    if (!engine->backend->runs) return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+    return program->bound_arena == program->graph->model->arena.data ? GRD_OK : bind(program);
+}
+
+static void set_accumulate(grd_program *program, grdi_launch *launch)
+{
+    for (int32_t o = 0; o < launch->call.output_count; o++)
+        launch->call.accumulate[o] = launch->accumulate[o] == 1 || (launch->accumulate[o] == 2 && program->accumulating);
+}
+
+static grd_status launch_failed(grd_program *program, const grdi_launch *launch, grd_status status)
+{
+    return grd_fail(&program->error, status, "%s%s%s failed on %s", launch->node->scope, launch->node->scope[0] ? "/" : "",
+                    launch->call.op->name, program->graph->model->engine->name);
+}
+
+grd_status grd_program_run(grd_program *program)
+{
+    if (!program) return GRD_E_ARGUMENT;
+    grd_status status = ready(program);
+    if (status) return status;
+    double before = program->launch_seconds ? grdi_seconds() : 0;
+    for (size_t n = 0; n < program->plan->launch_count; n++) {
+        grdi_launch *launch = &program->plan->launches[n];
+        set_accumulate(program, launch);
+        status = launch->kernel->run(&launch->call);
+        if (status) return launch_failed(program, launch, status);
+        if (!program->launch_seconds) continue;
+        double after = grdi_seconds();
+        program->launch_seconds[n] += after - before;
+        before = after;
+    }
+    if (program->launch_seconds) program->profiled_runs++;
+    return GRD_OK;
+}
+
+grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data)
+{
+    if (!program || !tensor.node || !data) return GRD_E_ARGUMENT;
+    for (int32_t i = 0; i < program->output_count; i++) {
+        if (!grdi_same_tensor(program->outputs[i], tensor)) continue;
+        grd_engine *engine = program->graph->model->engine;
+        if (!engine->backend->runs) return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+        grd_tensor root = program->plan->roots[i];
+        const grdi_value *value = grdi_value_of(program->plan, root);
+        engine->backend->download(engine->device, data, value_data(program, value, grdi_type_of(root)->dtype),
+                                  grdi_type_bytes(*grdi_type_of(root)));
+        return GRD_OK;
+    }
+    return grd_fail(&program->error, GRD_E_ARGUMENT, "read: the tensor is not an output of this program (give it to grd_program_new)");
+}
+
+grd_status grdi_program_profile(grd_program *program, bool on)
+{
+    grdi_free(program->launch_seconds);
+    program->launch_seconds = NULL;
+    program->profiled_runs = 0;
+    if (!on) return GRD_OK;
+    program->launch_seconds = grdi_alloc_zero(program->plan->launch_count + 1, sizeof(double));
+    return program->launch_seconds ? GRD_OK : grd_fail(&program->error, GRD_E_MEMORY, "out of memory for a profile");
+}

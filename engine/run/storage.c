@@ -1,0 +1,145 @@
+/* storage.c - places variables and fills parameters. */
+#include "run/storage.h"
+
+#include "backend/backend.h"
+#include "base/random.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 64 };
+
+static size_t aligned(size_t size)
+{
+    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static double fan_in(grd_dims dims)
+{
+    double fan = 1;
+    for (int32_t i = 1; i < dims.rank; i++) fan *= (double)dims.dim[i];
+    return fan;
+}
+
+/* Element i of a parameter is a function of (seed, path, i) alone. */
+static void fill(const grd_model *model, const grdi_variable *variable, float *values, int64_t count)
+{
+    uint64_t hash = grdi_hash_text(variable->path);
+    double scale = variable->init == GRD_INIT_DEFAULT ? 1.0 / sqrt(fan_in(variable->type.dims)) : variable->scale;
+#pragma omp parallel for schedule(static) num_threads(model->engine->threads) if (count > 65536)
+    for (int64_t i = 0; i < count; i++) {
+        switch (variable->init) {
+        case GRD_INIT_ZEROS: values[i] = 0; break;
+        case GRD_INIT_ONES: values[i] = 1; break;
+        case GRD_INIT_NORMAL: values[i] = (float)(scale * grdi_random_normal(model->seed, 0, hash, (uint64_t)i)); break;
+        default: {
+            double unit = grdi_unit(grdi_random_u32(model->seed, 0, hash, (uint64_t)i));
+            values[i] = (float)(scale * (2 * unit - 1));
+        }
+        }
+    }
+}
+
+static grd_status initialise(grd_model *model, const grdi_variable *variable, grd_error *error)
+{
+    if (!model->engine->backend->runs || variable->kind != GRDI_VARIABLE_PARAMETER || variable->init == GRD_INIT_ZEROS)
+        return GRD_OK;
+    int64_t count = grd_dims_count(variable->type.dims);
+    float *values = grdi_alloc((size_t)count * sizeof(float));
+    if (!values) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for its initial values", variable->path);
+    fill(model, variable, values, count);
+    model->engine->backend->upload(model->engine->device, grdi_variable_data(variable), values, (size_t)count * sizeof(float));
+    grdi_free(values);
+    return GRD_OK;
+}
+
+/* Matrices first, then vectors; later parameters first, since backward reaches them first. */
+static int storage_order(const void *a, const void *b)
+{
+    const grdi_variable *x = *(grdi_variable *const *)a, *y = *(grdi_variable *const *)b;
+    int x_vector = x->type.dims.rank < 2, y_vector = y->type.dims.rank < 2;
+    if (x_vector != y_vector) return x_vector - y_vector;
+    return x->offset_bytes > y->offset_bytes ? -1 : x->offset_bytes < y->offset_bytes; /* order of creation, see below */
+}
+
+static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_variable **list, grd_error *error)
+{
+    size_t count = 0, size = 0;
+    for (grdi_variable *v = model->variables; v; v = v->next) {
+        if (v->storage || v->view || v->kind != kind) continue;
+        v->offset_bytes = count; /* its rank by creation, until it has its true offset */
+        list[count++] = v;
+    }
+    if (count == 0) return GRD_OK;
+    if (kind != GRDI_VARIABLE_STATE) qsort(list, count, sizeof(*list), storage_order);
+    grdi_storage *storage = grdi_alloc_zero(1, sizeof(*storage));
+    if (!storage) return grd_fail(error, GRD_E_MEMORY, "out of memory for variables");
+    for (size_t i = 0; i < count; i++) {
+        list[i]->offset_bytes = size;
+        size += aligned(grdi_type_bytes(list[i]->type));
+    }
+    storage->data = model->engine->backend->allocate(model->engine->device, size);
+    if (!storage->data) {
+        grdi_free(storage);
+        return grd_fail(error, GRD_E_MEMORY, "%zu bytes for %zu variables are not to be had (a smaller model, or a device with more memory)",
+                        size, count);
+    }
+    storage->size_bytes = size;
+    storage->kind = kind;
+    storage->next = model->storages;
+    model->storages = storage;
+    for (size_t i = 0; i < count; i++) {
+        list[i]->storage = storage;
+        if (initialise(model, list[i], error)) return GRD_E_MEMORY;
+    }
+    return GRD_OK;
+}
+
+grd_status grdi_model_place(grd_model *model, grd_error *error)
+{
+    grdi_variable **list = grdi_alloc_zero(model->variable_count + 1, sizeof(*list));
+    if (!list) return grd_fail(error, GRD_E_MEMORY, "out of memory for variables");
+    grd_status status = GRD_OK;
+    for (int kind = 0; !status && kind < GRDI_VARIABLE_KINDS; kind++)
+        status = place_kind(model, (grdi_variable_kind)kind, list, error);
+    grdi_free(list);
+    return status;
+}
+
+grdi_variable *grdi_model_range(grd_model *model, grdi_variable *from, grdi_variable *to, grd_error *error)
+{
+    size_t end = to->offset_bytes + grdi_type_bytes(to->type);
+    size_t element = grd_dtype_size(from->type.dtype);
+    char *path = grdi_format("%s..%s", from->path, to->path);
+    grdi_variable *range = path ? grdi_model_find(model, path) : NULL;
+    grdi_type type = {from->type.dtype, grd_shape((int64_t)((end - from->offset_bytes) / element))};
+    if (path && !range) range = grdi_model_add(model, path, from->kind, type);
+    grdi_free(path);
+    if (!range) {
+        grd_fail(error, GRD_E_MEMORY, "out of memory for variables");
+        return NULL;
+    }
+    range->view = true;
+    range->storage = from->storage;
+    range->offset_bytes = from->offset_bytes;
+    return range;
+}
+
+size_t grdi_model_bytes(const grd_model *model, grdi_variable_kind kind)
+{
+    size_t size = 0;
+    for (const grdi_storage *s = model->storages; s; s = s->next)
+        if (s->kind == kind) size += s->size_bytes;
+    return size;
+}
+
+void grdi_model_release_storages(grd_model *model)
+{
+    while (model->storages) {
+        grdi_storage *storage = model->storages;
+        model->storages = storage->next;
+        model->engine->backend->release(model->engine->device, storage->data, storage->size_bytes);
+        grdi_free(storage);
+    }
+}
