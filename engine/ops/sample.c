@@ -3,6 +3,7 @@
 
 #include "base/convert.h"
 #include "base/random.h"
+#include "ops/map.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -52,14 +53,33 @@ static bool read_range(const char *text, double *low, double *high)
     return first_end != first && !*first_end && end != dots + 2 && !*end && *low <= *high;
 }
 
+/* "@attention:1(1,2,3) causal=true" */
+static grd_status read_from(const char *text, grdi_sample_input *input, grd_error *error)
+{
+    char name[64] = "", *end;
+    size_t length = strcspn(text + 1, ":");
+    if (length < sizeof name) memcpy(name, text + 1, length);
+    input->from = grdi_op_find(name);
+    if (!input->from || text[1 + length] != ':') return unreadable(error, "the op that an input comes from", text);
+    input->from_output = (int32_t)strtol(text + length + 2, &end, 10);
+    if (*end != '(') return unreadable(error, "the inputs that an input is made of", text);
+    for (const char *at = end + 1; *at != ')'; at = *end == ',' ? end + 1 : end) {
+        long number = strtol(at, &end, 10);
+        if (end == at || number < 0 || number >= GRDI_INPUTS_MAX || input->from_count == GRDI_INPUTS_MAX)
+            return unreadable(error, "the inputs that an input is made of", text);
+        input->from_in[input->from_count++] = (int32_t)number;
+    }
+    input->from_attrs = strchr(end, ')') + 1;
+    return GRD_OK;
+}
+
 grd_status grdi_sample_read_input(const char *text, grdi_sample_input *input, grd_error *error)
 {
-    const char *rest;
+    const char *rest = text;
+    *input = (grdi_sample_input){.low = -2, .high = 2};
+    if (*text == '@') return read_from(text, input, error);
     grd_status status = read_type(text, &input->type, &rest, error);
     if (status) return status;
-    input->low = -2;
-    input->high = 2;
-    input->values = NULL;
     rest += strspn(rest, " ");
     if (*rest == '=') {
         input->values = rest + 1;
@@ -145,17 +165,51 @@ grd_status grdi_sample_read_attrs(const grdi_op *op, const char *text, grdi_samp
     return GRD_OK;
 }
 
+/* Runs the shape rule of the op that input `at` comes from: `types` by the op's outputs. */
+static grd_status infer_from(const grdi_sample_case *sample, int32_t at, const grdi_sample_case *attrs,
+                             grdi_type *types, int32_t *output_count, grd_error *error)
+{
+    const grdi_sample_input *input = &sample->in[at];
+    grdi_type in[GRDI_INPUTS_MAX];
+    for (int32_t i = 0; i < input->from_count; i++) {
+        int32_t number = input->from_in[i];
+        if (number >= sample->input_count || sample->in[number].from)
+            return grd_fail(error, GRD_E_FORMAT, "sample: input %d is made of input %d, which is none or made itself",
+                            at, number);
+        in[i] = sample->in[number].type;
+    }
+    grdi_infer c = {.op = input->from, .attrs = attrs->attrs, .input_count = input->from_count, .in = in,
+                    .output_count = input->from->outputs ? input->from->outputs : 1};
+    if (!input->from->shape(&c))
+        return grd_fail(error, c.status, "sample: input %d: %s: %s", at, c.op->name, c.message);
+    if (input->from_output < 0 || input->from_output >= c.output_count)
+        return grd_fail(error, GRD_E_FORMAT, "sample: input %d: %s has no output %d", at, c.op->name,
+                        input->from_output);
+    memcpy(types, c.out, sizeof(*types) * (size_t)c.output_count);
+    *output_count = c.output_count;
+    return GRD_OK;
+}
+
 grd_status grdi_sample_read(const grdi_op *op, const grdi_sample *sample, bool in_double, grdi_sample_case *out,
                             grd_error *error)
 {
+    grd_status status = GRD_OK;
     out->input_count = 0;
-    for (int32_t i = 0; i < GRDI_INPUTS_MAX && sample->in[i]; i++) {
-        grd_status status = grdi_sample_read_input(sample->in[i], &out->in[i], error);
-        if (status) return status;
+    for (int32_t i = 0; i < GRDI_INPUTS_MAX && sample->in[i] && !status; i++) {
+        status = grdi_sample_read_input(sample->in[i], &out->in[i], error);
         if (in_double && out->in[i].type.dtype == GRD_F32) out->in[i].type.dtype = GRD_F64;
         out->input_count++;
     }
-    return grdi_sample_read_attrs(op, sample->attrs, out, error);
+    for (int32_t i = 0; i < out->input_count && !status; i++) {
+        grdi_sample_case attrs;
+        grdi_type types[GRDI_OUTPUTS_MAX];
+        int32_t output_count;
+        if (!out->in[i].from) continue;
+        status = grdi_sample_read_attrs(out->in[i].from, out->in[i].from_attrs, &attrs, error);
+        if (!status) status = infer_from(out, i, &attrs, types, &output_count, error);
+        if (!status) out->in[i].type = types[out->in[i].from_output];
+    }
+    return status ? status : grdi_sample_read_attrs(op, sample->attrs, out, error);
 }
 
 int32_t grdi_sample_count(const grdi_op *op)
@@ -204,6 +258,49 @@ void grdi_sample_fill(const grdi_sample_input *input, uint64_t seed, double *val
         else
             values[i] = input->low + floor(u * (input->high - input->low + 1));
     }
+}
+
+void grdi_sample_reference(const grdi_reference *r)
+{
+    if (r->op->reference)
+        r->op->reference(r);
+    else
+        grdi_map_reference(r);
+}
+
+/* Input `at`, which another op gives, from the inputs already filled. */
+static grd_status fill_from(const grdi_sample_case *sample, int32_t at, double *const *values, grd_error *error)
+{
+    const grdi_sample_input *input = &sample->in[at];
+    grdi_sample_case attrs;
+    grdi_type in_type[GRDI_INPUTS_MAX], out_type[GRDI_OUTPUTS_MAX];
+    const double *in[GRDI_INPUTS_MAX];
+    double *out[GRDI_OUTPUTS_MAX] = {NULL};
+    int32_t output_count;
+    grd_status status = grdi_sample_read_attrs(input->from, input->from_attrs, &attrs, error);
+    if (!status) status = infer_from(sample, at, &attrs, out_type, &output_count, error);
+    if (status) return status;
+    for (int32_t i = 0; i < input->from_count; i++) {
+        in_type[i] = sample->in[input->from_in[i]].type;
+        in[i] = values[input->from_in[i]];
+    }
+    out[input->from_output] = values[at];
+    grdi_sample_reference(&(grdi_reference){.op = input->from, .attrs = attrs.attrs, .input_count = input->from_count,
+                                            .output_count = output_count, .in_type = in_type, .out_type = out_type,
+                                            .in = in, .out = out});
+    for (int64_t i = 0, count = grd_dims_count(input->type.dims); i < count; i++)
+        values[at][i] = rounded(input->type.dtype, values[at][i]);
+    return GRD_OK;
+}
+
+grd_status grdi_sample_fill_all(const grdi_sample_case *sample, uint64_t seed, double *const *values, grd_error *error)
+{
+    grd_status status = GRD_OK;
+    for (int32_t i = 0; i < sample->input_count; i++)
+        if (!sample->in[i].from) grdi_sample_fill(&sample->in[i], seed + (uint64_t)i, values[i]);
+    for (int32_t i = 0; i < sample->input_count && !status; i++)
+        if (sample->in[i].from) status = fill_from(sample, i, values, error);
+    return status;
 }
 
 void grdi_sample_store(grd_dtype dtype, const double *values, int64_t count, void *data)

@@ -10,7 +10,10 @@
 typedef struct grdi_sample_input {
     grdi_type type;
     double low, high;
-    const char *values;          /* the text behind '=', or NULL: random values in low..high */
+    const char *values;           /* the text behind '=', or NULL: random values in low..high */
+    const grdi_op *from;          /* not NULL: output `from_output` of this op for the sample's inputs from_in[] */
+    int32_t from_output, from_count, from_in[GRDI_INPUTS_MAX];
+    const char *from_attrs;
 } grdi_sample_input;
 
 /* A sample that was read. `attrs` holds all of the op's attributes in the op's order and ends with name NULL; it points
@@ -33,8 +36,13 @@ grd_status grdi_sample_read_input(const char *text, grdi_sample_input *input, gr
 grd_status grdi_sample_read_attrs(const grdi_op *op, const char *text, grdi_sample_case *out, grd_error *error);
 
 /* The input's values, row-major, one per element: a function of `seed` alone, and such that f32 (or a narrower dtype of
- * the input) holds them exactly. */
+ * the input) holds them exactly. Not for inputs that come from another op. */
 void grdi_sample_fill(const grdi_sample_input *input, uint64_t seed, double *values);
+/* The values of all inputs, values[i] having room for input i; input i is filled with seed + i. */
+grd_status grdi_sample_fill_all(const grdi_sample_case *sample, uint64_t seed, double *const *values, grd_error *error);
+
+/* Runs the op's reference on row-major doubles; outputs that are NULL are not asked for. */
+void grdi_sample_reference(const grdi_reference *r);
 
 /* Samples of an op: how many there are, the bad and the large ones included. */
 int32_t grdi_sample_count(const grdi_op *op);
