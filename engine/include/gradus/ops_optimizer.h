@@ -2,9 +2,9 @@
  *
  * p, g, m, v: float [N], all of one dtype. hyper: [4] of that dtype = {lr, 1 / (1 - beta1^t), 1 / (1 - beta2^t),
  * unused}, t counting steps from 1. scale: a scalar of that dtype by which g is multiplied first (loss and clip
- * scale). scale < 0 or NaN means: skip this step and leave everything as it was. The rate used is lr lr_scale. The results
- * take the place of p, m and v. No op here has a gradient. Errors: GRD_E_DTYPE, GRD_E_SHAPE, GRD_E_ARGUMENT. Options:
- * zero is the default. */
+ * scale). scale < 0 or NaN means: skip this step and leave everything as it was. The rate used is lr lr_scale. The
+ * results take the place of p, m and v. No op here has a gradient. Errors: GRD_E_DTYPE, GRD_E_SHAPE, GRD_E_ARGUMENT.
+ * Options: zero is the default. */
 #ifndef GRADUS_OPS_OPTIMIZER_H
 #define GRADUS_OPS_OPTIMIZER_H
 
