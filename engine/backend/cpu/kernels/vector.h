@@ -1,0 +1,180 @@
+/* vector.h - one vector register of floats, as wide as the instruction set has it. Arithmetic is GCC's on vector types; what C has no
+ * operator for (select, maximum, square root, part of a register) is here. Masks are -1 or 0 in each lane. */
+#ifndef GRDI_VECTOR_H
+#define GRDI_VECTOR_H
+
+#include "backend/cpu/kernels/isa.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+typedef float grdi_vf __attribute__((vector_size(4 * GRDI_LANES)));
+typedef int32_t grdi_vi __attribute__((vector_size(4 * GRDI_LANES)));
+typedef uint32_t grdi_vu __attribute__((vector_size(4 * GRDI_LANES)));
+typedef uint16_t grdi_vh __attribute__((vector_size(2 * GRDI_LANES)));
+typedef uint8_t grdi_vb __attribute__((vector_size(GRDI_LANES)));
+typedef float grdi_vf_any __attribute__((vector_size(4 * GRDI_LANES), aligned(4), may_alias));
+typedef uint16_t grdi_vh_any __attribute__((vector_size(2 * GRDI_LANES), aligned(2), may_alias));
+typedef uint8_t grdi_vb_any __attribute__((vector_size(GRDI_LANES), aligned(1), may_alias));
+
+/* Keeps the compiler, which may reorder sums, from seeing through a value whose rounding matters. */
+#if defined(GRDI_ISA_avx512)
+#define GRDI_EXACT(v) __asm__("" : "+v"(v))
+#elif defined(__x86_64__)
+#define GRDI_EXACT(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__)
+#define GRDI_EXACT(v) __asm__("" : "+w"(v))
+#else
+#define GRDI_EXACT(v) __asm__("" : "+m"(v))
+#endif
+
+static inline grdi_vf grdi_load(const float *p) { return *(const grdi_vf_any *)p; }
+static inline void grdi_store(float *p, grdi_vf v) { *(grdi_vf_any *)p = v; }
+static inline grdi_vf grdi_set(float value) { return (grdi_vf){0} + value; }
+
+/* The first `count` lanes, the rest zero. */
+static inline grdi_vf grdi_load_part(const float *p, int64_t count)
+{
+    float lanes[GRDI_LANES] = {0};
+    for (int64_t i = 0; i < count; i++)
+        lanes[i] = p[i];
+    return grdi_load(lanes);
+}
+
+static inline void grdi_store_part(float *p, grdi_vf v, int64_t count)
+{
+    float lanes[GRDI_LANES];
+    grdi_store(lanes, v);
+    for (int64_t i = 0; i < count; i++)
+        p[i] = lanes[i];
+}
+
+/* mask ? a : b */
+static inline grdi_vf grdi_select(grdi_vi mask, grdi_vf a, grdi_vf b)
+{
+#if defined(GRDI_ISA_avx512)
+    return (grdi_vf)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), (__m512)b, (__m512)a);
+#elif defined(GRDI_ISA_avx2)
+    return (grdi_vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#else
+    return (grdi_vf)((mask & (grdi_vi)a) | (~mask & (grdi_vi)b));
+#endif
+}
+
+/* a > b ? a : b, so b if either is NaN. */
+static inline grdi_vf grdi_max(grdi_vf a, grdi_vf b)
+{
+#if defined(GRDI_ISA_avx512)
+    return (grdi_vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(GRDI_ISA_avx2)
+    return (grdi_vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return grdi_select(a > b, a, b);
+#endif
+}
+
+/* a < b ? a : b, so b if either is NaN. */
+static inline grdi_vf grdi_min(grdi_vf a, grdi_vf b)
+{
+#if defined(GRDI_ISA_avx512)
+    return (grdi_vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(GRDI_ISA_avx2)
+    return (grdi_vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return grdi_select(a < b, a, b);
+#endif
+}
+
+static inline grdi_vf grdi_sqrt(grdi_vf a)
+{
+#if defined(GRDI_ISA_avx512)
+    return (grdi_vf)_mm512_sqrt_ps((__m512)a);
+#elif defined(GRDI_ISA_avx2)
+    return (grdi_vf)_mm256_sqrt_ps((__m256)a);
+#else
+    for (int i = 0; i < GRDI_LANES; i++)
+        a[i] = sqrtf(a[i]);
+    return a;
+#endif
+}
+
+static inline grdi_vf grdi_abs(grdi_vf a) { return (grdi_vf)((grdi_vi)a & 0x7FFFFFFF); }
+/* The magnitude of `a` with the sign of `b`. */
+static inline grdi_vf grdi_copysign(grdi_vf a, grdi_vf b)
+{
+    return (grdi_vf)(((grdi_vi)a & 0x7FFFFFFF) | ((grdi_vi)b & INT32_MIN));
+}
+
+static inline grdi_vi grdi_is_nan(grdi_vf a) { return a != a; }
+
+/* Whether any lane of a mask is set. */
+static inline int grdi_any(grdi_vi mask)
+{
+#if defined(GRDI_ISA_avx512)
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(GRDI_ISA_avx2)
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#else
+    for (int i = 0; i < GRDI_LANES; i++)
+        if (mask[i])
+            return 1;
+    return 0;
+#endif
+}
+
+/* Sums and extremes over the lanes, always in the same order. */
+static inline float grdi_sum_lanes(grdi_vf a)
+{
+    float sum[GRDI_LANES];
+    grdi_store(sum, a);
+    for (int half = GRDI_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            sum[i] += sum[i + half];
+    return sum[0];
+}
+
+static inline float grdi_max_lanes(grdi_vf a)
+{
+    float most = a[0];
+    for (int i = 1; i < GRDI_LANES; i++)
+        most = a[i] > most ? a[i] : most;
+    return most;
+}
+
+/* ---- other element types ---- */
+
+static inline grdi_vf grdi_load_bf16(const uint16_t *p)
+{
+    return (grdi_vf)(__builtin_convertvector(*(const grdi_vh_any *)p, grdi_vu) << 16);
+}
+
+/* To nearest, ties to even; NaN stays NaN, made quiet (see base/convert.h). */
+static inline grdi_vu grdi_bf16_bits(grdi_vf v)
+{
+    grdi_vu bits = (grdi_vu)v, rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    grdi_vu quiet = (bits >> 16) | 0x40u, nan = (grdi_vu)grdi_is_nan(v);
+    return (rounded & ~nan) | (quiet & nan);
+}
+
+static inline void grdi_store_bf16(uint16_t *p, grdi_vf v)
+{
+    *(grdi_vh_any *)p = __builtin_convertvector(grdi_bf16_bits(v), grdi_vh);
+}
+
+static inline grdi_vf grdi_load_bool(const uint8_t *p)
+{
+    grdi_vi set = __builtin_convertvector(*(const grdi_vb_any *)p, grdi_vi) != 0;
+    return (grdi_vf)(set & (grdi_vi)grdi_set(1.0f));
+}
+
+static inline void grdi_store_bool(uint8_t *p, grdi_vf v)
+{
+    grdi_vi set = v != 0.0f;
+    *(grdi_vb_any *)p = __builtin_convertvector(set & 1, grdi_vb);
+}
+
+#endif
