@@ -40,6 +40,34 @@ static grd_status bind(grd_program *program)
     return GRD_OK;
 }
 
+/* Where the view's last element ends, if it lies in the arena; else 0. */
+static size_t arena_end(const grd_program *program, const void *data, size_t extent)
+{
+    const char *arena = program->graph->model->arena.data;
+    size_t size = program->graph->model->arena.size_bytes;
+    if (!data || (const char *)data < arena || (const char *)data >= arena + size) return 0;
+    return (size_t)((const char *)data - arena) + (extent + 63) / 64 * 64;
+}
+
+static size_t view_extent(const grdi_view *view)
+{
+    int64_t last = 0;
+    for (int32_t d = 0; d < view->dims.rank; d++) last += (view->dims.dim[d] - 1) * view->stride[d];
+    return (size_t)(last + 1) * grd_dtype_size(view->dtype);
+}
+
+/* Follows the pointers that launches were really given, not the plan's offsets. */
+static void note_high_water(grd_program *program, const grdi_call *call)
+{
+    size_t end = arena_end(program, call->scratch, call->scratch_bytes);
+    for (int32_t k = 0; k < call->input_count + call->output_count; k++) {
+        const grdi_view *view = k < call->input_count ? &call->in[k] : &call->out[k - call->input_count];
+        size_t at = view->data ? arena_end(program, view->data, view_extent(view)) : 0;
+        if (at > end) end = at;
+    }
+    if (end > program->high_water) program->high_water = end;
+}
+
 /* Makes the model's arena at least as large as this program needs. */
 static grd_status reserve_arena(grd_program *program, grd_error *error)
 {
@@ -231,6 +259,7 @@ grd_status grd_program_run(grd_program *program)
         set_accumulate(program, launch);
         status = launch->kernel->run(&launch->call);
         if (status) return launch_failed(program, launch, status);
+        note_high_water(program, &launch->call);
         if (!program->launch_seconds) continue;
         double after = grdi_seconds();
         program->launch_seconds[n] += after - before;

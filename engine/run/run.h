@@ -9,6 +9,7 @@ struct grd_program {
     grdi_plan *plan;
     void *kept;                  /* inputs, constants and outputs */
     const void *bound_arena;     /* where the launches point; the arena may move when it grows */
+    size_t high_water;           /* end of the highest byte of the arena that a launch was given */
     bool accumulating;           /* assigns of mode 2 add in this run */
     grd_tensor *outputs;         /* as the user named them, beside plan->roots */
     int32_t output_count;

@@ -1,0 +1,137 @@
+/* train.h - optimizers and training steps. */
+#ifndef GRADUS_TRAIN_H
+#define GRADUS_TRAIN_H
+
+#include <gradus/graph.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum grd_optimizer_kind {
+    GRD_OPTIMIZER_NONE = 0,
+    GRD_OPTIMIZER_ADAMW, /* Loshchilov and Hutter 2019, as torch.optim.AdamW: decay decoupled from the gradient */
+    GRD_OPTIMIZER_ADAM,  /* Kingma and Ba 2015, as torch.optim.Adam: decay added to the gradient */
+    GRD_OPTIMIZER_SGD,   /* as torch.optim.SGD, with momentum and Nesterov */
+    GRD_OPTIMIZER_LION,  /* Chen et al. 2023 */
+    GRD_OPTIMIZER_MUON   /* Jordan 2024: momentum, orthogonalised by Newton-Schulz; for hidden matrices, see grd_muon */
+} grd_optimizer_kind;
+
+typedef struct grd_optimizer {
+    grd_optimizer_kind kind;
+    double lr;           /* the base rate; grd_step_set_lr multiplies it */
+    double beta1, beta2; /* ADAMW, ADAM: 0.9, 0.999; LION: 0.9, 0.99 */
+    double eps;          /* ADAMW, ADAM: 1e-8 */
+    double weight_decay; /* applied to parameters of two or more dimensions only; a group can say otherwise */
+    double momentum;     /* SGD: 0; MUON: 0.95 */
+    double dampening;    /* SGD */
+    bool nesterov;       /* SGD: false; MUON: true */
+} grd_optimizer;
+
+/* The usual settings of each kind; change fields of the result at will. */
+GRD_API grd_optimizer grd_adamw(double lr); /* betas 0.9, 0.999; eps 1e-8; decay 0.01 */
+GRD_API grd_optimizer grd_adam(double lr);
+GRD_API grd_optimizer grd_sgd(double lr);
+GRD_API grd_optimizer grd_lion(double lr);
+/* Momentum 0.95, Nesterov, five Newton-Schulz steps with (3.4445, -4.7750, 2.0315); the update is scaled by sqrt(max(1, rows/columns)).
+ * Only parameters of exactly two dimensions can be trained with it: give the others (embedding, head, gains) a group with AdamW. */
+GRD_API grd_optimizer grd_muon(double lr);
+
+/* Parameters whose path matches `match` ("*" within one name, "**" over any number, as in "blocks/**"). The first matching group counts; parameters that no
+ * group matches are trained by the step's own optimizer. */
+typedef struct grd_group {
+    const char *match;
+    grd_optimizer optimizer; /* kind NONE: the step's own */
+    double lr_scale;         /* 0 means 1 */
+    double weight_decay;     /* with set_decay: for all parameters of the group, whatever their dimensions */
+    bool set_decay;
+    bool frozen;             /* not trained */
+} grd_group;
+
+typedef struct grd_step grd_step;
+
+typedef struct grd_step_options {
+    size_t size;
+    double clip_norm;        /* scale gradients so that their global norm is at most this; 0: no clipping */
+    int32_t accumulate;      /* micro-batches a step; 0 means 1. Their losses and gradients are averaged */
+    bool sum_micro;          /* the micro-batches' losses are parts of one sum already (normalised by the global batch) */
+    const char *train;       /* train only parameters matching this pattern; NULL: all that are not frozen */
+    const grd_group *groups;
+    int32_t group_count;
+    double ema_decay;        /* keep an exponential moving average of the weights; 0: none */
+    bool skip_nonfinite;     /* a step whose gradient is not finite is left out instead of being an error */
+    const grd_tensor *outputs; /* further values to be readable after a micro-batch */
+    int32_t output_count;
+    grd_program_options program; /* recompute, passes to disable, dumps */
+} grd_step_options;
+
+typedef struct grd_metrics {
+    double loss;             /* of the micro-batches of this step so far: their mean (or sum, see sum_micro) */
+    double grad_norm;        /* global norm before clipping; set when updated */
+    int64_t step;            /* steps done */
+    bool updated;            /* this call finished a step */
+    bool skipped;            /* its update was left out: the gradient was not finite */
+} grd_metrics;
+
+/* Prepares training of `loss` (a scalar): gradients, optimizer state and all memory. NULL on error, which the graph keeps. The step is owned by
+ * the model. */
+GRD_API grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_step_options *options);
+#define grd_step_new(...) GRD_STEP_NEW_(__VA_ARGS__, .size = sizeof(grd_step_options))
+#define GRD_STEP_NEW_(loss, optimizer, ...) grd_step_new_with(loss, optimizer, &(grd_step_options){__VA_ARGS__})
+GRD_API void grd_step_free(grd_step *step);
+/* Copies `data` into an input of the loss's graph. */
+GRD_API grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data);
+/* Runs one micro-batch; every `accumulate`-th call also updates the weights. A gradient that is not finite leaves weights and moments as
+ * they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless skip_nonfinite is set. */
+GRD_API grd_status grd_step_run(grd_step *step, grd_metrics *metrics);
+/* Multiplies every group's base rate from the next step on (schedules: see grd_schedule). */
+GRD_API void grd_step_set_lr(grd_step *step, double factor);
+GRD_API grd_status grd_step_read(grd_step *step, grd_tensor output, void *data);
+GRD_API const grd_error *grd_step_error(const grd_step *step);
+/* Steps done so far, which bias corrections and random keys depend on; set after loading a checkpoint. */
+GRD_API int64_t grd_step_count(const grd_step *step);
+GRD_API void grd_step_set_count(grd_step *step, int64_t count);
+/* Swaps the weights with their moving average (ema_decay), for evaluation, and back. */
+GRD_API grd_status grd_step_swap_ema(grd_step *step);
+
+/* ---- what a plan needs ---- */
+
+typedef struct grd_plan_report {
+    int64_t parameters;                /* numbers trained or frozen in the model */
+    size_t weights_bytes, gradients_bytes, optimizer_bytes, state_bytes;
+    size_t activations_bytes;          /* arena without workspace at its peak, see peak_bytes */
+    size_t workspace_bytes;            /* the largest scratch of one launch */
+    size_t inputs_bytes;               /* inputs, constants and outputs */
+    size_t arena_bytes;                /* activations and workspace, as laid out */
+    size_t peak_bytes;                 /* all of the above at once */
+    double flops_per_step, bytes_per_step;
+    double predicted_step_ms;          /* on the engine's device; 0 where its rates are unknown */
+    int64_t launches;
+} grd_plan_report;
+
+GRD_API grd_status grd_step_report(grd_step *step, grd_plan_report *report);
+/* The most bytes of the arena that launches have touched so far; equals arena_bytes after a step. */
+GRD_API size_t grd_step_high_water(const grd_step *step);
+/* Times each launch from now on (or stops). */
+GRD_API grd_status grd_step_profile(grd_step *step, bool on);
+/* Writes the profile: one line an op kind to `stream` (time, share, FLOP/s, bytes/s), and a Chrome trace to `trace_path` unless NULL. */
+GRD_API grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trace_path);
+
+/* ---- schedules: factors for grd_step_set_lr ---- */
+
+typedef enum grd_schedule_kind { GRD_SCHEDULE_CONSTANT = 0, GRD_SCHEDULE_LINEAR, GRD_SCHEDULE_COSINE, GRD_SCHEDULE_WSD } grd_schedule_kind;
+
+typedef struct grd_schedule {
+    grd_schedule_kind kind;
+    int64_t warmup;      /* steps: (s + 1) / warmup */
+    double min_factor;   /* where LINEAR and COSINE end, and WSD after its decay */
+    double decay_part;   /* WSD: the last part of the run in which the rate falls linearly; 0 means 0.2 */
+} grd_schedule;
+
+/* The factor at step `step` (from 0) when `progress` (0 to 1) of what follows the warm-up is done. */
+GRD_API double grd_schedule_factor(const grd_schedule *schedule, int64_t step, double progress);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,377 @@
+/* step.c - a training step: the micro program (forward, backward) and the update program over one arena. */
+#include "train/train.h"
+
+#include "ops/table.h"
+#include "passes/backward.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- which parameters, trained how ---- */
+
+static const grd_group *group_of(const grd_step_options *options, const char *path)
+{
+    for (int32_t i = 0; i < options->group_count; i++)
+        if (options->groups[i].match && grdi_path_matches(options->groups[i].match, path)) return &options->groups[i];
+    return NULL;
+}
+
+/* The index of that setting, added if it is new. */
+static int32_t setting_index(grd_step *step, const grd_group *group, grd_optimizer optimizer, bool matrix)
+{
+    grdi_setting s;
+    memset(&s, 0, sizeof(s));
+    s.optimizer = group && group->optimizer.kind ? group->optimizer : optimizer;
+    s.lr_scale = group && group->lr_scale != 0 ? group->lr_scale : 1;
+    s.weight_decay = matrix ? s.optimizer.weight_decay : 0;
+    if (group && group->set_decay) s.weight_decay = group->weight_decay;
+    for (int32_t i = 0; i < step->setting_count; i++) {
+        const grdi_setting *t = &step->settings[i];
+        const grd_optimizer *a = &s.optimizer, *b = &t->optimizer;
+        if (a->kind == b->kind && a->lr == b->lr && a->beta1 == b->beta1 && a->beta2 == b->beta2 && a->eps == b->eps &&
+            a->momentum == b->momentum && a->dampening == b->dampening && a->nesterov == b->nesterov &&
+            s.lr_scale == t->lr_scale && s.weight_decay == t->weight_decay)
+            return i;
+    }
+    snprintf(s.hyper, sizeof(s.hyper), "hyper%d", step->setting_count);
+    step->settings[step->setting_count] = s;
+    return step->setting_count++;
+}
+
+static bool find_trained(grd_step *step, grd_optimizer optimizer)
+{
+    const grd_graph *graph = step->graph;
+    size_t most = 1;
+    for (size_t n = 0; n < graph->count; n++) most += graph->nodes[n]->op == &grdi_op_parameter;
+    step->trained = grdi_alloc_zero(most, sizeof(*step->trained));
+    step->settings = grdi_alloc_zero(most, sizeof(*step->settings));
+    if (!step->trained || !step->settings) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    for (size_t n = 0; n < graph->count; n++) {
+        grdi_node *node = graph->nodes[n];
+        if (node->op != &grdi_op_parameter || node->variable->frozen) continue;
+        const grd_group *group = group_of(&step->options, node->variable->path);
+        if ((group && group->frozen) || (step->options.train && !grdi_path_matches(step->options.train, node->variable->path)))
+            continue;
+        grdi_trained *t = &step->trained[step->trained_count++];
+        t->parameter = node->variable;
+        t->node = (grd_tensor){node, 0};
+        t->setting = setting_index(step, group, optimizer, node->variable->type.dims.rank >= 2);
+        if (step->settings[t->setting].optimizer.kind == GRD_OPTIMIZER_MUON && node->variable->type.dims.rank != 2) {
+            char text[GRD_DIMS_TEXT_MAX];
+            return !grd_fail(&step->error, GRD_E_SHAPE, "%s: muon trains matrices, this is %s (give it a group with another optimizer)",
+                             node->variable->path, grd_dims_text(node->variable->type.dims, text));
+        }
+    }
+    if (step->trained_count) return true;
+    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: there is no parameter to train%s%s", step->options.train ? " that matches " : "",
+                     step->options.train ? step->options.train : "");
+}
+
+/* ---- gradients ---- */
+
+static bool differentiate(grd_step *step)
+{
+    const grdi_type *type = grdi_type_of(step->loss);
+    if (grd_dims_count(type->dims) != 1 || type->dtype != GRD_F32) {
+        char text[GRD_DIMS_TEXT_MAX];
+        return !grd_fail(&step->error, GRD_E_SHAPE, "step: the loss must be one f32, is %s%s (reduce it with grd_mean or grd_sum)",
+                         grd_dtype_name(type->dtype), grd_dims_text(type->dims, text));
+    }
+    grd_tensor *wrt = grdi_alloc_zero((size_t)step->trained_count + 1, 2 * sizeof(*wrt));
+    if (!wrt) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    grd_tensor *gradients = wrt + step->trained_count;
+    for (int32_t i = 0; i < step->trained_count; i++) wrt[i] = step->trained[i].node;
+    double seed_value = step->options.sum_micro ? 1.0 : 1.0 / step->options.accumulate;
+    const grd_attr attrs[] = {GRD_INTS("dims", type->dims.dim, type->dims.rank), GRD_FLOAT("value", seed_value)};
+    grd_tensor seed = grd_call(step->graph, "full", NULL, 0, attrs, 2, NULL);
+    bool ok = seed.node && grdi_backward(step->graph, &step->loss, &seed, 1, wrt, step->trained_count, 0, gradients);
+    int32_t kept = 0; /* parameters that the loss does not depend on are not trained */
+    for (int32_t i = 0; ok && i < step->trained_count; i++) {
+        if (!gradients[i].node) continue;
+        step->trained[kept] = step->trained[i];
+        step->trained[kept++].derivative = gradients[i];
+    }
+    if (ok) step->trained_count = kept;
+    grdi_free(wrt);
+    if (!ok) return !grd_fail(&step->error, step->graph->error.status, "%s", step->graph->error.message);
+    if (kept) return true;
+    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: the loss depends on no parameter that is to be trained");
+}
+
+static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter, grdi_variable_kind kind)
+{
+    char prefix[32] = "";
+    if (step->index) snprintf(prefix, sizeof(prefix), "step%d/", step->index);
+    char *path = grdi_format("%s%s/%s", prefix, what, parameter->path);
+    grdi_variable *v = path ? grdi_model_find(step->model, path) : NULL;
+    if (path && !v) v = grdi_model_add(step->model, path, kind, parameter->type);
+    grdi_free(path);
+    if (!v) grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    return v;
+}
+
+/* Parameters in the order of their storage, so that neighbours can share a launch. */
+static int by_place(const void *a, const void *b)
+{
+    const grdi_variable *x = ((const grdi_trained *)a)->parameter, *y = ((const grdi_trained *)b)->parameter;
+    if (x->storage != y->storage) return x->storage < y->storage ? -1 : 1;
+    return x->offset_bytes < y->offset_bytes ? -1 : x->offset_bytes > y->offset_bytes;
+}
+
+static bool make_variables(grd_step *step)
+{
+    if (grdi_model_place(step->model, &step->error)) return false; /* parameters first: gradients follow their order */
+    qsort(step->trained, (size_t)step->trained_count, sizeof(*step->trained), by_place);
+    for (int32_t i = step->trained_count - 1; i >= 0; i--) { /* placing reverses the order of creation */
+        grdi_trained *t = &step->trained[i];
+        t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT);
+        if (!t->gradient) return false;
+    }
+    for (int32_t m = 0; m < GRDI_MOMENTS_MAX; m++)
+        for (int32_t i = step->trained_count - 1; i >= 0; i--) {
+            grdi_trained *t = &step->trained[i];
+            const grd_optimizer *o = &step->settings[t->setting].optimizer;
+            if (m >= grdi_moment_count(o)) continue;
+            t->moment[m] = own_variable(step, grdi_moment_name(o, m), t->parameter, GRDI_VARIABLE_MOMENT);
+            if (!t->moment[m]) return false;
+        }
+    for (int32_t i = step->trained_count - 1; i >= 0 && step->options.ema_decay > 0; i--) {
+        grdi_trained *t = &step->trained[i];
+        t->average = own_variable(step, "ema", t->parameter, GRDI_VARIABLE_MOMENT);
+        if (!t->average) return false;
+    }
+    return grdi_model_place(step->model, &step->error) == GRD_OK;
+}
+
+enum { PARTS_MAX = 8 };
+
+/* The summands of a gradient, so that each can be added to the gradient's storage by the op that makes it. */
+static int32_t summands(grd_tensor t, grd_tensor *parts, int32_t count)
+{
+    bool sum = t.node->phase == GRDI_BACKWARD && strcmp(t.node->op->name, "add") == 0 &&
+               grd_dims_equal(grdi_type_of(t.node->in[0])->dims, grdi_type_of(t.node->in[1])->dims);
+    if (!sum || count >= PARTS_MAX - 2) {
+        parts[count++] = t;
+        return count;
+    }
+    count = summands(t.node->in[0], parts, count);
+    return summands(t.node->in[1], parts, count);
+}
+
+/* Every summand is assigned to the gradient's storage: the first overwrites (or adds, after the first micro-batch), the others add. */
+static bool store_gradients(grd_step *step, grd_tensor *roots, int32_t *count)
+{
+    static const grd_attr first[] = {GRD_INT("mode", 2)}, further[] = {GRD_INT("mode", 1)};
+    for (int32_t i = 0; i < step->trained_count; i++) {
+        grdi_trained *t = &step->trained[i];
+        grd_tensor storage = grdi_variable_node(step->graph, t->gradient), parts[PARTS_MAX], last = {NULL, 0};
+        int32_t n = summands(t->derivative, parts, 0);
+        for (int32_t k = 0; k < n; k++)
+            last = grdi_emit(NULL, &grdi_op_assign, (grd_tensor[]){storage, parts[k]}, 2, k ? further : first, 1, NULL);
+        if (!last.node) return !grd_fail(&step->error, step->graph->error.status, "%s", step->graph->error.message);
+        roots[(*count)++] = last;
+    }
+    return true;
+}
+
+/* ---- programs ---- */
+
+static bool compile_micro(grd_step *step)
+{
+    int32_t count = 0;
+    grd_tensor *roots = grdi_alloc_zero((size_t)(step->trained_count + step->options.output_count) + 1, sizeof(*roots));
+    if (!roots) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    roots[count++] = step->loss;
+    bool ok = true;
+    for (int32_t i = 0; ok && i < step->options.output_count; i++) {
+        roots[count++] = step->options.outputs[i];
+        ok = grd_tensor_graph(step->options.outputs[i]) == step->graph;
+        if (!ok) grd_fail(&step->error, GRD_E_ARGUMENT, "step: output %d does not belong to the loss's graph", i);
+    }
+    ok = ok && store_gradients(step, roots, &count);
+    if (ok) step->micro = grdi_program_compile(step->graph, roots, count, &step->options.program, &step->error);
+    grdi_free(roots);
+    return step->micro != NULL;
+}
+
+static bool compile_update(grd_step *step)
+{
+    int32_t max = 4 * step->trained_count + 2, count = 0;
+    grd_tensor *roots = grdi_alloc_zero((size_t)max, sizeof(*roots));
+    step->update_graph = grd_graph_new(step->model);
+    if (!roots || !step->update_graph) {
+        grdi_free(roots);
+        return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    }
+    step->update_graph->phase = GRDI_UPDATE;
+    grd_program_options options = step->options.program;
+    options.bf16 = false;
+    if (grdi_build_update(step, roots, &count, max))
+        step->update = grdi_program_compile(step->update_graph, roots, count, &options, &step->error);
+    else
+        grd_fail(&step->error, step->update_graph->error.status, "%s", step->update_graph->error.message);
+    grdi_free(roots);
+    return step->update != NULL;
+}
+
+static void step_destroy(void *object)
+{
+    grd_step *step = object;
+    grdi_free(step->trained);
+    grdi_free(step->settings);
+    grdi_free(step);
+}
+
+grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_step_options *options)
+{
+    grd_graph *graph = grd_tensor_graph(loss);
+    if (!graph) return NULL; /* the graph that made the poison holds the error */
+    grd_step *step = grdi_alloc_zero(1, sizeof(*step));
+    if (!step || !grdi_children_add(&graph->model->children, step, step_destroy)) {
+        grdi_free(step);
+        grdi_graph_fail(graph, GRD_E_MEMORY, "out of memory for a step");
+        return NULL;
+    }
+    step->model = graph->model;
+    step->graph = graph;
+    step->loss = loss;
+    step->options = *options;
+    step->options.program.size = sizeof(grd_program_options);
+    if (step->options.accumulate < 1) step->options.accumulate = 1;
+    step->lr_factor = 1;
+    for (grdi_child *c = graph->model->children; c; c = c->next) step->index += c->release == step_destroy && c->object != step;
+    bool ok = find_trained(step, optimizer) && differentiate(step) && make_variables(step) && compile_micro(step) && compile_update(step);
+    step->options.groups = NULL; /* the caller's arrays are not needed any more */
+    step->options.outputs = NULL;
+    if (ok) return step;
+    grdi_graph_fail(graph, step->error.status, "%s", step->error.message);
+    grd_step_free(step);
+    return NULL;
+}
+
+void grd_step_free(grd_step *step)
+{
+    if (!step) return;
+    grd_program_free(step->micro);
+    grd_graph_free(step->update_graph); /* with the update program */
+    grdi_children_remove(&step->model->children, step);
+    step_destroy(step);
+}
+
+/* ---- running ---- */
+
+grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data)
+{
+    if (!step) return GRD_E_ARGUMENT;
+    grd_status status = grd_program_feed(step->micro, input, data);
+    return status ? grd_fail(&step->error, status, "%s", step->micro->error.message) : GRD_OK;
+}
+
+static grd_status run_program(grd_step *step, grd_program *program)
+{
+    grd_status status = grd_program_run(program);
+    return status ? grd_fail(&step->error, status, "%s", program->error.message) : GRD_OK;
+}
+
+static grd_status update(grd_step *step)
+{
+    const grd_engine *engine = step->model->engine;
+    double t = (double)(step->count + 1);
+    for (int32_t i = 0; i < step->setting_count; i++) {
+        const grdi_setting *s = &step->settings[i];
+        const float hyper[4] = {(float)(s->optimizer.lr * s->lr_scale * step->lr_factor),
+                                (float)(1 / (1 - pow(s->optimizer.beta1, t))), (float)(1 / (1 - pow(s->optimizer.beta2, t))), 0};
+        void *to = grdi_program_input(step->update, s->hyper, NULL);
+        if (to) engine->backend->upload(engine->device, to, hyper, sizeof(hyper));
+    }
+    return run_program(step, step->update);
+}
+
+static grd_status nonfinite(grd_step *step)
+{
+    char origin[GRD_MESSAGE_MAX / 2] = "";
+    bool found = grdi_program_find_nonfinite(step->micro, origin, sizeof(origin));
+    return grd_fail(&step->error, GRD_E_NUMERIC, "step %lld: the gradient is not finite%s%s (weights are as before; lower the learning rate or look at the data)",
+                    (long long)step->count, found ? "; first seen in " : "", origin);
+}
+
+grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
+{
+    if (!step) return GRD_E_ARGUMENT;
+    grd_metrics m = {0};
+    step->micro->accumulating = step->micro_done > 0;
+    if (step->micro_done == 0) step->loss_sum = 0;
+    grd_status status = run_program(step, step->micro);
+    if (status) return status;
+    float loss = 0, norm = 0, scale = 0;
+    grd_program_read(step->micro, step->loss, &loss);
+    step->loss_sum += loss;
+    step->micro_done++;
+    m.loss = step->options.sum_micro ? step->loss_sum : step->loss_sum / step->micro_done;
+    if (step->micro_done == step->options.accumulate) {
+        step->micro_done = 0;
+        status = update(step);
+        if (status) return status;
+        grd_program_read(step->update, step->norm, &norm);
+        grd_program_read(step->update, step->scale, &scale);
+        m.grad_norm = norm;
+        m.updated = true;
+        m.skipped = !(scale >= 0);
+        if (m.skipped && !step->options.skip_nonfinite) {
+            if (metrics) *metrics = m;
+            return nonfinite(step);
+        }
+        step->count++;
+    }
+    m.step = step->count;
+    if (metrics) *metrics = m;
+    return GRD_OK;
+}
+
+void grd_step_set_lr(grd_step *step, double factor)
+{
+    if (step) step->lr_factor = factor;
+}
+
+grd_status grd_step_read(grd_step *step, grd_tensor output, void *data)
+{
+    if (!step) return GRD_E_ARGUMENT;
+    grd_status status = grd_program_read(step->micro, output, data);
+    return status ? grd_fail(&step->error, status, "%s", step->micro->error.message) : GRD_OK;
+}
+
+const grd_error *grd_step_error(const grd_step *step)
+{
+    static const grd_error none = {GRD_E_ARGUMENT, "no step (its graph holds the error)"};
+    return step ? &step->error : &none;
+}
+
+int64_t grd_step_count(const grd_step *step)
+{
+    return step ? step->count : 0;
+}
+
+void grd_step_set_count(grd_step *step, int64_t count)
+{
+    if (step) step->count = count;
+}
+
+grd_status grd_step_swap_ema(grd_step *step)
+{
+    if (!step || step->options.ema_decay <= 0) return GRD_E_STATE;
+    const grd_engine *engine = step->model->engine;
+    for (int32_t i = 0; i < step->trained_count; i++) {
+        grdi_trained *t = &step->trained[i];
+        size_t size = grdi_type_bytes(t->parameter->type);
+        char *weights = grdi_alloc(2 * size);
+        if (!weights) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the moving average of %s", t->parameter->path);
+        engine->backend->download(engine->device, weights, grdi_variable_data(t->parameter), size);
+        engine->backend->download(engine->device, weights + size, grdi_variable_data(t->average), size);
+        engine->backend->upload(engine->device, grdi_variable_data(t->parameter), weights + size, size);
+        engine->backend->upload(engine->device, grdi_variable_data(t->average), weights, size);
+        grdi_free(weights);
+    }
+    step->ema_swapped = !step->ema_swapped;
+    return GRD_OK;
+}

@@ -1,0 +1,53 @@
+/* train.h - training steps, as the engine sees them. */
+#ifndef GRDI_TRAIN_H
+#define GRDI_TRAIN_H
+
+#include <gradus/train.h>
+
+#include "run/run.h"
+#include "run/storage.h"
+
+/* True if `pattern` ("*": within one name, "**": over any number of names) matches the whole path. */
+bool grdi_path_matches(const char *pattern, const char *path);
+
+/* How one set of parameters is trained; parameters with equal settings share a launch where they lie side by side. */
+typedef struct grdi_setting {
+    grd_optimizer optimizer;
+    double lr_scale, weight_decay;
+    char hyper[24];              /* name of the update graph's input {lr, 1/(1-beta1^t), 1/(1-beta2^t), 0} */
+} grdi_setting;
+
+enum { GRDI_MOMENTS_MAX = 2 };
+
+/* One trained parameter and what belongs to it. */
+typedef struct grdi_trained {
+    grdi_variable *parameter, *gradient, *moment[GRDI_MOMENTS_MAX], *average;
+    grd_tensor node, derivative; /* in the loss's graph */
+    int32_t setting;
+} grdi_trained;
+
+struct grd_step {
+    grd_model *model;
+    grd_graph *graph, *update_graph;
+    grd_program *micro, *update;
+    grd_tensor loss, norm, scale;
+    grd_step_options options;
+    grdi_trained *trained;
+    int32_t trained_count;
+    grdi_setting *settings;
+    int32_t setting_count;
+    int32_t index;               /* of this step among its model's, part of the names of its variables */
+    int32_t micro_done;
+    int64_t count;
+    double lr_factor, loss_sum;
+    bool ema_swapped;
+    grd_error error;
+};
+
+/* update.c: builds the update graph over the trained parameters' ranges; its values to keep are appended to `roots`. */
+bool grdi_build_update(grd_step *step, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
+/* How many moments an optimizer keeps of each parameter, and their names ("exp_avg", ...). */
+int32_t grdi_moment_count(const grd_optimizer *optimizer);
+const char *grdi_moment_name(const grd_optimizer *optimizer, int32_t moment);
+
+#endif

@@ -1,0 +1,190 @@
+/* update.c - the graph that changes the weights: gradient norm, clipping and the optimizers, over ranges of storage. */
+#include "train/train.h"
+
+#include <gradus/ops.h>
+
+#include <math.h>
+#include <string.h>
+
+int32_t grdi_moment_count(const grd_optimizer *optimizer)
+{
+    switch (optimizer->kind) {
+    case GRD_OPTIMIZER_ADAMW:
+    case GRD_OPTIMIZER_ADAM: return 2;
+    case GRD_OPTIMIZER_SGD: return optimizer->momentum != 0 ? 1 : 0;
+    default: return 1;
+    }
+}
+
+const char *grdi_moment_name(const grd_optimizer *optimizer, int32_t moment)
+{
+    bool adam = optimizer->kind == GRD_OPTIMIZER_ADAMW || optimizer->kind == GRD_OPTIMIZER_ADAM;
+    if (adam) return moment == 0 ? "exp_avg" : "exp_avg_sq";
+    return optimizer->kind == GRD_OPTIMIZER_LION ? "exp_avg" : "momentum_buffer";
+}
+
+/* Parameters [first, last] of step->trained, side by side in all their storages. */
+typedef struct run {
+    int32_t first, last;
+} run;
+
+static bool follows(const grdi_variable *a, const grdi_variable *b)
+{
+    size_t size = (grdi_type_bytes(a->type) + 63) / 64 * 64;
+    return a->storage == b->storage && b->offset_bytes == a->offset_bytes + size;
+}
+
+static bool same_run(const grd_step *step, const grdi_trained *a, const grdi_trained *b)
+{
+    if (a->setting != b->setting || !follows(a->parameter, b->parameter) || !follows(a->gradient, b->gradient)) return false;
+    if (step->settings[a->setting].optimizer.kind == GRD_OPTIMIZER_MUON) return false;
+    for (int32_t m = 0; m < GRDI_MOMENTS_MAX; m++)
+        if (a->moment[m] && !follows(a->moment[m], b->moment[m])) return false;
+    return !a->average || follows(a->average, b->average);
+}
+
+static run next_run(const grd_step *step, int32_t first)
+{
+    run r = {first, first};
+    while (r.last + 1 < step->trained_count && same_run(step, &step->trained[r.last], &step->trained[r.last + 1])) r.last++;
+    return r;
+}
+
+static grd_tensor range_node(grd_step *step, grdi_variable *from, grdi_variable *to)
+{
+    grdi_variable *range = grdi_model_range(step->model, from, to, &step->error);
+    return range ? grdi_variable_node(step->update_graph, range) : (grd_tensor){NULL, 0};
+}
+
+#define RANGE(step, r, field) range_node(step, (step)->trained[(r).first].field, (step)->trained[(r).last].field)
+
+/* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not finite. */
+static bool build_norm(grd_step *step, const grd_tensor *gradients, int32_t count)
+{
+    grd_graph *graph = step->update_graph;
+    grd_tensor sum = {NULL, 0};
+    for (int32_t i = 0; i < count; i++) {
+        grd_tensor squares = grd_sum_squares(gradients[i]);
+        sum = i ? grd_add(sum, squares) : squares;
+    }
+    step->norm = grd_sqrt(sum);
+    grd_tensor one = grd_scalar_constant(graph, 1.0), factor = one;
+    if (step->options.clip_norm > 0) {
+        grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(step->norm, 1e-6)), step->options.clip_norm);
+        factor = grd_minimum(ratio, one);
+    }
+    step->scale = grd_where(grd_isfinite(step->norm), factor, grd_scalar_constant(graph, -1.0));
+    return step->scale.node != NULL;
+}
+
+/* Orthogonalises a matrix: five steps of the quintic Newton-Schulz iteration X <- aX + (bA + cA^2)X with A = XX^T
+ * (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024). */
+static grd_tensor orthogonalise(grd_tensor m)
+{
+    bool tall = grd_dim(m, 0) > grd_dim(m, 1);
+    grd_tensor norm = grd_sqrt(grd_sum_squares(m));
+    grd_tensor x = grd_mul(m, grd_reciprocal(grd_add_scalar(norm, 1e-7)));
+    if (tall) x = grd_transpose2(x);
+    for (int i = 0; i < 5; i++) {
+        grd_tensor a = grd_matmul(x, grd_transpose2(x));
+        grd_tensor b = grd_add(grd_mul_scalar(a, -4.7750), grd_mul_scalar(grd_matmul(a, a), 2.0315));
+        x = grd_add(grd_mul_scalar(x, 3.4445), grd_matmul(b, x));
+    }
+    return tall ? grd_transpose2(x) : x;
+}
+
+static grd_tensor muon(grd_step *step, const grdi_trained *t, grd_tensor p, grd_tensor g, grd_tensor m, grd_tensor hyper, grd_tensor *m_new)
+{
+    const grdi_setting *setting = &step->settings[t->setting];
+    grd_dims dims = t->parameter->type.dims;
+    double scale = sqrt(fmax(1.0, (double)dims.dim[0] / (double)dims.dim[1]));
+    grd_tensor ok = grd_ge(step->scale, grd_scalar_constant(step->update_graph, 0.0));
+    grd_tensor lr = grd_slice(hyper, 0, 0, 1);
+    grd_tensor flat = grd_add(grd_mul_scalar(m, setting->optimizer.momentum), grd_mul(g, step->scale));
+    grd_tensor direction = flat;
+    if (setting->optimizer.nesterov) direction = grd_add(grd_mul(g, step->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
+    grd_tensor update = grd_reshape(orthogonalise(grd_reshape(direction, dims)), grd_tensor_dims(p));
+    grd_tensor decayed = p;
+    if (setting->weight_decay != 0) decayed = grd_sub(p, grd_mul(grd_mul_scalar(p, setting->weight_decay), lr));
+    grd_tensor p_new = grd_sub(decayed, grd_mul(grd_mul_scalar(update, scale), lr));
+    *m_new = grd_where(ok, flat, m);
+    return grd_where(ok, p_new, p);
+}
+
+static bool keep(grd_tensor value, grd_tensor *roots, int32_t *count, int32_t max)
+{
+    if (!value.node || *count >= max) return false;
+    roots[(*count)++] = value;
+    return true;
+}
+
+/* One range: the optimizer's op, and assigns of all that it changed. */
+static bool build_run(grd_step *step, run r, grd_tensor g, grd_tensor *roots, int32_t *count, int32_t max)
+{
+    const grdi_trained *t = &step->trained[r.first];
+    const grdi_setting *s = &step->settings[t->setting];
+    const grd_optimizer *o = &s->optimizer;
+    grd_tensor p = RANGE(step, r, parameter), out[GRD_OUTPUTS_MAX] = {{NULL, 0}}, state[2] = {{NULL, 0}, {NULL, 0}};
+    grd_tensor hyper = {NULL, 0};
+    for (size_t n = 0; n < step->update_graph->count && !hyper.node; n++) {
+        grdi_node *node = step->update_graph->nodes[n];
+        if (node->name && strcmp(node->name, s->hyper) == 0) hyper = (grd_tensor){node, 0};
+    }
+    if (!hyper.node) hyper = grd_input(step->update_graph, s->hyper, GRD_F32, grd_shape(4));
+    int32_t moments = grdi_moment_count(o);
+    for (int32_t m = 0; m < moments; m++) state[m] = RANGE(step, r, moment[m]);
+    switch (o->kind) {
+    case GRD_OPTIMIZER_ADAMW:
+    case GRD_OPTIMIZER_ADAM: {
+        const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2), GRD_FLOAT("eps", o->eps),
+                                  GRD_FLOAT("weight_decay", s->weight_decay), GRD_FLAG("coupled", o->kind == GRD_OPTIMIZER_ADAM)};
+        grd_call(step->update_graph, "adamw", (grd_tensor[]){p, g, state[0], state[1], hyper, step->scale}, 6, attrs, 5, out);
+        break;
+    }
+    case GRD_OPTIMIZER_SGD: {
+        const grd_attr attrs[] = {GRD_FLOAT("momentum", o->momentum), GRD_FLOAT("dampening", o->dampening),
+                                  GRD_FLAG("nesterov", o->nesterov), GRD_FLOAT("weight_decay", s->weight_decay)};
+        grd_tensor with[] = {p, g, state[0], hyper, step->scale}, without[] = {p, g, hyper, step->scale};
+        grd_call(step->update_graph, "sgd", moments ? with : without, moments ? 5 : 4, attrs, 4, out);
+        break;
+    }
+    case GRD_OPTIMIZER_LION: {
+        const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2),
+                                  GRD_FLOAT("weight_decay", s->weight_decay)};
+        grd_call(step->update_graph, "lion", (grd_tensor[]){p, g, state[0], hyper, step->scale}, 5, attrs, 3, out);
+        break;
+    }
+    default: out[0] = muon(step, t, p, g, state[0], hyper, &out[1]);
+    }
+    grd_tensor assigned = grd_assign(p, out[0]);
+    bool ok = keep(assigned, roots, count, max);
+    for (int32_t m = 0; m < moments && ok; m++) ok = keep(grd_assign(state[m], out[m + 1]), roots, count, max);
+    if (ok && t->average) {
+        grd_tensor average = RANGE(step, r, average);
+        grd_tensor next = grd_call(step->update_graph, "ema", (grd_tensor[]){average, assigned}, 2,
+                                   (grd_attr[]){GRD_FLOAT("decay", step->options.ema_decay)}, 1, NULL);
+        ok = keep(grd_assign(average, next), roots, count, max);
+    }
+    return ok;
+}
+
+bool grdi_build_update(grd_step *step, grd_tensor *roots, int32_t *root_count, int32_t roots_max)
+{
+    grd_tensor *gradients = grdi_alloc_zero((size_t)step->trained_count + 1, sizeof(*gradients));
+    if (!gradients) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the update");
+    int32_t runs = 0;
+    for (int32_t i = 0; i < step->trained_count; runs++) {
+        run r = next_run(step, i);
+        gradients[runs] = RANGE(step, r, gradient);
+        i = r.last + 1;
+    }
+    bool ok = build_norm(step, gradients, runs) && keep(step->norm, roots, root_count, roots_max) &&
+              keep(step->scale, roots, root_count, roots_max);
+    for (int32_t i = 0, k = 0; ok && i < step->trained_count; k++) {
+        run r = next_run(step, i);
+        ok = build_run(step, r, gradients[k], roots, root_count, roots_max);
+        i = r.last + 1;
+    }
+    grdi_free(gradients);
+    return ok;
+}
