@@ -1,5 +1,5 @@
-/* values.h - evaluates graphs node by node in the order they were built, each op by its reference, everything in double and
- * row-major. No planner, no backend: what op definitions and gradients are checked with. */
+/* values.h - evaluates graphs node by node in the order they were built, each op by its reference, everything in double
+ * and row-major. No planner, no backend: what op definitions and gradients are checked with. */
 #ifndef TEST_VALUES_H
 #define TEST_VALUES_H
 
@@ -16,7 +16,8 @@ values *values_new(const grd_graph *graph);
 void values_free(values *v);
 /* The value of an input node; copied. */
 void values_set(values *v, grd_tensor input, const double *data);
-/* Computes what `wanted` need. False, with a message of at most `size` bytes, when an input has no value or an op no reference. */
+/* Computes what `wanted` need. False, with a message of at most `size` bytes, when an input has no value or an op no
+ * reference. */
 bool values_run(values *v, const grd_tensor *wanted, int32_t count, char *message, size_t size);
 /* The value computed last; NULL if it was not needed. */
 const double *values_get(const values *v, grd_tensor t);

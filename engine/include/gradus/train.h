@@ -37,8 +37,8 @@ GRD_API grd_optimizer grd_lion(double lr);
  * Only parameters of exactly two dimensions can be trained with it: give the others (embedding, head, gains) a group with AdamW. */
 GRD_API grd_optimizer grd_muon(double lr);
 
-/* Parameters whose path matches `match` ("*" within one name, "**" over any number, as in "blocks/**"). The first matching group counts; parameters that no
- * group matches are trained by the step's own optimizer. */
+/* Parameters whose path matches `match`: a single star stands for any part of one name, two stars for any number of names. The first
+ * matching group counts; parameters that no group matches are trained by the step's own optimizer. */
 typedef struct grd_group {
     const char *match;
     grd_optimizer optimizer; /* kind NONE: the step's own */
