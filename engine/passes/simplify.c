@@ -48,8 +48,9 @@ static grd_tensor identity(grdi_rewrite *r, const grdi_node *node, const int32_t
 static grd_tensor reshape_twice(grdi_rewrite *r, const grdi_node *node, const int32_t *uses)
 {
     (void)uses;
+    if (!is(node, "reshape")) return none;
     grd_tensor in = grdi_mapped(r, node->in[0]);
-    if (!is(node, "reshape") || !is(in.node, "reshape")) return none;
+    if (!is(in.node, "reshape")) return none;
     grd_tensor from = in.node->in[0];
     grdi_node *copy = grdi_node_copy(r->graph, node, &from);
     return copy ? (grd_tensor){copy, 0} : none;
