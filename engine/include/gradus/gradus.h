@@ -1,0 +1,10 @@
+/* gradus.h - all of Gradus: open an engine, build a graph, train it, save it. */
+#ifndef GRADUS_H
+#define GRADUS_H
+
+#include <gradus/base.h>
+#include <gradus/graph.h>
+#include <gradus/ops.h>
+#include <gradus/train.h>
+
+#endif
