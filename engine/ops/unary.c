@@ -109,7 +109,8 @@ UNARY_OP(sign, grdi_map_shape_number, (x > 0.0) - (x < 0.0) + (x != x ? x : 0.0)
 
 GRADIENT_RULE(copy, g)
 UNARY_OP(copy, grdi_map_shape_any, x, 0, copy_gradient, NULL, {.in = {"f32[7,13]"}}, {.in = {"i32[2,1,33] -9..9"}},
-         {.in = {"bool[5]"}}, {.in = {"f32[1024,1024]"}, .large = true})
+         {.in = {"bool[5]"}}, {.in = {"f32[3]", "f32[3]"}, .bad = "takes 1 to 1 inputs"},
+         {.in = {"f32[1024,1024]"}, .large = true})
 
 UNARY_OP(not, grdi_map_shape_logic, x == 0.0, GRDI_OP_NO_GRADIENT, NULL, NULL, {.in = {"bool[7,13]"}},
          {.in = {"bool[1]"}}, {.in = {"f32[3]"}, .bad = "must be bool"})
@@ -413,6 +414,7 @@ static const grdi_sample cast_samples[] = {
     {.in = {"f32[33] -9..9"}, .attrs = "dtype=i32", .no_gradient = true}, /* constant between steps */
     {.in = {"f32[33]"}, .attrs = "dtype=bf16", .no_gradient = true},      /* rounding hides small differences */
     {.in = {"f32[33]"}, .attrs = "dtype=bool", .no_gradient = true},
+    {.in = {"f32[3]", "f32[3]"}, .bad = "takes 1 to 1 inputs"},
     {.in = {NULL}},
 };
 
