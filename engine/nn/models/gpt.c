@@ -1,0 +1,220 @@
+/* gpt.c - decoder-only transformers: GPT-2, Llama, Qwen and their relatives are settings of one model. */
+#include <gradus/nn.h>
+
+#include <math.h>
+#include <stdlib.h>
+
+grd_status grd_gpt_resolve(grd_gpt *gpt, grd_error *error)
+{
+    if (gpt->layers < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.layers: must be 1 or more, is %d", gpt->layers);
+    if (gpt->heads < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.heads: must be 1 or more, is %d", gpt->heads);
+    if (gpt->width < 1 || gpt->context < 1 || gpt->vocab < 1)
+        return grd_fail(error, GRD_E_ARGUMENT, "model: width, context and vocab must be 1 or more, are %lld, %lld, %lld",
+                        (long long)gpt->width, (long long)gpt->context, (long long)gpt->vocab);
+    if (!gpt->kv_heads) gpt->kv_heads = gpt->heads;
+    if (gpt->kv_heads < 1 || gpt->heads % gpt->kv_heads)
+        return grd_fail(error, GRD_E_ARGUMENT, "model.kv_heads: %d does not divide model.heads: %d", gpt->kv_heads, gpt->heads);
+    if (!gpt->head_dim && gpt->width % gpt->heads)
+        return grd_fail(error, GRD_E_ARGUMENT, "model.heads: %d does not divide model.width: %lld (or set model.head_dim)", gpt->heads,
+                        (long long)gpt->width);
+    if (!gpt->head_dim) gpt->head_dim = gpt->width / gpt->heads;
+    if (gpt->head_dim < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.head_dim: must be 1 or more");
+    if (gpt->position == GRD_POSITION_ROPE && gpt->head_dim % 2)
+        return grd_fail(error, GRD_E_ARGUMENT, "model.head_dim: rope needs an even size, is %lld", (long long)gpt->head_dim);
+    if (!gpt->mlp_width) gpt->mlp_width = gpt->mlp == GRD_MLP_SWIGLU ? (gpt->width * 8 / 3 + 63) / 64 * 64 : 4 * gpt->width;
+    if (gpt->mlp_width < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.mlp_width: must be 1 or more");
+    if (gpt->norm_eps == 0) gpt->norm_eps = gpt->norm == GRD_NORM_LAYERNORM ? 1e-5 : 1e-6;
+    if (gpt->rope_theta == 0) gpt->rope_theta = 10000;
+    if (gpt->init_std == 0) gpt->init_std = 0.02;
+    if (gpt->dropout < 0 || gpt->dropout >= 1) return grd_fail(error, GRD_E_ARGUMENT, "model.dropout: must be in [0, 1), is %g", gpt->dropout);
+    return GRD_OK;
+}
+
+int64_t grd_gpt_parameters(const grd_gpt *gpt)
+{
+    int64_t c = gpt->width, f = gpt->mlp_width, q = gpt->heads * gpt->head_dim, kv = gpt->kv_heads * gpt->head_dim;
+    int64_t ups = gpt->mlp == GRD_MLP_SWIGLU ? 2 * f : f, bias = gpt->no_bias ? 0 : 1, qkv_bias = bias || gpt->qkv_bias;
+    int64_t norm = gpt->no_norm_gain ? 0 : c;
+    if (gpt->norm == GRD_NORM_LAYERNORM) norm += bias * c;
+    int64_t layer = (q + 2 * kv) * (c + qkv_bias) + c * (q + bias) + ups * (c + bias) + c * (f + bias) + 2 * norm;
+    if (gpt->qk_norm && !gpt->no_norm_gain) layer += 2 * gpt->head_dim;
+    int64_t tables = gpt->vocab * c * (gpt->untied ? 2 : 1) + (gpt->position == GRD_POSITION_LEARNED ? gpt->context * c : 0);
+    return tables + gpt->layers * layer + norm;
+}
+
+/* ---- rotary tables ---- */
+
+/* Llama 3.1's change of the frequencies for long contexts: low ones are divided by the factor, high ones kept, those between blended
+ * (Hugging Face transformers, modeling_rope_utils, "llama3"). */
+static double scaled_frequency(const grd_gpt *gpt, double frequency)
+{
+    const double pi = 3.14159265358979323846;
+    if (gpt->rope_scaling == GRD_ROPE_LINEAR) return frequency / gpt->rope_factor;
+    if (gpt->rope_scaling != GRD_ROPE_LLAMA3) return frequency;
+    double wavelength = 2 * pi / frequency, original = (double)gpt->rope_original;
+    if (wavelength > original / gpt->rope_low) return frequency / gpt->rope_factor;
+    if (wavelength < original / gpt->rope_high) return frequency;
+    double blend = (original / wavelength - gpt->rope_low) / (gpt->rope_high - gpt->rope_low);
+    return (1 - blend) * frequency / gpt->rope_factor + blend * frequency;
+}
+
+/* Cosines and sines [T, head_dim/2] of position times frequency. */
+static bool rope_tables(grd_graph *graph, const grd_gpt *gpt, int64_t length, grd_tensor *cosines, grd_tensor *sines)
+{
+    int64_t half = gpt->head_dim / 2;
+    float *values = malloc(sizeof(float) * (size_t)(2 * length * half));
+    if (!values) return false;
+    for (int64_t t = 0; t < length; t++)
+        for (int64_t i = 0; i < half; i++) {
+            double frequency = pow(gpt->rope_theta, -(double)(2 * i) / (double)gpt->head_dim);
+            double angle = (double)t * scaled_frequency(gpt, frequency);
+            values[t * half + i] = (float)cos(angle);
+            values[(length + t) * half + i] = (float)sin(angle);
+        }
+    *cosines = grd_constant(graph, GRD_F32, grd_shape(length, half), values);
+    *sines = grd_constant(graph, GRD_F32, grd_shape(length, half), values + length * half);
+    free(values);
+    return true;
+}
+
+/* ---- the block ---- */
+
+typedef struct block_context {
+    const grd_gpt *gpt;
+    grd_tensor cosines, sines, key;
+} block_context;
+
+/* A linear layer of the block: `residual` marks those that write into the residual stream, which start smaller. */
+static grd_tensor project(const block_context *c, grd_tensor x, const char *name, int64_t features, bool bias, bool residual,
+                          grd_activation activation)
+{
+    const grd_gpt *gpt = c->gpt;
+    double std = gpt->init_std;
+    if (residual) std /= sqrt(2.0 * gpt->layers);
+    if (gpt->muon_init) std = 1.0 / sqrt((double)grd_dim(x, -1));
+    return grd_linear(x, name, features, .no_bias = !bias, .init_std = std, .zero_init = residual && gpt->muon_init,
+                      .activation = activation);
+}
+
+static grd_tensor norm(const grd_gpt *gpt, grd_tensor x, const char *name)
+{
+    return grd_norm(x, name, gpt->norm, gpt->norm_eps, gpt->no_norm_gain, !gpt->no_bias);
+}
+
+static grd_tensor maybe_drop(const block_context *c, grd_tensor x)
+{
+    return c->gpt->dropout > 0 && !grd_is_poison(c->key) ? grd_dropout(x, c->key, c->gpt->dropout) : x;
+}
+
+/* Head-wise part of the fused projection: qkv [B,T,(H+2Hkv)*D], columns from `start`, as [B,T,heads,D]; normalised and turned if asked. */
+static grd_tensor take_heads(const block_context *c, grd_tensor qkv, int64_t start, int32_t heads, const char *norm_name)
+{
+    const grd_gpt *gpt = c->gpt;
+    grd_tensor x = grd_slice(qkv, 2, start * gpt->head_dim, heads * gpt->head_dim);
+    x = grd_reshape(x, grd_shape(grd_dim(qkv, 0), grd_dim(qkv, 1), heads, gpt->head_dim));
+    if (!norm_name) return x;
+    if (gpt->qk_norm) x = grd_norm(x, norm_name, GRD_NORM_RMSNORM, gpt->norm_eps, gpt->no_norm_gain, false);
+    if (gpt->position == GRD_POSITION_ROPE) x = grd_rope(x, c->cosines, c->sines);
+    return x;
+}
+
+static grd_tensor attend(const block_context *c, grd_tensor x)
+{
+    const grd_gpt *gpt = c->gpt;
+    int64_t heads = gpt->heads, kv = gpt->kv_heads, batch = grd_dim(x, 0), length = grd_dim(x, 1);
+    grd_tensor qkv = project(c, x, "qkv", (heads + 2 * kv) * gpt->head_dim, !gpt->no_bias || gpt->qkv_bias, false, GRD_ACTIVATION_NONE);
+    if (grd_is_poison(qkv)) return qkv;
+    grd_tensor q = take_heads(c, qkv, 0, gpt->heads, "q_norm");
+    grd_tensor k = take_heads(c, qkv, heads, gpt->kv_heads, "k_norm");
+    grd_tensor v = take_heads(c, qkv, heads + kv, gpt->kv_heads, NULL);
+    grd_tensor y = grd_attention(q, k, v, .causal = true, .window = gpt->window);
+    y = grd_reshape(y, grd_shape(batch, length, heads * gpt->head_dim));
+    return project(c, y, "out", gpt->width, !gpt->no_bias, true, GRD_ACTIVATION_NONE);
+}
+
+static grd_tensor feed_forward(const block_context *c, grd_tensor x)
+{
+    const grd_gpt *gpt = c->gpt;
+    static const grd_activation activations[] = {GRD_ACTIVATION_GELU, GRD_ACTIVATION_GELU_TANH, GRD_ACTIVATION_NONE,
+                                                 GRD_ACTIVATION_RELU_SQUARED};
+    grd_tensor h;
+    if (gpt->mlp == GRD_MLP_SWIGLU) {
+        grd_tensor both = project(c, x, "gate_up", 2 * gpt->mlp_width, !gpt->no_bias, false, GRD_ACTIVATION_NONE);
+        if (grd_is_poison(both)) return both;
+        h = grd_mul(grd_silu(grd_slice(both, 2, 0, gpt->mlp_width)), grd_slice(both, 2, gpt->mlp_width, gpt->mlp_width));
+    } else {
+        h = project(c, x, "up", gpt->mlp_width, !gpt->no_bias, false, activations[gpt->mlp]);
+    }
+    return project(c, h, "down", gpt->width, !gpt->no_bias, true, GRD_ACTIVATION_NONE);
+}
+
+static grd_tensor block(const block_context *c, grd_tensor x)
+{
+    grd_graph *graph = grd_tensor_graph(x);
+    grd_tensor h = norm(c->gpt, x, "norm1");
+    grd_scope_push(graph, "attn");
+    h = maybe_drop(c, attend(c, h));
+    grd_scope_pop(graph);
+    x = grd_add(x, h);
+    h = norm(c->gpt, x, "norm2");
+    grd_scope_push(graph, "mlp");
+    h = maybe_drop(c, feed_forward(c, h));
+    grd_scope_pop(graph);
+    return grd_add(x, h);
+}
+
+grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key)
+{
+    const grd_tensor poison = {0};
+    grd_graph *graph = grd_tensor_graph(ids);
+    int64_t length = grd_dim(ids, 1);
+    if (!graph || length < 1) return poison;
+    block_context c = {.gpt = gpt, .key = key};
+    grd_tensor x = grd_embed(ids, "embed", gpt->vocab, gpt->width, gpt->muon_init ? 1.0 : gpt->init_std);
+    if (gpt->position == GRD_POSITION_LEARNED) {
+        grd_scope_push(graph, "position");
+        grd_tensor table = grd_parameter(graph, "weight", grd_shape(gpt->context, gpt->width), .init = GRD_INIT_NORMAL, .scale = gpt->init_std);
+        grd_scope_pop(graph);
+        x = grd_add(x, grd_slice(table, 0, 0, length));
+    } else if (!rope_tables(graph, gpt, length, &c.cosines, &c.sines)) {
+        return poison;
+    }
+    if (gpt->embedding_norm) x = grd_norm(x, "embed_norm", GRD_NORM_RMSNORM, gpt->norm_eps, true, false);
+    x = maybe_drop(&c, x);
+    for (int32_t i = 0; i < gpt->layers && !grd_is_poison(x); i++) {
+        grd_scope_push(graph, "h%d", i);
+        grd_segment_begin(graph);
+        x = block(&c, x);
+        grd_segment_end(graph);
+        grd_scope_pop(graph);
+    }
+    return grd_is_poison(x) ? x : norm(gpt, x, "norm");
+}
+
+static grd_tensor head_weight(grd_graph *graph, const grd_gpt *gpt)
+{
+    double std = gpt->init_std;
+    grd_init init = gpt->muon_init && gpt->untied ? GRD_INIT_ZEROS : GRD_INIT_NORMAL;
+    if (gpt->muon_init && !gpt->untied) std = 1.0;
+    grd_scope_push(graph, gpt->untied ? "head" : "embed");
+    grd_tensor w = grd_parameter(graph, "weight", grd_shape(gpt->vocab, gpt->width), .init = init, .scale = std, .tie = true);
+    grd_scope_pop(graph);
+    return w;
+}
+
+grd_tensor grd_gpt_logits(grd_tensor hidden, const grd_gpt *gpt)
+{
+    if (grd_is_poison(hidden)) return hidden;
+    grd_tensor logits = grd_affine(hidden, head_weight(grd_tensor_graph(hidden), gpt));
+    if (gpt->softcap <= 0) return logits;
+    return grd_mul_scalar(grd_tanh(grd_mul_scalar(logits, 1.0 / gpt->softcap)), gpt->softcap);
+}
+
+grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor targets, grd_tensor scale, grd_tensor *losses)
+{
+    if (grd_is_poison(hidden)) return hidden;
+    int64_t rows = grd_dim(hidden, 0) * grd_dim(hidden, 1);
+    grd_tensor x = grd_reshape(hidden, grd_shape(rows, gpt->width));
+    grd_tensor y = grd_reshape(targets, grd_shape(rows));
+    return grd_linear_cross_entropy(x, head_weight(grd_tensor_graph(hidden), gpt), y, scale, .softcap = gpt->softcap, .losses = losses);
+}
