@@ -55,7 +55,6 @@ typedef struct grdi_variable {
     double scale;
     bool frozen;
     bool view;                     /* a range over other variables of its storage; owns nothing */
-    bool written;                  /* has been given a value by the user: initialisation leaves it alone */
     grdi_storage *storage;         /* NULL until placed */
     size_t offset_bytes;
     struct grdi_variable *next;    /* in order of creation */
