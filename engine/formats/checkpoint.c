@@ -347,8 +347,10 @@ static grd_status write_checksums(grdi_checkpoint_writer *writer)
     grd_error *error = &writer->error;
     json_t *all = json_object();
     size_t size_bytes = 0;
+    uint64_t own = 0;
     char *text = NULL;
     if (all && json_object_set_new(all, "algorithm", json_string(GRDI_CHECKSUM_ALGORITHM)) == 0 &&
+        grdi_checksum_of_list(writer->files, &own) && set_text(all, "xxh3", own) == 0 &&
         json_object_set(all, "files", writer->files) == 0)
         text = grdi_json_text(all, JSON_INDENT(1), &size_bytes);
     char *path = grdi_path_join(writer->temporary, GRDI_CHECKSUMS_NAME);

@@ -1,6 +1,7 @@
 /* checkpoint.h - checkpoints that are whole or not there: a folder "<root>/step-000200" with tensors, texts and
  * checksums.json, which holds the XXH3 checksum (64 bits, in hex) of every file and of every tensor:
- *   {"algorithm": "xxh3-64", "files": {"model.safetensors": {"size_bytes": n, "xxh3": "", "tensors": {"name": ""}}}}
+ *   {"algorithm": "xxh3-64", "xxh3": "<of the compact text of files>",
+ *    "files": {"model.safetensors": {"size_bytes": n, "xxh3": "...", "tensors": {"<name>": "..."}}}}
  * A checkpoint is written under another name ("step-000200.tmp-<pid>") and renamed when all of it is on the disk. */
 #ifndef GRDI_FORMATS_CHECKPOINT_H
 #define GRDI_FORMATS_CHECKPOINT_H

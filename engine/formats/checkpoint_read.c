@@ -93,6 +93,21 @@ static grd_status open_file(const char *folder, const char *name, const json_t *
     return status;
 }
 
+static bool matches_list(const json_t *files, const json_t *checksum, const char *path, grd_error *error)
+{
+    uint64_t own;
+    char text[GRDI_CHECKSUM_TEXT_MAX];
+    if (!grdi_checksum_of_list(files, &own)) {
+        grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+        return false;
+    }
+    grdi_checksum_text(own, text);
+    if (json_is_string(checksum) && strcmp(text, json_string_value(checksum)) == 0)
+        return true;
+    grd_fail(error, GRD_E_FORMAT, "%s: does not match its own checksum " DAMAGED, path);
+    return false;
+}
+
 /* The object of files in checksums.json; NULL with the reason when there is none. The caller frees *all. */
 static const json_t *read_checksums(const char *folder, json_t **all, grd_error *error)
 {
@@ -109,6 +124,8 @@ static const json_t *read_checksums(const char *folder, json_t **all, grd_error 
         files = json_object_get(*all, "files");
         if (!algorithm || strcmp(algorithm, GRDI_CHECKSUM_ALGORITHM) != 0 || !json_is_object(files)) {
             grd_fail(error, GRD_E_FORMAT, "%s: not a list of " GRDI_CHECKSUM_ALGORITHM " checksums", path);
+            files = NULL;
+        } else if (!matches_list(files, json_object_get(*all, "xxh3"), path, error)) {
             files = NULL;
         }
     }

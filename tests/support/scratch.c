@@ -9,13 +9,13 @@ static char folder[64];
 
 const char *scratch_path(const char *name)
 {
-    static char paths[8][256];
+    static char paths[64][256];
     static int next;
     if (!folder[0]) {
         strcpy(folder, "/tmp/gradus-test-XXXXXX");
         cr_assert(mkdtemp(folder) != NULL, "no scratch folder");
     }
-    char *path = paths[next++ % 8];
+    char *path = paths[next++ % 64];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
 }

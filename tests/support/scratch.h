@@ -4,8 +4,7 @@
 
 #include <stddef.h>
 
-/* The path of a name inside this process's scratch folder, which is made at first use. Valid until the eighth call
- * after. */
+/* The path of a name inside this process's scratch folder, which is made at first use. Valid for the next 63 calls. */
 const char *scratch_path(const char *name);
 /* Removes the folder with everything in it; a test's .fini. */
 void scratch_remove(void);
