@@ -1,5 +1,5 @@
-/* isa.h - names of what is compiled once for each instruction set. Every file of this folder is; all its symbols are static but one
- * table of kernels, ended by NULL, whose name carries the instruction set:
+/* isa.h - names of what is compiled once for each instruction set. Every file of this folder is; all its symbols are
+ * static but one table of kernels, ended by NULL, whose name carries the instruction set:
  *
  *     const grdi_kernel *const GRDI_ISA_TABLE(map)[] = {&add, &mul, NULL};
  *
@@ -13,6 +13,8 @@
 
 #define GRDI_ISA_PASTE3(a, b, c) a##b##c
 #define GRDI_ISA_PASTE2(a, b, c) GRDI_ISA_PASTE3(a, b, c)
+/* A function that one file of this folder offers to others: name_<isa>. */
+#define GRDI_ISA_NAME(name) GRDI_ISA_PASTE2(name, _, GRDI_ISA)
 #define GRDI_ISA_TABLE(family) GRDI_ISA_PASTE2(grdi_cpu_kernels_##family, _, GRDI_ISA)
 
 /* Floats in a vector register. */

@@ -1,0 +1,374 @@
+/* gemm.c - products of matrices: blocks of A kept in the second-level cache, slivers of B in the first, tiles of C in registers.
+ * Operands are packed only where that pays: see plan_packing(). */
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/kernels/gemm_finish.h"
+#include "backend/cpu/kernels/gemm_tile.h"
+#include "backend/cpu/parallel.h"
+
+enum {
+    K_WHOLE = 400,               /* up to here K stays in one block */
+    K_BLOCK = 320,               /* longer ones are cut into equal blocks of at most this */
+    A_BYTES = 288 << 10,         /* a packed block of A: most of a second-level cache of 512 KiB */
+    B_BYTES = 2 << 20,           /* packed slivers of B that several blocks of A use */
+    GROUP = 2 * GEMM_COLUMNS,    /* columns packed at a time */
+    NARROW_ROWS = 240, NARROW_COLUMNS = 512 /* block of sums where C is not f32 */
+};
+
+/* Multiply-adds per cycle and cycles per packed element, as measured on Zen 3; only their ratios matter. */
+#define RATE (GRDI_LANES == 4 ? 8.0 : 16.0)
+#define PACK_LANES 0.2
+#define PACK_K 0.45
+#define PACK_ANY 2.0
+#define TURN 0.7 /* writing an element of C^T */
+
+/* A product as the loops below see it: f32 sums at out, where row i, column j is out[i * out_row + j], or out[j * out_row + i] if turned. */
+typedef struct job {
+    int64_t m, n, k;
+    const void *a, *b;
+    int64_t a_row, a_col, b_row, b_col;
+    grd_dtype a_type, b_type;
+    float *out;
+    int64_t out_row;
+    const float *bias;           /* by column of C */
+    bool add, turned, direct_a, direct_b;
+    const gemm_finish *finish;   /* NULL: none */
+    int64_t k_block, m_block, n_block;
+    bool keep_b;                 /* slivers stay packed for the following blocks of A */
+    float *packed_a, *packed_b;
+} job;
+
+static const void *at(const void *matrix, grd_dtype type, int64_t offset)
+{
+    return type == GRD_F32 ? (const void *)((const float *)matrix + offset) : (const void *)((const uint16_t *)matrix + offset);
+}
+
+static int64_t k_block_of(int64_t k)
+{
+    if (k <= K_WHOLE)
+        return k > 0 ? k : 1;
+    int64_t blocks = (k + K_BLOCK - 1) / K_BLOCK;
+    return gemm_up((k + blocks - 1) / blocks, 4);
+}
+
+/* ---- what to pack ---- */
+
+static double pack_cost(grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k)
+{
+    double each = type != GRD_F32 ? PACK_ANY : lane_step == 1 ? PACK_LANES : k_step == 1 ? PACK_K : PACK_ANY;
+    return each * (double)lanes * (double)k;
+}
+
+/* Rows that lie a multiple of a large power of two apart fall into few cache sets and drive each other out. */
+static bool crowded(int64_t step, int64_t most)
+{
+    int64_t bytes = step * 4, power = bytes & -bytes;
+    return power > most;
+}
+
+/* Estimated cycles of a job on one core, and which operands it reads where they are. */
+static double plan_packing(job *j)
+{
+    double rows = (double)gemm_up(j->m, GEMM_ROWS), columns = (double)gemm_up(j->n, GRDI_LANES);
+    double compute = (rows + GEMM_ROWS * 0.5) * columns * (double)j->k / RATE;
+    double pack_a = pack_cost(j->a_type, j->a_row, j->a_col, j->m, j->k);
+    double pack_b = pack_cost(j->b_type, j->b_col, j->b_row, j->n, j->k);
+    j->direct_a = j->a_type == GRD_F32 && j->a_col == 1 &&
+                  (j->m <= GEMM_ROWS || (pack_a > 0.025 * compute && !crowded(j->a_row, 1024)));
+    j->direct_b = j->b_type == GRD_F32 && j->b_col == 1 && (j->m <= GEMM_ROWS || (pack_b > 0.025 * compute && !crowded(j->b_row, 128)));
+    double turn = j->turned ? TURN * (double)j->m * (double)j->n * (double)((j->k + j->k_block - 1) / j->k_block) : 0;
+    return compute + (j->direct_a ? 0 : pack_a) + (j->direct_b ? 0 : pack_b) + turn;
+}
+
+/* C^T = B^T A^T */
+static job turned_job(const job *j)
+{
+    job t = *j;
+    t.m = j->n, t.n = j->m;
+    t.a = j->b, t.a_row = j->b_col, t.a_col = j->b_row, t.a_type = j->b_type;
+    t.b = j->a, t.b_row = j->a_col, t.b_col = j->a_row, t.b_type = j->a_type;
+    t.turned = true;
+    return t;
+}
+
+static job plan_job(const grdi_gemm *g, double *cycles)
+{
+    job j = {.m = g->m, .n = g->n, .k = g->k, .a = g->a, .b = g->b, .a_row = g->a_row, .a_col = g->a_col, .b_row = g->b_row,
+             .b_col = g->b_col, .a_type = g->a_type, .b_type = g->b_type, .k_block = k_block_of(g->k)};
+    job t = turned_job(&j);
+    double straight = plan_packing(&j), turned = plan_packing(&t);
+    *cycles = straight < turned ? straight : turned;
+    if (turned < straight)
+        j = t;
+    int64_t m_most = A_BYTES / 4 / j.k_block / GEMM_ROWS * GEMM_ROWS;
+    int64_t m_blocks = (j.m + m_most - 1) / m_most;
+    j.m_block = m_blocks > 0 ? gemm_up((j.m + m_blocks - 1) / m_blocks, GEMM_ROWS) : GEMM_ROWS;
+    j.keep_b = m_blocks > 1;
+    j.n_block = j.n;
+    if (j.keep_b) {
+        int64_t n_most = B_BYTES / 4 / j.k_block / GROUP * GROUP;
+        int64_t n_blocks = (j.n + n_most - 1) / n_most;
+        if (n_blocks > 0)
+            j.n_block = gemm_up((j.n + n_blocks - 1) / n_blocks, GROUP);
+    }
+    return j;
+}
+
+/* ---- the loops ---- */
+
+/* Source lines of the next group of B, fetched a few at a time while tiles are computed. */
+typedef struct fetcher {
+    const char *start;
+    int64_t step_bytes, outer, inner; /* `outer` runs of `inner` cache lines */
+    int64_t i, j, each;
+} fetcher;
+
+static fetcher fetch_next(const job *j, const void *from, int64_t columns, int64_t k, int64_t tiles)
+{
+    fetcher f = {.start = from};
+    int64_t size = j->b_type == GRD_F32 ? 4 : 2;
+    if (j->b_col == 1)
+        f.outer = k, f.inner = (columns * size + 63) / 64, f.step_bytes = j->b_row * size;
+    else if (j->b_row == 1)
+        f.outer = columns, f.inner = (k * size + 63) / 64, f.step_bytes = j->b_col * size;
+    f.each = (f.outer * f.inner + tiles - 1) / tiles;
+    return f;
+}
+
+GEMM_INLINE void fetch(fetcher *f)
+{
+    for (int64_t t = 0; t < f->each && f->i < f->outer; t++) {
+        __builtin_prefetch(f->start + f->i * f->step_bytes + f->j * 64, 0, 2);
+        if (++f->j == f->inner)
+            f->j = 0, f->i++;
+    }
+}
+
+/* A tile that is not full or stands turned: through a buffer. */
+static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int columns, int64_t k, const float *a, int64_t a_step,
+                     const float *b, int64_t b_step, bool add)
+{
+    _Alignas(64) float tile[GEMM_ROWS * GEMM_COLUMNS];
+    gemm_end end = {.c = tile, .c_row = GEMM_COLUMNS};
+    int vectors = columns <= GRDI_LANES ? 1 : GEMM_VECTORS;
+    gemm_tile(rows, vectors, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, a, a_step, b, b_step, &end);
+    const float *bias = add ? NULL : j->bias;
+    if (!j->turned) {
+        for (int r = 0; r < rows; r++) {
+            float *c = j->out + (row + r) * j->out_row + column;
+            for (int s = 0; s < columns; s++)
+                c[s] = tile[r * GEMM_COLUMNS + s] + (add ? c[s] : bias ? bias[column + s] : 0.0f);
+        }
+        return;
+    }
+    for (int s = 0; s < columns; s++) {
+        float *c = j->out + (column + s) * j->out_row + row;
+        for (int r = 0; r < rows; r++)
+            c[r] = tile[r * GEMM_COLUMNS + s] + (add ? c[r] : bias ? bias[row + r] : 0.0f);
+    }
+}
+
+/* One block of A against `columns` <= GROUP columns of B that start at `column`. */
+static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t k, const float *a,
+                        const float *b, int64_t b_step, bool add, fetcher *next)
+{
+    for (int64_t q = 0; q < columns; q += GEMM_COLUMNS) {
+        int64_t width = gemm_least(GEMM_COLUMNS, columns - q);
+        bool whole = width == GEMM_COLUMNS;
+        const float *sliver = j->direct_b && whole ? b + q : b + q * k;
+        int64_t sliver_step = j->direct_b && whole ? b_step : GEMM_COLUMNS;
+        if (j->direct_b && !whole) /* the last columns are packed all the same, not to read beyond the row */
+            sliver = j->packed_b, gemm_pack_f32(b + q, 1, b_step, width, k, j->packed_b, GEMM_COLUMNS);
+        gemm_end end = {.c_row = j->out_row, .add = add, .bias = j->bias && !add ? j->bias + column + q : NULL};
+        for (int64_t i = 0; i < rows; i += GEMM_ROWS) {
+            int height = (int)gemm_least(GEMM_ROWS, rows - i);
+            const float *panel = j->direct_a ? a + i * j->a_row : a + i * k;
+            int64_t step = j->direct_a ? j->a_row : GEMM_ROWS;
+            fetch(next);
+            if (whole && !j->turned) {
+                end.c = j->out + (row + i) * j->out_row + column + q;
+                gemm_tile(height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, sliver, sliver_step, &end);
+            } else {
+                odd_tile(j, row + i, column + q, height, (int)width, k, panel, step, sliver, sliver_step, add);
+            }
+        }
+    }
+}
+
+static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k, float *to, bool is_a)
+{
+    if (type != GRD_F32) {
+        if (is_a)
+            gemm_pack_bf16(from, lane_step, k_step, lanes, k, to, GEMM_ROWS);
+        else
+            gemm_pack_bf16(from, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
+    } else if (is_a) {
+        gemm_pack_f32(from, lane_step, k_step, lanes, k, to, GEMM_ROWS);
+    } else {
+        gemm_pack_f32(from, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
+    }
+}
+
+/* One block of A (rows from `row`) against the columns [column, column + columns) over k from `p`. */
+static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t p, int64_t k)
+{
+    const void *a = at(j->a, j->a_type, row * j->a_row + p * j->a_col);
+    if (!j->direct_a) {
+        pack(a, j->a_type, j->a_row, j->a_col, rows, k, j->packed_a, true);
+        a = j->packed_a;
+    }
+    bool add = j->add || p > 0, last = p + k >= j->k, pack_b = !j->direct_b && (!j->keep_b || row == 0);
+    int64_t row_tiles = (rows + GEMM_ROWS - 1) / GEMM_ROWS;
+    for (int64_t q = 0; q < columns; q += GROUP) {
+        int64_t width = gemm_least(GROUP, columns - q);
+        const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->b_row);
+        float *packed = j->keep_b ? j->packed_b + q * k : j->packed_b;
+        fetcher next = {0};
+        if (pack_b) {
+            pack(source, j->b_type, j->b_col, j->b_row, width, k, packed, false);
+            int64_t following = gemm_least(GROUP, columns - q - width);
+            if (following > 0)
+                next = fetch_next(j, at(source, j->b_type, width * j->b_col), following, k,
+                                  row_tiles * ((width + GEMM_COLUMNS - 1) / GEMM_COLUMNS));
+        }
+        group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add, &next);
+        if (last && j->finish) {
+            if (j->turned)
+                gemm_finish_block(j->finish, column + q, width, row, rows);
+            else
+                gemm_finish_block(j->finish, row, rows, column + q, width);
+        }
+    }
+}
+
+static void run_job(job *j, float *scratch)
+{
+    j->packed_a = scratch;
+    j->packed_b = scratch + (j->direct_a ? 0 : gemm_up(j->m_block * j->k_block, 16));
+    for (int64_t column = 0; column < j->n; column += j->n_block)
+        for (int64_t p = 0; p < j->k || p == 0; p += j->k_block)
+            for (int64_t row = 0; row < j->m; row += j->m_block)
+                block(j, row, gemm_least(j->m_block, j->m - row), column, gemm_least(j->n_block, j->n - column), p,
+                      gemm_least(j->k_block, j->k - p));
+}
+
+/* ---- one product on one thread ---- */
+
+/* C is not f32 (or the bias is not): blocks of f32 sums, each finished while it is in cache. */
+static bool is_narrow(const grdi_gemm *g) { return g->c_type != GRD_F32 || (g->bias && g->bias_type != GRD_F32); }
+
+/* Grows with m and n, so that what suffices for a piece suffices for smaller ones. */
+size_t GRDI_ISA_NAME(grdi_gemm_scratch)(const grdi_gemm *g)
+{
+    int64_t k = k_block_of(g->k), lanes = g->m > g->n ? g->m : g->n;
+    int64_t a_most = A_BYTES / 4 / k / GEMM_ROWS * GEMM_ROWS, b_most = B_BYTES / 4 / k / GROUP * GROUP;
+    int64_t floats = gemm_up(gemm_least(gemm_up(lanes, GEMM_ROWS), a_most) * k, 16);
+    floats += gemm_up(gemm_least(gemm_up(lanes, GROUP), b_most) * k, 16);
+    if (is_narrow(g))
+        floats += (NARROW_ROWS + 1) * NARROW_COLUMNS;
+    return (size_t)floats * sizeof(float);
+}
+
+static void run_narrow(const grdi_gemm *g, float *scratch)
+{
+    float *sums = scratch, *bias = sums + NARROW_ROWS * NARROW_COLUMNS;
+    float *packed = bias + NARROW_COLUMNS;
+    for (int64_t column = 0; column < g->n; column += NARROW_COLUMNS) {
+        int64_t columns = gemm_least(NARROW_COLUMNS, g->n - column);
+        for (int64_t i = 0; g->bias && i < columns; i++)
+            bias[i] = gemm_read(g->bias, g->bias_type, column + i);
+        for (int64_t row = 0; row < g->m; row += NARROW_ROWS) {
+            int64_t rows = gemm_least(NARROW_ROWS, g->m - row);
+            grdi_gemm part = grdi_gemm_part(g, row, rows, column, columns);
+            double cycles;
+            job j = plan_job(&part, &cycles);
+            j.out = sums, j.out_row = columns, j.bias = g->bias ? bias : NULL;
+            gemm_finish finish = {.sums = sums, .sums_row = columns, .g = &part};
+            run_job(&j, packed);
+            gemm_finish_block(&finish, 0, rows, 0, columns);
+        }
+    }
+}
+
+void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
+{
+    if (g->m <= 0 || g->n <= 0)
+        return;
+    if (is_narrow(g)) {
+        run_narrow(g, scratch);
+        return;
+    }
+    double cycles;
+    job j = plan_job(g, &cycles);
+    j.out = g->c ? g->c : g->y;
+    j.out_row = g->c ? g->c_row : g->y_row;
+    j.bias = g->bias, j.add = g->add;
+    gemm_finish finish = {.sums = j.out, .sums_row = j.out_row, .g = g};
+    if (g->activation != GRDI_ACT_NONE)
+        j.finish = &finish;
+    run_job(&j, scratch);
+}
+
+/* ---- several threads ---- */
+
+/* Least estimated time of the largest piece, over the ways to write `threads` as rows x columns. */
+grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
+{
+    grdi_gemm_cut best = {1, 1, g->m, g->n};
+    double least = 0, worth = (double)g->m * (double)g->n * (double)g->k / 1e5; /* a thread is worth 1e5 multiply-adds */
+    int64_t most = worth < threads ? (int64_t)worth : threads;
+    if (most <= 1)
+        return best;
+    for (int64_t rows = 1; rows <= most; rows++) {
+        int64_t columns = most / rows;
+        grdi_gemm piece = *g;
+        piece.m = gemm_up((g->m + rows - 1) / rows, GEMM_ROWS);
+        piece.n = gemm_up((g->n + columns - 1) / columns, GEMM_COLUMNS);
+        double cycles;
+        plan_job(&piece, &cycles);
+        if (rows == 1 || cycles < least)
+            least = cycles, best = (grdi_gemm_cut){rows, columns, piece.m, piece.n};
+    }
+    return best;
+}
+
+typedef struct threads_context {
+    const grdi_gemm *g;
+    grdi_gemm_cut cut;
+    char *scratch;
+    size_t each_bytes;
+} threads_context;
+
+static void run_pieces(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const threads_context *c = context;
+    for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / c->cut.columns * c->cut.row_step, column = piece % c->cut.columns * c->cut.column_step;
+        int64_t rows = gemm_least(c->cut.row_step, c->g->m - row), columns = gemm_least(c->cut.column_step, c->g->n - column);
+        if (rows <= 0 || columns <= 0)
+            continue;
+        grdi_gemm part = grdi_gemm_part(c->g, row, rows, column, columns);
+        GRDI_ISA_NAME(grdi_gemm)(&part, c->scratch + (size_t)thread * c->each_bytes);
+    }
+}
+
+static size_t piece_scratch(const grdi_gemm *g, grdi_gemm_cut cut)
+{
+    grdi_gemm piece = *g;
+    piece.m = gemm_least(cut.row_step, g->m), piece.n = gemm_least(cut.column_step, g->n);
+    return (GRDI_ISA_NAME(grdi_gemm_scratch)(&piece) + 63) / 64 * 64;
+}
+
+size_t GRDI_ISA_NAME(grdi_gemm_all_scratch)(const grdi_gemm *g, int32_t threads)
+{
+    grdi_gemm_cut cut = GRDI_ISA_NAME(grdi_gemm_cut)(g, threads);
+    return piece_scratch(g, cut) * (size_t)(cut.rows * cut.columns);
+}
+
+void GRDI_ISA_NAME(grdi_gemm_all)(const grdi_gemm *g, int32_t threads, void *scratch)
+{
+    if (g->m <= 0 || g->n <= 0)
+        return;
+    threads_context context = {.g = g, .cut = GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), .scratch = scratch};
+    context.each_bytes = piece_scratch(g, context.cut);
+    grdi_parallel_for(threads, context.cut.rows * context.cut.columns, 1, run_pieces, &context);
+}
