@@ -188,6 +188,8 @@ GRD_API grd_status grd_batches_of_shards(const grd_tokens *const *sources, size_
 GRD_API void grd_batches_free(grd_batches *batches);
 /* Windows (shuffled) or batches (sequential) after which the order begins anew. */
 GRD_API int64_t grd_batches_epoch(const grd_batches *batches);
+/* Elements of one batch's inputs, and of its targets: batch * context. */
+GRD_API size_t grd_batches_size(const grd_batches *batches);
 /* Batch `index` >= 0: inputs and targets, each [batch, context]; targets are the inputs shifted by one. Allocates
  * nothing; safe from several threads. GRD_E_FORMAT when an id is not below the options' vocab_size. */
 GRD_API grd_status grd_batches_get(const grd_batches *batches, int64_t index, int32_t *inputs, int32_t *targets,

@@ -1,0 +1,215 @@
+/* corpus.c - text files as training and validation parts. */
+#include "data/corpus.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "data/tokenizer.h"
+
+#include <string.h>
+
+/* Deeper folders are taken for a circle of links. */
+enum { FOLDER_DEPTH_MAX = 32 };
+
+static grd_status out_of_memory(const char *path, grd_error *error)
+{
+    return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+}
+
+/* ---- files ---- */
+
+static grd_status check_is_text(const char *path, const uint8_t *text, size_t size_bytes, grd_error *error)
+{
+    if (size_bytes >= 2 && (memcmp(text, "\xFF\xFE", 2) == 0 || memcmp(text, "\xFE\xFF", 2) == 0))
+        return grd_fail(error, GRD_E_FORMAT, "%s: is UTF-16 text (convert it to UTF-8, for example with iconv)", path);
+    const uint8_t *zero = memchr(text, 0, size_bytes);
+    if (zero)
+        return grd_fail(error, GRD_E_FORMAT, "%s: is no text: byte %zu is zero (give a UTF-8 text file)", path,
+                        (size_t)(zero - text));
+    return GRD_OK;
+}
+
+static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *error)
+{
+    grdi_mapping file;
+    grd_status status = grdi_file_map(path, &file, error);
+    if (status != GRD_OK)
+        return status;
+    grd_text text = {file.data, file.size_bytes};
+    bool marked = file.size_bytes >= 3 && memcmp(file.data, "\xEF\xBB\xBF", 3) == 0;
+    if (marked)
+        text = (grd_text){file.data + 3, file.size_bytes - 3};
+    status = check_is_text(path, text.data, text.size_bytes, error);
+    if (status == GRD_OK && text.size_bytes > 0 &&
+        (!GRDI_GROW(corpus->files, corpus->file_capacity, corpus->count) ||
+         !GRDI_GROW(corpus->texts, corpus->text_capacity, corpus->count)))
+        status = out_of_memory(path, error);
+    if (status != GRD_OK || text.size_bytes == 0) {
+        corpus->info.empty_files += status == GRD_OK;
+        grdi_file_unmap(&file);
+        return status;
+    }
+    if (marked)
+        grdi_log(GRDI_LOG_INFO, "%s: the byte order mark at its start is left out", path);
+    corpus->info.marks += marked;
+    corpus->files[corpus->count] = file;
+    corpus->texts[corpus->count++] = text;
+    return GRD_OK;
+}
+
+static grd_status add_path(grd_corpus *corpus, const char *path, int depth, grd_error *error);
+
+static grd_status add_folder(grd_corpus *corpus, const char *path, int depth, grd_error *error)
+{
+    char **names;
+    size_t count;
+    if (depth > FOLDER_DEPTH_MAX)
+        return grd_fail(error, GRD_E_IO, "%s: more than %d folders inside each other", path, FOLDER_DEPTH_MAX);
+    grd_status status = grdi_directory_list(path, &names, &count, error);
+    if (status != GRD_OK)
+        return status;
+    for (size_t i = 0; i < count && status == GRD_OK; i++) {
+        if (names[i][0] == '.')
+            continue;
+        char *inside = grdi_path_join(path, names[i]);
+        status = inside ? add_path(corpus, inside, depth + 1, error) : out_of_memory(path, error);
+        grdi_free(inside);
+    }
+    grdi_names_free(names, count);
+    return status;
+}
+
+static grd_status add_path(grd_corpus *corpus, const char *path, int depth, grd_error *error)
+{
+    return grdi_path_is_directory(path) ? add_folder(corpus, path, depth, error) : add_file(corpus, path, error);
+}
+
+/* ---- splitting ---- */
+
+/* Where the validation part of one text begins: after the first line end at or after `wanted`; where there is none in
+ * the first half of what is left, after a space there; else between characters. */
+static size_t find_split(const uint8_t *text, size_t size_bytes, size_t wanted)
+{
+    size_t near = (size_bytes - wanted) / 2;
+    const uint8_t *found = memchr(text + wanted, '\n', near);
+    if (!found)
+        found = memchr(text + wanted, ' ', near);
+    if (found)
+        return (size_t)(found - text) + 1;
+    while (wanted > 0 && (text[wanted] & 0xC0) == 0x80)
+        wanted--;
+    return wanted;
+}
+
+static void split_text(grd_corpus *corpus, double part)
+{
+    const uint8_t *text = corpus->texts[0].data;
+    size_t size = corpus->texts[0].size_bytes, wanted = (size_t)((double)size * (1 - part));
+    size_t at = part > 0 && wanted < size ? find_split(text, size, wanted) : size;
+    corpus->halves[GRD_TRAIN] = (grd_text){text, at};
+    corpus->halves[GRD_VALIDATION] = (grd_text){text + at, size - at};
+    for (int i = 0; i < 2; i++)
+        corpus->part[i] = (grdi_corpus_part){.texts = &corpus->halves[i], .count = corpus->halves[i].size_bytes > 0};
+}
+
+/* Whole files from the end, until they are at least `part` of the bytes; one is left for training. */
+static void split_folder(grd_corpus *corpus, double part)
+{
+    double total = 0, taken = 0;
+    for (size_t i = 0; i < corpus->count; i++)
+        total += (double)corpus->texts[i].size_bytes;
+    size_t first = corpus->count;
+    while (first > 1 && taken < part * total)
+        taken += (double)corpus->texts[--first].size_bytes;
+    corpus->part[GRD_TRAIN] = (grdi_corpus_part){.texts = corpus->texts, .count = first};
+    corpus->part[GRD_VALIDATION] = (grdi_corpus_part){.texts = corpus->texts + first, .count = corpus->count - first};
+}
+
+static grd_status open_and_split(grd_corpus *corpus, const char *path, double part, grd_error *error)
+{
+    if (!(part >= 0 && part < 1))
+        return grd_fail(error, GRD_E_ARGUMENT, "validation_part: %g is not between 0 and 1", part);
+    if (!grdi_path_exists(path))
+        return grd_fail(error, GRD_E_IO, "%s: no such file or folder (give a UTF-8 text file or a folder of them)",
+                        path);
+    grd_status status = add_path(corpus, path, 0, error);
+    if (status != GRD_OK)
+        return status;
+    if (corpus->count == 0)
+        return grd_fail(error, GRD_E_FORMAT, "%s: is empty (give a text to train on)", path);
+    if (corpus->count == 1)
+        split_text(corpus, part);
+    else
+        split_folder(corpus, part);
+    corpus->info.files = (int64_t)corpus->count;
+    for (int p = 0; p < 2; p++)
+        for (size_t i = 0; i < corpus->part[p].count; i++)
+            corpus->info.size_bytes[p] += (int64_t)corpus->part[p].texts[i].size_bytes;
+    return GRD_OK;
+}
+
+/* ---- public ---- */
+
+grd_status grd_corpus_open(const char *path, const grd_corpus_options *given, grd_corpus **made, grd_error *error)
+{
+    grd_corpus_options options = {0};
+    if (given)
+        memcpy(&options, given, given->size > 0 && given->size < sizeof(options) ? given->size : sizeof(options));
+    *made = NULL;
+    grd_corpus *corpus = grdi_alloc_zero(1, sizeof(*corpus));
+    if (!corpus)
+        return out_of_memory(path, error);
+    corpus->threads = options.threads;
+    double part = options.validation_part != 0 ? options.validation_part : 0.1;
+    grd_status status = open_and_split(corpus, path, options.no_validation ? 0 : part, error);
+    if (status != GRD_OK) {
+        grd_corpus_free(corpus);
+        return status;
+    }
+    *made = corpus;
+    return GRD_OK;
+}
+
+void grd_corpus_free(grd_corpus *corpus)
+{
+    if (!corpus)
+        return;
+    for (size_t i = 0; i < corpus->count; i++)
+        grdi_file_unmap(&corpus->files[i]);
+    for (int p = 0; p < 2; p++) {
+        grd_ids_free(&corpus->part[p].ids);
+        grdi_free(corpus->part[p].separators);
+    }
+    grdi_free(corpus->files);
+    grdi_free(corpus->texts);
+    grdi_free(corpus);
+}
+
+const grd_text *grd_corpus_texts(const grd_corpus *corpus, grd_part part, size_t *count)
+{
+    *count = corpus->part[part].count;
+    return corpus->part[part].texts;
+}
+
+grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer, grd_error *error)
+{
+    for (int p = 0; p < 2; p++) {
+        grdi_corpus_part *part = &corpus->part[p];
+        grdi_encoding what = {.texts = part->texts, .count = part->count, .threads = corpus->threads,
+                              .separator = grd_tokenizer_end_of_text(tokenizer)};
+        grd_ids ids;
+        grd_status status = grdi_encode(tokenizer, &what, &ids, error);
+        if (status != GRD_OK)
+            return status;
+        grd_ids_free(&part->ids);
+        grdi_free(part->separators);
+        part->ids = ids;
+        part->separators = what.separators;
+        part->separator_count = what.separator_count;
+        corpus->info.count[p] = ids.count;
+    }
+    return GRD_OK;
+}
+
+const grd_ids *grd_corpus_ids(const grd_corpus *corpus, grd_part part) { return &corpus->part[part].ids; }
+
+grd_corpus_info grd_corpus_about(const grd_corpus *corpus) { return corpus->info; }
