@@ -92,11 +92,14 @@ static double matmul_flops(const grdi_type *in, int32_t input_count, const grdi_
 static const grdi_sample matmul_samples[] = {
     {.in = {"f32[3,7]", "f32[7,13]"}},
     {.in = {"f32[1,1]", "f32[1,1]"}},
-    {.in = {"f32[2,5,33]", "f32[33,7]"}},           /* one right operand for all batches */
+    {.in = {"f32[2,5,33]", "f32[33,7]"}}, /* one right operand for all batches */
     {.in = {"f32[2,3,4,5]", "f32[2,3,5,6]"}},
-    {.in = {"f32[3,1,4,5]", "f32[2,5,7]"}},         /* leading dimensions broadcast both ways */
+    {.in = {"f32[3,1,4,5]", "f32[2,5,7]"}}, /* leading dimensions broadcast both ways */
     {.in = {"f32[4,5]", "f32[3,5,2]"}},
     {.in = {"f32[70,65]", "f32[65,129]"}},
+    {.in = {"f32[197,301]", "f32[301,265]"},
+     .no_gradient = true}, /* more than one block of a kernel each way: for kernels */
+    {.in = {"f32[3,67,130]", "f32[3,130,37]"}, .no_gradient = true},
     {.in = {"f32[3,7]", "f32[8,13]"}, .bad = "inner sizes differ: [3,7] x [8,13]"},
     {.in = {"f32[2,3,4]", "f32[3,4,5]"}, .bad = "[2]"},
     {.in = {"f32[3,7]", "f32[7]"}, .bad = "two dimensions"},
@@ -197,7 +200,8 @@ static void linear_compose(grdi_compose *c)
     c->out[1] = pre;
 }
 
-/* pre[r][n] = sum over k of x[r][k] w[n][k], plus bias[n]; y = activation(pre) */
+/* pre[r][n] = sum over k of x[r][k] w[n][k], plus bias[n]; y = activation(pre). Without an activation y says it all,
+ * and pre is not given. */
 static void linear_reference(const grdi_reference *r)
 {
     const grdi_op *activation = activation_op[grdi_attr_int(r->attrs, "activation")];
@@ -208,7 +212,7 @@ static void linear_reference(const grdi_reference *r)
         double pre = r->input_count == 3 ? r->in[2][i % columns] : 0;
         for (int64_t k = 0; k < inner; k++) pre += x[k] * w[k];
         if (r->out[0]) r->out[0][i] = activation ? activation->scalar(&pre, activation->attrs) : pre;
-        if (r->out[1]) r->out[1][i] = pre;
+        if (r->out[1] && activation) r->out[1][i] = pre;
     }
 }
 
@@ -224,6 +228,10 @@ static const grdi_sample linear_samples[] = {
     {.in = {"f32[4,7]", "f32[3,7]", "f32[3]"}, "activation=6"},
     {.in = {"f32[4,7]", "f32[3,7]", "f32[3]"}, "activation=7"},
     {.in = {"f32[33,65]", "f32[70,65]", "f32[70]"}, "activation=3"},
+    {.in = {"f32[2,97,301]", "f32[265,301]", "f32[265]"},
+     "activation=3",
+     .no_gradient = true}, /* for kernels' blocks */
+    {.in = {"f32[130,257]", "f32[67,257]"}, .no_gradient = true},
     {.in = {"f32[5,7]", "f32[3,8]"}, .bad = "inner sizes differ: [5,7] x [3,8]"},
     {.in = {"f32[5,7]", "f32[3,7]", "f32[4]"}, .bad = "bias [4] does not fit"},
     {.in = {"f32[5,7]", "f32[7]"}, .bad = "[5,7] and [7]"},

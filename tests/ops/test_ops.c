@@ -1,5 +1,6 @@
-/* test_ops.c - every op of the table against its own definition: samples, references, views, composes and both derivatives.
- * Adding an op needs no edit here. Tests are parameterised by the op's index (parameters are copied into a forked process). */
+/* test_ops.c - every op of the table against its own definition: samples, references, views, composes and both
+ * derivatives. Adding an op needs no edit here. Tests are parameterised by the op's index (parameters are copied into a
+ * forked process). */
 #include "check.h"
 
 #include <criterion/criterion.h>

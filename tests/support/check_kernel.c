@@ -1,0 +1,501 @@
+/* check_kernel.c - kernels against references, with guards around all that they may touch. */
+#include "check_kernel.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD_BYTES = 256, POISON = 0xFF }; /* 0xFF: NaN in floats, -1 in integers, no valid bool */
+
+/* Where the elements of a value lie. */
+typedef enum layout {
+    ROW_MAJOR,
+    SHIFTED,   /* row-major, but starting one element past the alignment, as slices do */
+    ROWS,      /* stride 1 along the last axis, gaps elsewhere, the other axes in reverse order */
+    STRIDED,   /* the first axis fastest, every second element unused */
+    REPEATED,  /* stride 0 along the first axis that is longer than 1 (broadcast) */
+    LAYOUTS
+} layout;
+
+static const char *const layout_name[LAYOUTS] = {"row-major", "shifted", "rows", "strided", "broadcast"};
+
+/* One way to call a kernel. */
+typedef struct variant {
+    layout in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
+    uint32_t outputs;                     /* asked for */
+    uint32_t accumulate;                  /* added to */
+    int32_t over[GRDI_OUTPUTS_MAX];       /* 1 + the input that an output lies over; 0: none */
+} variant;
+
+/* A value on the device and the bytes that it was given. */
+typedef struct placed {
+    grdi_view view;
+    char *device;
+    unsigned char *image;
+    size_t bytes;
+    int64_t first;                        /* bytes from the start of the image to the first element */
+} placed;
+
+typedef struct kernel_case {
+    const kernel_target *target;
+    op_case c;
+    const grdi_node *node;
+    double *in[GRDI_INPUTS_MAX], *want[GRDI_OUTPUTS_MAX];
+    uint32_t given;                       /* outputs that the reference writes for this sample */
+    double tolerance;
+} kernel_case;
+
+static bool wrong(char *message, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool wrong(char *message, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, CHECK_TEXT, format, args);
+    va_end(args);
+    return false;
+}
+
+/* ---- placing values ---- */
+
+static void strides_of(grd_dims dims, layout how, int64_t *stride)
+{
+    int64_t step = how == STRIDED ? 2 : 1;
+    int32_t last = dims.rank - 1;
+    grdi_row_major(dims, stride);
+    if (how == STRIDED || how == ROWS) {
+        if (how == ROWS && dims.rank) step = dims.dim[last] + 3;
+        for (int32_t i = 0; i < (how == ROWS ? last : dims.rank); i++) {
+            stride[i] = step;
+            step *= dims.dim[i];
+        }
+    }
+    for (int32_t i = 0; how == REPEATED && i < dims.rank; i++) {
+        if (dims.dim[i] == 1) continue;
+        stride[i] = 0;
+        break;
+    }
+}
+
+static int64_t offset_of(const grdi_view *view, int64_t index)
+{
+    int64_t offset = 0;
+    for (int32_t i = view->dims.rank - 1; i >= 0; i--) {
+        offset += index % view->dims.dim[i] * view->stride[i];
+        index /= view->dims.dim[i];
+    }
+    return offset;
+}
+
+/* `values` NULL leaves the elements poisoned. */
+static placed place(const kernel_target *t, grdi_type type, layout how, const double *values)
+{
+    placed p = {.view = {.dtype = type.dtype, .dims = type.dims}};
+    size_t element = grd_dtype_size(type.dtype);
+    int64_t count = grd_dims_count(type.dims), span = 1;
+    strides_of(type.dims, how, p.view.stride);
+    for (int32_t i = 0; i < type.dims.rank; i++) span += (type.dims.dim[i] - 1) * p.view.stride[i];
+    p.first = GUARD_BYTES + (how == ROW_MAJOR ? 0 : (int64_t)element);
+    p.bytes = (size_t)p.first + (size_t)span * element + GUARD_BYTES;
+    p.image = test_alloc(p.bytes, 1);
+    memset(p.image, POISON, p.bytes);
+    for (int64_t i = 0; values && i < count; i++)
+        grdi_sample_store(type.dtype, &values[i], 1, p.image + p.first + offset_of(&p.view, i) * (int64_t)element);
+    p.device = t->backend->allocate(t->device, p.bytes);
+    if (!p.device) abort();
+    p.view.data = p.device + p.first;
+    return p;
+}
+
+static void unplace(const kernel_target *t, placed *p)
+{
+    if (p->device) t->backend->release(t->device, p->device, p->bytes);
+    free(p->image);
+}
+
+/* Reads the elements and checks that no other byte has changed. */
+static bool read_back(const kernel_target *t, const placed *p, double *values, char *message)
+{
+    size_t element = grd_dtype_size(p->view.dtype);
+    unsigned char *now = test_alloc(p->bytes, 1);
+    bool ok = true;
+    t->backend->download(t->device, now, p->device, p->bytes);
+    for (int64_t i = 0, n = grd_dims_count(p->view.dims); i < n; i++) {
+        int64_t at = p->first + offset_of(&p->view, i) * (int64_t)element;
+        if (ok && p->view.dtype == GRD_BOOL && now[at] > 1)
+            ok = wrong(message, "element %lld is no bool but %d", (long long)i, now[at]);
+        grdi_sample_load(p->view.dtype, now + at, 1, &values[i]);
+        memcpy(now + at, p->image + at, element);
+    }
+    for (size_t i = 0; ok && i < p->bytes; i++)
+        if (now[i] != p->image[i])
+            ok = wrong(message, "a byte %lld bytes from the first element was written",
+                       (long long)i - (long long)p->first);
+    free(now);
+    return ok;
+}
+
+/* ---- one variant ---- */
+
+typedef struct launch {
+    kernel_case *k;
+    const variant *how;
+    const grdi_kernel *kernel;
+    grdi_call call;
+    placed in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX], scratch;
+    double *base[GRDI_OUTPUTS_MAX];       /* what accumulated outputs held before */
+    double *got[GRDI_OUTPUTS_MAX];
+} launch;
+
+static void upload_all(launch *l)
+{
+    const kernel_target *t = l->k->target;
+    for (int32_t i = 0; i < l->call.input_count; i++)
+        t->backend->upload(t->device, l->in[i].device, l->in[i].image, l->in[i].bytes);
+    for (int32_t o = 0; o < l->call.output_count; o++)
+        if (l->out[o].device) t->backend->upload(t->device, l->out[o].device, l->out[o].image, l->out[o].bytes);
+    if (l->scratch.device) t->backend->upload(t->device, l->scratch.device, l->scratch.image, l->scratch.bytes);
+}
+
+static void place_all(launch *l)
+{
+    const kernel_case *k = l->k;
+    grdi_call *call = &l->call;
+    for (int32_t i = 0; i < call->input_count; i++) {
+        l->in[i] = place(k->target, *grdi_type_of(k->c.in[i]), l->how->in[i], k->in[i]);
+        call->in[i] = l->in[i].view;
+    }
+    for (int32_t o = 0; o < call->output_count; o++) {
+        grdi_type type = k->node->out[o];
+        int64_t count = grd_dims_count(type.dims);
+        call->out[o] = (grdi_view){.dtype = type.dtype, .dims = type.dims};
+        grdi_row_major(type.dims, call->out[o].stride);
+        if (!(l->how->outputs >> o & 1)) continue;
+        l->got[o] = test_alloc((size_t)count, sizeof(double));
+        if (l->how->over[o]) {
+            call->out[o] = l->in[l->how->over[o] - 1].view;
+            continue;
+        }
+        if (l->how->accumulate >> o & 1) {
+            grdi_sample_input base = {.type = type, .low = -2, .high = 2};
+            l->base[o] = test_alloc((size_t)count, sizeof(double));
+            grdi_sample_fill(&base, 99 + (uint64_t)o, l->base[o]);
+            call->accumulate[o] = call->may_accumulate[o] = true;
+        }
+        l->out[o] = place(k->target, type, l->how->out[o], l->base[o]);
+        call->out[o] = l->out[o].view;
+    }
+}
+
+static bool compare_output(launch *l, int32_t o, char *message)
+{
+    const kernel_case *k = l->k;
+    const grdi_type *type = &k->node->out[o];
+    int64_t count = grd_dims_count(type->dims);
+    double *want = test_alloc((size_t)count, sizeof *want);
+    unsigned char *rounded = test_alloc((size_t)count, grd_dtype_size(type->dtype));
+    char why[CHECK_TEXT];
+    for (int64_t i = 0; i < count; i++) want[i] = k->want[o][i] + (l->call.accumulate[o] ? l->base[o][i] : 0);
+    grdi_sample_store(type->dtype, want, count, rounded);
+    grdi_sample_load(type->dtype, rounded, count, want);
+    bool ok = check_close(l->got[o], want, count, grd_dtype_is_float(type->dtype) ? k->tolerance : 0, why);
+    if (!ok) wrong(message, "output %d: %s", o, why);
+    free(want);
+    free(rounded);
+    return ok;
+}
+
+/* Runs once from the same start; compares with the references. */
+static bool run_once(launch *l, char *message)
+{
+    const kernel_target *t = l->k->target;
+    char why[CHECK_TEXT];
+    upload_all(l);
+    if (l->kernel->run(&l->call)) return wrong(message, "run failed");
+    bool over_input[GRDI_INPUTS_MAX] = {false};
+    for (int32_t o = 0; o < l->call.output_count; o++) {
+        int32_t over = l->how->over[o];
+        if (!(l->how->outputs >> o & 1)) continue;
+        if (over) over_input[over - 1] = true;
+        if (!read_back(t, over ? &l->in[over - 1] : &l->out[o], l->got[o], why))
+            return wrong(message, "output %d: %s", o, why);
+        if (!compare_output(l, o, message)) return false;
+    }
+    for (int32_t i = 0; i < l->call.input_count; i++) {
+        int64_t count = grd_dims_count(l->in[i].view.dims);
+        double *now = test_alloc((size_t)count, sizeof *now);
+        bool ok = over_input[i] || (read_back(t, &l->in[i], now, why) &&
+                                    memcmp(now, l->k->in[i], sizeof *now * (size_t)count) == 0);
+        free(now);
+        if (!ok) return wrong(message, "input %d was changed", i);
+    }
+    if (!l->scratch.device) return true;
+    double *bytes = test_alloc(l->call.scratch_bytes, sizeof *bytes);
+    bool ok = read_back(t, &l->scratch, bytes, why);
+    free(bytes);
+    return ok || wrong(message, "scratch of %zu bytes: %s", l->call.scratch_bytes, why);
+}
+
+static bool run_twice(launch *l, char *message)
+{
+    double *first[GRDI_OUTPUTS_MAX] = {NULL};
+    bool ok = run_once(l, message);
+    for (int32_t o = 0; ok && o < l->call.output_count; o++) {
+        if (!l->got[o]) continue;
+        size_t size = sizeof(double) * (size_t)grd_dims_count(l->k->node->out[o].dims);
+        first[o] = test_alloc(size, 1);
+        memcpy(first[o], l->got[o], size);
+    }
+    ok = ok && run_once(l, message);
+    for (int32_t o = 0; ok && o < l->call.output_count; o++) {
+        if (!first[o]) continue;
+        ok = memcmp(first[o], l->got[o], sizeof(double) * (size_t)grd_dims_count(l->k->node->out[o].dims)) == 0;
+        if (!ok) wrong(message, "output %d: a second run gives other bits", o);
+    }
+    for (int32_t o = 0; o < GRDI_OUTPUTS_MAX; o++) free(first[o]);
+    if (!ok || !l->how->accumulate) return ok;
+    memset(l->call.accumulate, 0, sizeof l->call.accumulate); /* the same call in a run that overwrites */
+    char why[CHECK_TEXT];
+    return run_once(l, why) || wrong(message, "overwriting: %s", why);
+}
+
+/* prepare, scratch, bind, runs, release: what a plan does. */
+static bool drive(launch *l, char *message)
+{
+    grd_error error = {0};
+    const grdi_kernel *kernel = l->kernel;
+    if (kernel->prepare && kernel->prepare(&l->call, &error)) return wrong(message, "prepare: %s", error.message);
+    if (l->call.scratch_bytes) {
+        l->scratch =
+            place(l->k->target, (grdi_type){GRD_U8, grd_shape((int64_t)l->call.scratch_bytes)}, ROW_MAJOR, NULL);
+        l->call.scratch = l->scratch.view.data;
+    }
+    bool ok = true;
+    if (kernel->bind && kernel->bind(&l->call, &error)) ok = wrong(message, "bind: %s", error.message);
+    ok = ok && run_twice(l, message);
+    if (kernel->release) kernel->release(&l->call);
+    return ok;
+}
+
+static void call_of(const kernel_case *k, grdi_call *call)
+{
+    *call = (grdi_call){.op = k->c.op,
+                        .attrs = k->node->attrs,
+                        .input_count = k->c.in_count,
+                        .output_count = k->c.out_count,
+                        .path_hash = k->node->path_hash,
+                        .threads = k->target->threads};
+}
+
+static const grdi_kernel *find_kernel(const kernel_target *t, const grdi_call *call)
+{
+    return t->kernel ? t->kernel : t->backend->find(t->device, call);
+}
+
+static bool run_variant(kernel_case *k, const variant *how, char *message)
+{
+    launch l = {.k = k, .how = how};
+    char why[CHECK_TEXT] = "";
+    call_of(k, &l.call);
+    place_all(&l);
+    l.kernel = find_kernel(k->target, &l.call);
+    bool ok = l.kernel ? drive(&l, why) : wrong(why, "the backend has no kernel");
+    for (int32_t i = 0; i < l.call.input_count; i++) unplace(k->target, &l.in[i]);
+    for (int32_t o = 0; o < l.call.output_count; o++) {
+        unplace(k->target, &l.out[o]);
+        free(l.base[o]);
+        free(l.got[o]);
+    }
+    unplace(k->target, &l.scratch);
+    return ok || wrong(message, "%s", why);
+}
+
+/* ---- all variants ---- */
+
+/* The values that a broadcast layout can show: along its repeated axis all like the first. */
+static void repeat_values(grd_dims dims, double *values)
+{
+    int64_t stride[GRD_RANK_MAX];
+    grdi_view view = {.dims = dims};
+    strides_of(dims, REPEATED, stride);
+    grdi_row_major(dims, view.stride);
+    for (int32_t i = 0; i < dims.rank; i++)
+        if (stride[i] == 0) view.stride[i] = 0;
+    for (int64_t i = 0, n = grd_dims_count(dims); i < n; i++) values[i] = values[offset_of(&view, i)];
+}
+
+static void compute_references(kernel_case *k)
+{
+    grdi_type in_type[GRDI_INPUTS_MAX];
+    for (int32_t i = 0; i < k->c.in_count; i++) in_type[i] = *grdi_type_of(k->c.in[i]);
+    k->given = 0;
+    for (int32_t o = 0; o < k->c.out_count; o++)
+        for (int64_t i = 0, n = grd_dims_count(k->node->out[o].dims); i < n; i++)
+            memcpy(&k->want[o][i], &unwritten_bits, 8);
+    grdi_sample_reference(&(grdi_reference){.op = k->c.op,
+                                            .attrs = k->node->attrs,
+                                            .input_count = k->c.in_count,
+                                            .output_count = k->c.out_count,
+                                            .in_type = in_type,
+                                            .out_type = k->node->out,
+                                            .in = (const double *const *)k->in,
+                                            .out = k->want,
+                                            .path_hash = k->node->path_hash});
+    for (int32_t o = 0; o < k->c.out_count; o++)
+        if (!is_unwritten(k->want[o][0])) k->given |= 1u << o;
+}
+
+static bool accepts(const grdi_kernel *kernel, int32_t input, grd_dims dims, layout how)
+{
+    if (how == ROW_MAJOR || how == SHIFTED || kernel->strided_in >> input & 1) return true;
+    if (!(kernel->rows_in >> input & 1) || how == STRIDED) return false;
+    int64_t stride[GRD_RANK_MAX];
+    strides_of(dims, how, stride);
+    return dims.rank == 0 || dims.dim[dims.rank - 1] == 1 || stride[dims.rank - 1] == 1;
+}
+
+/* All inputs that may be in that layout at once, then each of them alone. */
+static bool try_layouts(kernel_case *k, const grdi_kernel *kernel, char *message)
+{
+    for (layout how = SHIFTED; how < LAYOUTS; how++) {
+        for (int32_t alone = -1; alone < (how == SHIFTED ? 0 : k->c.in_count); alone++) {
+            variant v = {.outputs = k->given};
+            int32_t used = 0;
+            char why[CHECK_TEXT];
+            for (int32_t i = 0; i < k->c.in_count; i++) {
+                grd_dims dims = grd_tensor_dims(k->c.in[i]);
+                if ((alone >= 0 && alone != i) || !accepts(kernel, i, dims, how)) continue;
+                v.in[i] = how;
+                used++;
+                if (how == REPEATED) repeat_values(dims, k->in[i]);
+            }
+            if (!used) continue;
+            if (how == REPEATED) compute_references(k);
+            bool ok = run_variant(k, &v, why);
+            for (int32_t i = 0; i < k->c.in_count; i++) /* the sample's own values again */
+                memcpy(k->in[i], k->c.data[i], sizeof(double) * (size_t)grd_dims_count(grd_tensor_dims(k->c.in[i])));
+            if (how == REPEATED) compute_references(k);
+            if (!ok) return wrong(message, "%s inputs (%d): %s", layout_name[how], alone, why);
+        }
+    }
+    return true;
+}
+
+static bool try_outputs(kernel_case *k, const grdi_kernel *kernel, char *message)
+{
+    char why[CHECK_TEXT];
+    for (int32_t o = 0; o < k->c.out_count; o++) {
+        variant alone = {.outputs = 1u << o}, rows = {.outputs = k->given}, added = {.outputs = k->given};
+        if (!(k->given >> o & 1)) continue;
+        if (k->given & (k->given - 1) && !run_variant(k, &alone, why))
+            return wrong(message, "output %d alone: %s", o, why);
+        rows.out[o] = ROWS;
+        if (kernel->strided_out >> o & 1 && !run_variant(k, &rows, why))
+            return wrong(message, "strided output %d: %s", o, why);
+        added.accumulate = 1u << o;
+        if (kernel->accumulates >> o & 1 && grd_dtype_is_float(k->node->out[o].dtype) && !run_variant(k, &added, why))
+            return wrong(message, "adding to output %d: %s", o, why);
+    }
+    return true;
+}
+
+static bool same_type(const grdi_type *a, const grdi_type *b)
+{
+    return a->dtype == b->dtype && grd_dims_equal(a->dims, b->dims);
+}
+
+/* Each output over each input that the op and the kernel allow, then all outputs over the first such input that is
+ * free. */
+static bool try_in_place(kernel_case *k, const grdi_kernel *kernel, char *message)
+{
+    variant all = {.outputs = k->given};
+    uint32_t taken = 0;
+    char why[CHECK_TEXT];
+    for (int32_t o = 0; o < k->c.out_count; o++) {
+        if (!(k->given >> o & 1) || !(kernel->in_place >> o & 1)) continue;
+        for (int32_t i = 0; i < k->c.in_count; i++) {
+            variant v = {.outputs = k->given};
+            if (!(k->c.op->inplace[o] >> i & 1) || !same_type(&k->node->out[o], grdi_type_of(k->c.in[i]))) continue;
+            v.over[o] = i + 1;
+            if (!run_variant(k, &v, why)) return wrong(message, "output %d over input %d: %s", o, i, why);
+            if (all.over[o] || taken >> i & 1) continue;
+            all.over[o] = i + 1;
+            taken |= 1u << i;
+        }
+    }
+    return !(taken & (taken - 1)) || run_variant(k, &all, why) || wrong(message, "all outputs over inputs: %s", why);
+}
+
+static bool open_case(kernel_case *k, const kernel_target *t, const grdi_op *op, int32_t index, char *message)
+{
+    memset(k, 0, sizeof *k);
+    k->target = t;
+    if (!op_case_open(&k->c, op, index, false, message)) return false;
+    k->node = k->c.out[0].node;
+    k->tolerance = op->tolerance > 0 ? op->tolerance : 1e-6; /* a few roundings of 6e-8 */
+    for (int32_t i = 0; i < k->c.in_count; i++) {
+        size_t size = sizeof(double) * (size_t)grd_dims_count(grd_tensor_dims(k->c.in[i]));
+        k->in[i] = test_alloc(size, 1);
+        memcpy(k->in[i], k->c.data[i], size);
+    }
+    for (int32_t o = 0; o < k->c.out_count; o++)
+        k->want[o] = test_alloc((size_t)grd_dims_count(k->node->out[o].dims), sizeof(double));
+    compute_references(k);
+    return true;
+}
+
+static void close_case(kernel_case *k)
+{
+    for (int32_t i = 0; i < GRDI_INPUTS_MAX; i++) free(k->in[i]);
+    for (int32_t o = 0; o < GRDI_OUTPUTS_MAX; o++) free(k->want[o]);
+    op_case_close(&k->c);
+}
+
+static bool skipped(const grdi_op *op, int32_t index)
+{
+    return op->samples[index].bad || op->samples[index].large || (op->flags & GRDI_OP_SOURCE);
+}
+
+/* The kernel found for row-major values with all outputs used; the case is not changed. */
+static const grdi_kernel *plain_kernel(kernel_case *k)
+{
+    variant plain = {.outputs = k->given};
+    launch l = {.k = k, .how = &plain};
+    call_of(k, &l.call);
+    place_all(&l);
+    const grdi_kernel *kernel = find_kernel(k->target, &l.call);
+    for (int32_t i = 0; i < l.call.input_count; i++) unplace(k->target, &l.in[i]);
+    for (int32_t o = 0; o < l.call.output_count; o++) {
+        unplace(k->target, &l.out[o]);
+        free(l.got[o]);
+    }
+    return kernel;
+}
+
+const grdi_kernel *kernel_for(const kernel_target *target, const grdi_op *op, int32_t index)
+{
+    kernel_case k;
+    char message[CHECK_TEXT];
+    if (skipped(op, index)) return NULL;
+    const grdi_kernel *kernel = open_case(&k, target, op, index, message) ? plain_kernel(&k) : NULL;
+    close_case(&k);
+    return kernel;
+}
+
+bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
+{
+    kernel_case k;
+    char why[CHECK_TEXT] = "";
+    if (skipped(op, index)) return true;
+    bool ok = open_case(&k, target, op, index, why);
+    if (ok) {
+        variant plain = {.outputs = k.given};
+        const grdi_kernel *kernel = plain_kernel(&k);
+        ok = run_variant(&k, &plain, why) && try_layouts(&k, kernel, why) && try_outputs(&k, kernel, why) &&
+             try_in_place(&k, kernel, why);
+    }
+    close_case(&k);
+    return ok || wrong(message, "%s sample %d, %s with %d threads: %s", op->name, index, target->backend->name,
+                       target->threads, why);
+}

@@ -1,0 +1,25 @@
+/* check_kernel.h - a backend's kernels against the references, for every way in which a plan may call them. */
+#ifndef TEST_CHECK_KERNEL_H
+#define TEST_CHECK_KERNEL_H
+
+#include "backend/backend.h"
+#include "check.h"
+
+typedef struct kernel_target {
+    const grdi_backend *backend;
+    grdi_device *device;
+    int32_t threads;
+    const grdi_kernel *kernel;   /* NULL: the one that the backend finds */
+} kernel_target;
+
+/* Runs the sample with row-major inputs and outputs, then with all else that the kernel says it accepts: strided and
+ * broadcast inputs, inputs that start anywhere, strided outputs, outputs added to, outputs over inputs, outputs left
+ * out. Each run: the result is the reference's to the op's tolerance, a second run gives the same bits, nothing else is
+ * written (bytes around and between the elements, inputs, scratch beyond its size). Bad and large samples pass. */
+bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
+
+/* The kernel that the backend finds for the sample, row-major and with all outputs used; NULL: none, or the sample is
+ * bad. */
+const grdi_kernel *kernel_for(const kernel_target *target, const grdi_op *op, int32_t index);
+
+#endif
