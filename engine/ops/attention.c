@@ -304,23 +304,29 @@ static grd_tensor scores(const sizes *z, grd_graph *graph, const grd_tensor *in,
     return grd_where(visible(z, graph, in), s, minus_infinity(s));
 }
 
-/* x where it is finite, else 0: keeps -infinity - -infinity out of rows that see nothing. */
-static grd_tensor finite_or_zero(grd_tensor x)
+/* True for rows that see nothing. NaN is left to spread. */
+static grd_tensor is_empty(grd_tensor x)
 {
-    return grd_where(grd_isfinite(x), x, grd_zeros_like(x));
+    return grd_eq(x, minus_infinity(x));
+}
+
+/* x, but 0 where it is -infinity: keeps -infinity - -infinity out of rows that see nothing. */
+static grd_tensor bounded(grd_tensor x)
+{
+    return grd_where(is_empty(x), grd_zeros_like(x), x);
 }
 
 static void attention_compose(grdi_compose *c)
 {
     sizes z = sizes_of_tensors(c->in, c->attrs, 0, 3);
     grd_tensor s = scores(&z, c->graph, c->in, 0);
-    grd_tensor most = grd_stop_gradient(finite_or_zero(grd_max_axis(s, -1, true)));
+    grd_tensor most = grd_stop_gradient(bounded(grd_max_axis(s, -1, true)));
     grd_tensor e = grd_exp(grd_sub(s, most)), sum = grd_sum_axis(e, -1, true); /* [B,H,T,S], [B,H,T,1] */
-    grd_tensor some = grd_gt(sum, grd_zeros_like(sum));
-    grd_tensor safe = grd_where(some, sum, grd_ones_like(sum));
+    grd_tensor none = grd_eq(sum, grd_zeros_like(sum));
+    grd_tensor safe = grd_where(none, grd_ones_like(sum), sum);
     grd_tensor p = grd_div(e, safe);
     c->out[0] = by_token(grd_matmul(split_heads(&z, p), by_group(&z, c->in[2])), false);
-    grd_tensor lse = grd_where(some, grd_add(grd_log(safe), most), minus_infinity(sum));
+    grd_tensor lse = grd_where(none, minus_infinity(sum), grd_add(grd_log(safe), most));
     c->out[1] = grd_cast(grd_squeeze(lse, -1), lse_type(&z, grd_tensor_dtype(c->in[0])).dtype);
 }
 
@@ -331,8 +337,8 @@ static void attention_backward_compose(grdi_compose *c)
     grd_tensor g = by_group(&z, c->in[0]), q = by_group(&z, c->in[1]), k = by_group(&z, c->in[2]);
     grd_tensor v = by_group(&z, c->in[3]), lse = grd_cast(grd_unsqueeze(c->in[5], -1), dtype);
     grd_tensor s = scores(&z, c->graph, c->in, 1);
-    grd_tensor e = grd_exp(grd_sub(s, finite_or_zero(lse)));
-    grd_tensor p = grd_where(grd_isfinite(lse), e, grd_zeros_like(lse)); /* [B,H,T,S] */
+    grd_tensor e = grd_exp(grd_sub(s, bounded(lse)));
+    grd_tensor p = grd_where(is_empty(lse), grd_zeros_like(lse), e); /* [B,H,T,S] */
     grd_tensor dp = grd_reshape(grd_matmul(g, grd_transpose2(v)), grd_tensor_dims(p));
     grd_tensor g_out = grd_sum_axis(grd_mul(c->in[0], c->in[4]), -1, false); /* [B,T,H] */
     grd_tensor along = grd_unsqueeze(grd_swap(g_out, 1, 2), -1);             /* [B,H,T,1] */

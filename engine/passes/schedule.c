@@ -59,6 +59,9 @@ grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old)
     /* Every assign waits for its value from the start, so that it is placed as early as it may. */
     for (size_t n = 0; ok && n < old->count; n++)
         if (old->nodes[n]->op->flags & GRDI_OP_EFFECT) waiting[waiting_count++] = old->nodes[n];
+    /* Variables exist before anything runs: with their places known first, a value can be written straight into its target. */
+    for (size_t n = 0; ok && n < old->count; n++)
+        if (old->nodes[n]->variable) ok = place(&r, old->nodes[n], placed);
     for (size_t n = 0; ok && n < old->count; n++) {
         const grdi_node *node = old->nodes[n];
         if (placed[n] || (node->op->flags & GRDI_OP_EFFECT)) continue;

@@ -327,7 +327,8 @@ static bool lower_assign(lowering *l, grdi_node *node)
         define(l, (grd_tensor){node, 0}, target);
         return true;
     }
-    grdi_launch launch = {.node = node, .call = {.op = node->op, .attrs = node->attrs, .input_count = 2,
+    static const grd_attr as_told[] = {GRD_INT("mode", 2), {.name = NULL}}; /* adding is told by call.accumulate alone */
+    grdi_launch launch = {.node = node, .call = {.op = node->op, .attrs = as_told, .input_count = 2,
                                                  .output_count = 1, .threads = l->engine->threads}};
     launch.in[0] = target;
     launch.in[1] = value;

@@ -92,7 +92,12 @@ static ssize_t file_write(int fd, const void *buffer, size_t size_bytes)
     return fault(ENOSPC) ? -1 : file.write(fd, buffer, limited(size_bytes));
 }
 
-static int file_sync(int fd) { return file_fault(EIO) ? -1 : file.sync(fd); }
+/* Nothing here can tell whether bytes reached the disk, so tests need not wait for it. */
+static int file_sync(int fd)
+{
+    (void)fd;
+    return file_fault(EIO) ? -1 : 0;
+}
 
 /* A close that fails has closed all the same. */
 static int file_close(int fd)

@@ -24,7 +24,8 @@ const char *grdi_isa_name(grdi_isa isa);
 /* Whether this build and this processor have it. */
 bool grdi_isa_usable(grdi_isa isa);
 grdi_isa grdi_isa_best(void);
-/* The first kernel of that instruction set which takes the call; the reference if there is none; NULL if there is no reference. */
+/* The first kernel of that instruction set which takes the call; the reference if there is none; NULL if there is no
+ * reference. */
 const grdi_kernel *grdi_cpu_find(grdi_isa isa, const grdi_call *call);
 
 #endif

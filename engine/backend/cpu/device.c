@@ -1,5 +1,5 @@
-/* device.c - backend `cpu`: threads, instruction set, kernel lookup. "cpu" takes the best instruction set of the processor,
- * "cpu:base", "cpu:avx2" and "cpu:avx512" ask for one. */
+/* device.c - backend `cpu`: threads, instruction set, kernel lookup. "cpu" takes the best instruction set of the
+ * processor, "cpu:base", "cpu:avx2" and "cpu:avx512" ask for one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/device.h"
 #include "backend/cpu/parallel.h"
@@ -115,7 +115,8 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
 {
     grdi_isa isa;
     if (!parse_isa(argument, &isa))
-        return grd_fail(error, GRD_E_ARGUMENT, "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2 or cpu:avx512)",
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2 or cpu:avx512)",
                         argument);
     if (!grdi_isa_usable(isa))
         return grd_fail(error, GRD_E_DEVICE, "device 'cpu:%s': this processor does not have it (use cpu:%s)", argument,
@@ -126,7 +127,8 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     d->isa = isa;
     d->threads = threads > 0 ? threads : usable_processors();
     const char *library = grdi_cpu_matmul_library ? grdi_cpu_matmul_library() : "";
-    snprintf(d->kind, sizeof d->kind, "cpu %s threads=%d%s%s", isa_names[isa], d->threads, library[0] ? " " : "", library);
+    snprintf(d->kind, sizeof d->kind, "cpu %s threads=%d%s%s", isa_names[isa], d->threads, library[0] ? " " : "",
+             library);
     omp_set_num_threads(d->threads); /* for libraries that ask OpenMP how many threads to use */
     grdi_parallel_for(d->threads, d->threads, 1, touch, NULL); /* starts the pool */
     *device = d;

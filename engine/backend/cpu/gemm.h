@@ -1,7 +1,8 @@
-/* gemm.h - products of two matrices with any strides, the ground that matmul, linear, attention and the classifier stand on. One
- * implementation for each instruction set (kernels/gemm.c), no memory of its own, no heap.
+/* gemm.h - products of two matrices with any strides, the ground that matmul, linear, attention and the classifier
+ * stand on. One implementation for each instruction set (kernels/gemm.c), no memory of its own, no heap.
  *
- * Every element of C is summed over K in an order that K alone decides: neither threads nor strides nor M and N change its bits. */
+ * Every element of C is summed over K in an order that K alone decides: neither threads nor strides nor M and N
+ * change its bits. */
 #ifndef GRDI_GEMM_H
 #define GRDI_GEMM_H
 
@@ -11,7 +12,7 @@
 typedef enum grdi_activation {
     GRDI_ACT_NONE,
     GRDI_ACT_RELU,
-    GRDI_ACT_GELU,      /* exact: x Phi(x) */
+    GRDI_ACT_GELU, /* exact: x Phi(x) */
     GRDI_ACT_GELU_TANH,
     GRDI_ACT_SILU,
     GRDI_ACT_RELU_SQUARED,
@@ -20,25 +21,26 @@ typedef enum grdi_activation {
     GRDI_ACT_COUNT
 } grdi_activation;
 
-/* C [m,n] = A [m,k] B [k,n] (+ bias [n]) (+ C); strides in elements, `c` has 1 along its rows. Element types f32 or bf16, each its own.
- * With an activation: y = activation(C), and C itself is not kept where `c` is NULL. */
+/* C [m,n] = A [m,k] B [k,n] (+ bias [n]) (+ C); strides in elements, `c` has 1 along its rows. Element types f32
+ * or bf16, each its own. With an activation: y = activation(C), and C itself is not kept where `c` is NULL. */
 typedef struct grdi_gemm {
     int64_t m, n, k;
     const void *a, *b;
     int64_t a_row, a_col, b_row, b_col;
     void *c;
     int64_t c_row;
-    const void *bias;            /* NULL: none; contiguous */
-    void *y;                     /* only with an activation */
+    const void *bias; /* NULL: none; contiguous */
+    void *y;          /* only with an activation */
     int64_t y_row;
     grd_dtype a_type, b_type, c_type, bias_type; /* y has c_type */
     grdi_activation activation;
-    bool add;                    /* add to C; not together with bias or activation */
+    bool add; /* add to C; not together with bias or activation */
 } grdi_gemm;
 
-/* Pieces that one product is cut into for threads: rows x columns of them. The cut depends on sizes and `threads` alone. */
+/* Pieces that one product is cut into for threads: rows x columns of them. The cut depends on sizes and `threads`
+ * alone. */
 typedef struct grdi_gemm_cut {
-    int64_t rows, columns;       /* pieces */
+    int64_t rows, columns;         /* pieces */
     int64_t row_step, column_step; /* sizes of a piece; the last ones may be smaller or empty */
 } grdi_gemm_cut;
 

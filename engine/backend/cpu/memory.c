@@ -17,7 +17,8 @@ static void *allocate_large(grdi_device *device, size_t size_bytes)
 {
     if (!GRDI_GROW(device->blocks, device->block_capacity, device->block_count))
         return NULL;
-    size_t mapped_bytes = size_bytes + HUGE_PAGE_BYTES; /* the part in front of the boundary is never touched: no memory is lost */
+    size_t mapped_bytes =
+        size_bytes + HUGE_PAGE_BYTES; /* the part in front of the boundary is never touched: no memory is lost */
     char *base = grdi_memory.map(mapped_bytes);
     if (!base)
         return NULL;

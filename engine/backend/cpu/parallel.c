@@ -3,8 +3,8 @@
 
 #include <omp.h>
 
-/* The team always has all `threads` threads, idle ones included: a team that shrinks makes libgomp end the others, and the next one
- * that grows pays for starting them. */
+/* The team always has all `threads` threads, idle ones included: a team that shrinks makes libgomp end the others, and
+ * the next one that grows pays for starting them. */
 void grdi_parallel_for(int32_t threads, int64_t count, int64_t grain, grdi_range_fn fn, void *context)
 {
     if (count <= 0)

@@ -1,4 +1,5 @@
-/* parallel.h - the one way to use several threads: a range cut into equal parts, one for each thread of the OpenMP pool. */
+/* parallel.h - the one way to use several threads: a range cut into equal parts, one for each thread of the OpenMP
+ * pool. */
 #ifndef GRDI_PARALLEL_H
 #define GRDI_PARALLEL_H
 
@@ -7,9 +8,9 @@
 /* Does elements [begin, end) as thread number `thread`, which is below the number of threads asked for. */
 typedef void (*grdi_range_fn)(int64_t begin, int64_t end, int32_t thread, void *context);
 
-/* Runs `fn` over [0, count) on at most `threads` threads. Ranges begin at multiples of `grain`, the least worth a thread of its own: with
- * count <= grain the caller's thread does all, and no parallel region (2 to 5 us) is entered. The cut depends on the arguments
- * alone, so that sums made by part come out with the same bits each time. */
+/* Runs `fn` over [0, count) on at most `threads` threads. Ranges begin at multiples of `grain`, the least worth a
+ * thread of its own: with count <= grain the caller's thread does all, and no parallel region (2 to 5 us) is entered.
+ * The cut depends on the arguments alone, so that sums made by part come out with the same bits each time. */
 void grdi_parallel_for(int32_t threads, int64_t count, int64_t grain, grdi_range_fn fn, void *context);
 
 #endif

@@ -1,9 +1,12 @@
-/* rates.c - how fast this processor is, measured by its own kernels in under 0.2 s; the cost model divides by these figures. */
+/* rates.c - how fast this processor is, measured by its own kernels in under 0.2 s; the cost model divides by these
+ * figures. */
 #include "backend/cpu/device.h"
 #include "base/log.h"
 
-/* Best seconds of `repeats` runs of a call with `in_count` inputs and one output, all of shape `dims`, over memory of the device; 0 when it cannot be run. */
-static double time_call(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count, grd_dims dims, int repeats)
+/* Best seconds of `repeats` runs of a call with `in_count` inputs and one output, all of shape `dims`, over memory of
+ * the device; 0 when it cannot be run. */
+static double time_call(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count, grd_dims dims,
+                        int repeats)
 {
     const grdi_op *op = grdi_op_find(op_name);
     if (!op)
@@ -13,7 +16,8 @@ static double time_call(grdi_device *device, const char *op_name, grd_dtype dtyp
     char *memory = grdi_cpu_allocate(device, memory_bytes);
     if (!memory)
         return 0;
-    grdi_call call = {.op = op, .attrs = op->attrs, .input_count = in_count, .output_count = 1, .threads = device->threads};
+    grdi_call call = {
+        .op = op, .attrs = op->attrs, .input_count = in_count, .output_count = 1, .threads = device->threads};
     grdi_view view = {.data = memory, .dtype = dtype, .dims = dims};
     grdi_row_major(dims, view.stride);
     for (int32_t i = 0; i < in_count; i++) {
@@ -51,7 +55,8 @@ grd_status grdi_cpu_rates(grdi_device *device, grdi_rates *rates)
         double copy_s = time_call(device, "copy", GRD_F32, 1, grd_shape(large), 3);
         double map_s = time_call(device, "tanh", GRD_F32, 1, grd_shape(small), 20);
         double launch_s = time_call(device, "copy", GRD_F32, 1, grd_shape(16), 50);
-        /* What has no kernel runs in the reference: a rate that says so. A tanh counts as the 20 operations it is made of. */
+        /* What has no kernel runs in the reference: a rate that says so. A tanh counts as the 20 operations it is made
+         * of. */
         device->rates.matmul_flops_per_s = matmul_s > 0 ? matmul_flops / matmul_s : 1e8;
         device->rates.matmul_bf16_flops_per_s = matmul_bf16_s > 0 ? matmul_flops / matmul_bf16_s : 1e8;
         device->rates.copy_bytes_per_s = copy_s > 0 ? 8.0 * (double)large / copy_s : 1e8;

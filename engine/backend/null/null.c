@@ -1,5 +1,6 @@
-/* null.c - backend `null`: a device to plan for without having it. Its memory is addresses that nobody may touch, its kernels are the
- * CPU's (so scratch sizes and in-place rules are real), and its rates come from the profile that the name asks for. */
+/* null.c - backend `null`: a device to plan for without having it. Its memory is addresses that nobody may touch, its
+ * kernels are the CPU's (so scratch sizes and in-place rules are real), and its rates come from the profile that the
+ * name asks for. */
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
@@ -12,9 +13,15 @@ typedef struct profile {
 } profile;
 
 static const profile profiles[] = {
-    /* One core of a 2.4 GHz server with AVX2 per thread: 80% of 2 fused multiply-adds of 8 lanes a cycle; memory as such cores share it. */
-    {"cpu", "null cpu",
-     {.matmul_flops_per_s = 60e9, .matmul_bf16_flops_per_s = 30e9, .copy_bytes_per_s = 10e9, .map_flops_per_s = 2e9, .launch_s = 2e-6}},
+    /* One core of a 2.4 GHz server with AVX2 per thread: 80% of 2 fused multiply-adds of 8 lanes a cycle; memory as
+       such cores share it. */
+    {"cpu",
+     "null cpu",
+     {.matmul_flops_per_s = 60e9,
+      .matmul_bf16_flops_per_s = 30e9,
+      .copy_bytes_per_s = 10e9,
+      .map_flops_per_s = 2e9,
+      .launch_s = 2e-6}},
 };
 
 struct grdi_device {

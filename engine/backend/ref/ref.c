@@ -72,7 +72,8 @@ static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
     return grdi_reference_kernel.supports(call) ? &grdi_reference_kernel : NULL;
 }
 
-/* Nobody plans for speed here: round figures of scalar loops in double on one core, for predicted times of the right order. */
+/* Nobody plans for speed here: round figures of scalar loops in double on one core, for predicted times of the right
+ * order. */
 static grd_status rates(grdi_device *device, grdi_rates *rates)
 {
     (void)device;

@@ -1,4 +1,5 @@
-/* reference.c - an op's reference as a kernel: any strides and dtypes become row-major doubles, the op computes, the results go back. */
+/* reference.c - an op's reference as a kernel: any strides and dtypes become row-major doubles, the op computes, the
+ * results go back. */
 #include "backend/backend.h"
 #include "base/convert.h"
 
@@ -27,8 +28,8 @@ static int64_t to_integer(double value, double low, double high)
     return isnan(value) ? 0 : value <= low ? (int64_t)low : value >= high ? (int64_t)high : (int64_t)value;
 }
 
-/* One rounding from double; through f32 there would be two, and a tie made by the first would go the wrong way in the second. Rounding
- * the first to odd prevents that: the last bit of the f32 then says that something was cut off. */
+/* One rounding from double; through f32 there would be two, and a tie made by the first would go the wrong way in the
+ * second. Rounding the first to odd prevents that: the last bit of the f32 then says that something was cut off. */
 static float to_odd(double value)
 {
     float nearest = (float)value;
@@ -48,7 +49,9 @@ static void store_element(void *data, grd_dtype dtype, int64_t i, double value)
     case GRD_BF16: ((uint16_t *)data)[i] = grdi_f32_to_bf16(to_odd(value)); break;
     case GRD_F16: ((uint16_t *)data)[i] = grdi_f32_to_f16(to_odd(value)); break;
     case GRD_I32: ((int32_t *)data)[i] = (int32_t)to_integer(value, INT32_MIN, INT32_MAX); break;
-    case GRD_I64: ((int64_t *)data)[i] = value >= 0x1p63 ? INT64_MAX : to_integer(value, -0x1p63, 0x1.fffffffffffffp62); break;
+    case GRD_I64:
+        ((int64_t *)data)[i] = value >= 0x1p63 ? INT64_MAX : to_integer(value, -0x1p63, 0x1.fffffffffffffp62);
+        break;
     case GRD_U8: ((uint8_t *)data)[i] = (uint8_t)to_integer(value, 0, 255); break;
     case GRD_BOOL: ((uint8_t *)data)[i] = value != 0; break;
     case GRD_DTYPE_COUNT: break;
@@ -154,9 +157,16 @@ static grd_status run(grdi_call *call)
         out[o] = view->data ? next : NULL;
         next += grd_dims_count(view->dims);
     }
-    grdi_reference r = {.op = call->op, .attrs = call->attrs, .input_count = call->input_count,
-                        .output_count = call->output_count, .in_type = in_type, .out_type = out_type,
-                        .in = in, .out = out, .path_hash = call->path_hash, .literal = call->literal};
+    grdi_reference r = {.op = call->op,
+                        .attrs = call->attrs,
+                        .input_count = call->input_count,
+                        .output_count = call->output_count,
+                        .in_type = in_type,
+                        .out_type = out_type,
+                        .in = in,
+                        .out = out,
+                        .path_hash = call->path_hash,
+                        .literal = call->literal};
     if (call->op->reference)
         call->op->reference(&r);
     else

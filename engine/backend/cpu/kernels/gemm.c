@@ -1,17 +1,18 @@
-/* gemm.c - products of matrices: blocks of A kept in the second-level cache, slivers of B in the first, tiles of C in registers.
- * Operands are packed only where that pays: see plan_packing(). */
+/* gemm.c - products of matrices: blocks of A kept in the second-level cache, slivers of B in the first, tiles of C
+ * in registers. Operands are packed only where that pays: see plan_packing(). */
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels/gemm_finish.h"
 #include "backend/cpu/kernels/gemm_tile.h"
 #include "backend/cpu/parallel.h"
 
 enum {
-    K_WHOLE = 400,               /* up to here K stays in one block */
-    K_BLOCK = 320,               /* longer ones are cut into equal blocks of at most this */
-    A_BYTES = 288 << 10,         /* a packed block of A: most of a second-level cache of 512 KiB */
-    B_BYTES = 2 << 20,           /* packed slivers of B that several blocks of A use */
-    GROUP = 2 * GEMM_COLUMNS,    /* columns packed at a time */
-    NARROW_ROWS = 240, NARROW_COLUMNS = 512 /* block of sums where C is not f32 */
+    K_WHOLE = 400,            /* up to here K stays in one block */
+    K_BLOCK = 320,            /* longer ones are cut into equal blocks of at most this */
+    A_BYTES = 288 << 10,      /* a packed block of A: most of a second-level cache of 512 KiB */
+    B_BYTES = 2 << 20,        /* packed slivers of B that several blocks of A use */
+    GROUP = 2 * GEMM_COLUMNS, /* columns packed at a time */
+    NARROW_ROWS = 240,
+    NARROW_COLUMNS = 512 /* block of sums where C is not f32 */
 };
 
 /* Multiply-adds per cycle and cycles per packed element, as measured on Zen 3; only their ratios matter. */
@@ -21,7 +22,8 @@ enum {
 #define PACK_ANY 2.0
 #define TURN 0.7 /* writing an element of C^T */
 
-/* A product as the loops below see it: f32 sums at out, where row i, column j is out[i * out_row + j], or out[j * out_row + i] if turned. */
+/* A product as the loops below see it: f32 sums at out, where row i, column j is out[i * out_row + j], or out[j *
+ * out_row + i] if turned. */
 typedef struct job {
     int64_t m, n, k;
     const void *a, *b;
@@ -29,17 +31,18 @@ typedef struct job {
     grd_dtype a_type, b_type;
     float *out;
     int64_t out_row;
-    const float *bias;           /* by column of C */
+    const float *bias; /* by column of C */
     bool add, turned, direct_a, direct_b;
-    const gemm_finish *finish;   /* NULL: none */
+    const gemm_finish *finish; /* NULL: none */
     int64_t k_block, m_block, n_block;
-    bool keep_b;                 /* slivers stay packed for the following blocks of A */
+    bool keep_b; /* slivers stay packed for the following blocks of A */
     float *packed_a, *packed_b;
 } job;
 
 static const void *at(const void *matrix, grd_dtype type, int64_t offset)
 {
-    return type == GRD_F32 ? (const void *)((const float *)matrix + offset) : (const void *)((const uint16_t *)matrix + offset);
+    return type == GRD_F32 ? (const void *)((const float *)matrix + offset)
+                           : (const void *)((const uint16_t *)matrix + offset);
 }
 
 static int64_t k_block_of(int64_t k)
@@ -74,7 +77,8 @@ static double plan_packing(job *j)
     double pack_b = pack_cost(j->b_type, j->b_col, j->b_row, j->n, j->k);
     j->direct_a = j->a_type == GRD_F32 && j->a_col == 1 &&
                   (j->m <= GEMM_ROWS || (pack_a > 0.025 * compute && !crowded(j->a_row, 1024)));
-    j->direct_b = j->b_type == GRD_F32 && j->b_col == 1 && (j->m <= GEMM_ROWS || (pack_b > 0.025 * compute && !crowded(j->b_row, 128)));
+    j->direct_b = j->b_type == GRD_F32 && j->b_col == 1 &&
+                  (j->m <= GEMM_ROWS || (pack_b > 0.025 * compute && !crowded(j->b_row, 128)));
     double turn = j->turned ? TURN * (double)j->m * (double)j->n * (double)((j->k + j->k_block - 1) / j->k_block) : 0;
     return compute + (j->direct_a ? 0 : pack_a) + (j->direct_b ? 0 : pack_b) + turn;
 }
@@ -92,8 +96,18 @@ static job turned_job(const job *j)
 
 static job plan_job(const grdi_gemm *g, double *cycles)
 {
-    job j = {.m = g->m, .n = g->n, .k = g->k, .a = g->a, .b = g->b, .a_row = g->a_row, .a_col = g->a_col, .b_row = g->b_row,
-             .b_col = g->b_col, .a_type = g->a_type, .b_type = g->b_type, .k_block = k_block_of(g->k)};
+    job j = {.m = g->m,
+             .n = g->n,
+             .k = g->k,
+             .a = g->a,
+             .b = g->b,
+             .a_row = g->a_row,
+             .a_col = g->a_col,
+             .b_row = g->b_row,
+             .b_col = g->b_col,
+             .a_type = g->a_type,
+             .b_type = g->b_type,
+             .k_block = k_block_of(g->k)};
     job t = turned_job(&j);
     double straight = plan_packing(&j), turned = plan_packing(&t);
     *cycles = straight < turned ? straight : turned;
@@ -144,8 +158,8 @@ GEMM_INLINE void fetch(fetcher *f)
 }
 
 /* A tile that is not full or stands turned: through a buffer. */
-static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int columns, int64_t k, const float *a, int64_t a_step,
-                     const float *b, int64_t b_step, bool add)
+static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int columns, int64_t k, const float *a,
+                     int64_t a_step, const float *b, int64_t b_step, bool add)
 {
     _Alignas(64) float tile[GEMM_ROWS * GEMM_COLUMNS];
     gemm_end end = {.c = tile, .c_row = GEMM_COLUMNS};
@@ -168,8 +182,8 @@ static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int co
 }
 
 /* One block of A against `columns` <= GROUP columns of B that start at `column`. */
-static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t k, const float *a,
-                        const float *b, int64_t b_step, bool add, fetcher *next)
+static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t k,
+                        const float *a, const float *b, int64_t b_step, bool add, fetcher *next)
 {
     for (int64_t q = 0; q < columns; q += GEMM_COLUMNS) {
         int64_t width = gemm_least(GEMM_COLUMNS, columns - q);
@@ -186,7 +200,8 @@ static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column,
             fetch(next);
             if (whole && !j->turned) {
                 end.c = j->out + (row + i) * j->out_row + column + q;
-                gemm_tile(height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, sliver, sliver_step, &end);
+                gemm_tile(height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, sliver,
+                          sliver_step, &end);
             } else {
                 odd_tile(j, row + i, column + q, height, (int)width, k, panel, step, sliver, sliver_step, add);
             }
@@ -194,7 +209,8 @@ static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column,
     }
 }
 
-static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k, float *to, bool is_a)
+static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k,
+                 float *to, bool is_a)
 {
     if (type != GRD_F32) {
         if (is_a)
@@ -254,7 +270,10 @@ static void run_job(job *j, float *scratch)
 /* ---- one product on one thread ---- */
 
 /* C is not f32 (or the bias is not): blocks of f32 sums, each finished while it is in cache. */
-static bool is_narrow(const grdi_gemm *g) { return g->c_type != GRD_F32 || (g->bias && g->bias_type != GRD_F32); }
+static bool is_narrow(const grdi_gemm *g)
+{
+    return g->c_type != GRD_F32 || (g->bias && g->bias_type != GRD_F32);
+}
 
 /* Grows with m and n, so that what suffices for a piece suffices for smaller ones. */
 size_t GRDI_ISA_NAME(grdi_gemm_scratch)(const grdi_gemm *g)
@@ -314,7 +333,8 @@ void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
 grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
 {
     grdi_gemm_cut best = {1, 1, g->m, g->n};
-    double least = 0, worth = (double)g->m * (double)g->n * (double)g->k / 1e5; /* a thread is worth 1e5 multiply-adds */
+    double least = 0,
+           worth = (double)g->m * (double)g->n * (double)g->k / 1e5; /* a thread is worth 1e5 multiply-adds */
     int64_t most = worth < threads ? (int64_t)worth : threads;
     if (most <= 1)
         return best;
@@ -343,7 +363,8 @@ static void run_pieces(int64_t begin, int64_t end, int32_t thread, void *context
     const threads_context *c = context;
     for (int64_t piece = begin; piece < end; piece++) {
         int64_t row = piece / c->cut.columns * c->cut.row_step, column = piece % c->cut.columns * c->cut.column_step;
-        int64_t rows = gemm_least(c->cut.row_step, c->g->m - row), columns = gemm_least(c->cut.column_step, c->g->n - column);
+        int64_t rows = gemm_least(c->cut.row_step, c->g->m - row),
+                columns = gemm_least(c->cut.column_step, c->g->n - column);
         if (rows <= 0 || columns <= 0)
             continue;
         grdi_gemm part = grdi_gemm_part(c->g, row, rows, column, columns);

@@ -1,7 +1,9 @@
-/* gemm_tile.h - the innermost loops of matrix products: one tile of C in registers, and the packing of operands for it.
+/* gemm_tile.h - the innermost loops of matrix products: one tile of C in registers, and the packing of operands
+ * for it.
  *
- * A tile is up to GEMM_ROWS x GEMM_COLUMNS. Its inner loop takes one row vector of B (GEMM_VECTORS registers) and one element of A for each row,
- * as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008. */
+ * A tile is up to GEMM_ROWS x GEMM_COLUMNS. Its inner loop takes one row vector of B (GEMM_VECTORS registers) and
+ * one element of A for each row, as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+ * 2008. */
 #ifndef GRDI_GEMM_TILE_H
 #define GRDI_GEMM_TILE_H
 
@@ -25,15 +27,21 @@ typedef float grdi_v4 __attribute__((vector_size(16)));
 typedef float grdi_v4_any __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t grdi_v4i __attribute__((vector_size(16)));
 
-GEMM_INLINE int64_t gemm_least(int64_t a, int64_t b) { return a < b ? a : b; }
-GEMM_INLINE int64_t gemm_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+GEMM_INLINE int64_t gemm_least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+GEMM_INLINE int64_t gemm_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b * b;
+}
 
 /* How a tile reads A: element (i, k) is at a[i * step + k], or at a[k * step + i] as packed panels have it. */
 typedef enum gemm_layout { GEMM_BY_K, GEMM_BY_ROW } gemm_layout;
 
 /* sum[i][j] += sum over k of A(i, k) B(k, j); B(k, j) is at b[k * b_step + j]. */
-GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a, int64_t a_step,
-                               const float *b, int64_t b_step, grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
+GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
+                               int64_t a_step, const float *b, int64_t b_step, grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
 {
     const float *row[GEMM_ROWS];
     GEMM_UNROLL
@@ -61,12 +69,12 @@ GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_lay
 typedef struct gemm_end {
     float *c;
     int64_t c_row;
-    const float *bias;           /* by column; NULL: none */
-    bool add;                    /* add to C, bias or not */
+    const float *bias; /* by column; NULL: none */
+    bool add;          /* add to C, bias or not */
 } gemm_end;
 
-GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a, int64_t a_step,
-                                 const float *b, int64_t b_step, const gemm_end *end)
+GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
+                                 int64_t a_step, const float *b, int64_t b_step, const gemm_end *end)
 {
     grdi_vf sum[GEMM_ROWS][GEMM_VECTORS];
     float *c = end->c;
@@ -100,8 +108,9 @@ GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_l
 }
 
 /* A tile of any number of rows up to GEMM_ROWS, `vectors` registers wide. */
-static __attribute__((noinline, unused)) void gemm_tile(int rows, int vectors, gemm_layout layout, int64_t k, const float *a, int64_t a_step,
-                                                        const float *b, int64_t b_step, const gemm_end *end)
+static __attribute__((noinline, unused)) void gemm_tile(int rows, int vectors, gemm_layout layout, int64_t k,
+                                                        const float *a, int64_t a_step, const float *b, int64_t b_step,
+                                                        const gemm_end *end)
 {
 #define GEMM_TILE_CASE(r, v, l)                                                                                        \
     case (r)*4 + ((v)-1) * 2 + (l):                                                                                    \
@@ -132,12 +141,15 @@ static __attribute__((noinline, unused)) void gemm_tile(int rows, int vectors, g
 #undef GEMM_TILE_CASE
 }
 
-/* ---- packing: panels of `full` lanes (rows of A or columns of B), panel[k * full + lane]; lanes beyond the matrix are zero ---- */
+/* ---- packing: panels of `full` lanes (rows of A or columns of B), panel[k * full + lane]; lanes beyond the
+ * matrix are zero ---- */
 
 GEMM_INLINE void gemm_transpose4(grdi_v4 r[4])
 {
-    grdi_v4 a = __builtin_shuffle(r[0], r[1], (grdi_v4i){0, 4, 1, 5}), b = __builtin_shuffle(r[0], r[1], (grdi_v4i){2, 6, 3, 7});
-    grdi_v4 c = __builtin_shuffle(r[2], r[3], (grdi_v4i){0, 4, 1, 5}), d = __builtin_shuffle(r[2], r[3], (grdi_v4i){2, 6, 3, 7});
+    grdi_v4 a = __builtin_shuffle(r[0], r[1], (grdi_v4i){0, 4, 1, 5}),
+            b = __builtin_shuffle(r[0], r[1], (grdi_v4i){2, 6, 3, 7});
+    grdi_v4 c = __builtin_shuffle(r[2], r[3], (grdi_v4i){0, 4, 1, 5}),
+            d = __builtin_shuffle(r[2], r[3], (grdi_v4i){2, 6, 3, 7});
     r[0] = __builtin_shuffle(a, c, (grdi_v4i){0, 1, 4, 5}), r[1] = __builtin_shuffle(a, c, (grdi_v4i){2, 3, 6, 7});
     r[2] = __builtin_shuffle(b, d, (grdi_v4i){0, 1, 4, 5}), r[3] = __builtin_shuffle(b, d, (grdi_v4i){2, 3, 6, 7});
 }
@@ -157,7 +169,8 @@ GEMM_INLINE void gemm_copy_lanes(const float *from, float *to, const int count)
 }
 
 /* Lanes lie together: each row of k is visited once for up to eight panels, so that a page is. */
-GEMM_INLINE void gemm_pack_lanes(const float *from, int64_t k_step, int64_t panels, int64_t k, float *to, const int full)
+GEMM_INLINE void gemm_pack_lanes(const float *from, int64_t k_step, int64_t panels, int64_t k, float *to,
+                                 const int full)
 {
     for (int64_t first = 0; first < panels; first += 8) {
         int64_t count = gemm_least(8, panels - first);
@@ -200,7 +213,8 @@ GEMM_INLINE void gemm_pack_k(const float *from, int64_t lane_step, int64_t k, fl
 }
 
 /* One panel of `width` <= full lanes, any strides. */
-GEMM_INLINE void gemm_pack_any(const float *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k, float *to, const int full)
+GEMM_INLINE void gemm_pack_any(const float *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k,
+                               float *to, const int full)
 {
     for (int64_t p = 0; p < k; p++) {
         int j = 0;
@@ -211,8 +225,8 @@ GEMM_INLINE void gemm_pack_any(const float *from, int64_t lane_step, int64_t k_s
     }
 }
 
-GEMM_INLINE void gemm_pack_any_bf16(const uint16_t *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k, float *to,
-                                    const int full)
+GEMM_INLINE void gemm_pack_any_bf16(const uint16_t *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k,
+                                    float *to, const int full)
 {
     for (int64_t p = 0; p < k; p++) {
         int j = 0;
@@ -226,7 +240,8 @@ GEMM_INLINE void gemm_pack_any_bf16(const uint16_t *from, int64_t lane_step, int
 }
 
 /* Packs `width` lanes into panels of `full`, one behind the other. */
-GEMM_INLINE void gemm_pack_f32(const float *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k, float *to, const int full)
+GEMM_INLINE void gemm_pack_f32(const float *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k,
+                               float *to, const int full)
 {
     int64_t panels = width / full;
     if (lane_step == 1) {
@@ -240,11 +255,12 @@ GEMM_INLINE void gemm_pack_f32(const float *from, int64_t lane_step, int64_t k_s
         }
     }
     if (width % full)
-        gemm_pack_any(from + panels * full * lane_step, lane_step, k_step, width % full, k, to + panels * full * k, full);
+        gemm_pack_any(from + panels * full * lane_step, lane_step, k_step, width % full, k, to + panels * full * k,
+                      full);
 }
 
-GEMM_INLINE void gemm_pack_bf16(const uint16_t *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k, float *to,
-                                const int full)
+GEMM_INLINE void gemm_pack_bf16(const uint16_t *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k,
+                                float *to, const int full)
 {
     for (int64_t t = 0; t < width; t += full)
         gemm_pack_any_bf16(from + t * lane_step, lane_step, k_step, gemm_least(full, width - t), k, to + t * k, full);

@@ -1,6 +1,6 @@
-/* map.c - element-by-element ops, alone or as chains (fused_map). The index space is cut into tiles that stay in the first-level
- * cache; every instruction of the chain is one vector loop over a tile, so memory is read and written once however long
- * the chain is. */
+/* map.c - element-by-element ops, alone or as chains (fused_map). The index space is cut into tiles that stay in the
+ * first-level cache; every instruction of the chain is one vector loop over a tile, so memory is read and written once
+ * however long the chain is. */
 #include "backend/cpu/kernels/map_tiles.h"
 #include "backend/cpu/kernels/run.h"
 #include "backend/cpu/kernels/space.h"
@@ -8,13 +8,13 @@
 #include "base/memory.h"
 
 enum {
-    TILE = 1024,               /* floats; eight tiles fill half of a first-level cache */
-    SLOT = TILE + 32,          /* the distance of tiles in scratch: not a power of two, so that they do not share cache sets */
-    SHORT_ROW = 128,           /* rows below this are joined in tiles of several rows */
+    TILE = 1024,      /* floats; eight tiles fill half of a first-level cache */
+    SLOT = TILE + 32, /* the distance of tiles in scratch: not a power of two, so that they do not share cache sets */
+    SHORT_ROW = 128,  /* rows below this are joined in tiles of several rows */
     STEPS_MAX = 64,
     ARGS_MAX = 3,
     REGISTERS_MAX = GRDI_INPUTS_MAX + STEPS_MAX,
-    PARALLEL_COST = 16384      /* additions that pay for waking another thread */
+    PARALLEL_COST = 16384 /* additions that pay for waking another thread */
 };
 
 typedef struct map_step {
@@ -31,8 +31,8 @@ typedef enum map_source {
 
 typedef struct map_state {
     grdi_space space;
-    int64_t rows, row, row_tile;   /* long rows: each is cut into tiles of row_tile */
-    int64_t tiles, tile_rows;      /* short rows: tile_rows of them form a tile; 0 when rows are long */
+    int64_t rows, row, row_tile; /* long rows: each is cut into tiles of row_tile */
+    int64_t tiles, tile_rows;    /* short rows: tile_rows of them form a tile; 0 when rows are long */
     int32_t step_count, slot_count, cost;
     map_source source[GRDI_INPUTS_MAX];
     bool whole[GRDI_OPERANDS_MAX]; /* the operand is contiguous over the whole space */
@@ -46,7 +46,10 @@ typedef struct map_state {
 
 static bool step_from_cast(map_step *step, grd_dtype dtype)
 {
-    step->fn = dtype == GRD_F32 ? tile_copy : dtype == GRD_BF16 ? tile_to_bf16 : dtype == GRD_BOOL ? tile_to_bool : NULL;
+    step->fn = dtype == GRD_F32    ? tile_copy
+               : dtype == GRD_BF16 ? tile_to_bf16
+               : dtype == GRD_BOOL ? tile_to_bool
+                                   : NULL;
     return step->fn != NULL;
 }
 
@@ -150,7 +153,7 @@ static bool supports(const grdi_call *call)
         if (!grdi_run_dtype(call->in[i].dtype))
             return false;
     for (int32_t o = 0; o < call->output_count; o++)
-        if (!grdi_run_dtype(call->out[o].dtype))
+        if (!grdi_run_dtype(call->out[o].dtype) || (call->may_accumulate[o] && call->out[o].dtype == GRD_BOOL))
             return false;
     return !is_chain(call) || read_code(call, NULL);
 }
@@ -274,8 +277,8 @@ static void release(grdi_call *call)
 /* ---- running ---- */
 
 typedef struct map_tile {
-    grdi_walk walk;          /* at the tile's (first) row */
-    int64_t column, count;   /* its place in the row, its elements */
+    grdi_walk walk;        /* at the tile's (first) row */
+    int64_t column, count; /* its place in the row, its elements */
     float *slots;
     const float *reg[REGISTERS_MAX];
 } map_tile;
@@ -304,13 +307,14 @@ static void store_output(const grdi_call *call, const map_state *state, const ma
     int64_t inner = state->space.stride[operand][state->space.rank - 1];
     if (state->tile_rows == 0 || state->whole[operand]) {
         int64_t offset = tile->walk.offset[operand] + tile->column * inner;
-        grdi_run_store(grdi_run_at(view->data, view->dtype, offset), view->dtype, inner, from, tile->count, call->accumulate[o]);
+        grdi_run_store(grdi_run_at(view->data, view->dtype, offset), view->dtype, inner, from, tile->count,
+                       call->accumulate[o]);
         return;
     }
     grdi_walk walk = tile->walk;
     for (int64_t done = 0; done < tile->count; done += state->row, grdi_walk_next(&walk))
-        grdi_run_store(grdi_run_at(view->data, view->dtype, walk.offset[operand]), view->dtype, inner, from + done, state->row,
-                       call->accumulate[o]);
+        grdi_run_store(grdi_run_at(view->data, view->dtype, walk.offset[operand]), view->dtype, inner, from + done,
+                       state->row, call->accumulate[o]);
 }
 
 static void run_tile(const grdi_call *call, const map_state *state, map_tile *tile, float *const *direct)
@@ -405,11 +409,12 @@ static grd_status run(grdi_call *call)
     return GRD_OK;
 }
 
-#define MAP_KERNEL(name) \
+#define MAP_KERNEL(name)                                                                                               \
     {#name, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, supports, prepare, bind, run, release}
 #define MAP_OP_KERNEL(name, inputs, cost) static const grdi_kernel kernel_##name = MAP_KERNEL(name);
 MAP_OPS(MAP_OP_KERNEL)
 static const grdi_kernel kernel_fused_map = MAP_KERNEL(fused_map);
+static const grdi_kernel kernel_assign = MAP_KERNEL(assign); /* adding; copy.c has the rest */
 
 #define MAP_OP_ENTRY(name, inputs, cost) &kernel_##name,
-const grdi_kernel *const GRDI_ISA_TABLE(map)[] = {MAP_OPS(MAP_OP_ENTRY) & kernel_fused_map, NULL};
+const grdi_kernel *const GRDI_ISA_TABLE(map)[] = {&kernel_fused_map, &kernel_assign, MAP_OPS(MAP_OP_ENTRY) NULL};

@@ -1,4 +1,5 @@
-/* map_tiles.h - the element-by-element ops, each as one vector loop over a tile of floats. Booleans are 0 and 1 here. */
+/* map_tiles.h - the element-by-element ops, each as one vector loop over a tile of floats. Booleans are 0 and 1 here.
+ */
 #ifndef GRDI_MAP_TILES_H
 #define GRDI_MAP_TILES_H
 
@@ -66,10 +67,7 @@ static inline grdi_vf gelu_slope(grdi_vf a)
 }
 
 /* (1 + tanh z) / 2 = sigmoid(2 z), with z = sqrt(2 / pi) (x + 0.044715 x^3) */
-static inline grdi_vf gelu_tanh_gate(grdi_vf a)
-{
-    return grdi_sigmoid(a * (1.59576912f + 0.0713548163f * (a * a)));
-}
+static inline grdi_vf gelu_tanh_gate(grdi_vf a) { return grdi_sigmoid(a * (1.59576912f + 0.0713548163f * (a * a))); }
 
 static inline grdi_vf gelu_tanh_slope(grdi_vf a)
 {
@@ -113,7 +111,7 @@ TILE1(log1p, grdi_log1p(a))
 TILE1(sqrt, grdi_sqrt(a))
 TILE1(rsqrt, 1.0f / grdi_sqrt(a))
 TILE1(reciprocal, 1.0f / a)
-TILE1(square, a * a)
+TILE1(square, a *a)
 TILE1(cube, a * a * a)
 TILE1(sin, grdi_sin(a))
 TILE1(cos, grdi_cos(a))
@@ -124,13 +122,13 @@ TILE1(erf, grdi_erf(a))
 TILE1(relu, positive_part(a))
 TILE1(relu_squared, positive_part(a) * positive_part(a))
 TILE1(gelu, gelu(a))
-TILE1(gelu_tanh, a * gelu_tanh_gate(a))
-TILE1(silu, a * grdi_sigmoid(a))
+TILE1(gelu_tanh, a *gelu_tanh_gate(a))
+TILE1(silu, a *grdi_sigmoid(a))
 TILE1(softplus, positive_part(a) + softplus_tail(a))
-TILE1(leaky_relu, grdi_select(a > 0.0f, a, a * c[0]))
+TILE1(leaky_relu, grdi_select(a > 0.0f, a, a *c[0]))
 TILE1(elu, grdi_select(a > 0.0f, a, c[0] * grdi_expm1(a)))
 TILE1(add_scalar, a + c[0])
-TILE1(mul_scalar, a * c[0])
+TILE1(mul_scalar, a *c[0])
 TILE1(clamp, grdi_min(grdi_set(c[1]), grdi_max(grdi_set(c[0]), a)))
 TILE1(not, truth(a == 0.0f))
 TILE1(isfinite, truth(grdi_abs(a) < INFINITY))
@@ -145,7 +143,7 @@ TILE_SCALAR(atan2, atan2f(x[0][i], x[1][i]))
 TILE_SCALAR(fmod, fmodf(x[0][i], x[1][i]))
 TILE2(add, a + b)
 TILE2(sub, a - b)
-TILE2(mul, a * b)
+TILE2(mul, a *b)
 TILE2(div, a / b)
 TILE2(maximum, larger(a, b))
 TILE2(minimum, smaller(a, b))
@@ -159,9 +157,9 @@ TILE2(gt, truth(a > b))
 TILE2(ge, truth(a >= b))
 TILE2(relu_backward, grdi_select(b > 0.0f, a, grdi_set(0.0f)))
 TILE2(relu_squared_backward, 2.0f * a * positive_part(b))
-TILE2(gelu_backward, a * gelu_slope(b))
-TILE2(gelu_tanh_backward, a * gelu_tanh_slope(b))
-TILE2(silu_backward, a * silu_slope(b))
+TILE2(gelu_backward, a *gelu_slope(b))
+TILE2(gelu_tanh_backward, a *gelu_tanh_slope(b))
+TILE2(silu_backward, a *silu_slope(b))
 TILE2(tanh_backward, a * (1.0f - b * b))
 TILE2(sigmoid_backward, a * b * (1.0f - b))
 TILE2(mse, (a - b) * (a - b))
@@ -180,18 +178,22 @@ static void tile_where(float *o, const float *const *x, const float *c, int64_t 
         o[i] = x[0][i] != 0.0f ? x[1][i] : x[2][i];
 }
 
-/* X(op, inputs, cost): `cost` in units of an addition. copy and cast stand in copy.c; inside chains they are made from tiles above. */
+/* X(op, inputs, cost): `cost` in units of an addition. copy and cast stand in copy.c; inside chains they are made from
+ * tiles above. */
 #define MAP_OPS(X)                                                                                                     \
-    X(neg, 1, 1) X(abs, 1, 1) X(sign, 1, 1) X(exp, 1, 5) X(expm1, 1, 6) X(log, 1, 7) X(log1p, 1, 12) X(sqrt, 1, 4)     \
-    X(rsqrt, 1, 6) X(reciprocal, 1, 3) X(square, 1, 1) X(sin, 1, 8) X(cos, 1, 8) X(tan, 1, 60) X(tanh, 1, 10)          \
-    X(sigmoid, 1, 8) X(erf, 1, 14) X(relu, 1, 1) X(relu_squared, 1, 1) X(gelu, 1, 13) X(gelu_tanh, 1, 10)              \
-    X(silu, 1, 8) X(softplus, 1, 16) X(leaky_relu, 1, 1) X(elu, 1, 7) X(add_scalar, 1, 1) X(mul_scalar, 1, 1)          \
-    X(pow_scalar, 1, 40) X(clamp, 1, 1) X(not, 1, 1) X(isfinite, 1, 1) X(floor, 1, 4) X(ceil, 1, 4) X(round, 1, 4)     \
-    X(pow, 2, 40) X(atan2, 2, 60) X(fmod, 2, 60) X(add, 2, 1) X(sub, 2, 1) X(mul, 2, 1) X(div, 2, 3) X(maximum, 2, 1)  \
-    X(minimum, 2, 1) X(and, 2, 1) X(or, 2, 1) X(eq, 2, 1) X(ne, 2, 1) X(lt, 2, 1) X(le, 2, 1) X(gt, 2, 1) X(ge, 2, 1)  \
-    X(relu_backward, 2, 1) X(relu_squared_backward, 2, 1) X(gelu_backward, 2, 14) X(gelu_tanh_backward, 2, 12)         \
-    X(silu_backward, 2, 9) X(tanh_backward, 2, 1) X(sigmoid_backward, 2, 1) X(mse, 2, 1) X(l1, 2, 1) X(huber, 2, 2)    \
-    X(bce_with_logits, 2, 17) X(kl_div, 2, 8) X(where, 3, 1)
+    X(neg, 1, 1)                                                                                                       \
+    X(abs, 1, 1) X(sign, 1, 1) X(exp, 1, 5) X(expm1, 1, 6) X(log, 1, 7) X(log1p, 1, 12) X(sqrt, 1, 4) X(rsqrt, 1, 6)   \
+        X(reciprocal, 1, 3) X(square, 1, 1) X(sin, 1, 8) X(cos, 1, 8) X(tan, 1, 60) X(tanh, 1, 10) X(sigmoid, 1, 8)    \
+            X(erf, 1, 14) X(relu, 1, 1) X(relu_squared, 1, 1) X(gelu, 1, 13) X(gelu_tanh, 1, 10) X(silu, 1, 8)         \
+                X(softplus, 1, 16) X(leaky_relu, 1, 1) X(elu, 1, 7) X(add_scalar, 1, 1) X(mul_scalar, 1, 1)            \
+                    X(pow_scalar, 1, 40) X(clamp, 1, 1) X(not, 1, 1) X(isfinite, 1, 1) X(floor, 1, 4) X(ceil, 1, 4)    \
+                        X(round, 1, 4) X(pow, 2, 40) X(atan2, 2, 60) X(fmod, 2, 60) X(add, 2, 1) X(sub, 2, 1)          \
+                            X(mul, 2, 1) X(div, 2, 3) X(maximum, 2, 1) X(minimum, 2, 1) X(and, 2, 1) X(or, 2, 1)       \
+                                X(eq, 2, 1) X(ne, 2, 1) X(lt, 2, 1) X(le, 2, 1) X(gt, 2, 1) X(ge, 2, 1)                \
+                                    X(relu_backward, 2, 1) X(relu_squared_backward, 2, 1) X(gelu_backward, 2, 14)      \
+                                        X(gelu_tanh_backward, 2, 12) X(silu_backward, 2, 9) X(tanh_backward, 2, 1)     \
+                                            X(sigmoid_backward, 2, 1) X(mse, 2, 1) X(l1, 2, 1) X(huber, 2, 2)          \
+                                                X(bce_with_logits, 2, 17) X(kl_div, 2, 8) X(where, 3, 1)
 
 typedef struct tile_op {
     const char *name;
@@ -200,7 +202,7 @@ typedef struct tile_op {
 } tile_op;
 
 #define TILE_OP(name, inputs, cost) {#name, tile_##name, inputs, cost},
-static const tile_op tile_ops[] = {MAP_OPS(TILE_OP) TILE_OP(copy, 1, 1)};
+static const tile_op tile_ops[] = {MAP_OPS(TILE_OP) TILE_OP(copy, 1, 1){"assign", tile_add, 2, 1}};
 #undef TILE_OP
 
 static const tile_op *tile_op_find(const char *name)

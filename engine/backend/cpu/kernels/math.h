@@ -1,9 +1,9 @@
-/* math.h - elementary functions on vectors of floats. NaN gives NaN; infinities and the ends of the range come out as C's functions
- * have them, denormal arguments and results included. tests/ops/test_vector_math.c holds each to the error written beside it, in
- * units in the last place (ulp) of the correctly rounded result, over the whole range.
+/* math.h - elementary functions on vectors of floats. NaN gives NaN; infinities and the ends of the range come out as
+ * C's functions have them, denormal arguments and results included. tests/ops/test_vector_math.c holds each to the
+ * error written beside it, in units in the last place (ulp) of the correctly rounded result, over the whole range.
  *
- * Polynomials are minimax fits (Lawson's iteration on Chebyshev nodes, coefficients rounded one after another from the highest);
- * arguments are reduced as in Cody and Waite, "Software manual for the elementary functions", 1980. */
+ * Polynomials are minimax fits (Lawson's iteration on Chebyshev nodes, coefficients rounded one after another from the
+ * highest); arguments are reduced as in Cody and Waite, "Software manual for the elementary functions", 1980. */
 #ifndef GRDI_VECTOR_MATH_H
 #define GRDI_VECTOR_MATH_H
 
@@ -15,7 +15,8 @@ static inline grdi_vf grdi_power_of_two(grdi_vi n) { return (grdi_vf)((n + 127) 
 /* x = n ln 2 + r with |r| <= ln 2 / 2, for |x| < 1e5. */
 static inline grdi_vf grdi_exp_reduce(grdi_vf x, grdi_vi *n)
 {
-    grdi_vf shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer nearest to the product is in the low bits */
+    grdi_vf shifted =
+        x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer nearest to the product is in the low bits */
     *n = (grdi_vi)shifted - 0x4B400000;
     grdi_vf count = __builtin_convertvector(*n, grdi_vf);
     grdi_vf r = x - count * 0.693359375f; /* ln 2 in two parts; the first has 9 bits, so this product is exact */
@@ -39,14 +40,15 @@ static inline grdi_vf grdi_exp(grdi_vf x)
     x = grdi_min(grdi_set(89.0f), grdi_max(grdi_set(-104.0f), x));
     grdi_vi n;
     grdi_vf r = grdi_exp_reduce(x, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
-    GRDI_EXACT(tail); /* the small terms first, then 1 */
+    GRDI_EXACT(tail);      /* the small terms first, then 1 */
     grdi_vi half = n >> 1; /* 2^n in two steps: it may lie outside the normal numbers where the result does not */
     grdi_vf y = (tail + 1.0f) * grdi_power_of_two(half);
     GRDI_EXACT(y);
     return y * grdi_power_of_two(n - half);
 }
 
-/* exp(x) for x <= 0, where the ends of the range above are out of reach; results below 2^-126 become 0. 1 ulp. For sums of many. */
+/* exp(x) for x <= 0, where the ends of the range above are out of reach; results below 2^-126 become 0. 1 ulp. For sums
+ * of many. */
 static inline grdi_vf grdi_exp_negative(grdi_vf x)
 {
     x = grdi_max(grdi_set(-88.0f), x);
@@ -148,11 +150,13 @@ static inline grdi_vf grdi_tanh(grdi_vf x)
 /* 3 ulp. */
 static inline grdi_vf grdi_sigmoid(grdi_vf x)
 {
-    grdi_vf e = grdi_exp((grdi_vf)((grdi_vi)x | INT32_MIN)); /* exp(-|x|): no overflow, and small results stay accurate */
+    grdi_vf e =
+        grdi_exp((grdi_vf)((grdi_vi)x | INT32_MIN)); /* exp(-|x|): no overflow, and small results stay accurate */
     return grdi_select(x >= 0.0f, grdi_set(1.0f), e) / (1.0f + e);
 }
 
-/* erfc(t) exp(t^2) for t >= 0: u P(u), u = 1 / (1 + 0.35 t), after Hastings, "Approximations for digital computers", 1955. 8 ulp. */
+/* erfc(t) exp(t^2) for t >= 0: u P(u), u = 1 / (1 + 0.35 t), after Hastings, "Approximations for digital computers",
+ * 1955. 8 ulp. */
 static inline grdi_vf grdi_erfc_scaled(grdi_vf t)
 {
     grdi_vf u = 1.0f / (t * 0.35f + 1.0f);
@@ -182,8 +186,8 @@ static inline grdi_vf grdi_erf(grdi_vf x)
     return grdi_select(size < 1.0f, small, grdi_copysign(large, x));
 }
 
-/* The standard normal distribution function (1 + erf(x / sqrt 2)) / 2 to 3e-7, and for negative x to 1e-6 + 6e-8 x^2 of itself (the
- * rounding of x^2); its derivative exp(-x^2 / 2) / sqrt(2 pi) goes to *density. */
+/* The standard normal distribution function (1 + erf(x / sqrt 2)) / 2 to 3e-7, and for negative x to 1e-6 + 6e-8 x^2 of
+ * itself (the rounding of x^2); its derivative exp(-x^2 / 2) / sqrt(2 pi) goes to *density. */
 static inline grdi_vf grdi_normal_cdf(grdi_vf x, grdi_vf *density)
 {
     grdi_vf e = grdi_exp(x * x * -0.5f), tail = 0.5f * e * grdi_erfc_scaled(grdi_abs(x) * 0.707106781f);

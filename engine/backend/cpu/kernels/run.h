@@ -7,7 +7,10 @@
 #include "base/convert.h"
 
 /* The dtypes that vector kernels read and write; the rest is the reference's. */
-static inline bool grdi_run_dtype(grd_dtype dtype) { return dtype == GRD_F32 || dtype == GRD_BF16 || dtype == GRD_BOOL; }
+static inline bool grdi_run_dtype(grd_dtype dtype)
+{
+    return dtype == GRD_F32 || dtype == GRD_BF16 || dtype == GRD_BOOL;
+}
 
 static inline float grdi_run_get(const void *data, grd_dtype dtype, int64_t i)
 {
@@ -61,7 +64,8 @@ static inline void grdi_run_load(float *to, const void *data, grd_dtype dtype, i
 }
 
 /* The reverse; `add` adds to what is there. */
-static inline void grdi_run_store(void *data, grd_dtype dtype, int64_t stride, const float *from, int64_t count, bool add)
+static inline void grdi_run_store(void *data, grd_dtype dtype, int64_t stride, const float *from, int64_t count,
+                                  bool add)
 {
     int64_t i = 0;
     if (stride == 1 && dtype == GRD_F32 && !add) {

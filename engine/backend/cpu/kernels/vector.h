@@ -1,5 +1,6 @@
-/* vector.h - one vector register of floats, as wide as the instruction set has it. Arithmetic is GCC's on vector types; what C has no
- * operator for (select, maximum, square root, part of a register) is here. Masks are -1 or 0 in each lane. */
+/* vector.h - one vector register of floats, as wide as the instruction set has it. Arithmetic is GCC's on vector types;
+ * what C has no operator for (select, maximum, square root, part of a register) is here. Masks are -1 or 0 in each
+ * lane. */
 #ifndef GRDI_VECTOR_H
 #define GRDI_VECTOR_H
 
