@@ -1,0 +1,223 @@
+/* settings.c - the configuration keys, their defaults, and what depends on other keys. */
+#include "train/settings.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const model_kinds[] = {"gpt2", "llama", "fast", NULL};
+static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
+static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
+static const char *const position_kinds[] = {"learned", "rope", NULL};
+static const char *const scaling_kinds[] = {"none", "linear", "llama3", NULL};
+static const char *const flags[] = {"false", "true", NULL};
+static const char *const orders[] = {"shuffled", "sequential", NULL};
+static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
+static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", NULL};
+static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const nan_ways[] = {"stop", "skip", NULL};
+
+#define AT(field) offsetof(grd_settings, field)
+#define WHOLE(key_path, field, low, high) {.path = key_path, .kind = GRDI_KEY_INT, .offset = AT(field), .least = low, .most = high}
+#define WHOLE32(key_path, field, low, high) {.path = key_path, .kind = GRDI_KEY_INT32, .offset = AT(field), .least = low, .most = high}
+#define NUMBER(key_path, field, low, high) {.path = key_path, .kind = GRDI_KEY_FLOAT, .offset = AT(field), .least = low, .most = high}
+#define FLAG(key_path, field) {.path = key_path, .kind = GRDI_KEY_FLAG, .offset = AT(field)}
+#define CHOICE(key_path, field, names) {.path = key_path, .kind = GRDI_KEY_CHOICE, .offset = AT(field), .choices = names}
+#define TEXT(key_path, field) {.path = key_path, .kind = GRDI_KEY_TEXT, .offset = AT(field)}
+
+enum { LARGE = 1 << 30 };
+
+const grdi_key grdi_keys[] = {
+    CHOICE("model.kind", model.kind, model_kinds),
+    WHOLE32("model.layers", model.gpt.layers, 1, 100000),
+    WHOLE32("model.heads", model.gpt.heads, 1, 100000),
+    WHOLE("model.width", model.gpt.width, 1, LARGE),
+    WHOLE("model.context", model.gpt.context, 1, LARGE),
+    WHOLE("model.vocab", model.gpt.vocab, 1, LARGE),
+    WHOLE32("model.kv_heads", model.gpt.kv_heads, 0, 100000),
+    WHOLE("model.head_dim", model.gpt.head_dim, 0, LARGE),
+    WHOLE("model.mlp_width", model.gpt.mlp_width, 0, LARGE),
+    CHOICE("model.mlp", model.mlp, mlp_kinds),
+    CHOICE("model.norm", model.norm, norm_kinds),
+    NUMBER("model.norm_eps", model.gpt.norm_eps, 0, 1),
+    FLAG("model.no_norm_gain", model.gpt.no_norm_gain),
+    CHOICE("model.position", model.position, position_kinds),
+    NUMBER("model.rope_theta", model.gpt.rope_theta, 0, 1e12),
+    CHOICE("model.rope_scaling", model.gpt.rope_scaling, scaling_kinds),
+    NUMBER("model.rope_factor", model.gpt.rope_factor, 0, 1e6),
+    NUMBER("model.rope_low", model.gpt.rope_low, 0, 1e6),
+    NUMBER("model.rope_high", model.gpt.rope_high, 0, 1e6),
+    WHOLE("model.rope_original", model.gpt.rope_original, 0, LARGE),
+    CHOICE("model.qk_norm", model.qk_norm, flags),
+    CHOICE("model.bias", model.bias, flags),
+    FLAG("model.qkv_bias", model.gpt.qkv_bias),
+    CHOICE("model.tied", model.tied, flags),
+    NUMBER("model.dropout", model.gpt.dropout, 0, 0.999),
+    WHOLE32("model.window", model.gpt.window, 0, LARGE),
+    NUMBER("model.softcap", model.gpt.softcap, 0, 1e6),
+    FLAG("model.muon_init", model.gpt.muon_init),
+    FLAG("model.embedding_norm", model.gpt.embedding_norm),
+    TEXT("init.from", init.from),
+    NUMBER("init.std", init.std, 0, 100),
+    TEXT("data.path", data.path),
+    {.path = "data.tokens", .kind = GRDI_KEY_FILES, .offset = AT(data.tokens), .count_offset = AT(data.token_count)},
+    {.path = "data.validation", .kind = GRDI_KEY_FILES, .offset = AT(data.validation), .count_offset = AT(data.validation_count)},
+    TEXT("data.tokenizer", data.tokenizer),
+    WHOLE("data.vocab", data.vocab, 0, LARGE),
+    CHOICE("data.order", data.order, orders),
+    NUMBER("data.validation_part", data.validation_part, 0, 0.9),
+    WHOLE("train.steps", train.steps, 0, 1e15),
+    NUMBER("train.minutes", train.minutes, 0, 1e9),
+    WHOLE("train.batch", train.batch, 1, LARGE),
+    WHOLE("train.accumulate", train.accumulate, 1, LARGE),
+    WHOLE("train.seed", train.seed, 0, 9e15),
+    CHOICE("train.precision", train.precision, precisions),
+    CHOICE("train.optimizer", train.optimizer, optimizers),
+    NUMBER("train.lr", train.lr, 0, 1e6),
+    {.path = "train.betas", .kind = GRDI_KEY_FLOAT2, .offset = AT(train.betas), .least = 0, .most = 0.9999999},
+    NUMBER("train.eps", train.eps, 0, 1),
+    NUMBER("train.momentum", train.momentum, 0, 0.9999999),
+    NUMBER("train.weight_decay", train.weight_decay, 0, 1e6),
+    NUMBER("train.clip_norm", train.clip_norm, 0, 1e12),
+    CHOICE("train.schedule", train.schedule, schedules),
+    WHOLE("train.warmup", train.warmup, 0, 1e15),
+    NUMBER("train.min_lr", train.min_lr, 0, 1e6),
+    NUMBER("train.decay_part", train.decay_part, 0, 1),
+    NUMBER("train.ema", train.ema, 0, 0.9999999),
+    WHOLE("train.eval_every", train.eval_every, 0, 1e15),
+    WHOLE("train.checkpoint_every", train.checkpoint_every, 0, 1e15),
+    FLAG("train.recompute", train.recompute),
+    CHOICE("train.on_nan", train.on_nan, nan_ways),
+    {.path = "train.groups", .kind = GRDI_KEY_GROUPS, .offset = AT(train.groups), .count_offset = AT(train.group_count)},
+    TEXT("out", out),
+};
+const size_t grdi_key_count = sizeof(grdi_keys) / sizeof(grdi_keys[0]);
+
+const grdi_key *grdi_key_find(const char *path)
+{
+    for (size_t i = 0; i < grdi_key_count; i++)
+        if (strcmp(grdi_keys[i].path, path) == 0) return &grdi_keys[i];
+    return NULL;
+}
+
+bool grdi_key_is_section(const char *path)
+{
+    size_t length = strlen(path);
+    for (size_t i = 0; i < grdi_key_count; i++)
+        if (strncmp(grdi_keys[i].path, path, length) == 0 && grdi_keys[i].path[length] == '.') return true;
+    return length == 0;
+}
+
+enum { KEY_TEXT_MAX = 64 };
+
+/* Levenshtein distance of texts shorter than KEY_TEXT_MAX. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[KEY_TEXT_MAX], n = strlen(b);
+    for (size_t j = 0; j <= n; j++) row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t change = diagonal + (a[i - 1] != b[j - 1]), least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = change < least ? change : least;
+        }
+    }
+    return row[n];
+}
+
+const char *grdi_key_nearest(const char *path)
+{
+    const char *best = grdi_keys[0].path;
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < grdi_key_count; i++) {
+        size_t d = distance(path, grdi_keys[i].path);
+        const char *last = strrchr(grdi_keys[i].path, '.');
+        if (last && strcmp(last + 1, path) == 0) d = 0; /* the right name without its section */
+        if (d < least) {
+            least = d;
+            best = grdi_keys[i].path;
+        }
+    }
+    return best;
+}
+
+grd_settings *grd_settings_new(void)
+{
+    grd_settings *s = grdi_alloc_zero(1, sizeof(*s));
+    if (!s) return NULL;
+    s->model.kind = GRD_MODEL_GPT2;
+    s->model.mlp = s->model.norm = s->model.position = s->model.bias = s->model.tied = s->model.qk_norm = -1;
+    s->model.gpt = (grd_gpt){.layers = 4, .heads = 4, .width = 128, .context = 128};
+    s->data.validation_part = 0.1;
+    s->train.batch = 16;
+    s->train.accumulate = 1;
+    s->train.seed = 1;
+    s->train.optimizer = GRD_OPTIMIZER_ADAMW;
+    s->train.lr = 1e-3;
+    s->train.betas[0] = 0.9;
+    s->train.betas[1] = 0.95;
+    s->train.eps = 1e-8;
+    s->train.momentum = 0.95;
+    s->train.weight_decay = 0.1;
+    s->train.clip_norm = 1.0;
+    s->train.schedule = GRD_SCHEDULE_COSINE;
+    return s;
+}
+
+void grd_settings_free(grd_settings *s)
+{
+    if (!s) return;
+    for (size_t i = 0; i < grdi_key_count; i++) {
+        char **text = grdi_key_field(&grdi_keys[i], s);
+        if (grdi_keys[i].kind == GRDI_KEY_TEXT) grdi_free(*text);
+        if (grdi_keys[i].kind != GRDI_KEY_FILES) continue;
+        int count = *(int *)((char *)s + grdi_keys[i].count_offset);
+        for (int k = 0; k < count; k++) grdi_free(text[k]);
+    }
+    grdi_free(s);
+}
+
+/* ---- what depends on other keys ---- */
+
+static int by_kind(int set, int otherwise)
+{
+    return set >= 0 ? set : otherwise;
+}
+
+static void resolve_model(grd_settings *s)
+{
+    grd_gpt *g = &s->model.gpt;
+    bool gpt2 = s->model.kind == GRD_MODEL_GPT2, fast = s->model.kind == GRD_MODEL_FAST;
+    s->model.mlp = by_kind(s->model.mlp, gpt2 ? GRD_MLP_GELU_TANH : fast ? GRD_MLP_RELU2 : GRD_MLP_SWIGLU);
+    s->model.norm = by_kind(s->model.norm, gpt2 ? GRD_NORM_LAYERNORM : GRD_NORM_RMSNORM);
+    s->model.position = by_kind(s->model.position, gpt2 ? GRD_POSITION_LEARNED : GRD_POSITION_ROPE);
+    s->model.bias = by_kind(s->model.bias, gpt2);
+    s->model.tied = by_kind(s->model.tied, gpt2);
+    s->model.qk_norm = by_kind(s->model.qk_norm, fast);
+    g->mlp = (grd_mlp_kind)s->model.mlp;
+    g->norm = (grd_norm_kind)s->model.norm;
+    g->position = (grd_position_kind)s->model.position;
+    g->no_bias = !s->model.bias;
+    g->untied = !s->model.tied;
+    g->qk_norm = s->model.qk_norm;
+    if (fast) g->no_norm_gain = g->muon_init = true;
+    if (s->init.std > 0) g->init_std = s->init.std;
+}
+
+grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
+{
+    resolve_model(s);
+    if (s->data.vocab && !s->model.gpt.vocab) s->model.gpt.vocab = s->data.vocab;
+    if (s->train.steps == 0 && s->train.minutes <= 0)
+        return grd_fail(error, GRD_E_ARGUMENT, "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
+    if (s->train.min_lr > s->train.lr)
+        return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
+    if (s->data.path && s->data.token_count)
+        return grd_fail(error, GRD_E_ARGUMENT, "data.path: data.tokens is set too (set one of them)");
+    if (s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */
+    return grd_gpt_resolve(&s->model.gpt, error);
+}

@@ -1,0 +1,43 @@
+/* settings.h - the table of configuration keys. */
+#ifndef GRDI_SETTINGS_H
+#define GRDI_SETTINGS_H
+
+#include <gradus/run.h>
+
+typedef enum grdi_key_kind {
+    GRDI_KEY_INT,      /* int64_t */
+    GRDI_KEY_INT32,
+    GRDI_KEY_FLOAT,    /* double */
+    GRDI_KEY_FLOAT2,   /* double[2], a YAML list */
+    GRDI_KEY_FLAG,     /* bool */
+    GRDI_KEY_CHOICE,   /* int: index into `choices`; a flag where choices are false, true */
+    GRDI_KEY_TEXT,     /* char *, owned */
+    GRDI_KEY_FILES,    /* char *[GRD_FILES_MAX] with a count; a YAML list or one text */
+    GRDI_KEY_GROUPS    /* train.groups */
+} grdi_key_kind;
+
+typedef struct grdi_key {
+    const char *path;             /* "train.lr" */
+    grdi_key_kind kind;
+    size_t offset;                /* in grd_settings */
+    size_t count_offset;          /* FILES */
+    const char *const *choices;   /* CHOICE: names, NULL at the end */
+    double least, most;           /* allowed range of numbers */
+} grdi_key;
+
+extern const grdi_key grdi_keys[];
+extern const size_t grdi_key_count;
+
+/* The key of that path, or NULL. */
+const grdi_key *grdi_key_find(const char *path);
+/* The known key whose path is most like it (edit distance), never NULL. */
+const char *grdi_key_nearest(const char *path);
+/* True if some key lies under "path.". */
+bool grdi_key_is_section(const char *path);
+
+static inline void *grdi_key_field(const grdi_key *key, const grd_settings *settings)
+{
+    return (char *)settings + key->offset;
+}
+
+#endif

@@ -1,0 +1,387 @@
+/* settings_yaml.c - settings from YAML and back. Every error says where: file, line, column, key. */
+#include "train/settings.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <libfyaml.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_MAX = 1 << 20, PATH_TEXT_MAX = 64 };
+
+/* One text being read: where it stands in messages. */
+typedef struct reader {
+    grd_settings *settings;
+    const char *place;      /* file name, or "--set a.b=c" */
+    bool positions;         /* whether line and column mean something to the user */
+    grd_error *error;
+} reader;
+
+static grd_status complain(const reader *r, struct fy_node *node, const char *key, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static grd_status complain(const reader *r, struct fy_node *node, const char *key, const char *format, ...)
+{
+    char what[GRD_MESSAGE_MAX / 2], where[64] = "";
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof(what), format, args);
+    va_end(args);
+    struct fy_token *token = node ? fy_node_get_start_token(node) : NULL;
+    const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
+    if (mark && r->positions) snprintf(where, sizeof(where), ":%d:%d", mark->line + 1, mark->column + 1);
+    return grd_fail(r->error, GRD_E_FORMAT, "%s%s: %s%s%s", r->place, where, key, key[0] ? ": " : "", what);
+}
+
+/* ---- values ---- */
+
+static bool whole_number(const char *text, int64_t *value)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (end == text || *end || errno) {
+        errno = 0;
+        double d = strtod(text, &end); /* 1e6 is a whole number too */
+        if (end == text || *end || errno || d != (double)(int64_t)d || d > 9e15 || d < -9e15) return false;
+        v = (long long)d;
+    }
+    *value = v;
+    return true;
+}
+
+static bool number(const char *text, double *value)
+{
+    char *end;
+    errno = 0;
+    *value = strtod(text, &end);
+    return end != text && !*end && !errno && *value == *value && *value - *value == 0;
+}
+
+static int truth(const char *text)
+{
+    if (strcmp(text, "true") == 0) return 1;
+    return strcmp(text, "false") == 0 ? 0 : -1;
+}
+
+static grd_status read_choice(const reader *r, const grdi_key *key, struct fy_node *node, const char *text)
+{
+    char names[256] = "";
+    for (int i = 0; key->choices[i]; i++) {
+        if (strcmp(text, key->choices[i]) == 0) {
+            *(int *)grdi_key_field(key, r->settings) = i;
+            return GRD_OK;
+        }
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "", key->choices[i]);
+    }
+    return complain(r, node, key->path, "'%s' is not one of: %s", text, names);
+}
+
+static grd_status replace_text(const reader *r, char **field, const char *text)
+{
+    char *copy = grdi_strdup(text);
+    if (!copy) return grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
+    grdi_free(*field);
+    *field = copy;
+    return GRD_OK;
+}
+
+static grd_status read_number(const reader *r, const grdi_key *key, struct fy_node *node, const char *text, void *field)
+{
+    double value;
+    int64_t whole = 0;
+    bool is_whole = key->kind == GRDI_KEY_INT || key->kind == GRDI_KEY_INT32;
+    if (is_whole && !whole_number(text, &whole)) return complain(r, node, key->path, "'%s' is not a whole number", text);
+    if (!is_whole && !number(text, &value)) return complain(r, node, key->path, "'%s' is not a number", text);
+    if (is_whole) value = (double)whole;
+    if (value < key->least || value > key->most)
+        return complain(r, node, key->path, "%s is outside %g to %g", text, key->least, key->most);
+    if (key->kind == GRDI_KEY_INT) *(int64_t *)field = whole;
+    else if (key->kind == GRDI_KEY_INT32) *(int32_t *)field = (int32_t)whole;
+    else *(double *)field = value;
+    return GRD_OK;
+}
+
+static grd_status read_list(const reader *r, const grdi_key *key, struct fy_node *node)
+{
+    void *iterator = NULL;
+    struct fy_node *item;
+    int count = 0;
+    if (key->kind == GRDI_KEY_FLOAT2) {
+        double *field = grdi_key_field(key, r->settings);
+        if (!fy_node_is_sequence(node) || fy_node_sequence_item_count(node) != 2)
+            return complain(r, node, key->path, "must be a list of two numbers, as in [0.9, 0.95]");
+        while ((item = fy_node_sequence_iterate(node, &iterator))) {
+            const char *text = fy_node_get_scalar0(item);
+            if (!text) return complain(r, item, key->path, "must be a list of two numbers");
+            if (read_number(r, key, item, text, field + count++)) return GRD_E_FORMAT;
+        }
+        return GRD_OK;
+    }
+    char **files = grdi_key_field(key, r->settings);
+    int *file_count = (int *)((char *)r->settings + key->count_offset);
+    for (int i = 0; i < *file_count; i++) {
+        grdi_free(files[i]);
+        files[i] = NULL;
+    }
+    *file_count = 0;
+    if (!fy_node_is_sequence(node)) {
+        const char *text = fy_node_get_scalar0(node);
+        if (!text) return complain(r, node, key->path, "must be a list of files");
+        *file_count = 1;
+        return replace_text(r, &files[0], text);
+    }
+    while ((item = fy_node_sequence_iterate(node, &iterator))) {
+        const char *text = fy_node_get_scalar0(item);
+        if (!text || *file_count == GRD_FILES_MAX) return complain(r, item, key->path, "must be a list of at most %d files", GRD_FILES_MAX);
+        if (replace_text(r, &files[*file_count], text)) return GRD_E_MEMORY;
+        ++*file_count;
+    }
+    return GRD_OK;
+}
+
+/* ---- groups ---- */
+
+static grd_status read_group_field(const reader *r, grd_group_settings *group, const char *name, struct fy_node *value)
+{
+    static const grdi_key positive = {.path = "train.groups", .kind = GRDI_KEY_FLOAT, .least = 0, .most = 1e6};
+    const char *text = fy_node_get_scalar0(value);
+    if (!text) return complain(r, value, "train.groups", "%s must be a single value", name);
+    if (strcmp(name, "match") == 0 || strcmp(name, "optimizer") == 0) {
+        char *to = name[0] == 'm' ? group->match : group->optimizer;
+        size_t room = name[0] == 'm' ? sizeof(group->match) : sizeof(group->optimizer);
+        if (strlen(text) >= room) return complain(r, value, "train.groups", "%s is too long", name);
+        strcpy(to, text);
+        return GRD_OK;
+    }
+    if (strcmp(name, "lr_scale") == 0) return read_number(r, &positive, value, text, &group->lr_scale);
+    if (strcmp(name, "lr") == 0) return read_number(r, &positive, value, text, &group->lr);
+    if (strcmp(name, "weight_decay") == 0) return read_number(r, &positive, value, text, &group->weight_decay);
+    if (strcmp(name, "frozen") == 0 && truth(text) >= 0) {
+        group->frozen = truth(text);
+        return GRD_OK;
+    }
+    return complain(r, value, "train.groups", "'%s' is not one of: match, optimizer, lr, lr_scale, weight_decay, frozen (true or false)", name);
+}
+
+static grd_status read_groups(const reader *r, struct fy_node *node)
+{
+    if (!fy_node_is_sequence(node)) return complain(r, node, "train.groups", "must be a list, as in [{match: \"embed/**\", lr_scale: 0.5}]");
+    void *groups = NULL;
+    struct fy_node *item;
+    r->settings->train.group_count = 0;
+    while ((item = fy_node_sequence_iterate(node, &groups))) {
+        if (!fy_node_is_mapping(item)) return complain(r, item, "train.groups", "must be a list of mappings");
+        if (r->settings->train.group_count == GRD_GROUPS_MAX)
+            return complain(r, item, "train.groups", "more than %d groups", GRD_GROUPS_MAX);
+        grd_group_settings *group = &r->settings->train.groups[r->settings->train.group_count++];
+        *group = (grd_group_settings){.weight_decay = -1};
+        void *fields = NULL;
+        struct fy_node_pair *pair;
+        while ((pair = fy_node_mapping_iterate(item, &fields))) {
+            const char *name = fy_node_get_scalar0(fy_node_pair_key(pair));
+            grd_status status = read_group_field(r, group, name ? name : "", fy_node_pair_value(pair));
+            if (status) return status;
+        }
+        if (!group->match[0]) return complain(r, item, "train.groups", "a group needs a match");
+    }
+    return GRD_OK;
+}
+
+/* ---- keys ---- */
+
+static grd_status read_key(const reader *r, const grdi_key *key, struct fy_node *node)
+{
+    if (key->kind == GRDI_KEY_GROUPS) return read_groups(r, node);
+    if (key->kind == GRDI_KEY_FILES || key->kind == GRDI_KEY_FLOAT2) return read_list(r, key, node);
+    const char *text = node ? fy_node_get_scalar0(node) : NULL;
+    if (!text) return complain(r, node, key->path, "must be a single value");
+    switch (key->kind) {
+    case GRDI_KEY_CHOICE: return read_choice(r, key, node, text);
+    case GRDI_KEY_TEXT: return replace_text(r, grdi_key_field(key, r->settings), text);
+    case GRDI_KEY_FLAG:
+        if (truth(text) < 0) return complain(r, node, key->path, "'%s' is not true or false", text);
+        *(bool *)grdi_key_field(key, r->settings) = truth(text);
+        return GRD_OK;
+    default: return read_number(r, key, node, text, grdi_key_field(key, r->settings));
+    }
+}
+
+static grd_status read_mapping(const reader *r, struct fy_node *mapping, const char *prefix)
+{
+    void *iterator = NULL;
+    struct fy_node_pair *pair;
+    while ((pair = fy_node_mapping_iterate(mapping, &iterator))) {
+        struct fy_node *name = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
+        const char *text = fy_node_get_scalar0(name);
+        char path[PATH_TEXT_MAX];
+        if (!text || snprintf(path, sizeof(path), "%s%s%s", prefix, prefix[0] ? "." : "", text) >= (int)sizeof(path))
+            return complain(r, name, prefix, "a key must be a short text");
+        const grdi_key *key = grdi_key_find(path);
+        grd_status status;
+        if (key) status = read_key(r, key, value);
+        else if (!grdi_key_is_section(path)) return complain(r, name, path, "there is no such key (did you mean %s?)", grdi_key_nearest(path));
+        else if (!value || !fy_node_is_mapping(value)) return complain(r, value ? value : name, path, "must hold keys of its own");
+        else status = read_mapping(r, value, path);
+        if (status) return status;
+    }
+    return GRD_OK;
+}
+
+/* Parses `text` and hands its root to read_mapping. libfyaml's own messages are collected, never printed. */
+static grd_status read_text(const reader *r, const char *text, size_t size)
+{
+    struct fy_diag_cfg diag_cfg;
+    fy_diag_cfg_default(&diag_cfg);
+    struct fy_diag *diag = fy_diag_create(&diag_cfg);
+    if (!diag) return grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
+    fy_diag_set_collect_errors(diag, true);
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
+    struct fy_document *document = fy_document_build_from_string(&cfg, text, size);
+    grd_status status = GRD_OK;
+    struct fy_node *root = document ? fy_document_root(document) : NULL;
+    if (!document) {
+        void *iterator = NULL;
+        struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iterator);
+        if (e) status = grd_fail(r->error, GRD_E_FORMAT, "%s:%d:%d: not YAML: %s", r->place, e->line, e->column, e->msg);
+        else status = size ? grd_fail(r->error, GRD_E_FORMAT, "%s: not YAML", r->place) : GRD_OK;
+    } else if (root && !fy_node_is_mapping(root)) {
+        if (!fy_node_is_null(root)) status = complain(r, root, "", "must be a mapping of keys, as in \"train: {steps: 100}\"");
+    } else if (root) {
+        status = read_mapping(r, root, "");
+    }
+    fy_document_destroy(document);
+    fy_diag_destroy(diag);
+    return status;
+}
+
+grd_status grd_settings_load(grd_settings *settings, const char *path, grd_error *error)
+{
+    char *text;
+    size_t size;
+    grd_status status = grdi_file_read(path, FILE_MAX, &text, &size, error);
+    if (status) return status;
+    const reader r = {settings, path, true, error};
+    status = read_text(&r, text, size);
+    grdi_free(text);
+    return status;
+}
+
+grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_error *error)
+{
+    char path[PATH_TEXT_MAX], place[160];
+    size_t length = strcspn(assignment, "=");
+    snprintf(place, sizeof(place), "--set %s", assignment);
+    if (!assignment[length] || !length || length >= sizeof(path))
+        return grd_fail(error, GRD_E_ARGUMENT, "%s: must be KEY=VALUE, as in train.lr=6e-4", place);
+    memcpy(path, assignment, length);
+    path[length] = '\0';
+    const grdi_key *key = grdi_key_find(path);
+    if (!key) return grd_fail(error, GRD_E_ARGUMENT, "%s: there is no key '%s' (did you mean %s?)", place, path, grdi_key_nearest(path));
+    if (key->kind == GRDI_KEY_TEXT) {
+        const reader r = {settings, place, false, error};
+        return replace_text(&r, grdi_key_field(key, settings), assignment + length + 1);
+    }
+    /* "a.b=c" is the document "a: {b: c}" */
+    const char *dot = strchr(path, '.');
+    char *text = dot ? grdi_format("%.*s: {\"%s\": %s}", (int)(dot - path), path, dot + 1, assignment + length + 1)
+                     : grdi_format("%s: %s", path, assignment + length + 1);
+    if (!text) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", place);
+    const reader r = {settings, place, false, error};
+    grd_status status = read_text(&r, text, strlen(text));
+    grdi_free(text);
+    return status;
+}
+
+/* ---- writing ---- */
+
+/* A text as a YAML double-quoted scalar. */
+static void write_text(grdi_writer *w, const char *text)
+{
+    grdi_writer_print(w, "\"");
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\') grdi_writer_print(w, "\\%c", c);
+        else if (c < 0x20) grdi_writer_print(w, "\\x%02x", c);
+        else grdi_writer_put(w, text, 1);
+    }
+    grdi_writer_print(w, "\"");
+}
+
+static void write_groups(grdi_writer *w, const grd_settings *s)
+{
+    grdi_writer_print(w, "[");
+    for (int i = 0; i < s->train.group_count; i++) {
+        const grd_group_settings *g = &s->train.groups[i];
+        grdi_writer_print(w, "%s{match: ", i ? ", " : "");
+        write_text(w, g->match);
+        if (g->optimizer[0]) grdi_writer_print(w, ", optimizer: %s", g->optimizer);
+        if (g->lr > 0) grdi_writer_print(w, ", lr: %.17g", g->lr);
+        if (g->lr_scale > 0) grdi_writer_print(w, ", lr_scale: %.17g", g->lr_scale);
+        if (g->weight_decay >= 0) grdi_writer_print(w, ", weight_decay: %.17g", g->weight_decay);
+        if (g->frozen) grdi_writer_print(w, ", frozen: true");
+        grdi_writer_print(w, "}");
+    }
+    grdi_writer_print(w, "]");
+}
+
+static void write_value(grdi_writer *w, const grdi_key *key, const grd_settings *s)
+{
+    const void *field = grdi_key_field(key, s);
+    switch (key->kind) {
+    case GRDI_KEY_INT: grdi_writer_print(w, "%lld", (long long)*(const int64_t *)field); break;
+    case GRDI_KEY_INT32: grdi_writer_print(w, "%d", *(const int32_t *)field); break;
+    case GRDI_KEY_FLOAT: grdi_writer_print(w, "%.17g", *(const double *)field); break;
+    case GRDI_KEY_FLOAT2: grdi_writer_print(w, "[%.17g, %.17g]", ((const double *)field)[0], ((const double *)field)[1]); break;
+    case GRDI_KEY_FLAG: grdi_writer_print(w, *(const bool *)field ? "true" : "false"); break;
+    case GRDI_KEY_CHOICE: grdi_writer_print(w, "%s", key->choices[*(const int *)field]); break;
+    case GRDI_KEY_TEXT: write_text(w, *(char *const *)field); break;
+    case GRDI_KEY_GROUPS: write_groups(w, s); break;
+    case GRDI_KEY_FILES: {
+        int count = *(const int *)((const char *)s + key->count_offset);
+        grdi_writer_print(w, "[");
+        for (int i = 0; i < count; i++) {
+            if (i) grdi_writer_print(w, ", ");
+            write_text(w, ((char *const *)field)[i]);
+        }
+        grdi_writer_print(w, "]");
+    }
+    }
+}
+
+/* Keys that say nothing are left out: texts and lists that are not set, choices that the kind decides, sizes that are unknown. */
+static bool is_set(const grdi_key *key, const grd_settings *s)
+{
+    const void *field = grdi_key_field(key, s);
+    switch (key->kind) {
+    case GRDI_KEY_TEXT: return *(char *const *)field != NULL;
+    case GRDI_KEY_CHOICE: return *(const int *)field >= 0;
+    case GRDI_KEY_FILES:
+    case GRDI_KEY_GROUPS: return *(const int *)((const char *)s + key->count_offset) > 0;
+    case GRDI_KEY_INT: return key->least <= (double)*(const int64_t *)field;
+    default: return true;
+    }
+}
+
+grd_status grd_settings_save(const grd_settings *s, const char *path, grd_error *error)
+{
+    grdi_writer w;
+    if (grdi_writer_open(&w, path)) return grdi_writer_commit(&w, error);
+    char section[PATH_TEXT_MAX] = "";
+    for (size_t i = 0; i < grdi_key_count; i++) {
+        const grdi_key *key = &grdi_keys[i];
+        const char *dot = strchr(key->path, '.');
+        if (!is_set(key, s)) continue;
+        if (dot && (strncmp(section, key->path, (size_t)(dot - key->path)) != 0 || section[dot - key->path])) {
+            snprintf(section, sizeof(section), "%.*s", (int)(dot - key->path), key->path);
+            grdi_writer_print(&w, "%s:\n", section);
+        }
+        grdi_writer_print(&w, "%s%s: ", dot ? "  " : "", dot ? dot + 1 : key->path);
+        write_value(&w, key, s);
+        grdi_writer_print(&w, "\n");
+    }
+    return grdi_writer_commit(&w, error);
+}
