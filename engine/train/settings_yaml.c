@@ -22,6 +22,17 @@ typedef struct reader {
 static grd_status complain(const reader *r, struct fy_node *node, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The token where a node begins: its own, or that of the first scalar inside. */
+static struct fy_token *first_token(struct fy_node *node)
+{
+    void *iterator = NULL;
+    if (!node) return NULL;
+    if (fy_node_is_scalar(node)) return fy_node_get_scalar_token(node);
+    if (fy_node_is_sequence(node)) return first_token(fy_node_sequence_iterate(node, &iterator));
+    struct fy_node_pair *pair = fy_node_mapping_iterate(node, &iterator);
+    return pair ? first_token(fy_node_pair_key(pair)) : NULL;
+}
+
 static grd_status complain(const reader *r, struct fy_node *node, const char *key, const char *format, ...)
 {
     char what[GRD_MESSAGE_MAX / 2], where[64] = "";
@@ -29,7 +40,7 @@ static grd_status complain(const reader *r, struct fy_node *node, const char *ke
     va_start(args, format);
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
-    struct fy_token *token = node ? fy_node_get_start_token(node) : NULL;
+    struct fy_token *token = first_token(node);
     const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
     if (mark && r->positions) snprintf(where, sizeof(where), ":%d:%d", mark->line + 1, mark->column + 1);
     return grd_fail(r->error, GRD_E_FORMAT, "%s%s: %s%s%s", r->place, where, key, key[0] ? ": " : "", what);
