@@ -7,6 +7,7 @@
 #include <gradus/model.h>
 #include <gradus/nn.h>
 #include <gradus/ops.h>
+#include <gradus/run.h>
 #include <gradus/train.h>
 
 #endif

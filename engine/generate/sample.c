@@ -1,0 +1,179 @@
+/* sample.c - continues a prompt with the model of a run directory. */
+#include <gradus/model.h>
+#include <gradus/run.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "formats/checkpoint.h"
+#include "generate/choose.h"
+
+#include <string.h>
+
+/* What sampling holds: the model, one program that gives the logits at one position, and the tokens so far. */
+typedef struct sampler {
+    const grd_sample_options *options;
+    grd_settings *settings;
+    grd_tokenizer *tokenizer;
+    grd_engine *engine;
+    grd_model *model;
+    grd_graph *graph;
+    grd_tensor ids, position, logits;
+    grd_program *program;
+    float *values;
+    grdi_choice *choices;
+    int32_t *tokens;        /* prompt and what was added */
+    int64_t count;
+    grd_error *error;
+} sampler;
+
+static grd_status load_settings(sampler *s, const char *run)
+{
+    char *config = grdi_path_join(run, "config.yaml"), *tokenizer = grdi_path_join(run, "tokenizer.json");
+    s->settings = grd_settings_new();
+    grd_status status = config && tokenizer && s->settings ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!status && !grdi_path_exists(config))
+        status = grd_fail(s->error, GRD_E_IO, "%s: is no run directory (it has no config.yaml)", run);
+    if (!status) status = grd_settings_load(s->settings, config, s->error);
+    if (!status) status = grd_settings_resolve(s->settings, s->error);
+    if (!status) status = grd_tokenizer_load(tokenizer, &s->tokenizer, s->error);
+    if (!status && s->settings->model.gpt.vocab < 1)
+        s->settings->model.gpt.vocab = grd_tokenizer_vocab_size(s->tokenizer);
+    if (!status) status = grd_gpt_resolve(&s->settings->model.gpt, s->error);
+    grdi_free(config);
+    grdi_free(tokenizer);
+    return status;
+}
+
+static grd_status build(sampler *s, const grd_run_options *run_options)
+{
+    const grd_gpt *gpt = &s->settings->model.gpt;
+    s->engine = grd_engine_open(run_options->device, .threads = run_options->threads);
+    s->model = grd_model_new(s->engine, 0);
+    s->graph = grd_graph_new(s->model);
+    s->ids = grd_input(s->graph, "ids", GRD_I32, grd_shape(1, gpt->context));
+    s->position = grd_input(s->graph, "position", GRD_I32, grd_shape(1));
+    grd_tensor none = {0}, hidden = grd_gpt_hidden(s->ids, gpt, none);
+    s->logits = grd_gpt_logits(grd_take(hidden, s->position, 1), gpt);
+    s->program = grd_program_new(&s->logits, 1);
+    const grd_error *error = grd_engine_error(s->engine);
+    if (!s->program) return grd_fail(s->error, error->status ? error->status : GRD_E_MEMORY, "%s", error->message);
+    s->values = grdi_alloc((size_t)gpt->vocab * sizeof(float));
+    s->choices = grdi_alloc((size_t)gpt->vocab * sizeof(*s->choices));
+    return s->values && s->choices ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+}
+
+static grd_status load_weights(sampler *s, const char *run)
+{
+    char *root = grdi_path_join(run, "checkpoints"), *path = NULL;
+    uint64_t step;
+    grd_status status = root ? grdi_checkpoint_find(root, 0, &step, &path, s->error) : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!status && !path) status = grd_fail(s->error, GRD_E_IO, "%s: has no checkpoint yet", run);
+    grdi_checkpoint *c = NULL;
+    if (!status) status = grdi_checkpoint_open(path, &c, s->error);
+    grd_variable v;
+    for (int64_t i = 0; !status && grd_model_variable_at(s->model, i, &v); i++) {
+        const grd_file_tensor *t = grd_safetensors_find(grdi_checkpoint_tensors(c, "model.safetensors"), v.path);
+        if (!t || t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims))
+            status = grd_fail(s->error, GRD_E_FORMAT, "%s: tensor '%s' is missing or has another shape than config.yaml says", path, v.path);
+        else
+            status = grd_model_write(s->model, v.path, t->data, s->error);
+    }
+    grdi_checkpoint_close(c);
+    grdi_free(path);
+    grdi_free(root);
+    return status;
+}
+
+static grd_status encode_prompt(sampler *s)
+{
+    const char *prompt = s->options->prompt ? s->options->prompt : "";
+    grd_ids ids;
+    grd_status status = grd_tokenizer_encode(s->tokenizer, (grd_text){prompt, strlen(prompt)}, NULL, &ids, s->error);
+    if (status) return status;
+    int32_t start = grd_tokenizer_end_of_text(s->tokenizer);
+    int64_t total = ids.count + 1 + (s->options->tokens > 0 ? s->options->tokens : 200);
+    s->tokens = grdi_alloc((size_t)total * sizeof(int32_t));
+    if (!s->tokens) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    else {
+        /* a text begins after the end of the one before; without such a token, with the tokenizer's first id */
+        if (start >= 0 || ids.count == 0) s->tokens[s->count++] = start >= 0 ? start : 0;
+        grd_ids_read(&ids, 0, ids.count, s->tokens + s->count);
+        s->count += ids.count;
+    }
+    grd_ids_free(&ids);
+    return status;
+}
+
+/* One more token: the last `context` tokens go in, the logits after the last come out. */
+static grd_status next_token(sampler *s, int64_t index)
+{
+    const grd_gpt *gpt = &s->settings->model.gpt;
+    int64_t seen = s->count < gpt->context ? s->count : gpt->context;
+    int32_t position = (int32_t)(seen - 1), *window = grdi_alloc_zero((size_t)gpt->context, sizeof(int32_t));
+    if (!window) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    memcpy(window, s->tokens + s->count - seen, (size_t)seen * sizeof(int32_t));
+    grd_program_feed(s->program, s->ids, window);
+    grd_program_feed(s->program, s->position, &position);
+    grdi_free(window);
+    grd_status status = grd_program_run(s->program);
+    if (!status) status = grd_program_read(s->program, s->logits, s->values);
+    if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->program)->message);
+    double unit = grdi_unit(grdi_random_u32(s->options->seed, 0, grdi_hash_text("sample"), (uint64_t)index));
+    s->tokens[s->count++] = grdi_choose(s->values, (int32_t)grd_tokenizer_vocab_size(s->tokenizer), s->options, unit, s->choices);
+    return GRD_OK;
+}
+
+/* Bytes that form whole UTF-8 characters at the start of `text`; what is left may be the beginning of one. */
+static size_t whole_characters(const char *text, size_t size)
+{
+    for (size_t back = 1; back <= 3 && back <= size; back++) {
+        unsigned char c = (unsigned char)text[size - back];
+        if ((c & 0xC0) == 0x80) continue;
+        size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
+        return length > back ? size - back : size;
+    }
+    return size;
+}
+
+static grd_status generate(sampler *s, void (*on_text)(void *, const char *, size_t), void *context)
+{
+    int64_t wanted = s->options->tokens > 0 ? s->options->tokens : 200;
+    char held[4096];
+    size_t size = 0;
+    const char *prompt = s->options->prompt ? s->options->prompt : "";
+    on_text(context, prompt, strlen(prompt));
+    for (int64_t i = 0; i < wanted; i++) {
+        grd_status status = next_token(s, i);
+        if (status) return status;
+        if (s->tokens[s->count - 1] == grd_tokenizer_end_of_text(s->tokenizer)) break;
+        int64_t length = grd_tokenizer_decode(s->tokenizer, s->tokens + s->count - 1, 1, true, held + size, sizeof(held) - size);
+        if (length < 0 || (size_t)length > sizeof(held) - size) continue; /* longer than any token of a real vocabulary */
+        size += (size_t)length;
+        size_t whole = whole_characters(held, size);
+        on_text(context, held, whole);
+        memmove(held, held + whole, size - whole);
+        size -= whole;
+    }
+    if (size) on_text(context, "\xEF\xBF\xBD", 3); /* a character that was cut off */
+    return GRD_OK;
+}
+
+grd_status grd_sample_run(const char *run, const grd_sample_options *options, const grd_run_options *run_options,
+                          void (*on_text)(void *context, const char *bytes, size_t size_bytes), void *context, grd_error *error)
+{
+    grd_error own = {GRD_OK, ""};
+    sampler s = {.options = options, .error = error ? error : &own};
+    grd_status status = load_settings(&s, run);
+    if (!status) status = build(&s, run_options);
+    if (!status) status = load_weights(&s, run);
+    if (!status) status = encode_prompt(&s);
+    if (!status) status = generate(&s, on_text, context);
+    grd_engine_close(s.engine);
+    grd_tokenizer_free(s.tokenizer);
+    grd_settings_free(s.settings);
+    grdi_free(s.values);
+    grdi_free(s.choices);
+    grdi_free(s.tokens);
+    return status;
+}

@@ -1,0 +1,126 @@
+/* build.c - engine, model, training step and evaluation program of a run. */
+#include "train/session.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, double lr)
+{
+    grd_optimizer o;
+    switch (kind) {
+    case GRD_OPTIMIZER_ADAM: o = grd_adam(lr); break;
+    case GRD_OPTIMIZER_SGD: o = grd_sgd(lr); break;
+    case GRD_OPTIMIZER_LION: o = grd_lion(lr); break;
+    case GRD_OPTIMIZER_MUON: o = grd_muon(lr); break;
+    default: o = grd_adamw(lr);
+    }
+    if (kind != GRD_OPTIMIZER_MUON && kind != GRD_OPTIMIZER_SGD) {
+        o.beta1 = settings->train.betas[0];
+        o.beta2 = settings->train.betas[1];
+        o.eps = settings->train.eps;
+    } else {
+        o.momentum = settings->train.momentum;
+    }
+    o.weight_decay = settings->train.weight_decay;
+    return o;
+}
+
+static int optimizer_named(const char *name)
+{
+    static const char *const names[] = {"none", "adamw", "adam", "sgd", "lion", "muon"};
+    for (int i = 1; i < 6; i++)
+        if (strcmp(name, names[i]) == 0) return i;
+    return -1;
+}
+
+/* train.groups, and behind them what Muon needs: AdamW for all that is no hidden matrix. */
+static grd_status make_groups(const grdi_session *s, grd_group *groups, int32_t *count)
+{
+    const grd_settings *settings = s->settings;
+    int32_t n = 0;
+    for (int i = 0; i < settings->train.group_count; i++) {
+        const grd_group_settings *g = &settings->train.groups[i];
+        int kind = g->optimizer[0] ? optimizer_named(g->optimizer) : settings->train.optimizer;
+        if (kind < 0)
+            return grd_fail(s->error, GRD_E_ARGUMENT, "train.groups: optimizer '%s' is not one of: adamw, adam, sgd, lion, muon", g->optimizer);
+        groups[n] = (grd_group){.match = g->match, .lr_scale = g->lr_scale, .frozen = g->frozen};
+        groups[n].optimizer = grdi_settings_optimizer(settings, kind, g->lr > 0 ? g->lr : settings->train.lr);
+        groups[n].set_decay = g->weight_decay >= 0;
+        groups[n++].weight_decay = g->weight_decay;
+    }
+    if (settings->train.optimizer == GRD_OPTIMIZER_MUON) {
+        static const char *const others[] = {"embed/**", "position/**", "head/**", "norm/**", "**/norm1/**", "**/norm2/**", "**/q_norm/**",
+                                             "**/k_norm/**", "**/bias"};
+        for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+            /* AdamW's rates: two thirds of Muon's for the embedding, a sixth for the rest */
+            double lr = settings->train.lr * (i == 0 ? 2.0 / 3 : 1.0 / 6);
+            groups[n++] = (grd_group){.match = others[i], .optimizer = grdi_settings_optimizer(settings, GRD_OPTIMIZER_ADAMW, lr),
+                                      .set_decay = true};
+        }
+    }
+    *count = n;
+    return GRD_OK;
+}
+
+static grd_status graph_failed(const grdi_session *s, const grd_graph *graph)
+{
+    const grd_error *e = grd_graph_error(graph);
+    return grd_fail(s->error, e->status ? e->status : GRD_E_MEMORY, "%s", e->status ? e->message : "out of memory");
+}
+
+static grd_status build_step(grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    const grd_gpt *gpt = &settings->model.gpt;
+    grd_dims dims = grd_shape(settings->train.batch, gpt->context);
+    s->graph = grd_graph_new(s->model);
+    s->ids = grd_input(s->graph, "ids", GRD_I32, dims);
+    s->targets = grd_input(s->graph, "targets", GRD_I32, dims);
+    s->scale = grd_input(s->graph, "scale", GRD_F32, grd_scalar());
+    if (gpt->dropout > 0) s->key = grd_input(s->graph, "key", GRD_I32, grd_shape(4));
+    grd_tensor loss = grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, s->key), gpt, s->targets, s->scale, NULL);
+    grd_group groups[GRD_GROUPS_MAX + 16];
+    int32_t group_count;
+    grd_status status = make_groups(s, groups, &group_count);
+    if (status) return status;
+    grd_optimizer optimizer = grdi_settings_optimizer(settings, settings->train.optimizer, settings->train.lr);
+    s->step = grd_step_new(loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
+                           .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
+                           .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
+                           .program = {.recompute = settings->train.recompute, .bf16 = settings->train.precision == GRD_PRECISION_BF16});
+    return s->step ? GRD_OK : graph_failed(s, s->graph);
+}
+
+static grd_status build_evaluation(grdi_session *s)
+{
+    const grd_gpt *gpt = &s->settings->model.gpt;
+    grd_dims dims = grd_shape(s->settings->train.batch, gpt->context);
+    size_t count = (size_t)grd_dims_count(dims);
+    s->eval_graph = grd_graph_new(s->model);
+    s->eval_ids = grd_input(s->eval_graph, "ids", GRD_I32, dims);
+    s->eval_targets = grd_input(s->eval_graph, "targets", GRD_I32, dims);
+    const float one = 1;
+    grd_tensor scale = grd_constant(s->eval_graph, GRD_F32, grd_scalar(), &one), none = {0};
+    grd_tensor losses, outputs[2];
+    outputs[0] = grd_gpt_loss(grd_gpt_hidden(s->eval_ids, gpt, none), gpt, s->eval_targets, scale, &losses);
+    outputs[1] = s->eval_losses = losses;
+    s->eval = grd_program_new(outputs, 2);
+    if (!s->eval) return graph_failed(s, s->eval_graph);
+    s->eval_inputs = grdi_alloc(2 * count * sizeof(int32_t));
+    s->eval_values = grdi_alloc(count * sizeof(float));
+    return s->eval_inputs && s->eval_values ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for evaluation");
+}
+
+grd_status grdi_session_build(grdi_session *s)
+{
+    const char *device = s->options->device ? s->options->device : "auto";
+    s->engine = grd_engine_open(device, .threads = s->options->threads);
+    const grd_error *error = grd_engine_error(s->engine);
+    if (error->status) return grd_fail(s->error, error->status, "%s", error->message);
+    s->model = grd_model_new(s->engine, (uint64_t)s->settings->train.seed);
+    if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
+    grd_status status = build_step(s);
+    return status ? status : build_evaluation(s);
+}

@@ -1,0 +1,97 @@
+/* data.c - what a run trains on: a text with its tokenizer, or token shards. */
+#include "train/session.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+static grd_status open_shards(grdi_session *s)
+{
+    grd_settings *settings = s->settings;
+    for (int part = 0; part < 2; part++) {
+        char **files = part ? settings->data.validation : settings->data.tokens;
+        int count = part ? settings->data.validation_count : settings->data.token_count;
+        for (int i = 0; i < count; i++) {
+            grd_status status = grd_tokens_open(files[i], GRD_TOKENS_AUTO, &s->shards[part][i], s->error);
+            if (!status && settings->model.gpt.vocab > 0)
+                status = grd_tokens_check(s->shards[part][i], settings->model.gpt.vocab, s->error);
+            if (status) return status;
+            s->shard_count[part]++;
+        }
+    }
+    if (settings->model.gpt.vocab < 1)
+        return grd_fail(s->error, GRD_E_ARGUMENT, "model.vocab: token shards do not say how many tokens there are (set model.vocab)");
+    if (settings->data.tokenizer && strchr(settings->data.tokenizer, '.'))
+        return grd_tokenizer_load(settings->data.tokenizer, &s->tokenizer, s->error);
+    return GRD_OK;
+}
+
+static grd_status make_tokenizer(grdi_session *s)
+{
+    static const char *const special[] = {"<|endoftext|>"};
+    const char *name = s->settings->data.tokenizer ? s->settings->data.tokenizer : "bpe";
+    int kind = grd_tokenizer_kind_from_name(name);
+    if (kind < 0) return grd_tokenizer_load(name, &s->tokenizer, s->error);
+    grd_tokenizer_options options = {.kind = (grd_tokenizer_kind)kind, .vocab_size = (int32_t)s->settings->data.vocab,
+                                     .special = special, .special_count = 1, .threads = s->options->threads};
+    size_t count;
+    const grd_text *texts = grd_corpus_texts(s->corpus, GRD_TRAIN, &count);
+    return grd_tokenizer_train(texts, count, &options, &s->tokenizer, s->error);
+}
+
+static grd_status open_text(grdi_session *s)
+{
+    grd_settings *settings = s->settings;
+    grd_corpus_options options = {.validation_part = settings->data.validation_part, .no_validation = settings->data.validation_part <= 0,
+                                  .threads = s->options->threads};
+    grd_status status = grd_corpus_open(settings->data.path, &options, &s->corpus, s->error);
+    if (!status && !s->tokenizer) status = make_tokenizer(s);
+    if (!status) status = grd_corpus_encode(s->corpus, s->tokenizer, s->error);
+    if (status) return status;
+    int64_t vocab = grd_tokenizer_vocab_size(s->tokenizer);
+    if (settings->model.gpt.vocab && settings->model.gpt.vocab < vocab)
+        return grd_fail(s->error, GRD_E_ARGUMENT, "model.vocab: %lld is fewer than the tokenizer's %lld (leave it out to take the tokenizer's)",
+                        (long long)settings->model.gpt.vocab, (long long)vocab);
+    if (!settings->model.gpt.vocab) settings->model.gpt.vocab = vocab;
+    grd_corpus_info info = grd_corpus_about(s->corpus);
+    grdi_session_note(s, "data: %lld bytes of text in %lld file%s, %lld tokens to train on, %lld to validate; vocabulary %lld",
+                      (long long)(info.size_bytes[0] + info.size_bytes[1]), (long long)info.files, info.files == 1 ? "" : "s",
+                      (long long)info.count[0], (long long)info.count[1], (long long)vocab);
+    if (info.marks) grdi_session_note(s, "data: left out %lld byte order mark%s", (long long)info.marks, info.marks == 1 ? "" : "s");
+    return GRD_OK;
+}
+
+grd_status grdi_session_open_data(grdi_session *s)
+{
+    if (s->settings->data.path) return open_text(s);
+    if (s->settings->data.token_count) return open_shards(s);
+    return grd_fail(s->error, GRD_E_ARGUMENT, "data: there is nothing to train on (set data.path to a text file, or data.tokens to token shards)");
+}
+
+grd_status grdi_session_start_batches(grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    grd_batches_options options = {.batch = settings->train.batch, .context = settings->model.gpt.context,
+                                   .order = (grd_order)settings->data.order, .seed = (uint64_t)settings->train.seed,
+                                   .vocab_size = (int32_t)settings->model.gpt.vocab};
+    grd_status status;
+    if (s->corpus) {
+        const grd_ids *ids = grd_corpus_ids(s->corpus, GRD_TRAIN);
+        status = grd_batches_of_ids(&ids, 1, &options, &s->batches, s->error);
+    } else {
+        status = grd_batches_of_shards((const grd_tokens *const *)s->shards[0], s->shard_count[0], &options, &s->batches, s->error);
+    }
+    if (status) return status;
+    return grd_prefetch_new(s->batches, s->done * settings->train.accumulate, 1, &s->prefetch, s->error);
+}
+
+void grdi_session_close_data(grdi_session *s)
+{
+    grd_prefetch_free(s->prefetch);
+    grd_batches_free(s->batches);
+    grd_ids_free(&s->shard_ids);
+    for (int part = 0; part < 2; part++)
+        for (size_t i = 0; i < s->shard_count[part]; i++) grd_tokens_close(s->shards[part][i]);
+    grd_corpus_free(s->corpus);
+    grd_tokenizer_free(s->tokenizer);
+}

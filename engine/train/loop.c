@@ -1,0 +1,270 @@
+/* loop.c - the training loop of a language model: batches, steps, evaluations, checkpoints, events. */
+#include "train/session.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+double grdi_session_elapsed(const grdi_session *s)
+{
+    return s->elapsed_before + (s->start > 0 ? grdi_seconds() - s->start : 0);
+}
+
+/* ---- events ---- */
+
+void grdi_session_emit(grdi_session *s, const grd_event *event)
+{
+    if (s->options->on_event) s->options->on_event(s->options->context, event);
+    if (s->metrics_fd < 0) return;
+    char line[512] = "";
+    if (event->kind == GRD_EVENT_STEP)
+        snprintf(line, sizeof(line),
+                 "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,\"tokens\":%lld,\"tokens_per_s\":%.6g,\"time_ms\":%.6g}\n",
+                 (long long)event->step, event->loss, event->lr, event->grad_norm, (long long)event->tokens, event->tokens_per_s, event->time_ms);
+    else if (event->kind == GRD_EVENT_EVAL && isnan(event->bits_per_byte))
+        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g}\n", (long long)event->step, event->loss);
+    else if (event->kind == GRD_EVENT_EVAL)
+        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"bits_per_byte\":%.9g}\n", (long long)event->step,
+                 event->loss, event->bits_per_byte);
+    size_t length = strlen(line);
+    if (length && grdi_file.write(s->metrics_fd, line, length) != (ssize_t)length)
+        grdi_log(GRDI_LOG_WARN, "%s/metrics.jsonl: %s", s->settings->out, strerror(errno));
+}
+
+void grdi_session_note(grdi_session *s, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = text});
+}
+
+/* ---- the run directory ---- */
+
+static grd_status open_directory(grdi_session *s)
+{
+    const char *out = s->settings->out;
+    if (!out) return GRD_OK;
+    if (!s->options->resume && grdi_directory_has_entries(out))
+        return grd_fail(s->error, GRD_E_ARGUMENT, "out: %s is not empty (choose another folder, or --resume %s to go on with it)", out, out);
+    grd_status status = grdi_directory_make(out, s->error);
+    char *config = grdi_path_join(out, "config.yaml"), *metrics = grdi_path_join(out, "metrics.jsonl");
+    if (!status && (!config || !metrics)) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!status) status = grd_settings_save(s->settings, config, s->error);
+    if (!status) {
+        s->metrics_fd = grdi_file.open(metrics, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        if (s->metrics_fd < 0) status = grd_fail(s->error, GRD_E_IO, "%s: %s", metrics, strerror(errno));
+    }
+    grdi_free(config);
+    grdi_free(metrics);
+    return status;
+}
+
+static grd_status save_tokenizer(grdi_session *s)
+{
+    if (!s->tokenizer || !s->settings->out) return GRD_OK;
+    char *path = grdi_path_join(s->settings->out, "tokenizer.json");
+    grd_status status = path ? grd_tokenizer_save(s->tokenizer, path, s->error) : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    grdi_free(path);
+    return status;
+}
+
+/* A resumed run uses the tokenizer that it made, not one made again. */
+static grd_status reuse_tokenizer(grdi_session *s)
+{
+    if (!s->options->resume || !s->settings->out) return GRD_OK;
+    char *path = grdi_path_join(s->settings->out, "tokenizer.json");
+    grd_status status = GRD_OK;
+    if (path && grdi_path_exists(path)) status = grd_tokenizer_load(path, &s->tokenizer, s->error);
+    grdi_free(path);
+    return status;
+}
+
+/* ---- one step ---- */
+
+/* How much of the run is done, 0 to 1: by steps or by time, whichever is further. */
+static double progress(const grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    double by_steps = settings->train.steps ? (double)s->done / (double)settings->train.steps : 0;
+    double by_time = settings->train.minutes > 0 ? grdi_session_elapsed(s) / (60 * settings->train.minutes) : 0;
+    return by_steps > by_time ? by_steps : by_time;
+}
+
+static double schedule_factor(const grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    const grd_schedule schedule = {.kind = (grd_schedule_kind)settings->train.schedule, .warmup = settings->train.warmup,
+                                   .min_factor = settings->train.lr > 0 ? settings->train.min_lr / settings->train.lr : 0,
+                                   .decay_part = settings->train.decay_part};
+    double after = progress(s); /* of what follows the warm-up */
+    if (settings->train.steps > settings->train.warmup && settings->train.minutes <= 0)
+        after = (double)(s->done - settings->train.warmup) / (double)(settings->train.steps - settings->train.warmup);
+    return grd_schedule_factor(&schedule, s->done, after);
+}
+
+static grd_status one_step(grdi_session *s, grd_metrics *metrics)
+{
+    const grd_settings *settings = s->settings;
+    int64_t per_micro = settings->train.batch * settings->model.gpt.context;
+    float scale = (float)(1.0 / (double)(per_micro * settings->train.accumulate));
+    for (int64_t micro = 0; micro < settings->train.accumulate; micro++) {
+        const int32_t *inputs, *targets;
+        grd_status status = grd_prefetch_next(s->prefetch, &inputs, &targets, s->error);
+        if (status) return status;
+        const int32_t key[4] = {(int32_t)settings->train.seed, (int32_t)(settings->train.seed >> 32), (int32_t)s->done, (int32_t)micro};
+        grd_step_feed(s->step, s->ids, inputs);
+        grd_step_feed(s->step, s->targets, targets);
+        grd_step_feed(s->step, s->scale, &scale);
+        if (!grd_is_poison(s->key)) grd_step_feed(s->step, s->key, key);
+        status = grd_step_run(s->step, metrics);
+        if (status) return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
+    }
+    return GRD_OK;
+}
+
+static bool due(int64_t every, int64_t done)
+{
+    return every > 0 && done % every == 0;
+}
+
+static bool can_evaluate(const grdi_session *s)
+{
+    return s->corpus ? grd_corpus_ids(s->corpus, GRD_VALIDATION)->count > 1 : s->shard_count[1] > 0;
+}
+
+static grd_status evaluate_and_emit(grdi_session *s)
+{
+    grd_event event;
+    if (!can_evaluate(s)) return GRD_OK;
+    grd_status status = grdi_session_evaluate(s, &event);
+    if (!status) grdi_session_emit(s, &event);
+    return status;
+}
+
+static bool asked_to_stop(const grdi_session *s)
+{
+    return s->options->stop && *s->options->stop;
+}
+
+static grd_status train(grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    int64_t tokens = settings->train.batch * settings->model.gpt.context * settings->train.accumulate;
+    grd_status status = GRD_OK;
+    s->start = grdi_seconds();
+    while (!status && progress(s) < 1 && !asked_to_stop(s)) {
+        double factor = schedule_factor(s), before = grdi_seconds();
+        grd_metrics metrics;
+        grd_step_set_lr(s->step, factor);
+        status = one_step(s, &metrics);
+        if (status) break;
+        double seconds = grdi_seconds() - before;
+        s->done++;
+        grd_event event = {.kind = GRD_EVENT_STEP, .step = s->done, .steps = settings->train.steps, .progress = progress(s), .loss = metrics.loss,
+                           .lr = settings->train.lr * factor, .grad_norm = metrics.grad_norm, .tokens = tokens,
+                           .tokens_per_s = (double)tokens / seconds, .time_ms = 1e3 * seconds, .seconds = grdi_session_elapsed(s)};
+        grdi_session_emit(s, &event);
+        bool last = progress(s) >= 1;
+        if (!last && due(settings->train.eval_every, s->done)) status = evaluate_and_emit(s);
+        if (!status && !last && due(settings->train.checkpoint_every, s->done)) status = grdi_session_save(s);
+    }
+    s->elapsed_before = grdi_session_elapsed(s);
+    s->start = 0;
+    return status;
+}
+
+/* ---- the whole run ---- */
+
+static grd_status emit_plan(grdi_session *s)
+{
+    grd_event event = {.kind = GRD_EVENT_PLAN, .steps = s->settings->train.steps};
+    grd_status status = grd_step_report(s->step, &event.plan);
+    if (!status) grdi_session_emit(s, &event);
+    return status;
+}
+
+/* What follows the loop: a last evaluation, a last checkpoint, the profile. `status` is how the loop ended. */
+static grd_status finish(grdi_session *s, grd_status status)
+{
+    bool numeric = status == GRD_E_NUMERIC; /* weights are those of the last good step: worth saving */
+    if (status && !numeric) return status;
+    grd_error later = {GRD_OK, ""}, *first = s->error;
+    if (numeric) s->error = &later;
+    bool stopped = asked_to_stop(s) && progress(s) < 1;
+    grd_status after = GRD_OK;
+    if (!numeric && !stopped) after = evaluate_and_emit(s);
+    if (!after) after = grdi_session_save(s);
+    s->error = first;
+    if (after || numeric) return numeric ? status : after;
+    if (s->options->profile) grd_step_profile_write(s->step, stderr, s->options->profile);
+    grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_DONE, .step = s->done, .seconds = s->elapsed_before});
+    return stopped ? GRD_E_STOPPED : GRD_OK;
+}
+
+static grd_status run(grdi_session *s)
+{
+    bool found = false;
+    grd_status status = grd_settings_resolve(s->settings, s->error);
+    if (!status) status = reuse_tokenizer(s);
+    if (!status) status = grdi_session_open_data(s);
+    if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
+    if (!status) status = open_directory(s);
+    if (!status) status = save_tokenizer(s);
+    if (!status) status = grdi_session_build(s);
+    if (!status && s->options->resume) status = grdi_session_resume(s, &found);
+    if (status) return status;
+    if (s->options->resume && !found) grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
+    if (s->options->profile) grd_step_profile(s->step, true);
+    status = emit_plan(s);
+    if (!status) status = grdi_session_start_batches(s);
+    return status ? status : finish(s, train(s));
+}
+
+grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error)
+{
+    grd_error own = {GRD_OK, ""};
+    grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a run");
+    s->settings = settings;
+    s->options = options;
+    s->error = error ? error : &own;
+    s->metrics_fd = -1;
+    grd_status status = run(s);
+    grdi_session_close_data(s);
+    grd_engine_close(s->engine);
+    grdi_free(s->eval_inputs);
+    grdi_free(s->eval_values);
+    if (s->metrics_fd >= 0) grdi_file.close(s->metrics_fd);
+    grdi_free(s);
+    return status;
+}
+
+grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report, grd_error *error)
+{
+    grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a plan");
+    s->settings = settings;
+    s->options = options;
+    s->error = error;
+    s->metrics_fd = -1;
+    if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
+    grd_status status = grd_settings_resolve(settings, error);
+    if (!status && settings->model.gpt.vocab < 1)
+        status = grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
+    if (!status) status = grdi_session_build(s);
+    if (!status) status = grd_step_report(s->step, report);
+    grd_engine_close(s->engine);
+    grdi_free(s->eval_inputs);
+    grdi_free(s->eval_values);
+    grdi_free(s);
+    return status;
+}

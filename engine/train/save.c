@@ -1,0 +1,178 @@
+/* save.c - checkpoints of a run: weights, what the optimizer keeps, and where the run stands. */
+#include "train/session.h"
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "formats/checkpoint.h"
+
+#include <string.h>
+
+enum { KEPT_CHECKPOINTS = 2 };
+
+/* Tensors copied out of the model, to be written under their paths. */
+typedef struct snapshot {
+    grd_file_tensor *tensors;
+    void **data;
+    size_t count;
+} snapshot;
+
+static void snapshot_free(snapshot *shot)
+{
+    for (size_t i = 0; i < shot->count; i++) grdi_free(shot->data[i]);
+    grdi_free(shot->tensors);
+    grdi_free(shot->data);
+}
+
+/* All variables of these kinds. */
+static grd_status take_snapshot(grdi_session *s, bool optimizer, snapshot *shot)
+{
+    size_t most = (size_t)grd_model_variable_count(s->model);
+    *shot = (snapshot){grdi_alloc_zero(most + 1, sizeof(*shot->tensors)), grdi_alloc_zero(most + 1, sizeof(*shot->data)), 0};
+    if (!shot->tensors || !shot->data) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
+    grd_variable v;
+    for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
+        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
+        if (!kept) continue;
+        void *data = grdi_alloc(v.size_bytes);
+        if (!data) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v.path);
+        shot->data[shot->count] = data;
+        shot->tensors[shot->count++] = (grd_file_tensor){.name = v.path, .dtype = v.dtype, .dims = v.dims, .data = data, .size_bytes = v.size_bytes};
+        grd_status status = grd_model_read(s->model, v.path, data, s->error);
+        if (status) return status;
+    }
+    return GRD_OK;
+}
+
+static grd_status add_tensors(grdi_session *s, grdi_checkpoint_writer *w, const char *file, bool optimizer)
+{
+    snapshot shot;
+    grd_status status = take_snapshot(s, optimizer, &shot);
+    if (!status) status = grdi_checkpoint_add_tensors(w, file, shot.tensors, shot.count);
+    snapshot_free(&shot);
+    return status;
+}
+
+static json_t *state_json(const grdi_session *s)
+{
+    return json_pack("{s:I, s:I, s:I, s:f, s:s}", "step", (json_int_t)s->done, "next_batch",
+                     (json_int_t)(s->done * s->settings->train.accumulate), "seed", (json_int_t)s->settings->train.seed, "elapsed_seconds",
+                     grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine));
+}
+
+/* config.json: says that the weights have our names and which model they belong to. */
+static json_t *config_json(const grdi_session *s)
+{
+    const grd_gpt *g = &s->settings->model.gpt;
+    return json_pack("{s:[s], s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I}", "architectures", "GradusForCausalLM", "model_type", "gradus",
+                     "num_hidden_layers", g->layers, "num_attention_heads", g->heads, "num_key_value_heads", g->kv_heads, "hidden_size",
+                     (json_int_t)g->width, "head_dim", (json_int_t)g->head_dim, "intermediate_size", (json_int_t)g->mlp_width,
+                     "max_position_embeddings", (json_int_t)g->context, "vocab_size", (json_int_t)g->vocab);
+}
+
+static grd_status add_json(grdi_session *s, grdi_checkpoint_writer *w, const char *name, json_t *value)
+{
+    if (!value) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", name);
+    grd_status status = grdi_checkpoint_add_json(w, name, value);
+    json_decref(value);
+    return status;
+}
+
+static grd_status add_tokenizer(grdi_session *s, grdi_checkpoint_writer *w)
+{
+    if (!s->tokenizer) return GRD_OK;
+    char *path = grdi_path_join(s->settings->out, "tokenizer.json");
+    grd_status status = path ? grdi_checkpoint_copy_file(w, "tokenizer.json", path) : GRD_E_MEMORY;
+    grdi_free(path);
+    return status;
+}
+
+grd_status grdi_session_save(grdi_session *s)
+{
+    if (!s->settings->out) return GRD_OK;
+    char *root = grdi_path_join(s->settings->out, "checkpoints"), *path = NULL;
+    if (!root) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
+    grdi_checkpoint_writer w;
+    grd_status status = grdi_checkpoint_begin(&w, root, (uint64_t)s->done);
+    if (!status) status = add_tensors(s, &w, "model.safetensors", false);
+    if (!status) status = add_tensors(s, &w, "optimizer.safetensors", true);
+    if (!status) status = add_json(s, &w, "config.json", config_json(s));
+    if (!status) status = add_json(s, &w, "state.json", state_json(s));
+    if (!status) status = add_tokenizer(s, &w);
+    if (status) {
+        grd_fail(s->error, w.error.status ? w.error.status : status, "%s", w.error.status ? w.error.message : "checkpoint failed");
+        grdi_checkpoint_abandon(&w);
+    } else {
+        status = grdi_checkpoint_commit(&w, KEPT_CHECKPOINTS, &path, s->error);
+    }
+    if (!status) grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_SAVED, .step = s->done, .text = path});
+    grdi_free(path);
+    grdi_free(root);
+    return status;
+}
+
+/* ---- reading ---- */
+
+static grd_status load_tensors(grdi_session *s, const grdi_checkpoint *c, const char *file, bool optimizer)
+{
+    const grd_safetensors *tensors = grdi_checkpoint_tensors(c, file);
+    if (!tensors) return grd_fail(s->error, GRD_E_FORMAT, "%s: missing from the checkpoint", file);
+    grd_variable v;
+    for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
+        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
+        if (!kept) continue;
+        const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
+        if (!t) return grd_fail(s->error, GRD_E_FORMAT, "%s: has no tensor '%s' (the config has changed since it was written)", file, v.path);
+        if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims)) {
+            char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
+            return grd_fail(s->error, GRD_E_FORMAT, "%s: '%s' is %s, the model's is %s (the config has changed since it was written)", file,
+                            v.path, grd_dims_text(t->dims, a), grd_dims_text(v.dims, b));
+        }
+        grd_status status = grd_model_write(s->model, v.path, t->data, s->error);
+        if (status) return status;
+    }
+    return GRD_OK;
+}
+
+static grd_status load_state(grdi_session *s, const grdi_checkpoint *c)
+{
+    size_t size;
+    const char *text = grdi_checkpoint_file(c, "state.json", &size);
+    json_t *state = text ? grdi_json_parse(text, size, "state.json", s->error) : NULL;
+    if (!text) grd_fail(s->error, GRD_E_FORMAT, "state.json: missing from the checkpoint");
+    if (!state) return GRD_E_FORMAT;
+    json_int_t step = -1;
+    double elapsed = 0;
+    const char *kind = "";
+    grd_status status = GRD_OK;
+    if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &elapsed, "device_kind", &kind) || step < 0)
+        status = grd_fail(s->error, GRD_E_FORMAT, "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind");
+    else if (strcmp(kind, grd_engine_device_kind(s->engine)) != 0)
+        grdi_session_note(s, "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it would have there", kind,
+                          grd_engine_device_kind(s->engine));
+    s->done = (int64_t)step;
+    s->elapsed_before = elapsed;
+    grd_step_set_count(s->step, s->done);
+    json_decref(state);
+    return status;
+}
+
+grd_status grdi_session_resume(grdi_session *s, bool *found)
+{
+    char *root = grdi_path_join(s->settings->out, "checkpoints"), *path = NULL;
+    uint64_t step;
+    grdi_checkpoint *c = NULL;
+    grd_status status = root ? grdi_checkpoint_find(root, s->options->previous ? 1 : 0, &step, &path, s->error)
+                             : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    *found = !status && path;
+    if (*found) {
+        status = grdi_checkpoint_open(path, &c, s->error);
+        if (!status) status = load_tensors(s, c, "model.safetensors", false);
+        if (!status) status = load_tensors(s, c, "optimizer.safetensors", true);
+        if (!status) status = load_state(s, c);
+        grdi_checkpoint_close(c);
+        if (!status) grdi_session_note(s, "resuming from %s", path);
+    }
+    grdi_free(path);
+    grdi_free(root);
+    return status;
+}

@@ -1,0 +1,61 @@
+/* session.h - one training run of a language model while it goes on: its data, model, programs and files. */
+#ifndef GRDI_SESSION_H
+#define GRDI_SESSION_H
+
+#include <gradus/model.h>
+#include <gradus/run.h>
+
+#include "base/file.h"
+
+typedef struct grdi_session {
+    grd_settings *settings;
+    const grd_run_options *options;
+    grd_error *error;
+
+    grd_corpus *corpus;              /* of data.path, else NULL */
+    grd_tokenizer *tokenizer;        /* NULL with token shards and none given */
+    grd_tokens *shards[2][GRD_FILES_MAX];
+    size_t shard_count[2];
+    grd_batches *batches;
+    grd_prefetch *prefetch;
+    grd_ids shard_ids;               /* the first validation shard's tokens, scored in evaluation */
+
+    grd_engine *engine;
+    grd_model *model;
+    grd_graph *graph, *eval_graph;
+    grd_tensor ids, targets, scale, key;
+    grd_tensor eval_ids, eval_targets, eval_losses;
+    grd_step *step;
+    grd_program *eval;
+    int32_t *eval_inputs;            /* [2][batch * context] */
+    float *eval_values;              /* [batch * context] */
+
+    int64_t done;                    /* steps */
+    double start, elapsed_before;    /* seconds: clock at the start; spent before a resume */
+    double last_loss;
+    int metrics_fd;                  /* metrics.jsonl, appended line by line; -1: none */
+} grdi_session;
+
+/* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
+grd_status grdi_session_open_data(grdi_session *s);
+grd_status grdi_session_start_batches(grdi_session *s);
+void grdi_session_close_data(grdi_session *s);
+
+/* build.c: engine, model, training step and evaluation program. */
+grd_status grdi_session_build(grdi_session *s);
+grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, double lr);
+
+/* evaluate.c: loss and bits per byte of the validation part. */
+grd_status grdi_session_evaluate(grdi_session *s, grd_event *event);
+
+/* save.c: checkpoints. */
+grd_status grdi_session_save(grdi_session *s);
+grd_status grdi_session_resume(grdi_session *s, bool *found);
+
+/* Hands an event to the caller and writes its line to metrics.jsonl. */
+void grdi_session_emit(grdi_session *s, const grd_event *event);
+void grdi_session_note(grdi_session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Seconds of training so far, those before a resume included. */
+double grdi_session_elapsed(const grdi_session *s);
+
+#endif
