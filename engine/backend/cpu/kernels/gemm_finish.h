@@ -52,7 +52,7 @@ static inline grdi_vf gemm_activation(grdi_activation activation, grdi_vf x)
             grdi_store_part(y + i, gemm_activation(which, grdi_load_part(x + i, count - i)), count - i);               \
         return;                                                                                                        \
     }
-static void gemm_activate(grdi_activation activation, const float *x, float *y, int64_t count)
+static inline void gemm_activate(grdi_activation activation, const float *x, float *y, int64_t count)
 {
     switch (activation) {
         GEMM_ACTIVATION_LOOP(GRDI_ACT_RELU)
@@ -102,7 +102,26 @@ static inline void gemm_finish_row(const grdi_gemm *g, const float *sums, int64_
     }
 }
 
-static void gemm_finish_block(const gemm_finish *f, int64_t row, int64_t rows, int64_t column, int64_t columns)
+/* y = activation(C) for one row of C that is done; C is at y where c is NULL. */
+static inline void gemm_activate_row(const grdi_gemm *g, int64_t row)
+{
+    float part[256];
+    const void *c = g->c ? g->c : g->y;
+    int64_t from = row * (g->c ? g->c_row : g->y_row), to = row * g->y_row;
+    if (g->c_type == GRD_F32) {
+        gemm_activate(g->activation, (const float *)c + from, (float *)g->y + to, g->n);
+        return;
+    }
+    for (int64_t i = 0; i < g->n; i += 256) {
+        int64_t some = g->n - i < 256 ? g->n - i : 256;
+        for (int64_t j = 0; j < some; j++)
+            part[j] = grdi_bf16_to_f32(((const uint16_t *)c)[from + i + j]);
+        gemm_activate(g->activation, part, part, some);
+        gemm_round_row(part, (uint16_t *)g->y + to + i, false, some);
+    }
+}
+
+static inline void gemm_finish_block(const gemm_finish *f, int64_t row, int64_t rows, int64_t column, int64_t columns)
 {
     for (int64_t i = row; i < row + rows; i++)
         gemm_finish_row(f->g, f->sums + i * f->sums_row + column, i, column, columns);

@@ -1,7 +1,7 @@
 /* matmul.c - ops matmul and linear: batches folded into rows where strides allow, the rest in parallel or one
  * after another. */
-#include "backend/cpu/gemm.h"
-#include "backend/cpu/kernels/isa.h"
+#include "backend/cpu/kernels/gemm_finish.h"
+#include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
 
@@ -11,9 +11,10 @@ typedef struct matmul_state {
     int32_t rank; /* batch dimensions left after folding */
     int64_t dim[GRD_RANK_MAX], a_step[GRD_RANK_MAX], b_step[GRD_RANK_MAX], c_step[GRD_RANK_MAX], y_step[GRD_RANK_MAX];
     int64_t batches;
-    int64_t grain;     /* batches worth a thread */
-    bool by_batch;     /* threads take whole matrices, else pieces of each */
-    size_t each_bytes; /* scratch of one thread, by batch */
+    int64_t grain;        /* batches worth a thread */
+    bool by_batch;        /* threads take whole matrices, else pieces of each */
+    grdi_onednn *library; /* NULL: our own product */
+    size_t each_bytes;    /* scratch of one thread, by batch */
 } matmul_state;
 
 static bool float_dtypes(const grdi_call *call)
@@ -62,6 +63,16 @@ static void fold_batches(matmul_state *s, const grdi_view *a, const grdi_view *b
 
 static grd_status set_up(grdi_call *call, matmul_state *s)
 {
+    /* the library knows one matrix of C, whose rows must lie alike in C and y */
+    if (s->batches == 1 && (s->g.activation == GRDI_ACT_NONE || s->g.c_row == s->g.y_row)) {
+        grdi_gemm g = s->g;
+        g.add = call->may_accumulate[0];
+        s->library = grdi_onednn_new(&g);
+        if (s->library) {
+            call->scratch_bytes = grdi_onednn_scratch(s->library);
+            return GRD_OK;
+        }
+    }
     double work = (double)s->g.m * (double)s->g.n * (double)s->g.k;
     s->grain = work > 0 && work < 1e5 ? (int64_t)(1e5 / work) + 1 : 1;
     s->by_batch = s->batches > 1 && (work < 2e5 || s->batches % call->threads == 0 || s->batches >= 4 * call->threads);
@@ -134,6 +145,7 @@ static grd_status linear_prepare(grdi_call *call, grd_error *error)
                        .a_type = x.dtype,
                        .b_type = w->dtype,
                        .c_type = y.dtype,
+                       .bias = call->input_count == 3 ? w : NULL, /* only says that there is one */
                        .bias_type = call->input_count == 3 ? call->in[2].dtype : GRD_F32,
                        .activation = (grdi_activation)grdi_attr_int(call->attrs, "activation")};
     if (s->g.activation == GRDI_ACT_NONE) /* y takes the sums */
@@ -178,9 +190,27 @@ static void run_batches(int64_t begin, int64_t end, int32_t thread, void *contex
     }
 }
 
-static grd_status run_products(grdi_call *call, const grdi_gemm *first)
+static void activate_rows(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    (void)thread;
+    for (int64_t row = begin; row < end; row++)
+        gemm_activate_row(context, row);
+}
+
+static grd_status run_library(grdi_call *call, grdi_gemm *g)
 {
     const matmul_state *s = call->state;
+    grd_status status = grdi_onednn_run(s->library, g, call->scratch);
+    if (status == GRD_OK && g->activation != GRDI_ACT_NONE)
+        grdi_parallel_for(call->threads, g->m, 1 + 4096 / (g->n + 1), activate_rows, g);
+    return status;
+}
+
+static grd_status run_products(grdi_call *call, grdi_gemm *first)
+{
+    const matmul_state *s = call->state;
+    if (s->library)
+        return run_library(call, first);
     if (s->by_batch) {
         batches context = {s, first, call->scratch};
         grdi_parallel_for(call->threads, s->batches, s->grain, run_batches, &context);
@@ -220,7 +250,10 @@ static grd_status linear_run(grdi_call *call)
 
 static void release(grdi_call *call)
 {
-    grdi_free(call->state);
+    matmul_state *s = call->state;
+    if (s)
+        grdi_onednn_free(s->library);
+    grdi_free(s);
     call->state = NULL;
 }
 
