@@ -38,6 +38,11 @@ json_t *grdi_json_parse(const char *text, size_t size_bytes, const char *place, 
         grd_fail(error, GRD_E_FORMAT, "%s:%zu: json: more than %d levels of nesting", place, line, GRDI_JSON_DEPTH_MAX);
         return NULL;
     }
+    /* jansson passes over a zero byte that follows a number. */
+    if (memchr(text, 0, size_bytes)) {
+        grd_fail(error, GRD_E_FORMAT, "%s: json: a zero byte in the text", place);
+        return NULL;
+    }
     json_error_t why;
     json_t *value = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, &why);
     if (value)

@@ -282,6 +282,22 @@ static grd_status parse_header(grd_safetensors *file, const char *path, const js
     return GRD_OK;
 }
 
+/* True when a number in the JSON text begins with "-0", which the reference takes for a fraction and the JSON library
+ * for the whole number 0. */
+static bool has_negative_zero(const char *text, size_t size_bytes)
+{
+    bool in_string = false;
+    for (size_t i = 0; i + 1 < size_bytes; i++) {
+        if (in_string && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            in_string = !in_string;
+        else if (!in_string && text[i] == '-' && text[i + 1] == '0')
+            return true;
+    }
+    return false;
+}
+
 /* Maps one file and appends its tensors. */
 static grd_status open_part(grd_safetensors *file, const char *path, grd_error *error)
 {
@@ -306,6 +322,8 @@ static grd_status open_part(grd_safetensors *file, const char *path, grd_error *
                         path, (unsigned long long)header_bytes, HEADER_BYTES_MAX);
     if (header_bytes > size_bytes - LENGTH_BYTES)
         return grd_fail(error, GRD_E_FORMAT, "%s: the header ends after the file does (the file is cut off)", path);
+    if (has_negative_zero((const char *)bytes + LENGTH_BYTES, header_bytes))
+        return grd_fail(error, GRD_E_FORMAT, "%s: a negative number in the header", path);
     json_t *header = grdi_json_parse((const char *)bytes + LENGTH_BYTES, header_bytes, path, error);
     if (!header)
         return error->status;

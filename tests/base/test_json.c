@@ -27,6 +27,14 @@ Test(json, what_is_not_json_is_refused_with_line_and_reason)
     assert_refused("{\"a\": 99999999999999999999}", "too big integer");
 }
 
+Test(json, zero_bytes_are_refused)
+{
+    grd_error error = {0};
+    cr_assert(grdi_json_parse("[1\0]", 4, "place", &error) == NULL, "a zero byte after a number");
+    cr_assert(strstr(error.message, "zero byte"), "%s", error.message);
+    cr_assert(grdi_json_parse("[1]\0", 4, "place", NULL) == NULL, "a zero byte at the end");
+}
+
 Test(json, nesting_is_limited)
 {
     char text[2 * GRDI_JSON_DEPTH_MAX + 3] = "";

@@ -104,6 +104,7 @@ Test(safetensors, unusual_files_are_read)
         /* dtypes that only others compute with */
         {"{" TENSOR("a", "F8_E4M3", "[3]", "0", "3") "," TENSOR("b", "F4", "[2,2]", "3", "5") "}", 5, 2},
         {"{" TENSOR("a", "C64", "[3]", "0", "24") "}", 24, 1},
+        {"{" TENSOR("block-0", "U8", "[1]", "0", "1") "," TENSOR("a\\\\\\\"-0", "U8", "[0]", "0", "0") "}", 1, 2},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         grd_error error = {0};
@@ -144,6 +145,9 @@ static const struct {
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1,2]}}", 1, "tensor 'a': data_offsets is not a list"},
     {"{" TENSOR("a", "U8", "[1]", "-1", "0") "}", 1, "tensor 'a': data_offsets is not a list of two whole numbers"},
     {"{" TENSOR("a", "U8", "[1]", "0", "1.0") "}", 1, "tensor 'a': data_offsets is not a list of two whole numbers"},
+    {"{" TENSOR("a", "U8", "[0]", "-0", "0") "}", 0, "a negative number in the header"},
+    {"{" TENSOR("a\\\"-0", "U8", "[0]", "0", "-0") "}", 0, "a negative number in the header"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1\",\"data_offsets\":[0,1]}}", 1, "json"},
     {"{" TENSOR("a", "U8", "[1]", "1", "0") "}", 1, "tensor 'a': its data ends before it begins"},
     {"{" TENSOR("a", "I32", "[2,2]", "0", "4") "}", 4, "tensor 'a': I32[2,2] needs 16 bytes, data_offsets give 4"},
     {"{" TENSOR("a", "I32", "[2,9223372036854775807]", "0", "16") "}", 16, "tensor 'a': its shape is too large"},

@@ -29,6 +29,7 @@ void scratch_remove(void)
 
 void scratch_write(const char *path, const void *bytes, size_t size_bytes)
 {
+    remove(path); /* some file systems write a file that is cut to nothing through to the disk when it is closed */
     FILE *file = fopen(path, "wb");
     cr_assert(file && fwrite(bytes, 1, size_bytes, file) == size_bytes && fclose(file) == 0, "cannot write %s", path);
 }
