@@ -6,53 +6,54 @@
 
 /* A value in memory: strides in elements; data already points at the first element. */
 typedef struct grdi_view {
-    void *data;                  /* NULL: an input that is absent or an output that nobody uses */
+    void *data; /* NULL: an input that is absent or an output that nobody uses */
     grd_dtype dtype;
     grd_dims dims;
     int64_t stride[GRD_RANK_MAX];
 } grdi_view;
 
-/* One launch of a plan. Everything but `data`, `scratch` and `accumulate` is fixed before prepare(); those are fixed before bind(), and
- * accumulate may change between runs. */
+/* One launch of a plan. Everything but `data`, `scratch` and `accumulate` is fixed before prepare(); those are fixed
+ * before bind(), and accumulate may change between runs. */
 typedef struct grdi_call {
     const grdi_op *op;
     const grd_attr *attrs;
     int32_t input_count, output_count;
     grdi_view in[GRDI_INPUTS_MAX];
     grdi_view out[GRDI_OUTPUTS_MAX];
-    bool accumulate[GRDI_OUTPUTS_MAX]; /* add to the output instead of overwriting it; only set if the kernel accepts it */
+    bool accumulate[GRDI_OUTPUTS_MAX]; /* add to the output instead of overwriting it; only set if the kernel accepts it
+                                        */
     bool may_accumulate[GRDI_OUTPUTS_MAX]; /* fixed before prepare(): some run will set accumulate */
     uint64_t path_hash;
     const void *literal;
-    int32_t threads;             /* how many threads the plan was made for; part of the device kind */
-    size_t scratch_bytes;        /* asked for by prepare(), given (64-byte aligned) by the plan's arena */
+    int32_t threads;      /* how many threads the plan was made for; part of the device kind */
+    size_t scratch_bytes; /* asked for by prepare(), given (64-byte aligned) by the plan's arena */
     void *scratch;
-    void *state;                 /* the kernel's own, made by prepare(), freed by release() */
+    void *state; /* the kernel's own, made by prepare(), freed by release() */
 } grdi_call;
 
 typedef struct grdi_kernel {
     const char *op;
-    uint32_t strided_in;         /* bit i: input i may have any strides */
-    uint32_t rows_in;            /* bit i: input i may have any strides but 1 along its last axis */
-    uint32_t strided_out;        /* bit o: output o may have any strides but 1 along its last axis */
-    uint32_t accumulates;        /* bit o: honours accumulate[o] */
-    uint32_t in_place;           /* bit o: output o may lie over an input as op->inplace says. Elementwise kernels */
-    bool (*supports)(const grdi_call *call);                          /* dtypes, shapes; NULL: everything in f32 (ids i32, masks bool) */
-    grd_status (*prepare)(grdi_call *call, grd_error *error);         /* optional: sets scratch_bytes and state */
-    grd_status (*bind)(grdi_call *call, grd_error *error);            /* optional: pointers are known now */
-    grd_status (*run)(grdi_call *call);                               /* no allocation, no output but the call's */
-    void (*release)(grdi_call *call);                                 /* optional */
+    uint32_t strided_in;  /* bit i: input i may have any strides */
+    uint32_t rows_in;     /* bit i: input i may have any strides but 1 along its last axis */
+    uint32_t strided_out; /* bit o: output o may have any strides but 1 along its last axis */
+    uint32_t accumulates; /* bit o: honours accumulate[o] */
+    uint32_t in_place;    /* bit o: output o may lie over an input as op->inplace says. Elementwise kernels */
+    bool (*supports)(const grdi_call *call); /* dtypes, shapes; NULL: everything in f32 (ids i32, masks bool) */
+    grd_status (*prepare)(grdi_call *call, grd_error *error); /* optional: sets scratch_bytes and state */
+    grd_status (*bind)(grdi_call *call, grd_error *error);    /* optional: pointers are known now */
+    grd_status (*run)(grdi_call *call);                       /* no allocation, no output but the call's */
+    void (*release)(grdi_call *call);                         /* optional */
 } grdi_kernel;
 
 typedef struct grdi_device grdi_device;
 
 /* Rates of a device, measured or published; they drive the cost model. */
 typedef struct grdi_rates {
-    double matmul_flops_per_s;   /* f32 */
+    double matmul_flops_per_s; /* f32 */
     double matmul_bf16_flops_per_s;
-    double copy_bytes_per_s;     /* read + written */
-    double map_flops_per_s;      /* simple vector arithmetic out of cache */
-    double launch_s;             /* fixed cost of one launch */
+    double copy_bytes_per_s; /* read + written */
+    double map_flops_per_s;  /* simple vector arithmetic out of cache */
+    double launch_s;         /* fixed cost of one launch */
 } grdi_rates;
 
 typedef struct grdi_backend {
@@ -66,10 +67,11 @@ typedef struct grdi_backend {
     void (*release)(grdi_device *device, void *memory, size_t size_bytes);
     void (*upload)(grdi_device *device, void *to, const void *host, size_t size_bytes);
     void (*download)(grdi_device *device, void *host, const void *from, size_t size_bytes);
-    /* The best kernel for the call, strides left aside (the plan compares them with the kernel's masks); NULL if there is none. */
+    /* The best kernel for the call, strides left aside (the plan compares them with the kernel's masks); NULL if there
+     * is none. */
     const grdi_kernel *(*find)(grdi_device *device, const grdi_call *call);
     grd_status (*rates)(grdi_device *device, grdi_rates *rates); /* measures on first use where it must */
-    bool runs;                   /* false: plans only */
+    bool runs;                                                   /* false: plans only */
 } grdi_backend;
 
 /* Strides of a row-major tensor. */

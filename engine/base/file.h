@@ -9,12 +9,12 @@ typedef struct grdi_file_table {
     int (*open)(const char *path, int flags, mode_t mode);
     ssize_t (*read)(int fd, void *buffer, size_t size_bytes);
     ssize_t (*write)(int fd, const void *buffer, size_t size_bytes);
-    int (*sync)(int fd);                              /* fsync */
+    int (*sync)(int fd); /* fsync */
     int (*close)(int fd);
     int (*rename)(const char *from, const char *to);
     int (*unlink)(const char *path);
     int (*make_directory)(const char *path, mode_t mode);
-    void *(*map)(int fd, size_t size_bytes);          /* read-only, shared; NULL on failure */
+    void *(*map)(int fd, size_t size_bytes); /* read-only, shared; NULL on failure */
     void (*unmap)(void *memory, size_t size_bytes);
 } grdi_file_table;
 

@@ -5,7 +5,9 @@
 
 #include <stdint.h>
 
-typedef struct grdi_philox { uint32_t v[4]; } grdi_philox;
+typedef struct grdi_philox {
+    uint32_t v[4];
+} grdi_philox;
 
 static inline grdi_philox grdi_philox4x32(grdi_philox counter, uint32_t key0, uint32_t key1)
 {
@@ -20,7 +22,8 @@ static inline grdi_philox grdi_philox4x32(grdi_philox counter, uint32_t key0, ui
     return counter;
 }
 
-/* Element `index` of the stream (seed, step, path_hash): counter = {index / 4, step}, key = seed mixed with the hash. */
+/* Element `index` of the stream (seed, step, path_hash): counter = {index / 4, step}, key = seed mixed with the hash.
+ */
 static inline uint32_t grdi_random_u32(uint64_t seed, uint64_t step, uint64_t path_hash, uint64_t index)
 {
     uint64_t block = index >> 2, key = seed ^ path_hash;
@@ -29,7 +32,10 @@ static inline uint32_t grdi_random_u32(uint64_t seed, uint64_t step, uint64_t pa
 }
 
 /* 24 random bits as a number in [0, 1). */
-static inline double grdi_unit(uint32_t bits) { return (bits >> 8) * (1.0 / 16777216.0); }
+static inline double grdi_unit(uint32_t bits)
+{
+    return (bits >> 8) * (1.0 / 16777216.0);
+}
 
 /* Standard normal value `index` of a stream (Box-Muller on the pair of words that holds it). */
 double grdi_random_normal(uint64_t seed, uint64_t step, uint64_t path_hash, uint64_t index);

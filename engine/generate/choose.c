@@ -11,7 +11,8 @@ static int likelier_first(const void *a, const void *b)
     return x->id < y->id ? -1 : 1;
 }
 
-int32_t grdi_choose(const float *logits, int32_t count, const grd_sample_options *options, double unit, grdi_choice *choices)
+int32_t grdi_choose(const float *logits, int32_t count, const grd_sample_options *options, double unit,
+                    grdi_choice *choices)
 {
     int32_t best = 0;
     for (int32_t i = 0; i < count; i++) {

@@ -22,7 +22,7 @@ typedef struct sampler {
     grd_program *program;
     float *values;
     grdi_choice *choices;
-    int32_t *tokens;        /* prompt and what was added */
+    int32_t *tokens; /* prompt and what was added */
     int64_t count;
     grd_error *error;
 } sampler;
@@ -67,7 +67,8 @@ static grd_status load_weights(sampler *s, const char *run)
 {
     char *root = grdi_path_join(run, "checkpoints"), *path = NULL;
     uint64_t step;
-    grd_status status = root ? grdi_checkpoint_find(root, 0, &step, &path, s->error) : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    grd_status status = root ? grdi_checkpoint_find(root, 0, &step, &path, s->error)
+                             : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
     if (!status && !path) status = grd_fail(s->error, GRD_E_IO, "%s: has no checkpoint yet", run);
     grdi_checkpoint *c = NULL;
     if (!status) status = grdi_checkpoint_open(path, &c, s->error);
@@ -75,9 +76,9 @@ static grd_status load_weights(sampler *s, const char *run)
     for (int64_t i = 0; !status && grd_model_variable_at(s->model, i, &v); i++) {
         const grd_file_tensor *t = grd_safetensors_find(grdi_checkpoint_tensors(c, "model.safetensors"), v.path);
         if (!t || t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims))
-            status = grd_fail(s->error, GRD_E_FORMAT, "%s: tensor '%s' is missing or has another shape than config.yaml says", path, v.path);
-        else
-            status = grd_model_write(s->model, v.path, t->data, s->error);
+            status = grd_fail(s->error, GRD_E_FORMAT,
+                              "%s: tensor '%s' is missing or has another shape than config.yaml says", path, v.path);
+        else status = grd_model_write(s->model, v.path, t->data, s->error);
     }
     grdi_checkpoint_close(c);
     grdi_free(path);
@@ -120,7 +121,8 @@ static grd_status next_token(sampler *s, int64_t index)
     if (!status) status = grd_program_read(s->program, s->logits, s->values);
     if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->program)->message);
     double unit = grdi_unit(grdi_random_u32(s->options->seed, 0, grdi_hash_text("sample"), (uint64_t)index));
-    s->tokens[s->count++] = grdi_choose(s->values, (int32_t)grd_tokenizer_vocab_size(s->tokenizer), s->options, unit, s->choices);
+    s->tokens[s->count++] =
+        grdi_choose(s->values, (int32_t)grd_tokenizer_vocab_size(s->tokenizer), s->options, unit, s->choices);
     return GRD_OK;
 }
 
@@ -147,8 +149,10 @@ static grd_status generate(sampler *s, void (*on_text)(void *, const char *, siz
         grd_status status = next_token(s, i);
         if (status) return status;
         if (s->tokens[s->count - 1] == grd_tokenizer_end_of_text(s->tokenizer)) break;
-        int64_t length = grd_tokenizer_decode(s->tokenizer, s->tokens + s->count - 1, 1, true, held + size, sizeof(held) - size);
-        if (length < 0 || (size_t)length > sizeof(held) - size) continue; /* longer than any token of a real vocabulary */
+        int64_t length =
+            grd_tokenizer_decode(s->tokenizer, s->tokens + s->count - 1, 1, true, held + size, sizeof(held) - size);
+        if (length < 0 || (size_t)length > sizeof(held) - size)
+            continue; /* longer than any token of a real vocabulary */
         size += (size_t)length;
         size_t whole = whole_characters(held, size);
         on_text(context, held, whole);
@@ -160,7 +164,8 @@ static grd_status generate(sampler *s, void (*on_text)(void *, const char *, siz
 }
 
 grd_status grd_sample_run(const char *run, const grd_sample_options *options, const grd_run_options *run_options,
-                          void (*on_text)(void *context, const char *bytes, size_t size_bytes), void *context, grd_error *error)
+                          void (*on_text)(void *context, const char *bytes, size_t size_bytes), void *context,
+                          grd_error *error)
 {
     grd_error own = {GRD_OK, ""};
     sampler s = {.options = options, .error = error ? error : &own};

@@ -20,7 +20,8 @@ grd_status grdi_graph_dump_dot(const grd_graph *graph, const char *path, grd_err
         grdi_writer_print(&w, "  n%zu [fillcolor=%s, label=\"%s%s%s", n, colours[node->phase], node->scope,
                           node->scope[0] ? "/" : "", node->name ? node->name : node->op->name);
         for (int32_t o = 0; o < node->output_count; o++)
-            grdi_writer_print(&w, "\\n%s%s", grd_dtype_name(node->out[o].dtype), grd_dims_text(node->out[o].dims, text));
+            grdi_writer_print(&w, "\\n%s%s", grd_dtype_name(node->out[o].dtype),
+                              grd_dims_text(node->out[o].dims, text));
         grdi_writer_print(&w, "\"];\n");
         for (int32_t i = 0; i < node->input_count; i++)
             grdi_writer_print(&w, "  n%d -> n%zu;\n", node->in[i].node->id, n);
@@ -49,8 +50,8 @@ static void print_attrs(grdi_writer *w, const grd_attr *attrs)
 
 static void print_node(grdi_writer *w, const grdi_node *node)
 {
-    grdi_writer_print(w, "{\"id\":%d,\"op\":\"%s\",\"scope\":\"%s\",\"phase\":\"%s\"", node->id, node->op->name, node->scope,
-                      phase_name(node->phase));
+    grdi_writer_print(w, "{\"id\":%d,\"op\":\"%s\",\"scope\":\"%s\",\"phase\":\"%s\"", node->id, node->op->name,
+                      node->scope, phase_name(node->phase));
     if (node->name) grdi_writer_print(w, ",\"name\":\"%s\"", node->name);
     grdi_writer_print(w, ",\"inputs\":[");
     for (int32_t i = 0; i < node->input_count; i++)

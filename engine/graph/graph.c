@@ -85,10 +85,8 @@ void grd_scope_push(grd_graph *graph, const char *format, ...)
 void grd_scope_pop(grd_graph *graph)
 {
     if (!graph) return;
-    if (graph->scope_depth == 0)
-        grdi_graph_fail(graph, GRD_E_STATE, "grd_scope_pop without a grd_scope_push");
-    else
-        graph->scope = graph->scopes[--graph->scope_depth];
+    if (graph->scope_depth == 0) grdi_graph_fail(graph, GRD_E_STATE, "grd_scope_pop without a grd_scope_push");
+    else graph->scope = graph->scopes[--graph->scope_depth];
 }
 
 void grd_segment_begin(grd_graph *graph)
@@ -213,7 +211,8 @@ static bool check_inputs(grd_graph *graph, const grdi_op *op, const grd_tensor *
         return false;
     }
     if (count >= op->inputs && count <= most) return true;
-    grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: takes %d to %d inputs, was given %d", op->name, op->inputs, most, count);
+    grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: takes %d to %d inputs, was given %d", op->name, op->inputs, most,
+                    count);
     return false;
 }
 
@@ -233,8 +232,8 @@ grd_tensor grdi_emit(grd_graph *graph, const grdi_op *op, const grd_tensor *in, 
 
     grdi_type types[GRDI_INPUTS_MAX];
     for (int32_t i = 0; i < input_count; i++) types[i] = *grdi_type_of(in[i]);
-    grdi_infer c = {.op = op, .attrs = all, .input_count = input_count, .in = types,
-                    .output_count = op->outputs ? op->outputs : 1};
+    grdi_infer c = {
+        .op = op, .attrs = all, .input_count = input_count, .in = types, .output_count = op->outputs ? op->outputs : 1};
     if (!op->shape(&c)) return grdi_graph_fail(graph, c.status, "%s: %s", op->name, c.message);
     for (int32_t o = 0; o < c.output_count; o++)
         if (grd_dims_count(c.out[o].dims) < 0)
@@ -301,5 +300,6 @@ int64_t grd_dim(grd_tensor tensor, int32_t axis)
 
 bool grdi_is_one(grd_tensor tensor)
 {
-    return tensor.node && strcmp(tensor.node->op->name, "full") == 0 && grdi_attr_float(tensor.node->attrs, "value") == 1.0;
+    return tensor.node && strcmp(tensor.node->op->name, "full") == 0 &&
+           grdi_attr_float(tensor.node->attrs, "value") == 1.0;
 }

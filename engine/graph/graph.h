@@ -9,32 +9,32 @@ typedef enum grdi_phase { GRDI_FORWARD, GRDI_BACKWARD, GRDI_UPDATE } grdi_phase;
 /* One application of an op. Nodes stand in the graph in the order they were made, inputs before users. */
 typedef struct grdi_node {
     grd_graph *graph;
-    int32_t id;                /* index in graph->nodes */
+    int32_t id; /* index in graph->nodes */
     const grdi_op *op;
     int32_t input_count, output_count;
     grd_tensor *in;
     grdi_type *out;
-    grd_attr *attrs;           /* all of the op's, in its order; ends with name NULL */
-    const char *scope;         /* "h3/attn"; "" outside all scopes */
-    const char *name;          /* of inputs, parameters, states; else NULL */
-    uint64_t path_hash;        /* RANDOM ops: the key of their numbers */
+    grd_attr *attrs;    /* all of the op's, in its order; ends with name NULL */
+    const char *scope;  /* "h3/attn"; "" outside all scopes */
+    const char *name;   /* of inputs, parameters, states; else NULL */
+    uint64_t path_hash; /* RANDOM ops: the key of their numbers */
     grdi_phase phase;
-    int32_t segment;           /* recompute segment; 0: none */
-    grdi_variable *variable;   /* of parameter and state nodes */
-    const void *literal;       /* of constant nodes */
+    int32_t segment;         /* recompute segment; 0: none */
+    grdi_variable *variable; /* of parameter and state nodes */
+    const void *literal;     /* of constant nodes */
 } grdi_node;
 
 struct grd_graph {
     grd_model *model;
-    grdi_region region;        /* nodes and all that they point to */
+    grdi_region region; /* nodes and all that they point to */
     grdi_node **nodes;
     size_t count, capacity;
     const char *scope;
-    const char *scopes[64];    /* the scopes to return to */
+    const char *scopes[64]; /* the scopes to return to */
     int32_t scope_depth, segment, segment_count;
     grdi_phase phase;
     grd_error error;
-    grdi_child *children;      /* programs */
+    grdi_child *children; /* programs */
 };
 
 static inline const grdi_type *grdi_type_of(grd_tensor t)

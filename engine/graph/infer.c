@@ -69,8 +69,8 @@ bool grdi_infer_float(grdi_infer *c, int32_t input)
 bool grdi_infer_same_dtype(grdi_infer *c, int32_t input, int32_t other)
 {
     if (c->in[input].dtype == c->in[other].dtype) return true;
-    return grdi_infer_fail(c, GRD_E_DTYPE, "dtypes differ: input %d is %s, input %d is %s (cast one with grd_cast)", other,
-                           grd_dtype_name(c->in[other].dtype), input, grd_dtype_name(c->in[input].dtype));
+    return grdi_infer_fail(c, GRD_E_DTYPE, "dtypes differ: input %d is %s, input %d is %s (cast one with grd_cast)",
+                           other, grd_dtype_name(c->in[other].dtype), input, grd_dtype_name(c->in[input].dtype));
 }
 
 static grd_tensor zeros(grd_graph *graph, grdi_type type)

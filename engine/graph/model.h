@@ -54,10 +54,10 @@ typedef struct grdi_variable {
     grd_init init;
     double scale;
     bool frozen;
-    bool view;                     /* a range over other variables of its storage; owns nothing */
-    grdi_storage *storage;         /* NULL until placed */
+    bool view;             /* a range over other variables of its storage; owns nothing */
+    grdi_storage *storage; /* NULL until placed */
     size_t offset_bytes;
-    struct grdi_variable *next;    /* in order of creation */
+    struct grdi_variable *next; /* in order of creation */
 } grdi_variable;
 
 struct grd_model {
@@ -65,14 +65,14 @@ struct grd_model {
     uint64_t seed;
     grdi_variable *variables, **variables_end;
     size_t variable_count;
-    grdi_variable **table;         /* open hash by path, a power of two, views left out */
+    grdi_variable **table; /* open hash by path, a power of two, views left out */
     size_t table_size;
     grdi_storage *storages;
     struct {
         void *data;
         size_t size_bytes;
-    } arena;                       /* what programs use while they run; as large as the largest needs */
-    grdi_child *children;          /* graphs and steps */
+    } arena;              /* what programs use while they run; as large as the largest needs */
+    grdi_child *children; /* graphs and steps */
 };
 
 /* The variable of that path, or NULL. */

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-static grd_tensor scoped_parameter(grd_graph *graph, const char *scope, const char *name, grd_dims dims, grd_init init, double scale)
+static grd_tensor scoped_parameter(grd_graph *graph, const char *scope, const char *name, grd_dims dims, grd_init init,
+                                   double scale)
 {
     grd_scope_push(graph, "%s", scope);
     grd_tensor t = grd_parameter(graph, name, dims, .init = init, .scale = scale);
@@ -16,8 +17,11 @@ grd_tensor grd_linear_with(grd_tensor x, const char *name, int64_t features, con
     grd_graph *graph = grd_tensor_graph(x);
     if (!graph) return x;
     int64_t inputs = grd_dim(x, -1);
-    grd_init weight_init = options->zero_init ? GRD_INIT_ZEROS : options->init_std > 0 ? GRD_INIT_NORMAL : GRD_INIT_DEFAULT;
-    grd_tensor w = scoped_parameter(graph, name, "weight", grd_shape(features, inputs), weight_init, options->init_std), b = {0};
+    grd_init weight_init = options->zero_init      ? GRD_INIT_ZEROS
+                           : options->init_std > 0 ? GRD_INIT_NORMAL
+                                                   : GRD_INIT_DEFAULT;
+    grd_tensor w = scoped_parameter(graph, name, "weight", grd_shape(features, inputs), weight_init, options->init_std),
+               b = {0};
     if (!options->no_bias) {
         bool zeros = options->zero_init || options->init_std > 0;
         b = scoped_parameter(graph, name, "bias", grd_shape(features), zeros ? GRD_INIT_ZEROS : GRD_INIT_UNIFORM,
@@ -33,7 +37,8 @@ grd_tensor grd_linear_with(grd_tensor x, const char *name, int64_t features, con
 grd_tensor grd_embed(grd_tensor ids, const char *name, int64_t vocab, int64_t width, double std)
 {
     grd_graph *graph = grd_tensor_graph(ids);
-    grd_tensor table = scoped_parameter(graph, name, "weight", grd_shape(vocab, width), GRD_INIT_NORMAL, std > 0 ? std : 1);
+    grd_tensor table =
+        scoped_parameter(graph, name, "weight", grd_shape(vocab, width), GRD_INIT_NORMAL, std > 0 ? std : 1);
     return grd_embedding(table, ids);
 }
 

@@ -13,7 +13,8 @@ static bool source_shape(grdi_infer *c)
         return grdi_infer_fail(c, GRD_E_SHAPE, "%d dimensions, at most %d are possible", dims->count, GRD_RANK_MAX);
     for (int32_t i = 0; i < dims->count; i++)
         if (dims->ints[i] < 1)
-            return grdi_infer_fail(c, GRD_E_SHAPE, "dimension %d is %lld (must be 1 or more)", i, (long long)dims->ints[i]);
+            return grdi_infer_fail(c, GRD_E_SHAPE, "dimension %d is %lld (must be 1 or more)", i,
+                                   (long long)dims->ints[i]);
     c->out[0].dtype = (grd_dtype)grdi_attr_int(c->attrs, "dtype");
     c->out[0].dims = grd_dims_make(dims->count, dims->ints);
     return true;
@@ -36,8 +37,8 @@ static grd_tensor emit_source(grd_graph *graph, const grdi_op *op, const char *n
 {
     if (!graph) return (grd_tensor){NULL, 0};
     if (dims.rank < 0 || dims.rank > GRD_RANK_MAX)
-        return grdi_graph_fail(graph, GRD_E_SHAPE, "%s: '%s' has %d dimensions, at most %d are possible", op->name, name,
-                               dims.rank, GRD_RANK_MAX);
+        return grdi_graph_fail(graph, GRD_E_SHAPE, "%s: '%s' has %d dimensions, at most %d are possible", op->name,
+                               name, dims.rank, GRD_RANK_MAX);
     const grd_attr attrs[] = {GRD_INTS("dims", dims.dim, dims.rank), GRD_TYPE("dtype", dtype)};
     grd_tensor t = grdi_emit(graph, op, NULL, 0, attrs, 2, NULL);
     if (!t.node) return t;
@@ -142,7 +143,8 @@ grd_tensor grd_state(grd_graph *graph, const char *name, grd_dtype dtype, grd_di
     return variable_node(graph, &grdi_op_state, variable);
 }
 
-/* ---- assign: the new value takes the target's place; mode 1 adds, mode 2 adds only while the program accumulates ---- */
+/* ---- assign: the new value takes the target's place; mode 1 adds, mode 2 adds only while the program accumulates ----
+ */
 
 static bool assign_shape(grdi_infer *c)
 {

@@ -44,7 +44,10 @@ static bool contribute(sweep *s, grd_tensor to, grd_tensor gradient)
 /* Differentiates through the op's longer form: `compose` is built from the node's inputs and swept on its own. */
 static bool through_compose(sweep *s, const grdi_node *node, grdi_gradient *g)
 {
-    grdi_compose c = {.graph = s->graph, .attrs = node->attrs, .input_count = node->input_count, .in = node->in,
+    grdi_compose c = {.graph = s->graph,
+                      .attrs = node->attrs,
+                      .input_count = node->input_count,
+                      .in = node->in,
                       .path_hash = node->path_hash};
     int32_t first = (int32_t)s->graph->count; /* what lies before is the outer sweep's */
     node->op->compose(&c);
@@ -89,8 +92,8 @@ static bool visit(sweep *s, grdi_node *node)
     }
     if (!any_out || !any_in || (op->flags & GRDI_OP_NO_GRADIENT)) return true;
 
-    grdi_gradient g = {s->graph, node->attrs, node->input_count, node->output_count, node->in, out, grad_out, need,
-                       grad_in, op->gradient == NULL};
+    grdi_gradient g = {s->graph, node->attrs, node->input_count, node->output_count,  node->in, out,
+                       grad_out, need,        grad_in,           op->gradient == NULL};
     const char *scope = s->graph->scope;
     s->graph->scope = node->scope;
     bool ok = true;

@@ -1,7 +1,7 @@
 /* fuse.c - chains of element-wise nodes of one shape become one fused_map node: each value is read and written once.
  *
- * A node joins the chain of one of its inputs if nobody outside the chain uses a member before this node, so that the whole chain can be
- * computed where its last member stands. */
+ * A node joins the chain of one of its inputs if nobody outside the chain uses a member before this node, so that the
+ * whole chain can be computed where its last member stands. */
 #include "passes/pass.h"
 
 #include "ops/table.h"
@@ -18,7 +18,7 @@ typedef struct chain {
 typedef struct fusion {
     const grd_graph *old;
     chain *chains;
-    int32_t *chain_of;     /* by node: index of its chain, -1 for none */
+    int32_t *chain_of; /* by node: index of its chain, -1 for none */
     const int32_t *uses;
     size_t chain_count;
 } fusion;
@@ -88,8 +88,9 @@ static void join(fusion *f, const grdi_node *node)
         if (index < 0) continue;
         chain *c = &f->chains[index];
         const grdi_node *head = c->members[0];
-        if (c->count == MEMBERS_MAX || !grd_dims_equal(head->out[0].dims, node->out[0].dims) || head->phase != node->phase ||
-            head->segment != node->segment || !users_come_later(f, c, node) || !within_limits(f, c, node))
+        if (c->count == MEMBERS_MAX || !grd_dims_equal(head->out[0].dims, node->out[0].dims) ||
+            head->phase != node->phase || head->segment != node->segment || !users_come_later(f, c, node) ||
+            !within_limits(f, c, node))
             continue;
         c->members[c->count++] = node;
         f->chain_of[node->id] = index;
@@ -146,7 +147,8 @@ static void write_code(const chain *c, writer *w)
         while (node->attrs[attrs].name) attrs++;
         w->code[w->length++] = attrs;
         for (int32_t a = 0; a < attrs; a++)
-            w->code[w->length++] = double_bits(node->attrs[a].kind == GRD_ATTR_FLOAT ? node->attrs[a].f : (double)node->attrs[a].i);
+            w->code[w->length++] =
+                double_bits(node->attrs[a].kind == GRD_ATTR_FLOAT ? node->attrs[a].f : (double)node->attrs[a].i);
     }
 }
 
@@ -160,7 +162,8 @@ static bool emit_chain(grdi_rewrite *r, const fusion *f, const chain *c)
     for (int32_t m = 0; m < c->count; m++) {
         int32_t inside = 0;
         for (int32_t k = 0; k < c->count; k++)
-            for (int32_t i = 0; i < c->members[k]->input_count; i++) inside += c->members[k]->in[i].node == c->members[m];
+            for (int32_t i = 0; i < c->members[k]->input_count; i++)
+                inside += c->members[k]->in[i].node == c->members[m];
         if (f->uses[(size_t)c->members[m]->id * GRDI_OUTPUTS_MAX] <= inside) continue;
         of[output_count] = c->members[m];
         outputs[output_count++] = w.input_count + m;

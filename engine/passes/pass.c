@@ -102,7 +102,8 @@ grd_graph *grdi_pass_extract(grdi_compile *c, const grd_graph *old)
     bool *needed = grdi_alloc_zero(old->count + 1, sizeof(bool));
     bool ok = needed != NULL;
     for (int32_t i = 0; ok && i < c->root_count; i++) needed[c->roots[i].node->id] = true;
-    if (ok) do mark_inputs(old, needed);
+    if (ok) do
+            mark_inputs(old, needed);
         while (mark_effects(old, needed));
     for (size_t n = 0; ok && n < old->count; n++)
         if (needed[n]) ok = grdi_rewrite_copy(&r, old->nodes[n]) != NULL;
@@ -133,14 +134,18 @@ bool grdi_verify_graph(const grd_graph *graph, grd_error *error)
                                  node->op->name, i);
             in[i] = *grdi_type_of(node->in[i]);
         }
-        grdi_infer infer = {.op = node->op, .attrs = node->attrs, .input_count = node->input_count, .in = in,
+        grdi_infer infer = {.op = node->op,
+                            .attrs = node->attrs,
+                            .input_count = node->input_count,
+                            .in = in,
                             .output_count = node->op->outputs ? node->op->outputs : 1};
         if (!node->op->shape(&infer))
             return !grd_fail(error, GRD_E_STATE, "verify: node %zu (%s): %s", n, node->op->name, infer.message);
         for (int32_t o = 0; o < node->output_count; o++)
             if (infer.out[o].dtype != node->out[o].dtype || !grd_dims_equal(infer.out[o].dims, node->out[o].dims))
-                return !grd_fail(error, GRD_E_STATE, "verify: node %zu (%s) output %d has another type than its rule says",
-                                 n, node->op->name, o);
+                return !grd_fail(error, GRD_E_STATE,
+                                 "verify: node %zu (%s) output %d has another type than its rule says", n,
+                                 node->op->name, o);
     }
     return true;
 }

@@ -8,13 +8,13 @@
 typedef struct grdi_rewrite {
     const grd_graph *old;
     grd_graph *graph;
-    grd_tensor *map;       /* [old node id * GRDI_OUTPUTS_MAX + output]; node NULL: not (yet) there */
+    grd_tensor *map; /* [old node id * GRDI_OUTPUTS_MAX + output]; node NULL: not (yet) there */
 } grdi_rewrite;
 
 /* What a program is compiled for: its roots, kept up to date by every pass, and what the user asked for. */
 typedef struct grdi_compile {
     grd_model *model;
-    grd_tensor *roots;     /* values to be readable after a run, and effects to happen */
+    grd_tensor *roots; /* values to be readable after a run, and effects to happen */
     int32_t root_count;
     const grd_program_options *options;
     grd_error *error;
@@ -31,7 +31,8 @@ void grdi_rewrite_context(grdi_rewrite *r, const grdi_node *node);
 /* Maps the roots and returns the new graph, or NULL (and destroys it) when `ok` is false or the graph has an error. */
 grd_graph *grdi_rewrite_end(grdi_rewrite *r, grdi_compile *c, bool ok);
 
-/* How often each value is used: [node id * GRDI_OUTPUTS_MAX + output]; a root counts as a use. NULL when out of memory. */
+/* How often each value is used: [node id * GRDI_OUTPUTS_MAX + output]; a root counts as a use. NULL when out of memory.
+ */
 int32_t *grdi_use_counts(const grd_graph *graph, const grdi_compile *c);
 
 /* ---- the passes, in the order they run; each returns a new graph or NULL with compile->error set ---- */

@@ -1,14 +1,15 @@
-/* recompute.c - gradient checkpointing (Chen et al., "Training deep nets with sublinear memory cost", 2016): what a segment made in the
- * forward pass is made again from the segment's inputs when backward first asks for it, instead of being kept. */
+/* recompute.c - gradient checkpointing (Chen et al., "Training deep nets with sublinear memory cost", 2016): what a
+ * segment made in the forward pass is made again from the segment's inputs when backward first asks for it, instead of
+ * being kept. */
 #include "passes/pass.h"
 
 #include <string.h>
 
 typedef struct recomputation {
     grdi_rewrite r;
-    bool *leaves;          /* by node: some forward node outside its segment uses it, so it is kept anyway */
-    grd_tensor *again;     /* by value: its second making */
-    bool *done;            /* by segment */
+    bool *leaves;      /* by node: some forward node outside its segment uses it, so it is kept anyway */
+    grd_tensor *again; /* by value: its second making */
+    bool *done;        /* by segment */
 } recomputation;
 
 static bool recomputable(const recomputation *rc, const grdi_node *node)

@@ -1,9 +1,11 @@
-/* schedule.c - the order of execution: as built, but each assign right after its value, once nobody will read the old one. */
+/* schedule.c - the order of execution: as built, but each assign right after its value, once nobody will read the old
+ * one. */
 #include "passes/pass.h"
 
 #include <string.h>
 
-/* True when all readers of the assign's target other than assigns themselves have been placed, and the assigns before it too. */
+/* True when all readers of the assign's target other than assigns themselves have been placed, and the assigns before
+ * it too. */
 static bool target_is_free(const grdi_rewrite *r, const grdi_node *assign, const bool *placed)
 {
     const grd_graph *old = r->old;
@@ -59,7 +61,8 @@ grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old)
     /* Every assign waits for its value from the start, so that it is placed as early as it may. */
     for (size_t n = 0; ok && n < old->count; n++)
         if (old->nodes[n]->op->flags & GRDI_OP_EFFECT) waiting[waiting_count++] = old->nodes[n];
-    /* Variables exist before anything runs: with their places known first, a value can be written straight into its target. */
+    /* Variables exist before anything runs: with their places known first, a value can be written straight into its
+     * target. */
     for (size_t n = 0; ok && n < old->count; n++)
         if (old->nodes[n]->variable) ok = place(&r, old->nodes[n], placed);
     for (size_t n = 0; ok && n < old->count; n++) {
@@ -85,7 +88,8 @@ grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old)
         left = late_count + waiting_count;
     }
     if (ok && late_count + waiting_count) {
-        grd_fail(c->error, GRD_E_STATE, "assign: the new value of a state depends on itself (read the state, not the assigned value)");
+        grd_fail(c->error, GRD_E_STATE,
+                 "assign: the new value of a state depends on itself (read the state, not the assigned value)");
         ok = false;
     }
     grdi_free(placed);

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* A rule looks at an old node whose inputs are mapped already and either gives what stands for its output 0 or poison. */
+/* A rule looks at an old node whose inputs are mapped already and either gives what stands for its output 0 or poison.
+ */
 typedef grd_tensor (*rule)(grdi_rewrite *r, const grdi_node *node, const int32_t *uses);
 
 static const grd_tensor none = {NULL, 0};
@@ -32,7 +33,8 @@ static grd_tensor neutral(grdi_rewrite *r, const grdi_node *node, const int32_t 
     if (!is(node, "mul") && !is(node, "add")) return none;
     double neutral_value = is(node, "mul") ? 1.0 : 0.0;
     for (int32_t i = 0; i < 2; i++)
-        if (is_full(node->in[1 - i], neutral_value) && same_type(node->in[i], &node->out[0])) return grdi_mapped(r, node->in[i]);
+        if (is_full(node->in[1 - i], neutral_value) && same_type(node->in[i], &node->out[0]))
+            return grdi_mapped(r, node->in[i]);
     return none;
 }
 
@@ -67,7 +69,8 @@ static grd_tensor full_view(grdi_rewrite *r, const grdi_node *node, const int32_
     return grdi_emit(r->graph, node->in[0].node->op, NULL, 0, attrs, 3, NULL);
 }
 
-/* ---- a sum of zero-padded pieces that cover the result without overlap is their concatenation (gradient of slices) ---- */
+/* ---- a sum of zero-padded pieces that cover the result without overlap is their concatenation (gradient of slices)
+ * ---- */
 
 typedef struct piece {
     grd_tensor of;
@@ -141,7 +144,8 @@ grd_graph *grdi_pass_simplify(grdi_compile *c, const grd_graph *old)
         grdi_node *node = old->nodes[n];
         grd_tensor instead = none;
         grdi_rewrite_context(&r, node);
-        for (size_t k = 0; k < sizeof(rules) / sizeof(rules[0]) && !instead.node; k++) instead = rules[k](&r, node, uses);
+        for (size_t k = 0; k < sizeof(rules) / sizeof(rules[0]) && !instead.node; k++)
+            instead = rules[k](&r, node, uses);
         if (instead.node) grdi_map(&r, (grd_tensor){node, 0}, instead);
         else ok = grdi_rewrite_copy(&r, node) != NULL;
     }

@@ -1,7 +1,7 @@
 /* lower.c - turns nodes into launches: views become strides, values get buffers, gradients land in their storage.
  *
- * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write its own
- * output there (in place), and after it the buffer is free for others. */
+ * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write
+ * its own output there (in place), and after it the buffer is free for others. */
 #include "plan/plan.h"
 
 #include "ops/table.h"
@@ -11,7 +11,7 @@
 typedef struct lowering {
     grd_engine *engine;
     grdi_plan *plan;
-    int32_t *uses;        /* reads of each value still to be lowered */
+    int32_t *uses;          /* reads of each value still to be lowered */
     const grdi_node **sink; /* by value: the assign whose target it may be written to directly */
     grd_error *error;
 } lowering;
@@ -34,8 +34,8 @@ static int32_t add_buffer(lowering *l, grdi_place place, grdi_class class, size_
         return -1;
     }
     int32_t index = (int32_t)plan->buffer_count++;
-    plan->buffers[index] = (grdi_buffer){.place = place, .class = class, .size_bytes = size_bytes, .first = now(l),
-                                         .last = now(l)};
+    plan->buffers[index] =
+        (grdi_buffer){.place = place, .class = class, .size_bytes = size_bytes, .first = now(l), .last = now(l)};
     return index;
 }
 
@@ -169,8 +169,9 @@ static void costs(grdi_launch *launch)
 /* A row-major copy of `value` in a buffer of its own; -1 on failure. The copy is for the next launch only. */
 static bool copy_value(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value, grdi_value *result)
 {
-    grdi_launch launch = {.node = node, .call = {.op = grdi_op_find("copy"), .input_count = 1, .output_count = 1,
-                                                 .threads = l->engine->threads}};
+    grdi_launch launch = {
+        .node = node,
+        .call = {.op = grdi_op_find("copy"), .input_count = 1, .output_count = 1, .threads = l->engine->threads}};
     static const grd_attr no_attrs[] = {{.name = NULL}};
     launch.call.attrs = no_attrs;
     int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(type));
@@ -188,7 +189,8 @@ static bool copy_value(lowering *l, const grdi_node *node, grdi_type type, const
 
 /* ---- where outputs go ---- */
 
-/* In place over input i: the buffer is the arena's, nobody reads it later, and the value fills it as the output would. */
+/* In place over input i: the buffer is the arena's, nobody reads it later, and the value fills it as the output would.
+ */
 static int32_t in_place_buffer(const lowering *l, const grdi_launch *launch, int32_t o)
 {
     if (!((launch->kernel->in_place >> o) & 1)) return -1;
@@ -203,15 +205,16 @@ static int32_t in_place_buffer(const lowering *l, const grdi_launch *launch, int
         int32_t readers = 0, taken = 0;
         for (int32_t k = 0; k < launch->call.input_count; k++) readers += launch->in[k].buffer == b;
         for (int32_t k = 0; k < o; k++) taken += launch->out[k].buffer == b;
-        if (buffer->place == GRDI_IN_ARENA && buffer->uses_left == 1 && readers == 1 && !taken && buffer->size_bytes == size &&
-            launch->in[i].strides.offset == 0 && in->dtype == out->dtype && grd_dims_equal(in->dims, out->dims) &&
-            grdi_is_row_major(in->dims, in->stride))
+        if (buffer->place == GRDI_IN_ARENA && buffer->uses_left == 1 && readers == 1 && !taken &&
+            buffer->size_bytes == size && launch->in[i].strides.offset == 0 && in->dtype == out->dtype &&
+            grd_dims_equal(in->dims, out->dims) && grdi_is_row_major(in->dims, in->stride))
             return b;
     }
     return -1;
 }
 
-/* Straight into the variable that the value will be assigned to, where nobody still needs the variable's old content. */
+/* Straight into the variable that the value will be assigned to, where nobody still needs the variable's old content.
+ */
 static int32_t sink_buffer(const lowering *l, const grdi_launch *launch, grd_tensor t, int32_t o)
 {
     const grdi_node *assign = l->sink[slot(t)];
@@ -264,9 +267,14 @@ static bool is_root(const lowering *l, grd_tensor t)
 
 static bool lower_kernel(lowering *l, grdi_node *node)
 {
-    grdi_launch launch = {.node = node, .call = {.op = node->op, .attrs = node->attrs, .input_count = node->input_count,
-                                                 .output_count = node->output_count, .path_hash = node->path_hash,
-                                                 .literal = node->literal, .threads = l->engine->threads}};
+    grdi_launch launch = {.node = node,
+                          .call = {.op = node->op,
+                                   .attrs = node->attrs,
+                                   .input_count = node->input_count,
+                                   .output_count = node->output_count,
+                                   .path_hash = node->path_hash,
+                                   .literal = node->literal,
+                                   .threads = l->engine->threads}};
     grdi_call *call = &launch.call;
     for (int32_t i = 0; i < node->input_count; i++) {
         launch.in[i] = *grdi_value_of(l->plan, node->in[i]);
@@ -327,9 +335,11 @@ static bool lower_assign(lowering *l, grdi_node *node)
         define(l, (grd_tensor){node, 0}, target);
         return true;
     }
-    static const grd_attr as_told[] = {GRD_INT("mode", 2), {.name = NULL}}; /* adding is told by call.accumulate alone */
-    grdi_launch launch = {.node = node, .call = {.op = node->op, .attrs = as_told, .input_count = 2,
-                                                 .output_count = 1, .threads = l->engine->threads}};
+    static const grd_attr as_told[] = {GRD_INT("mode", 2),
+                                       {.name = NULL}}; /* adding is told by call.accumulate alone */
+    grdi_launch launch = {
+        .node = node,
+        .call = {.op = node->op, .attrs = as_told, .input_count = 2, .output_count = 1, .threads = l->engine->threads}};
     launch.in[0] = target;
     launch.in[1] = value;
     launch.out[0] = target;
@@ -364,7 +374,8 @@ static bool settle_root(lowering *l, grd_tensor root)
     return true;
 }
 
-/* Follows each assign back over reshapes to the value that a kernel will write: that value may go straight to the target. */
+/* Follows each assign back over reshapes to the value that a kernel will write: that value may go straight to the
+ * target. */
 static void find_sinks(lowering *l)
 {
     grd_graph *graph = l->plan->graph;

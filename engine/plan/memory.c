@@ -1,7 +1,8 @@
 /* memory.c - gives each arena buffer an offset such that buffers alive at the same time do not overlap.
  *
- * Two greedy orders are tried, largest first and earliest first; the smaller arena wins. Largest-first places each buffer at the
- * lowest gap among those alive with it (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020). */
+ * Two greedy orders are tried, largest first and earliest first; the smaller arena wins. Largest-first places each
+ * buffer at the lowest gap among those alive with it (Pisarchyk and Lee, "Efficient memory management for deep neural
+ * net inference", 2020). */
 #include "plan/plan.h"
 
 #include <stdlib.h>

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count, grd_error *error)
+grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count,
+                         grd_error *error)
 {
     grdi_plan *plan = grdi_alloc_zero(1, sizeof(*plan));
     grd_tensor *copy = grdi_alloc_zero((size_t)root_count + 1, sizeof(*copy));

@@ -1,12 +1,13 @@
-/* plan.h - a graph lowered to launches over buffers whose places are fixed: everything a run needs, known before it starts. */
+/* plan.h - a graph lowered to launches over buffers whose places are fixed: everything a run needs, known before it
+ * starts. */
 #ifndef GRDI_PLAN_H
 #define GRDI_PLAN_H
 
 #include "backend/backend.h"
 #include "passes/pass.h"
 
-/* Where a buffer lies. The arena is shared by all programs of a model and holds nothing between runs; the kept block belongs to one program
- * and holds its inputs, constants and outputs. */
+/* Where a buffer lies. The arena is shared by all programs of a model and holds nothing between runs; the kept block
+ * belongs to one program and holds its inputs, constants and outputs. */
 typedef enum grdi_place { GRDI_IN_ARENA, GRDI_IN_KEPT, GRDI_IN_VARIABLE } grdi_place;
 
 /* What a buffer is for, in reports. */
@@ -24,16 +25,16 @@ typedef enum grdi_class {
 typedef struct grdi_buffer {
     grdi_place place;
     grdi_class class;
-    size_t size_bytes, offset_bytes;   /* offset: in the arena or the kept block */
-    int32_t first, last;               /* the launches between which it holds something (arena) */
-    int32_t uses_left;                 /* while lowering: edges that will still read it */
+    size_t size_bytes, offset_bytes; /* offset: in the arena or the kept block */
+    int32_t first, last;             /* the launches between which it holds something (arena) */
+    int32_t uses_left;               /* while lowering: edges that will still read it */
     grdi_variable *variable;
-    const void *literal;               /* of constants: copied in once */
+    const void *literal; /* of constants: copied in once */
 } grdi_buffer;
 
 /* Where a value of the graph lies: a buffer and strides into it. */
 typedef struct grdi_value {
-    int32_t buffer;                    /* -1: nowhere (yet) */
+    int32_t buffer; /* -1: nowhere (yet) */
     grdi_strides strides;
 } grdi_value;
 
@@ -42,27 +43,28 @@ typedef struct grdi_launch {
     const grdi_kernel *kernel;
     const grdi_node *node;
     grdi_value in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
-    int32_t scratch;                   /* buffer or -1 */
+    int32_t scratch;                      /* buffer or -1 */
     uint8_t accumulate[GRDI_OUTPUTS_MAX]; /* assign modes: 0 overwrite, 1 add, 2 add while the program accumulates */
     double flops, bytes;
 } grdi_launch;
 
 typedef struct grdi_plan {
-    grd_graph *graph;                  /* after all passes; owned */
-    grdi_value *values;                /* [node id * GRDI_OUTPUTS_MAX + output] */
+    grd_graph *graph;   /* after all passes; owned */
+    grdi_value *values; /* [node id * GRDI_OUTPUTS_MAX + output] */
     grdi_buffer *buffers;
     size_t buffer_count, buffer_capacity;
     grdi_launch *launches;
     size_t launch_count, launch_capacity;
     size_t arena_bytes, kept_bytes;
-    size_t arena_floor_bytes;          /* the largest sum of buffers alive at once: no order-preserving layout needs less */
+    size_t arena_floor_bytes; /* the largest sum of buffers alive at once: no order-preserving layout needs less */
     double flops, bytes, matmul_flops;
-    grd_tensor *roots;                 /* the outputs, in plan->graph; as many as were asked for */
+    grd_tensor *roots; /* the outputs, in plan->graph; as many as were asked for */
     int32_t root_count;
 } grdi_plan;
 
 /* Lowers `graph` (taken over, also on failure) for the engine's device. NULL with `error` set on failure. */
-grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count, grd_error *error);
+grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count,
+                         grd_error *error);
 void grdi_plan_free(grdi_plan *plan);
 
 /* lower.c: values, launches and buffers with their lifetimes. */

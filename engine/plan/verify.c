@@ -1,4 +1,5 @@
-/* verify.c - checks a finished plan as if nothing before had been checked: what it finds would be wrong numbers in silence. */
+/* verify.c - checks a finished plan as if nothing before had been checked: what it finds would be wrong numbers in
+ * silence. */
 #include "plan/plan.h"
 
 #include "ops/table.h"
@@ -8,7 +9,8 @@
 static bool overlap(const grdi_buffer *a, const grdi_buffer *b)
 {
     bool alive = a->first <= b->last && b->first <= a->last;
-    return alive && a->offset_bytes < b->offset_bytes + b->size_bytes && b->offset_bytes < a->offset_bytes + a->size_bytes;
+    return alive && a->offset_bytes < b->offset_bytes + b->size_bytes &&
+           b->offset_bytes < a->offset_bytes + a->size_bytes;
 }
 
 static bool verify_places(const grdi_plan *plan, grd_error *error)
@@ -34,7 +36,8 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
         grdi_node *node = plan->graph->nodes[n];
         size_t slot = n * GRDI_OUTPUTS_MAX;
         if (node->op->flags & GRDI_OP_SOURCE) made_by[slot] = -1;
-        if (node->op->flags & GRDI_OP_VIEW) made_by[slot] = made_by[(size_t)node->in[0].node->id * GRDI_OUTPUTS_MAX + (size_t)node->in[0].output];
+        if (node->op->flags & GRDI_OP_VIEW)
+            made_by[slot] = made_by[(size_t)node->in[0].node->id * GRDI_OUTPUTS_MAX + (size_t)node->in[0].output];
         for (; next < plan->launch_count && plan->launches[next].node == node; next++) {
             const grdi_launch *launch = &plan->launches[next];
             bool own = launch->call.op == node->op; /* else a copy that made an input or a view row-major */
@@ -43,8 +46,9 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
                 size_t from = (size_t)node->in[i].node->id * GRDI_OUTPUTS_MAX + (size_t)node->in[i].output;
                 int32_t b = launch->in[i].buffer;
                 if (b == plan->values[from].buffer && writer[b] != made_by[from])
-                    return !grd_fail(error, GRD_E_STATE, "verify: launch %zu (%s) reads input %d after launch %d overwrote it",
-                                     next, node->op->name, i, writer[b]);
+                    return !grd_fail(error, GRD_E_STATE,
+                                     "verify: launch %zu (%s) reads input %d after launch %d overwrote it", next,
+                                     node->op->name, i, writer[b]);
             }
             for (int32_t o = 0; o < launch->call.output_count; o++) {
                 if (launch->out[o].buffer < 0) continue;
@@ -53,7 +57,8 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
                 else if (node->op->flags & GRDI_OP_VIEW) made_by[slot] = (int32_t)next;
             }
         }
-        if (node->op == &grdi_op_assign && plan->values[slot].buffer >= 0) made_by[slot] = writer[plan->values[slot].buffer];
+        if (node->op == &grdi_op_assign && plan->values[slot].buffer >= 0)
+            made_by[slot] = writer[plan->values[slot].buffer];
     }
     return true;
 }

@@ -25,7 +25,8 @@ static bool finite_bytes(const void *data, grd_dtype dtype, int64_t count)
 /* Looks at the whole buffer behind a row-major value. */
 static bool finite_view(const grd_program *program, const grdi_view *view, void *host)
 {
-    if (!view->data || !grdi_is_row_major(view->dims, view->stride)) return true; /* strided inputs were looked at when made */
+    if (!view->data || !grdi_is_row_major(view->dims, view->stride))
+        return true; /* strided inputs were looked at when made */
     int64_t count = grd_dims_count(view->dims);
     const grd_engine *engine = program->graph->model->engine;
     engine->backend->download(engine->device, host, view->data, (size_t)count * grd_dtype_size(view->dtype));
@@ -74,8 +75,9 @@ bool grdi_program_find_nonfinite(grd_program *program, char *text, size_t text_b
             if (finite_view(program, &launch->call.out[o], host)) continue;
             const grdi_node *node = launch->node;
             static const char *const phases[] = {"forward", "backward", "update"};
-            snprintf(text, text_bytes, "%s%s%s (%s, output %d%s)", node->scope, node->scope[0] ? "/" : "", launch->call.op->name,
-                     phases[node->phase], o, inputs_finite ? "" : "; an input or weight was not finite already");
+            snprintf(text, text_bytes, "%s%s%s (%s, output %d%s)", node->scope, node->scope[0] ? "/" : "",
+                     launch->call.op->name, phases[node->phase], o,
+                     inputs_finite ? "" : "; an input or weight was not finite already");
             found = true;
         }
     }

@@ -29,7 +29,8 @@ grd_engine *grd_engine_open_with(const char *device, const grd_engine_options *o
     const char *argument = "";
     const grdi_backend *backend = grdi_backend_find(device, &argument);
     if (!backend)
-        grd_fail(&engine->error, GRD_E_ARGUMENT, "device '%s': there is no such device (cpu, ref or null:PROFILE)", device);
+        grd_fail(&engine->error, GRD_E_ARGUMENT, "device '%s': there is no such device (cpu, ref or null:PROFILE)",
+                 device);
     else if (backend->open(argument, engine->threads, &engine->device, &engine->error) == GRD_OK)
         engine->backend = backend;
     return engine;
@@ -70,7 +71,8 @@ static void model_destroy(void *object)
 {
     grd_model *model = object;
     grdi_children_release(&model->children);
-    if (model->arena.data) model->engine->backend->release(model->engine->device, model->arena.data, model->arena.size_bytes);
+    if (model->arena.data)
+        model->engine->backend->release(model->engine->device, model->arena.data, model->arena.size_bytes);
     grdi_model_release_storages(model);
     while (model->variables) {
         grdi_variable *variable = model->variables;

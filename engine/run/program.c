@@ -31,8 +31,10 @@ static grd_status bind(grd_program *program)
     for (size_t n = 0; n < plan->launch_count; n++) {
         grdi_launch *launch = &plan->launches[n];
         grdi_call *call = &launch->call;
-        for (int32_t i = 0; i < call->input_count; i++) call->in[i].data = value_data(program, &launch->in[i], call->in[i].dtype);
-        for (int32_t o = 0; o < call->output_count; o++) call->out[o].data = value_data(program, &launch->out[o], call->out[o].dtype);
+        for (int32_t i = 0; i < call->input_count; i++)
+            call->in[i].data = value_data(program, &launch->in[i], call->in[i].dtype);
+        for (int32_t o = 0; o < call->output_count; o++)
+            call->out[o].data = value_data(program, &launch->out[o], call->out[o].dtype);
         call->scratch = launch->scratch < 0 ? NULL : buffer_data(program, &plan->buffers[launch->scratch]);
         if (launch->kernel->bind && launch->kernel->bind(call, &program->error)) return program->error.status;
     }
@@ -77,8 +79,8 @@ static grd_status reserve_arena(grd_program *program, grd_error *error)
     const grdi_backend *backend = model->engine->backend;
     void *data = backend->allocate(model->engine->device, need);
     if (!data)
-        return grd_fail(error, GRD_E_MEMORY, "%zu bytes for activations are not to be had (a smaller batch or context, or recompute)",
-                        need);
+        return grd_fail(error, GRD_E_MEMORY,
+                        "%zu bytes for activations are not to be had (a smaller batch or context, or recompute)", need);
     if (model->arena.data) backend->release(model->engine->device, model->arena.data, model->arena.size_bytes);
     model->arena.data = data;
     model->arena.size_bytes = need;
@@ -94,7 +96,8 @@ static grd_status allocate(grd_program *program, grd_error *error)
     if (plan->kept_bytes) {
         program->kept = engine->backend->allocate(engine->device, plan->kept_bytes);
         if (!program->kept)
-            return grd_fail(error, GRD_E_MEMORY, "%zu bytes for inputs and outputs are not to be had", plan->kept_bytes);
+            return grd_fail(error, GRD_E_MEMORY, "%zu bytes for inputs and outputs are not to be had",
+                            plan->kept_bytes);
     }
     for (size_t b = 0; b < plan->buffer_count && engine->backend->runs; b++)
         if (plan->buffers[b].literal)
@@ -115,7 +118,8 @@ static grdi_plan *make_plan(grd_program *program, const grd_program_options *opt
     memcpy(roots, program->outputs, sizeof(*roots) * (size_t)program->output_count);
     grdi_compile c = {program->graph->model, roots, program->output_count, options, error};
     grd_graph *graph = grdi_passes_run(&c, program->graph);
-    grdi_plan *plan = graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count, error) : NULL;
+    grdi_plan *plan =
+        graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count, error) : NULL;
     grdi_free(roots);
     return plan;
 }
@@ -224,7 +228,8 @@ grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *
     void *to = grdi_program_input(program, input.node->name, &size);
     if (!to) return GRD_OK; /* the outputs do not depend on it */
     grd_engine *engine = program->graph->model->engine;
-    if (!engine->backend->runs) return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+    if (!engine->backend->runs)
+        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
     engine->backend->upload(engine->device, to, data, size);
     return GRD_OK;
 }
@@ -232,20 +237,22 @@ grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *
 static grd_status ready(grd_program *program)
 {
     grd_engine *engine = program->graph->model->engine;
-    if (!engine->backend->runs) return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+    if (!engine->backend->runs)
+        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
     return program->bound_arena == program->graph->model->arena.data ? GRD_OK : bind(program);
 }
 
 static void set_accumulate(grd_program *program, grdi_launch *launch)
 {
     for (int32_t o = 0; o < launch->call.output_count; o++)
-        launch->call.accumulate[o] = launch->accumulate[o] == 1 || (launch->accumulate[o] == 2 && program->accumulating);
+        launch->call.accumulate[o] =
+            launch->accumulate[o] == 1 || (launch->accumulate[o] == 2 && program->accumulating);
 }
 
 static grd_status launch_failed(grd_program *program, const grdi_launch *launch, grd_status status)
 {
-    return grd_fail(&program->error, status, "%s%s%s failed on %s", launch->node->scope, launch->node->scope[0] ? "/" : "",
-                    launch->call.op->name, program->graph->model->engine->name);
+    return grd_fail(&program->error, status, "%s%s%s failed on %s", launch->node->scope,
+                    launch->node->scope[0] ? "/" : "", launch->call.op->name, program->graph->model->engine->name);
 }
 
 grd_status grd_program_run(grd_program *program)
@@ -275,14 +282,16 @@ grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data)
     for (int32_t i = 0; i < program->output_count; i++) {
         if (!grdi_same_tensor(program->outputs[i], tensor)) continue;
         grd_engine *engine = program->graph->model->engine;
-        if (!engine->backend->runs) return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+        if (!engine->backend->runs)
+            return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
         grd_tensor root = program->plan->roots[i];
         const grdi_value *value = grdi_value_of(program->plan, root);
         engine->backend->download(engine->device, data, value_data(program, value, grdi_type_of(root)->dtype),
                                   grdi_type_bytes(*grdi_type_of(root)));
         return GRD_OK;
     }
-    return grd_fail(&program->error, GRD_E_ARGUMENT, "read: the tensor is not an output of this program (give it to grd_program_new)");
+    return grd_fail(&program->error, GRD_E_ARGUMENT,
+                    "read: the tensor is not an output of this program (give it to grd_program_new)");
 }
 
 grd_status grdi_program_profile(grd_program *program, bool on)

@@ -5,15 +5,15 @@
 #include "plan/plan.h"
 
 struct grd_program {
-    grd_graph *graph;            /* the user's, which owns this program */
+    grd_graph *graph; /* the user's, which owns this program */
     grdi_plan *plan;
-    void *kept;                  /* inputs, constants and outputs */
-    const void *bound_arena;     /* where the launches point; the arena may move when it grows */
-    size_t high_water;           /* end of the highest byte of the arena that a launch was given */
-    bool accumulating;           /* assigns of mode 2 add in this run */
-    grd_tensor *outputs;         /* as the user named them, beside plan->roots */
+    void *kept;              /* inputs, constants and outputs */
+    const void *bound_arena; /* where the launches point; the arena may move when it grows */
+    size_t high_water;       /* end of the highest byte of the arena that a launch was given */
+    bool accumulating;       /* assigns of mode 2 add in this run */
+    grd_tensor *outputs;     /* as the user named them, beside plan->roots */
     int32_t output_count;
-    double *launch_seconds;      /* by launch, summed over profiled runs; NULL: not profiling */
+    double *launch_seconds; /* by launch, summed over profiled runs; NULL: not profiling */
     int64_t profiled_runs;
     grd_error error;
 };
@@ -22,12 +22,13 @@ struct grd_program {
 grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, int32_t count,
                                   const grd_program_options *options, grd_error *error);
 void grdi_program_destroy(void *program);
-/* Where an input lies, to be written before a run: the program's input of the same name and type. NULL if it has none. */
+/* Where an input lies, to be written before a run: the program's input of the same name and type. NULL if it has none.
+ */
 void *grdi_program_input(grd_program *program, const char *name, size_t *size_bytes);
 /* Starts or stops timing each launch. */
 grd_status grdi_program_profile(grd_program *program, bool on);
-/* Runs launch by launch and looks at every output: the first that holds NaN or infinity while its inputs were finite is named in `text`. True
- * if one was found. Effects (assign) are kept from happening. */
+/* Runs launch by launch and looks at every output: the first that holds NaN or infinity while its inputs were finite is
+ * named in `text`. True if one was found. Effects (assign) are kept from happening. */
 bool grdi_program_find_nonfinite(grd_program *program, char *text, size_t text_bytes);
 
 #endif

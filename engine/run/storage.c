@@ -49,7 +49,8 @@ static grd_status initialise(grd_model *model, const grdi_variable *variable, gr
     float *values = grdi_alloc((size_t)count * sizeof(float));
     if (!values) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for its initial values", variable->path);
     fill(model, variable, values, count);
-    model->engine->backend->upload(model->engine->device, grdi_variable_data(variable), values, (size_t)count * sizeof(float));
+    model->engine->backend->upload(model->engine->device, grdi_variable_data(variable), values,
+                                   (size_t)count * sizeof(float));
     grdi_free(values);
     return GRD_OK;
 }
@@ -60,7 +61,8 @@ static int storage_order(const void *a, const void *b)
     const grdi_variable *x = *(grdi_variable *const *)a, *y = *(grdi_variable *const *)b;
     int x_vector = x->type.dims.rank < 2, y_vector = y->type.dims.rank < 2;
     if (x_vector != y_vector) return x_vector - y_vector;
-    return x->offset_bytes > y->offset_bytes ? -1 : x->offset_bytes < y->offset_bytes; /* order of creation, see below */
+    return x->offset_bytes > y->offset_bytes ? -1
+                                             : x->offset_bytes < y->offset_bytes; /* order of creation, see below */
 }
 
 static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_variable **list, grd_error *error)
@@ -82,7 +84,8 @@ static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_var
     storage->data = model->engine->backend->allocate(model->engine->device, size);
     if (!storage->data) {
         grdi_free(storage);
-        return grd_fail(error, GRD_E_MEMORY, "%zu bytes for %zu variables are not to be had (a smaller model, or a device with more memory)",
+        return grd_fail(error, GRD_E_MEMORY,
+                        "%zu bytes for %zu variables are not to be had (a smaller model, or a device with more memory)",
                         size, count);
     }
     storage->size_bytes = size;

@@ -44,19 +44,21 @@ static grd_status make_groups(const grdi_session *s, grd_group *groups, int32_t 
         const grd_group_settings *g = &settings->train.groups[i];
         int kind = g->optimizer[0] ? optimizer_named(g->optimizer) : settings->train.optimizer;
         if (kind < 0)
-            return grd_fail(s->error, GRD_E_ARGUMENT, "train.groups: optimizer '%s' is not one of: adamw, adam, sgd, lion, muon", g->optimizer);
+            return grd_fail(s->error, GRD_E_ARGUMENT,
+                            "train.groups: optimizer '%s' is not one of: adamw, adam, sgd, lion, muon", g->optimizer);
         groups[n] = (grd_group){.match = g->match, .lr_scale = g->lr_scale, .frozen = g->frozen};
         groups[n].optimizer = grdi_settings_optimizer(settings, kind, g->lr > 0 ? g->lr : settings->train.lr);
         groups[n].set_decay = g->weight_decay >= 0;
         groups[n++].weight_decay = g->weight_decay;
     }
     if (settings->train.optimizer == GRD_OPTIMIZER_MUON) {
-        static const char *const others[] = {"embed/**", "position/**", "head/**", "norm/**", "**/norm1/**", "**/norm2/**", "**/q_norm/**",
-                                             "**/k_norm/**", "**/bias"};
+        static const char *const others[] = {"embed/**",    "position/**",  "head/**",      "norm/**", "**/norm1/**",
+                                             "**/norm2/**", "**/q_norm/**", "**/k_norm/**", "**/bias"};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
             /* AdamW's rates: two thirds of Muon's for the embedding, a sixth for the rest */
             double lr = settings->train.lr * (i == 0 ? 2.0 / 3 : 1.0 / 6);
-            groups[n++] = (grd_group){.match = others[i], .optimizer = grdi_settings_optimizer(settings, GRD_OPTIMIZER_ADAMW, lr),
+            groups[n++] = (grd_group){.match = others[i],
+                                      .optimizer = grdi_settings_optimizer(settings, GRD_OPTIMIZER_ADAMW, lr),
                                       .set_decay = true};
         }
     }
@@ -86,10 +88,11 @@ static grd_status build_step(grdi_session *s)
     grd_status status = make_groups(s, groups, &group_count);
     if (status) return status;
     grd_optimizer optimizer = grdi_settings_optimizer(settings, settings->train.optimizer, settings->train.lr);
-    s->step = grd_step_new(loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
-                           .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
-                           .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
-                           .program = {.recompute = settings->train.recompute, .bf16 = settings->train.precision == GRD_PRECISION_BF16});
+    s->step = grd_step_new(
+        loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
+        .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
+        .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
+        .program = {.recompute = settings->train.recompute, .bf16 = settings->train.precision == GRD_PRECISION_BF16});
     return s->step ? GRD_OK : graph_failed(s, s->graph);
 }
 

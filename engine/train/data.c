@@ -20,7 +20,8 @@ static grd_status open_shards(grdi_session *s)
         }
     }
     if (settings->model.gpt.vocab < 1)
-        return grd_fail(s->error, GRD_E_ARGUMENT, "model.vocab: token shards do not say how many tokens there are (set model.vocab)");
+        return grd_fail(s->error, GRD_E_ARGUMENT,
+                        "model.vocab: token shards do not say how many tokens there are (set model.vocab)");
     if (settings->data.tokenizer && strchr(settings->data.tokenizer, '.'))
         return grd_tokenizer_load(settings->data.tokenizer, &s->tokenizer, s->error);
     return GRD_OK;
@@ -32,8 +33,11 @@ static grd_status make_tokenizer(grdi_session *s)
     const char *name = s->settings->data.tokenizer ? s->settings->data.tokenizer : "bpe";
     int kind = grd_tokenizer_kind_from_name(name);
     if (kind < 0) return grd_tokenizer_load(name, &s->tokenizer, s->error);
-    grd_tokenizer_options options = {.kind = (grd_tokenizer_kind)kind, .vocab_size = (int32_t)s->settings->data.vocab,
-                                     .special = special, .special_count = 1, .threads = s->options->threads};
+    grd_tokenizer_options options = {.kind = (grd_tokenizer_kind)kind,
+                                     .vocab_size = (int32_t)s->settings->data.vocab,
+                                     .special = special,
+                                     .special_count = 1,
+                                     .threads = s->options->threads};
     size_t count;
     const grd_text *texts = grd_corpus_texts(s->corpus, GRD_TRAIN, &count);
     return grd_tokenizer_train(texts, count, &options, &s->tokenizer, s->error);
@@ -42,7 +46,8 @@ static grd_status make_tokenizer(grdi_session *s)
 static grd_status open_text(grdi_session *s)
 {
     grd_settings *settings = s->settings;
-    grd_corpus_options options = {.validation_part = settings->data.validation_part, .no_validation = settings->data.validation_part <= 0,
+    grd_corpus_options options = {.validation_part = settings->data.validation_part,
+                                  .no_validation = settings->data.validation_part <= 0,
                                   .threads = s->options->threads};
     grd_status status = grd_corpus_open(settings->data.path, &options, &s->corpus, s->error);
     if (!status && !s->tokenizer) status = make_tokenizer(s);
@@ -50,14 +55,18 @@ static grd_status open_text(grdi_session *s)
     if (status) return status;
     int64_t vocab = grd_tokenizer_vocab_size(s->tokenizer);
     if (settings->model.gpt.vocab && settings->model.gpt.vocab < vocab)
-        return grd_fail(s->error, GRD_E_ARGUMENT, "model.vocab: %lld is fewer than the tokenizer's %lld (leave it out to take the tokenizer's)",
+        return grd_fail(s->error, GRD_E_ARGUMENT,
+                        "model.vocab: %lld is fewer than the tokenizer's %lld (leave it out to take the tokenizer's)",
                         (long long)settings->model.gpt.vocab, (long long)vocab);
     if (!settings->model.gpt.vocab) settings->model.gpt.vocab = vocab;
     grd_corpus_info info = grd_corpus_about(s->corpus);
-    grdi_session_note(s, "data: %lld bytes of text in %lld file%s, %lld tokens to train on, %lld to validate; vocabulary %lld",
-                      (long long)(info.size_bytes[0] + info.size_bytes[1]), (long long)info.files, info.files == 1 ? "" : "s",
-                      (long long)info.count[0], (long long)info.count[1], (long long)vocab);
-    if (info.marks) grdi_session_note(s, "data: left out %lld byte order mark%s", (long long)info.marks, info.marks == 1 ? "" : "s");
+    grdi_session_note(
+        s, "data: %lld bytes of text in %lld file%s, %lld tokens to train on, %lld to validate; vocabulary %lld",
+        (long long)(info.size_bytes[0] + info.size_bytes[1]), (long long)info.files, info.files == 1 ? "" : "s",
+        (long long)info.count[0], (long long)info.count[1], (long long)vocab);
+    if (info.marks)
+        grdi_session_note(s, "data: left out %lld byte order mark%s", (long long)info.marks,
+                          info.marks == 1 ? "" : "s");
     return GRD_OK;
 }
 
@@ -65,21 +74,26 @@ grd_status grdi_session_open_data(grdi_session *s)
 {
     if (s->settings->data.path) return open_text(s);
     if (s->settings->data.token_count) return open_shards(s);
-    return grd_fail(s->error, GRD_E_ARGUMENT, "data: there is nothing to train on (set data.path to a text file, or data.tokens to token shards)");
+    return grd_fail(
+        s->error, GRD_E_ARGUMENT,
+        "data: there is nothing to train on (set data.path to a text file, or data.tokens to token shards)");
 }
 
 grd_status grdi_session_start_batches(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
-    grd_batches_options options = {.batch = settings->train.batch, .context = settings->model.gpt.context,
-                                   .order = (grd_order)settings->data.order, .seed = (uint64_t)settings->train.seed,
+    grd_batches_options options = {.batch = settings->train.batch,
+                                   .context = settings->model.gpt.context,
+                                   .order = (grd_order)settings->data.order,
+                                   .seed = (uint64_t)settings->train.seed,
                                    .vocab_size = (int32_t)settings->model.gpt.vocab};
     grd_status status;
     if (s->corpus) {
         const grd_ids *ids = grd_corpus_ids(s->corpus, GRD_TRAIN);
         status = grd_batches_of_ids(&ids, 1, &options, &s->batches, s->error);
     } else {
-        status = grd_batches_of_shards((const grd_tokens *const *)s->shards[0], s->shard_count[0], &options, &s->batches, s->error);
+        status = grd_batches_of_shards((const grd_tokens *const *)s->shards[0], s->shard_count[0], &options,
+                                       &s->batches, s->error);
     }
     if (status) return status;
     return grd_prefetch_new(s->batches, s->done * settings->train.accumulate, 1, &s->prefetch, s->error);

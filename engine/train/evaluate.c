@@ -32,7 +32,8 @@ grd_status grdi_session_evaluate(grdi_session *s, grd_event *event)
     int32_t *inputs = s->eval_inputs, *targets = s->eval_inputs + count;
     double nats = 0;
     for (int64_t first = 0; first < score.windows; first += batch) {
-        for (int64_t b = 0; b < batch; b++) grd_score_get(&score, first + b, inputs + b * context, targets + b * context);
+        for (int64_t b = 0; b < batch; b++)
+            grd_score_get(&score, first + b, inputs + b * context, targets + b * context);
         grd_program_feed(s->eval, s->eval_ids, inputs);
         grd_program_feed(s->eval, s->eval_targets, targets);
         status = grd_program_run(s->eval);

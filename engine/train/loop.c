@@ -25,13 +25,16 @@ void grdi_session_emit(grdi_session *s, const grd_event *event)
     char line[512] = "";
     if (event->kind == GRD_EVENT_STEP)
         snprintf(line, sizeof(line),
-                 "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,\"tokens\":%lld,\"tokens_per_s\":%.6g,\"time_ms\":%.6g}\n",
-                 (long long)event->step, event->loss, event->lr, event->grad_norm, (long long)event->tokens, event->tokens_per_s, event->time_ms);
+                 "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,\"tokens\":%lld,"
+                 "\"tokens_per_s\":%.6g,\"time_ms\":%.6g}\n",
+                 (long long)event->step, event->loss, event->lr, event->grad_norm, (long long)event->tokens,
+                 event->tokens_per_s, event->time_ms);
     else if (event->kind == GRD_EVENT_EVAL && isnan(event->bits_per_byte))
-        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g}\n", (long long)event->step, event->loss);
+        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g}\n", (long long)event->step,
+                 event->loss);
     else if (event->kind == GRD_EVENT_EVAL)
-        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"bits_per_byte\":%.9g}\n", (long long)event->step,
-                 event->loss, event->bits_per_byte);
+        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"bits_per_byte\":%.9g}\n",
+                 (long long)event->step, event->loss, event->bits_per_byte);
     size_t length = strlen(line);
     if (length && grdi_file.write(s->metrics_fd, line, length) != (ssize_t)length)
         grdi_log(GRDI_LOG_WARN, "%s/metrics.jsonl: %s", s->settings->out, strerror(errno));
@@ -54,7 +57,8 @@ static grd_status open_directory(grdi_session *s)
     const char *out = s->settings->out;
     if (!out) return GRD_OK;
     if (!s->options->resume && grdi_directory_has_entries(out))
-        return grd_fail(s->error, GRD_E_ARGUMENT, "out: %s is not empty (choose another folder, or --resume %s to go on with it)", out, out);
+        return grd_fail(s->error, GRD_E_ARGUMENT,
+                        "out: %s is not empty (choose another folder, or --resume %s to go on with it)", out, out);
     grd_status status = grdi_directory_make(out, s->error);
     char *config = grdi_path_join(out, "config.yaml"), *metrics = grdi_path_join(out, "metrics.jsonl");
     if (!status && (!config || !metrics)) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
@@ -72,7 +76,8 @@ static grd_status save_tokenizer(grdi_session *s)
 {
     if (!s->tokenizer || !s->settings->out) return GRD_OK;
     char *path = grdi_path_join(s->settings->out, "tokenizer.json");
-    grd_status status = path ? grd_tokenizer_save(s->tokenizer, path, s->error) : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    grd_status status =
+        path ? grd_tokenizer_save(s->tokenizer, path, s->error) : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
     grdi_free(path);
     return status;
 }
@@ -102,8 +107,10 @@ static double progress(const grdi_session *s)
 static double schedule_factor(const grdi_session *s)
 {
     const grd_settings *settings = s->settings;
-    const grd_schedule schedule = {.kind = (grd_schedule_kind)settings->train.schedule, .warmup = settings->train.warmup,
-                                   .min_factor = settings->train.lr > 0 ? settings->train.min_lr / settings->train.lr : 0,
+    const grd_schedule schedule = {.kind = (grd_schedule_kind)settings->train.schedule,
+                                   .warmup = settings->train.warmup,
+                                   .min_factor =
+                                       settings->train.lr > 0 ? settings->train.min_lr / settings->train.lr : 0,
                                    .decay_part = settings->train.decay_part};
     double after = progress(s); /* of what follows the warm-up */
     if (settings->train.steps > settings->train.warmup && settings->train.minutes <= 0)
@@ -120,7 +127,8 @@ static grd_status one_step(grdi_session *s, grd_metrics *metrics)
         const int32_t *inputs, *targets;
         grd_status status = grd_prefetch_next(s->prefetch, &inputs, &targets, s->error);
         if (status) return status;
-        const int32_t key[4] = {(int32_t)settings->train.seed, (int32_t)(settings->train.seed >> 32), (int32_t)s->done, (int32_t)micro};
+        const int32_t key[4] = {(int32_t)settings->train.seed, (int32_t)(settings->train.seed >> 32), (int32_t)s->done,
+                                (int32_t)micro};
         grd_step_feed(s->step, s->ids, inputs);
         grd_step_feed(s->step, s->targets, targets);
         grd_step_feed(s->step, s->scale, &scale);
@@ -169,9 +177,17 @@ static grd_status train(grdi_session *s)
         if (status) break;
         double seconds = grdi_seconds() - before;
         s->done++;
-        grd_event event = {.kind = GRD_EVENT_STEP, .step = s->done, .steps = settings->train.steps, .progress = progress(s), .loss = metrics.loss,
-                           .lr = settings->train.lr * factor, .grad_norm = metrics.grad_norm, .tokens = tokens,
-                           .tokens_per_s = (double)tokens / seconds, .time_ms = 1e3 * seconds, .seconds = grdi_session_elapsed(s)};
+        grd_event event = {.kind = GRD_EVENT_STEP,
+                           .step = s->done,
+                           .steps = settings->train.steps,
+                           .progress = progress(s),
+                           .loss = metrics.loss,
+                           .lr = settings->train.lr * factor,
+                           .grad_norm = metrics.grad_norm,
+                           .tokens = tokens,
+                           .tokens_per_s = (double)tokens / seconds,
+                           .time_ms = 1e3 * seconds,
+                           .seconds = grdi_session_elapsed(s)};
         grdi_session_emit(s, &event);
         bool last = progress(s) >= 1;
         if (!last && due(settings->train.eval_every, s->done)) status = evaluate_and_emit(s);
@@ -222,7 +238,8 @@ static grd_status run(grdi_session *s)
     if (!status) status = grdi_session_build(s);
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
     if (status) return status;
-    if (s->options->resume && !found) grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
+    if (s->options->resume && !found)
+        grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
     if (s->options->profile) grd_step_profile(s->step, true);
     status = emit_plan(s);
     if (!status) status = grdi_session_start_batches(s);
@@ -248,7 +265,8 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     return status;
 }
 
-grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report, grd_error *error)
+grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
+                             grd_error *error)
 {
     grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
     if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a plan");
@@ -259,7 +277,8 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     grd_status status = grd_settings_resolve(settings, error);
     if (!status && settings->model.gpt.vocab < 1)
-        status = grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
+        status =
+            grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);
     if (!status) status = grd_step_report(s->step, report);
     grd_engine_close(s->engine);

@@ -5,7 +5,8 @@
 
 grd_optimizer grd_adamw(double lr)
 {
-    return (grd_optimizer){.kind = GRD_OPTIMIZER_ADAMW, .lr = lr, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
+    return (grd_optimizer){
+        .kind = GRD_OPTIMIZER_ADAMW, .lr = lr, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
 }
 
 grd_optimizer grd_adam(double lr)

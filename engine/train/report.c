@@ -11,7 +11,8 @@ static size_t workspace(const grdi_plan *plan)
 {
     size_t most = 0;
     for (size_t b = 0; b < plan->buffer_count; b++)
-        if (plan->buffers[b].class == GRDI_CLASS_WORKSPACE && plan->buffers[b].size_bytes > most) most = plan->buffers[b].size_bytes;
+        if (plan->buffers[b].class == GRDI_CLASS_WORKSPACE && plan->buffers[b].size_bytes > most)
+            most = plan->buffers[b].size_bytes;
     return most;
 }
 
@@ -30,16 +31,18 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     report->state_bytes = grdi_model_bytes(step->model, GRDI_VARIABLE_STATE);
     report->arena_bytes = micro->arena_bytes > update->arena_bytes ? micro->arena_bytes : update->arena_bytes;
     report->workspace_bytes = workspace(micro) > workspace(update) ? workspace(micro) : workspace(update);
-    report->activations_bytes = report->arena_bytes - (report->workspace_bytes < report->arena_bytes ? report->workspace_bytes : 0);
+    report->activations_bytes =
+        report->arena_bytes - (report->workspace_bytes < report->arena_bytes ? report->workspace_bytes : 0);
     report->inputs_bytes = micro->kept_bytes + update->kept_bytes;
-    report->peak_bytes = report->weights_bytes + report->gradients_bytes + report->optimizer_bytes + report->state_bytes +
-                         report->arena_bytes + report->inputs_bytes;
+    report->peak_bytes = report->weights_bytes + report->gradients_bytes + report->optimizer_bytes +
+                         report->state_bytes + report->arena_bytes + report->inputs_bytes;
     report->flops_per_step = micros * micro->flops + update->flops;
     report->bytes_per_step = micros * micro->bytes + update->bytes;
     report->launches = (int64_t)(micro->launch_count + update->launch_count);
     grdi_rates rates;
     if (engine->backend->rates && engine->backend->rates(engine->device, &rates) == GRD_OK)
-        report->predicted_step_ms = 1e3 * (micros * grdi_plan_seconds(micro, &rates) + grdi_plan_seconds(update, &rates));
+        report->predicted_step_ms =
+            1e3 * (micros * grdi_plan_seconds(micro, &rates) + grdi_plan_seconds(update, &rates));
     return GRD_OK;
 }
 
@@ -89,7 +92,8 @@ static void print_kinds(FILE *stream, kind *kinds, int32_t count, double steps, 
     double all = 0;
     for (int32_t k = 0; k < count; k++) all += kinds[k].seconds;
     qsort(kinds, (size_t)count, sizeof(*kinds), slower_first);
-    fprintf(stream, "%-28s %8s %9s %6s %10s %8s %9s\n", "op", "launches", "ms/step", "share", "GFLOP/s", "GB/s", "of limit");
+    fprintf(stream, "%-28s %8s %9s %6s %10s %8s %9s\n", "op", "launches", "ms/step", "share", "GFLOP/s", "GB/s",
+            "of limit");
     for (int32_t k = 0; k < count; k++) {
         const kind *o = &kinds[k];
         double rate = o->op->flags & GRDI_OP_MATMUL ? rates->matmul_flops_per_s : rates->map_flops_per_s;
@@ -97,8 +101,8 @@ static void print_kinds(FILE *stream, kind *kinds, int32_t count, double steps, 
         double traffic = rates->copy_bytes_per_s > 0 ? o->bytes / rates->copy_bytes_per_s : 0;
         double least = arithmetic > traffic ? arithmetic : traffic;
         fprintf(stream, "%-28s %8.0f %9.3f %5.1f%% %10.1f %8.2f %8.0f%%\n", o->op->name, (double)o->launches / steps,
-                1e3 * o->seconds / steps, 100 * o->seconds / all, o->flops / o->seconds * 1e-9, o->bytes / o->seconds * 1e-9,
-                100 * least / o->seconds);
+                1e3 * o->seconds / steps, 100 * o->seconds / all, o->flops / o->seconds * 1e-9,
+                o->bytes / o->seconds * 1e-9, 100 * least / o->seconds);
     }
     fprintf(stream, "%-28s %8s %9.3f\n", "all", "", 1e3 * all / steps);
 }
@@ -113,8 +117,9 @@ static double trace_program(grdi_writer *w, const grd_program *program, double a
         grdi_writer_print(w,
                           "%s{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f,"
                           "\"args\":{\"scope\":\"%s\",\"output\":\"%s\",\"flops\":%.0f,\"bytes\":%.0f}}",
-                          first && n == 0 ? "" : ",\n", launch->call.op->name, launch->node->phase == GRDI_BACKWARD ? "backward" : "forward",
-                          at, us, launch->node->scope, grd_dims_text(launch->call.out[0].dims, dims), launch->flops, launch->bytes);
+                          first && n == 0 ? "" : ",\n", launch->call.op->name,
+                          launch->node->phase == GRDI_BACKWARD ? "backward" : "forward", at, us, launch->node->scope,
+                          grd_dims_text(launch->call.out[0].dims, dims), launch->flops, launch->bytes);
         at += us;
     }
     return at;

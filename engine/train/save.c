@@ -27,16 +27,19 @@ static void snapshot_free(snapshot *shot)
 static grd_status take_snapshot(grdi_session *s, bool optimizer, snapshot *shot)
 {
     size_t most = (size_t)grd_model_variable_count(s->model);
-    *shot = (snapshot){grdi_alloc_zero(most + 1, sizeof(*shot->tensors)), grdi_alloc_zero(most + 1, sizeof(*shot->data)), 0};
+    *shot = (snapshot){grdi_alloc_zero(most + 1, sizeof(*shot->tensors)),
+                       grdi_alloc_zero(most + 1, sizeof(*shot->data)), 0};
     if (!shot->tensors || !shot->data) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grd_variable v;
     for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
-        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
+        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT
+                              : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
         if (!kept) continue;
         void *data = grdi_alloc(v.size_bytes);
         if (!data) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v.path);
         shot->data[shot->count] = data;
-        shot->tensors[shot->count++] = (grd_file_tensor){.name = v.path, .dtype = v.dtype, .dims = v.dims, .data = data, .size_bytes = v.size_bytes};
+        shot->tensors[shot->count++] = (grd_file_tensor){
+            .name = v.path, .dtype = v.dtype, .dims = v.dims, .data = data, .size_bytes = v.size_bytes};
         grd_status status = grd_model_read(s->model, v.path, data, s->error);
         if (status) return status;
     }
@@ -55,18 +58,19 @@ static grd_status add_tensors(grdi_session *s, grdi_checkpoint_writer *w, const 
 static json_t *state_json(const grdi_session *s)
 {
     return json_pack("{s:I, s:I, s:I, s:f, s:s}", "step", (json_int_t)s->done, "next_batch",
-                     (json_int_t)(s->done * s->settings->train.accumulate), "seed", (json_int_t)s->settings->train.seed, "elapsed_seconds",
-                     grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine));
+                     (json_int_t)(s->done * s->settings->train.accumulate), "seed", (json_int_t)s->settings->train.seed,
+                     "elapsed_seconds", grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine));
 }
 
 /* config.json: says that the weights have our names and which model they belong to. */
 static json_t *config_json(const grdi_session *s)
 {
     const grd_gpt *g = &s->settings->model.gpt;
-    return json_pack("{s:[s], s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I}", "architectures", "GradusForCausalLM", "model_type", "gradus",
-                     "num_hidden_layers", g->layers, "num_attention_heads", g->heads, "num_key_value_heads", g->kv_heads, "hidden_size",
-                     (json_int_t)g->width, "head_dim", (json_int_t)g->head_dim, "intermediate_size", (json_int_t)g->mlp_width,
-                     "max_position_embeddings", (json_int_t)g->context, "vocab_size", (json_int_t)g->vocab);
+    return json_pack("{s:[s], s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I}", "architectures", "GradusForCausalLM",
+                     "model_type", "gradus", "num_hidden_layers", g->layers, "num_attention_heads", g->heads,
+                     "num_key_value_heads", g->kv_heads, "hidden_size", (json_int_t)g->width, "head_dim",
+                     (json_int_t)g->head_dim, "intermediate_size", (json_int_t)g->mlp_width, "max_position_embeddings",
+                     (json_int_t)g->context, "vocab_size", (json_int_t)g->vocab);
 }
 
 static grd_status add_json(grdi_session *s, grdi_checkpoint_writer *w, const char *name, json_t *value)
@@ -99,7 +103,8 @@ grd_status grdi_session_save(grdi_session *s)
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
     if (status) {
-        grd_fail(s->error, w.error.status ? w.error.status : status, "%s", w.error.status ? w.error.message : "checkpoint failed");
+        grd_fail(s->error, w.error.status ? w.error.status : status, "%s",
+                 w.error.status ? w.error.message : "checkpoint failed");
         grdi_checkpoint_abandon(&w);
     } else {
         status = grdi_checkpoint_commit(&w, KEPT_CHECKPOINTS, &path, s->error);
@@ -118,13 +123,17 @@ static grd_status load_tensors(grdi_session *s, const grdi_checkpoint *c, const 
     if (!tensors) return grd_fail(s->error, GRD_E_FORMAT, "%s: missing from the checkpoint", file);
     grd_variable v;
     for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
-        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
+        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT
+                              : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
         if (!kept) continue;
         const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
-        if (!t) return grd_fail(s->error, GRD_E_FORMAT, "%s: has no tensor '%s' (the config has changed since it was written)", file, v.path);
+        if (!t)
+            return grd_fail(s->error, GRD_E_FORMAT,
+                            "%s: has no tensor '%s' (the config has changed since it was written)", file, v.path);
         if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims)) {
             char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
-            return grd_fail(s->error, GRD_E_FORMAT, "%s: '%s' is %s, the model's is %s (the config has changed since it was written)", file,
+            return grd_fail(s->error, GRD_E_FORMAT,
+                            "%s: '%s' is %s, the model's is %s (the config has changed since it was written)", file,
                             v.path, grd_dims_text(t->dims, a), grd_dims_text(v.dims, b));
         }
         grd_status status = grd_model_write(s->model, v.path, t->data, s->error);
@@ -144,11 +153,15 @@ static grd_status load_state(grdi_session *s, const grdi_checkpoint *c)
     double elapsed = 0;
     const char *kind = "";
     grd_status status = GRD_OK;
-    if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &elapsed, "device_kind", &kind) || step < 0)
-        status = grd_fail(s->error, GRD_E_FORMAT, "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind");
+    if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &elapsed, "device_kind", &kind) ||
+        step < 0)
+        status = grd_fail(s->error, GRD_E_FORMAT,
+                          "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind");
     else if (strcmp(kind, grd_engine_device_kind(s->engine)) != 0)
-        grdi_session_note(s, "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it would have there", kind,
-                          grd_engine_device_kind(s->engine));
+        grdi_session_note(s,
+                          "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it "
+                          "would have there",
+                          kind, grd_engine_device_kind(s->engine));
     s->done = (int64_t)step;
     s->elapsed_before = elapsed;
     grd_step_set_count(s->step, s->done);

@@ -12,13 +12,13 @@ typedef struct grdi_session {
     const grd_run_options *options;
     grd_error *error;
 
-    grd_corpus *corpus;              /* of data.path, else NULL */
-    grd_tokenizer *tokenizer;        /* NULL with token shards and none given */
+    grd_corpus *corpus;       /* of data.path, else NULL */
+    grd_tokenizer *tokenizer; /* NULL with token shards and none given */
     grd_tokens *shards[2][GRD_FILES_MAX];
     size_t shard_count[2];
     grd_batches *batches;
     grd_prefetch *prefetch;
-    grd_ids shard_ids;               /* the first validation shard's tokens, scored in evaluation */
+    grd_ids shard_ids; /* the first validation shard's tokens, scored in evaluation */
 
     grd_engine *engine;
     grd_model *model;
@@ -27,13 +27,13 @@ typedef struct grdi_session {
     grd_tensor eval_ids, eval_targets, eval_losses;
     grd_step *step;
     grd_program *eval;
-    int32_t *eval_inputs;            /* [2][batch * context] */
-    float *eval_values;              /* [batch * context] */
+    int32_t *eval_inputs; /* [2][batch * context] */
+    float *eval_values;   /* [batch * context] */
 
-    int64_t done;                    /* steps */
-    double start, elapsed_before;    /* seconds: clock at the start; spent before a resume */
+    int64_t done;                 /* steps */
+    double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
     double last_loss;
-    int metrics_fd;                  /* metrics.jsonl, appended line by line; -1: none */
+    int metrics_fd; /* metrics.jsonl, appended line by line; -1: none */
 } grdi_session;
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */

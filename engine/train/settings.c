@@ -20,12 +20,30 @@ static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", N
 static const char *const nan_ways[] = {"stop", "skip", NULL};
 
 #define AT(field) offsetof(grd_settings, field)
-#define WHOLE(key_path, field, low, high) {.path = key_path, .kind = GRDI_KEY_INT, .offset = AT(field), .least = low, .most = high}
-#define WHOLE32(key_path, field, low, high) {.path = key_path, .kind = GRDI_KEY_INT32, .offset = AT(field), .least = low, .most = high}
-#define NUMBER(key_path, field, low, high) {.path = key_path, .kind = GRDI_KEY_FLOAT, .offset = AT(field), .least = low, .most = high}
-#define FLAG(key_path, field) {.path = key_path, .kind = GRDI_KEY_FLAG, .offset = AT(field)}
-#define CHOICE(key_path, field, names) {.path = key_path, .kind = GRDI_KEY_CHOICE, .offset = AT(field), .choices = names}
-#define TEXT(key_path, field) {.path = key_path, .kind = GRDI_KEY_TEXT, .offset = AT(field)}
+#define WHOLE(key_path, field, low, high)                                                                              \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_INT, .offset = AT(field), .least = low, .most = high                        \
+    }
+#define WHOLE32(key_path, field, low, high)                                                                            \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_INT32, .offset = AT(field), .least = low, .most = high                      \
+    }
+#define NUMBER(key_path, field, low, high)                                                                             \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_FLOAT, .offset = AT(field), .least = low, .most = high                      \
+    }
+#define FLAG(key_path, field)                                                                                          \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_FLAG, .offset = AT(field)                                                   \
+    }
+#define CHOICE(key_path, field, names)                                                                                 \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_CHOICE, .offset = AT(field), .choices = names                               \
+    }
+#define TEXT(key_path, field)                                                                                          \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_TEXT, .offset = AT(field)                                                   \
+    }
 
 enum { LARGE = 1 << 30 };
 
@@ -63,7 +81,10 @@ const grdi_key grdi_keys[] = {
     NUMBER("init.std", init.std, 0, 100),
     TEXT("data.path", data.path),
     {.path = "data.tokens", .kind = GRDI_KEY_FILES, .offset = AT(data.tokens), .count_offset = AT(data.token_count)},
-    {.path = "data.validation", .kind = GRDI_KEY_FILES, .offset = AT(data.validation), .count_offset = AT(data.validation_count)},
+    {.path = "data.validation",
+     .kind = GRDI_KEY_FILES,
+     .offset = AT(data.validation),
+     .count_offset = AT(data.validation_count)},
     TEXT("data.tokenizer", data.tokenizer),
     WHOLE("data.vocab", data.vocab, 0, LARGE),
     CHOICE("data.order", data.order, orders),
@@ -90,7 +111,10 @@ const grdi_key grdi_keys[] = {
     WHOLE("train.checkpoint_every", train.checkpoint_every, 0, 1e15),
     FLAG("train.recompute", train.recompute),
     CHOICE("train.on_nan", train.on_nan, nan_ways),
-    {.path = "train.groups", .kind = GRDI_KEY_GROUPS, .offset = AT(train.groups), .count_offset = AT(train.group_count)},
+    {.path = "train.groups",
+     .kind = GRDI_KEY_GROUPS,
+     .offset = AT(train.groups),
+     .count_offset = AT(train.group_count)},
     TEXT("out", out),
 };
 const size_t grdi_key_count = sizeof(grdi_keys) / sizeof(grdi_keys[0]);
@@ -121,7 +145,8 @@ static size_t distance(const char *a, const char *b)
         size_t diagonal = row[0];
         row[0] = i;
         for (size_t j = 1; j <= n; j++) {
-            size_t change = diagonal + (a[i - 1] != b[j - 1]), least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            size_t change = diagonal + (a[i - 1] != b[j - 1]),
+                   least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
             diagonal = row[j];
             row[j] = change < least ? change : least;
         }
@@ -213,7 +238,9 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
     resolve_model(s);
     if (s->data.vocab && !s->model.gpt.vocab) s->model.gpt.vocab = s->data.vocab;
     if (s->train.steps == 0 && s->train.minutes <= 0)
-        return grd_fail(error, GRD_E_ARGUMENT, "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
+        return grd_fail(
+            error, GRD_E_ARGUMENT,
+            "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
     if (s->train.min_lr > s->train.lr)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
     if (s->data.path && s->data.token_count)

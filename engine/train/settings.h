@@ -5,24 +5,24 @@
 #include <gradus/run.h>
 
 typedef enum grdi_key_kind {
-    GRDI_KEY_INT,      /* int64_t */
+    GRDI_KEY_INT, /* int64_t */
     GRDI_KEY_INT32,
-    GRDI_KEY_FLOAT,    /* double */
-    GRDI_KEY_FLOAT2,   /* double[2], a YAML list */
-    GRDI_KEY_FLAG,     /* bool */
-    GRDI_KEY_CHOICE,   /* int: index into `choices`; a flag where choices are false, true */
-    GRDI_KEY_TEXT,     /* char *, owned */
-    GRDI_KEY_FILES,    /* char *[GRD_FILES_MAX] with a count; a YAML list or one text */
-    GRDI_KEY_GROUPS    /* train.groups */
+    GRDI_KEY_FLOAT,  /* double */
+    GRDI_KEY_FLOAT2, /* double[2], a YAML list */
+    GRDI_KEY_FLAG,   /* bool */
+    GRDI_KEY_CHOICE, /* int: index into `choices`; a flag where choices are false, true */
+    GRDI_KEY_TEXT,   /* char *, owned */
+    GRDI_KEY_FILES,  /* char *[GRD_FILES_MAX] with a count; a YAML list or one text */
+    GRDI_KEY_GROUPS  /* train.groups */
 } grdi_key_kind;
 
 typedef struct grdi_key {
-    const char *path;             /* "train.lr" */
+    const char *path; /* "train.lr" */
     grdi_key_kind kind;
-    size_t offset;                /* in grd_settings */
-    size_t count_offset;          /* FILES */
-    const char *const *choices;   /* CHOICE: names, NULL at the end */
-    double least, most;           /* allowed range of numbers */
+    size_t offset;              /* in grd_settings */
+    size_t count_offset;        /* FILES */
+    const char *const *choices; /* CHOICE: names, NULL at the end */
+    double least, most;         /* allowed range of numbers */
 } grdi_key;
 
 extern const grdi_key grdi_keys[];

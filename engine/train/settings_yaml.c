@@ -14,8 +14,8 @@ enum { FILE_MAX = 1 << 20, PATH_TEXT_MAX = 64 };
 /* One text being read: where it stands in messages. */
 typedef struct reader {
     grd_settings *settings;
-    const char *place;      /* file name, or "--set a.b=c" */
-    bool positions;         /* whether line and column mean something to the user */
+    const char *place; /* file name, or "--set a.b=c" */
+    bool positions;    /* whether line and column mean something to the user */
     grd_error *error;
 } reader;
 
@@ -105,7 +105,8 @@ static grd_status read_number(const reader *r, const grdi_key *key, struct fy_no
     double value;
     int64_t whole = 0;
     bool is_whole = key->kind == GRDI_KEY_INT || key->kind == GRDI_KEY_INT32;
-    if (is_whole && !whole_number(text, &whole)) return complain(r, node, key->path, "'%s' is not a whole number", text);
+    if (is_whole && !whole_number(text, &whole))
+        return complain(r, node, key->path, "'%s' is not a whole number", text);
     if (!is_whole && !number(text, &value)) return complain(r, node, key->path, "'%s' is not a number", text);
     if (is_whole) value = (double)whole;
     if (value < key->least || value > key->most)
@@ -147,7 +148,8 @@ static grd_status read_list(const reader *r, const grdi_key *key, struct fy_node
     }
     while ((item = fy_node_sequence_iterate(node, &iterator))) {
         const char *text = fy_node_get_scalar0(item);
-        if (!text || *file_count == GRD_FILES_MAX) return complain(r, item, key->path, "must be a list of at most %d files", GRD_FILES_MAX);
+        if (!text || *file_count == GRD_FILES_MAX)
+            return complain(r, item, key->path, "must be a list of at most %d files", GRD_FILES_MAX);
         if (replace_text(r, &files[*file_count], text)) return GRD_E_MEMORY;
         ++*file_count;
     }
@@ -175,12 +177,14 @@ static grd_status read_group_field(const reader *r, grd_group_settings *group, c
         group->frozen = truth(text);
         return GRD_OK;
     }
-    return complain(r, value, "train.groups", "'%s' is not one of: match, optimizer, lr, lr_scale, weight_decay, frozen (true or false)", name);
+    return complain(r, value, "train.groups",
+                    "'%s' is not one of: match, optimizer, lr, lr_scale, weight_decay, frozen (true or false)", name);
 }
 
 static grd_status read_groups(const reader *r, struct fy_node *node)
 {
-    if (!fy_node_is_sequence(node)) return complain(r, node, "train.groups", "must be a list, as in [{match: \"embed/**\", lr_scale: 0.5}]");
+    if (!fy_node_is_sequence(node))
+        return complain(r, node, "train.groups", "must be a list, as in [{match: \"embed/**\", lr_scale: 0.5}]");
     void *groups = NULL;
     struct fy_node *item;
     r->settings->train.group_count = 0;
@@ -234,8 +238,10 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
         const grdi_key *key = grdi_key_find(path);
         grd_status status;
         if (key) status = read_key(r, key, value);
-        else if (!grdi_key_is_section(path)) return complain(r, name, path, "there is no such key (did you mean %s?)", grdi_key_nearest(path));
-        else if (!value || !fy_node_is_mapping(value)) return complain(r, value ? value : name, path, "must hold keys of its own");
+        else if (!grdi_key_is_section(path))
+            return complain(r, name, path, "there is no such key (did you mean %s?)", grdi_key_nearest(path));
+        else if (!value || !fy_node_is_mapping(value))
+            return complain(r, value ? value : name, path, "must hold keys of its own");
         else status = read_mapping(r, value, path);
         if (status) return status;
     }
@@ -257,10 +263,12 @@ static grd_status read_text(const reader *r, const char *text, size_t size)
     if (!document) {
         void *iterator = NULL;
         struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iterator);
-        if (e) status = grd_fail(r->error, GRD_E_FORMAT, "%s:%d:%d: not YAML: %s", r->place, e->line, e->column, e->msg);
+        if (e)
+            status = grd_fail(r->error, GRD_E_FORMAT, "%s:%d:%d: not YAML: %s", r->place, e->line, e->column, e->msg);
         else status = size ? grd_fail(r->error, GRD_E_FORMAT, "%s: not YAML", r->place) : GRD_OK;
     } else if (root && !fy_node_is_mapping(root)) {
-        if (!fy_node_is_null(root)) status = complain(r, root, "", "must be a mapping of keys, as in \"train: {steps: 100}\"");
+        if (!fy_node_is_null(root))
+            status = complain(r, root, "", "must be a mapping of keys, as in \"train: {steps: 100}\"");
     } else if (root) {
         status = read_mapping(r, root, "");
     }
@@ -291,7 +299,9 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
     memcpy(path, assignment, length);
     path[length] = '\0';
     const grdi_key *key = grdi_key_find(path);
-    if (!key) return grd_fail(error, GRD_E_ARGUMENT, "%s: there is no key '%s' (did you mean %s?)", place, path, grdi_key_nearest(path));
+    if (!key)
+        return grd_fail(error, GRD_E_ARGUMENT, "%s: there is no key '%s' (did you mean %s?)", place, path,
+                        grdi_key_nearest(path));
     if (key->kind == GRDI_KEY_TEXT) {
         const reader r = {settings, place, false, error};
         return replace_text(&r, grdi_key_field(key, settings), assignment + length + 1);
@@ -346,7 +356,9 @@ static void write_value(grdi_writer *w, const grdi_key *key, const grd_settings 
     case GRDI_KEY_INT: grdi_writer_print(w, "%lld", (long long)*(const int64_t *)field); break;
     case GRDI_KEY_INT32: grdi_writer_print(w, "%d", *(const int32_t *)field); break;
     case GRDI_KEY_FLOAT: grdi_writer_print(w, "%.17g", *(const double *)field); break;
-    case GRDI_KEY_FLOAT2: grdi_writer_print(w, "[%.17g, %.17g]", ((const double *)field)[0], ((const double *)field)[1]); break;
+    case GRDI_KEY_FLOAT2:
+        grdi_writer_print(w, "[%.17g, %.17g]", ((const double *)field)[0], ((const double *)field)[1]);
+        break;
     case GRDI_KEY_FLAG: grdi_writer_print(w, *(const bool *)field ? "true" : "false"); break;
     case GRDI_KEY_CHOICE: grdi_writer_print(w, "%s", key->choices[*(const int *)field]); break;
     case GRDI_KEY_TEXT: write_text(w, *(char *const *)field); break;
@@ -363,7 +375,8 @@ static void write_value(grdi_writer *w, const grdi_key *key, const grd_settings 
     }
 }
 
-/* Keys that say nothing are left out: texts and lists that are not set, choices that the kind decides, sizes that are unknown. */
+/* Keys that say nothing are left out: texts and lists that are not set, choices that the kind decides, sizes that are
+ * unknown. */
 static bool is_set(const grdi_key *key, const grd_settings *s)
 {
     const void *field = grdi_key_field(key, s);

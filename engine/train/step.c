@@ -51,7 +51,8 @@ static bool find_trained(grd_step *step, grd_optimizer optimizer)
         grdi_node *node = graph->nodes[n];
         if (node->op != &grdi_op_parameter || node->variable->frozen) continue;
         const grd_group *group = group_of(&step->options, node->variable->path);
-        if ((group && group->frozen) || (step->options.train && !grdi_path_matches(step->options.train, node->variable->path)))
+        if ((group && group->frozen) ||
+            (step->options.train && !grdi_path_matches(step->options.train, node->variable->path)))
             continue;
         grdi_trained *t = &step->trained[step->trained_count++];
         t->parameter = node->variable;
@@ -59,13 +60,14 @@ static bool find_trained(grd_step *step, grd_optimizer optimizer)
         t->setting = setting_index(step, group, optimizer, node->variable->type.dims.rank >= 2);
         if (step->settings[t->setting].optimizer.kind == GRD_OPTIMIZER_MUON && node->variable->type.dims.rank != 2) {
             char text[GRD_DIMS_TEXT_MAX];
-            return !grd_fail(&step->error, GRD_E_SHAPE, "%s: muon trains matrices, this is %s (give it a group with another optimizer)",
+            return !grd_fail(&step->error, GRD_E_SHAPE,
+                             "%s: muon trains matrices, this is %s (give it a group with another optimizer)",
                              node->variable->path, grd_dims_text(node->variable->type.dims, text));
         }
     }
     if (step->trained_count) return true;
-    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: there is no parameter to train%s%s", step->options.train ? " that matches " : "",
-                     step->options.train ? step->options.train : "");
+    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: there is no parameter to train%s%s",
+                     step->options.train ? " that matches " : "", step->options.train ? step->options.train : "");
 }
 
 /* ---- gradients ---- */
@@ -75,7 +77,8 @@ static bool differentiate(grd_step *step)
     const grdi_type *type = grdi_type_of(step->loss);
     if (grd_dims_count(type->dims) != 1 || type->dtype != GRD_F32) {
         char text[GRD_DIMS_TEXT_MAX];
-        return !grd_fail(&step->error, GRD_E_SHAPE, "step: the loss must be one f32, is %s%s (reduce it with grd_mean or grd_sum)",
+        return !grd_fail(&step->error, GRD_E_SHAPE,
+                         "step: the loss must be one f32, is %s%s (reduce it with grd_mean or grd_sum)",
                          grd_dtype_name(type->dtype), grd_dims_text(type->dims, text));
     }
     grd_tensor *wrt = grdi_alloc_zero((size_t)step->trained_count + 1, 2 * sizeof(*wrt));
@@ -99,7 +102,8 @@ static bool differentiate(grd_step *step)
     return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: the loss depends on no parameter that is to be trained");
 }
 
-static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter, grdi_variable_kind kind)
+static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter,
+                                   grdi_variable_kind kind)
 {
     char prefix[32] = "";
     if (step->index) snprintf(prefix, sizeof(prefix), "step%d/", step->index);
@@ -159,7 +163,8 @@ static int32_t summands(grd_tensor t, grd_tensor *parts, int32_t count)
     return summands(t.node->in[1], parts, count);
 }
 
-/* Every summand is assigned to the gradient's storage: the first overwrites (or adds, after the first micro-batch), the others add. */
+/* Every summand is assigned to the gradient's storage: the first overwrites (or adds, after the first micro-batch), the
+ * others add. */
 static bool store_gradients(grd_step *step, grd_tensor *roots, int32_t *count)
 {
     static const grd_attr first[] = {GRD_INT("mode", 2)}, further[] = {GRD_INT("mode", 1)};
@@ -209,8 +214,7 @@ static bool compile_update(grd_step *step)
     options.bf16 = false;
     if (grdi_build_update(step, roots, &count, max))
         step->update = grdi_program_compile(step->update_graph, roots, count, &options, &step->error);
-    else
-        grd_fail(&step->error, step->update_graph->error.status, "%s", step->update_graph->error.message);
+    else grd_fail(&step->error, step->update_graph->error.status, "%s", step->update_graph->error.message);
     grdi_free(roots);
     return step->update != NULL;
 }
@@ -240,8 +244,10 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     step->options.program.size = sizeof(grd_program_options);
     if (step->options.accumulate < 1) step->options.accumulate = 1;
     step->lr_factor = 1;
-    for (grdi_child *c = graph->model->children; c; c = c->next) step->index += c->release == step_destroy && c->object != step;
-    bool ok = find_trained(step, optimizer) && differentiate(step) && make_variables(step) && compile_micro(step) && compile_update(step);
+    for (grdi_child *c = graph->model->children; c; c = c->next)
+        step->index += c->release == step_destroy && c->object != step;
+    bool ok = find_trained(step, optimizer) && differentiate(step) && make_variables(step) && compile_micro(step) &&
+              compile_update(step);
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
     step->options.outputs = NULL;
     if (ok) return step;
@@ -281,7 +287,8 @@ static grd_status update(grd_step *step)
     for (int32_t i = 0; i < step->setting_count; i++) {
         const grdi_setting *s = &step->settings[i];
         const float hyper[4] = {(float)(s->optimizer.lr * s->lr_scale * step->lr_factor),
-                                (float)(1 / (1 - pow(s->optimizer.beta1, t))), (float)(1 / (1 - pow(s->optimizer.beta2, t))), 0};
+                                (float)(1 / (1 - pow(s->optimizer.beta1, t))),
+                                (float)(1 / (1 - pow(s->optimizer.beta2, t))), 0};
         void *to = grdi_program_input(step->update, s->hyper, NULL);
         if (to) engine->backend->upload(engine->device, to, hyper, sizeof(hyper));
     }
@@ -292,7 +299,9 @@ static grd_status nonfinite(grd_step *step)
 {
     char origin[GRD_MESSAGE_MAX / 2] = "";
     bool found = grdi_program_find_nonfinite(step->micro, origin, sizeof(origin));
-    return grd_fail(&step->error, GRD_E_NUMERIC, "step %lld: the gradient is not finite%s%s (weights are as before; lower the learning rate or look at the data)",
+    return grd_fail(&step->error, GRD_E_NUMERIC,
+                    "step %lld: the gradient is not finite%s%s (weights are as before; lower the learning rate or look "
+                    "at the data)",
                     (long long)step->count, found ? "; first seen in " : "", origin);
 }
 
@@ -365,7 +374,9 @@ grd_status grd_step_swap_ema(grd_step *step)
         grdi_trained *t = &step->trained[i];
         size_t size = grdi_type_bytes(t->parameter->type);
         char *weights = grdi_alloc(2 * size);
-        if (!weights) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the moving average of %s", t->parameter->path);
+        if (!weights)
+            return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the moving average of %s",
+                            t->parameter->path);
         engine->backend->download(engine->device, weights, grdi_variable_data(t->parameter), size);
         engine->backend->download(engine->device, weights + size, grdi_variable_data(t->average), size);
         engine->backend->upload(engine->device, grdi_variable_data(t->parameter), weights + size, size);

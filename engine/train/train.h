@@ -14,7 +14,7 @@ bool grdi_path_matches(const char *pattern, const char *path);
 typedef struct grdi_setting {
     grd_optimizer optimizer;
     double lr_scale, weight_decay;
-    char hyper[24];              /* name of the update graph's input {lr, 1/(1-beta1^t), 1/(1-beta2^t), 0} */
+    char hyper[24]; /* name of the update graph's input {lr, 1/(1-beta1^t), 1/(1-beta2^t), 0} */
 } grdi_setting;
 
 enum { GRDI_MOMENTS_MAX = 2 };
@@ -36,7 +36,7 @@ struct grd_step {
     int32_t trained_count;
     grdi_setting *settings;
     int32_t setting_count;
-    int32_t index;               /* of this step among its model's, part of the names of its variables */
+    int32_t index; /* of this step among its model's, part of the names of its variables */
     int32_t micro_done;
     int64_t count;
     double lr_factor, loss_sum;

@@ -36,7 +36,8 @@ static bool follows(const grdi_variable *a, const grdi_variable *b)
 
 static bool same_run(const grd_step *step, const grdi_trained *a, const grdi_trained *b)
 {
-    if (a->setting != b->setting || !follows(a->parameter, b->parameter) || !follows(a->gradient, b->gradient)) return false;
+    if (a->setting != b->setting || !follows(a->parameter, b->parameter) || !follows(a->gradient, b->gradient))
+        return false;
     if (step->settings[a->setting].optimizer.kind == GRD_OPTIMIZER_MUON) return false;
     for (int32_t m = 0; m < GRDI_MOMENTS_MAX; m++)
         if (a->moment[m] && !follows(a->moment[m], b->moment[m])) return false;
@@ -46,7 +47,8 @@ static bool same_run(const grd_step *step, const grdi_trained *a, const grdi_tra
 static run next_run(const grd_step *step, int32_t first)
 {
     run r = {first, first};
-    while (r.last + 1 < step->trained_count && same_run(step, &step->trained[r.last], &step->trained[r.last + 1])) r.last++;
+    while (r.last + 1 < step->trained_count && same_run(step, &step->trained[r.last], &step->trained[r.last + 1]))
+        r.last++;
     return r;
 }
 
@@ -58,7 +60,8 @@ static grd_tensor range_node(grd_step *step, grdi_variable *from, grdi_variable 
 
 #define RANGE(step, r, field) range_node(step, (step)->trained[(r).first].field, (step)->trained[(r).last].field)
 
-/* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not finite. */
+/* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not
+ * finite. */
 static bool build_norm(grd_step *step, const grd_tensor *gradients, int32_t count)
 {
     grd_graph *graph = step->update_graph;
@@ -93,7 +96,8 @@ static grd_tensor orthogonalise(grd_tensor m)
     return tall ? grd_transpose2(x) : x;
 }
 
-static grd_tensor muon(grd_step *step, const grdi_trained *t, grd_tensor p, grd_tensor g, grd_tensor m, grd_tensor hyper, grd_tensor *m_new)
+static grd_tensor muon(grd_step *step, const grdi_trained *t, grd_tensor p, grd_tensor g, grd_tensor m,
+                       grd_tensor hyper, grd_tensor *m_new)
 {
     const grdi_setting *setting = &step->settings[t->setting];
     grd_dims dims = t->parameter->type.dims;
@@ -102,7 +106,8 @@ static grd_tensor muon(grd_step *step, const grdi_trained *t, grd_tensor p, grd_
     grd_tensor lr = grd_slice(hyper, 0, 0, 1);
     grd_tensor flat = grd_add(grd_mul_scalar(m, setting->optimizer.momentum), grd_mul(g, step->scale));
     grd_tensor direction = flat;
-    if (setting->optimizer.nesterov) direction = grd_add(grd_mul(g, step->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
+    if (setting->optimizer.nesterov)
+        direction = grd_add(grd_mul(g, step->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
     grd_tensor update = grd_reshape(orthogonalise(grd_reshape(direction, dims)), grd_tensor_dims(p));
     grd_tensor decayed = p;
     if (setting->weight_decay != 0) decayed = grd_sub(p, grd_mul(grd_mul_scalar(p, setting->weight_decay), lr));
@@ -137,8 +142,10 @@ static bool build_run(grd_step *step, run r, grd_tensor g, grd_tensor *roots, in
     case GRD_OPTIMIZER_ADAMW:
     case GRD_OPTIMIZER_ADAM: {
         const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2), GRD_FLOAT("eps", o->eps),
-                                  GRD_FLOAT("weight_decay", s->weight_decay), GRD_FLAG("coupled", o->kind == GRD_OPTIMIZER_ADAM)};
-        grd_call(step->update_graph, "adamw", (grd_tensor[]){p, g, state[0], state[1], hyper, step->scale}, 6, attrs, 5, out);
+                                  GRD_FLOAT("weight_decay", s->weight_decay),
+                                  GRD_FLAG("coupled", o->kind == GRD_OPTIMIZER_ADAM)};
+        grd_call(step->update_graph, "adamw", (grd_tensor[]){p, g, state[0], state[1], hyper, step->scale}, 6, attrs, 5,
+                 out);
         break;
     }
     case GRD_OPTIMIZER_SGD: {

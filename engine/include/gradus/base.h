@@ -87,7 +87,8 @@ GRD_API grd_dims grd_dims_make(int32_t rank, const int64_t *dim);
 /* grd_shape(64, 784): a shape from its dimensions; grd_scalar() has none. */
 #ifdef __cplusplus
 } /* extern "C" */
-template <typename... D> inline grd_dims grd_shape(D... d) {
+template <typename... D> inline grd_dims grd_shape(D... d)
+{
     grd_dims s = {static_cast<int32_t>(sizeof...(d)), {static_cast<int64_t>(d)...}};
     return s;
 }

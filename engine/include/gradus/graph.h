@@ -2,8 +2,8 @@
  *
  * Ownership: an engine owns its models, a model its parameters and graphs, a graph its programs and steps. Closing or
  * freeing a parent frees its children. Building is sticky: a call that fails returns the poison tensor (node NULL) and
- * leaves the first error, with its scope path and shapes, in the graph; every call given a poison tensor returns poison,
- * so calls nest without checks and `grd_graph_error()` is read once at the end. */
+ * leaves the first error, with its scope path and shapes, in the graph; every call given a poison tensor returns
+ * poison, so calls nest without checks and `grd_graph_error()` is read once at the end. */
 #ifndef GRADUS_GRAPH_H
 #define GRADUS_GRAPH_H
 
@@ -26,21 +26,24 @@ typedef struct grd_tensor {
 /* ---- engine ---- */
 
 typedef struct grd_engine_options {
-    size_t size;      /* set by the macro */
-    int32_t threads;  /* 0: one for each core that this process may run on */
+    size_t size;     /* set by the macro */
+    int32_t threads; /* 0: one for each core that this process may run on */
 } grd_engine_options;
 
-/* Opens a device: "auto", "cpu", "ref" (double-precision references) or "null:PROFILE" (plans without a device). Returns NULL
- * only when out of memory; a device that cannot be had leaves its error in the engine, and all that is built on it fails. */
+/* Opens a device: "auto", "cpu", "ref" (double-precision references) or "null:PROFILE" (plans without a device).
+ * Returns NULL only when out of memory; a device that cannot be had leaves its error in the engine, and all that is
+ * built on it fails. */
 GRD_API grd_engine *grd_engine_open_with(const char *device, const grd_engine_options *options);
 #define grd_engine_open(...) GRD_ENGINE_OPEN_(__VA_ARGS__, .size = sizeof(grd_engine_options))
 #define GRD_ENGINE_OPEN_(device, ...) grd_engine_open_with(device, &(grd_engine_options){__VA_ARGS__})
-/* The first error of the engine or of anything it owns; status GRD_OK if there is none. Valid until the engine is closed. */
+/* The first error of the engine or of anything it owns; status GRD_OK if there is none. Valid until the engine is
+ * closed. */
 GRD_API const grd_error *grd_engine_error(const grd_engine *engine);
 /* Prints that error to `stream`, one line; prints nothing when there is none. */
 GRD_API void grd_engine_report(const grd_engine *engine, FILE *stream);
 GRD_API void grd_engine_close(grd_engine *engine);
-/* "cpu", "ref", ... and the device kind that bit-identical results are promised for (e.g. "cpu avx2 threads=2 onednn-2.6.3"). */
+/* "cpu", "ref", ... and the device kind that bit-identical results are promised for (e.g. "cpu avx2 threads=2
+ * onednn-2.6.3"). */
 GRD_API const char *grd_engine_device(const grd_engine *engine);
 GRD_API const char *grd_engine_device_kind(const grd_engine *engine);
 
@@ -57,8 +60,8 @@ GRD_API const grd_error *grd_graph_error(const grd_graph *graph);
 /* Enters or leaves a scope: names and errors inside are prefixed with "name/". The name is a printf format. */
 GRD_API void grd_scope_push(grd_graph *graph, const char *format, ...) GRD_PRINTF(2, 3);
 GRD_API void grd_scope_pop(grd_graph *graph);
-/* Nodes built between begin and end form one recompute segment: where a plan is told to recompute, backward rebuilds the
- * values inside from those that enter it. Segments do not nest. */
+/* Nodes built between begin and end form one recompute segment: where a plan is told to recompute, backward rebuilds
+ * the values inside from those that enter it. Segments do not nest. */
 GRD_API void grd_segment_begin(grd_graph *graph);
 GRD_API void grd_segment_end(grd_graph *graph);
 
@@ -70,46 +73,51 @@ GRD_API grd_tensor grd_input(grd_graph *graph, const char *name, grd_dtype dtype
 GRD_API grd_tensor grd_constant(grd_graph *graph, grd_dtype dtype, grd_dims dims, const void *data);
 
 typedef enum grd_init {
-    GRD_INIT_DEFAULT = 0, /* uniform in +-1/sqrt(fan-in), fan-in being all dimensions but the first (PyTorch's nn.Linear) */
+    GRD_INIT_DEFAULT =
+        0, /* uniform in +-1/sqrt(fan-in), fan-in being all dimensions but the first (PyTorch's nn.Linear) */
     GRD_INIT_ZEROS,
     GRD_INIT_ONES,
-    GRD_INIT_NORMAL,      /* mean 0, standard deviation .scale */
-    GRD_INIT_UNIFORM      /* in [-scale, scale) */
+    GRD_INIT_NORMAL, /* mean 0, standard deviation .scale */
+    GRD_INIT_UNIFORM /* in [-scale, scale) */
 } grd_init;
 
 typedef struct grd_parameter_options {
     size_t size;
     grd_init init;
-    double scale;    /* for NORMAL and UNIFORM */
-    bool tie;        /* the path exists already in this graph and is meant: use that parameter again */
-    bool frozen;     /* not trained by any step */
+    double scale; /* for NORMAL and UNIFORM */
+    bool tie;     /* the path exists already in this graph and is meant: use that parameter again */
+    bool frozen;  /* not trained by any step */
 } grd_parameter_options;
 
-/* A trained value named "scope/name", f32 (master weights). In a second graph of the same model the same path and shape give the
- * same parameter; in one graph a second use is an error unless `.tie`. */
-GRD_API grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_dims dims, const grd_parameter_options *options);
+/* A trained value named "scope/name", f32 (master weights). In a second graph of the same model the same path and shape
+ * give the same parameter; in one graph a second use is an error unless `.tie`. */
+GRD_API grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_dims dims,
+                                      const grd_parameter_options *options);
 #define grd_parameter(...) GRD_PARAMETER_(__VA_ARGS__, .size = sizeof(grd_parameter_options))
-#define GRD_PARAMETER_(graph, name, dims, ...) grd_parameter_with(graph, name, dims, &(grd_parameter_options){__VA_ARGS__})
+#define GRD_PARAMETER_(graph, name, dims, ...)                                                                         \
+    grd_parameter_with(graph, name, dims, &(grd_parameter_options){__VA_ARGS__})
 
 /* A value that lives from run to run and is not trained (running statistics, caches, EMA); starts as zeros. */
 GRD_API grd_tensor grd_state(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims);
-/* After each run of a program that contains `state`, it holds `value` (same dtype and shape). Reads of `state` in that run see the
- * value from before. Returns the assigned value. */
+/* After each run of a program that contains `state`, it holds `value` (same dtype and shape). Reads of `state` in that
+ * run see the value from before. Returns the assigned value. */
 GRD_API grd_tensor grd_assign(grd_tensor state, grd_tensor value);
 
 /* ---- looking at values ---- */
 
 GRD_API bool grd_is_poison(grd_tensor tensor);
-GRD_API grd_graph *grd_tensor_graph(grd_tensor tensor);   /* NULL for poison */
-GRD_API grd_dtype grd_tensor_dtype(grd_tensor tensor);    /* GRD_F32 for poison */
-GRD_API grd_dims grd_tensor_dims(grd_tensor tensor);      /* rank 0 for poison */
-GRD_API int64_t grd_dim(grd_tensor tensor, int32_t axis); /* negative axes count from the end; -1 if there is no such axis */
+GRD_API grd_graph *grd_tensor_graph(grd_tensor tensor); /* NULL for poison */
+GRD_API grd_dtype grd_tensor_dtype(grd_tensor tensor);  /* GRD_F32 for poison */
+GRD_API grd_dims grd_tensor_dims(grd_tensor tensor);    /* rank 0 for poison */
+GRD_API int64_t grd_dim(grd_tensor tensor,
+                        int32_t axis); /* negative axes count from the end; -1 if there is no such axis */
 
 /* ---- ops by name ---- */
 
 typedef enum grd_attr_kind { GRD_ATTR_INT, GRD_ATTR_FLOAT, GRD_ATTR_BOOL, GRD_ATTR_DTYPE, GRD_ATTR_INTS } grd_attr_kind;
 
-/* One attribute of an op. INT, BOOL and DTYPE use `i`, FLOAT uses `f`, INTS uses `ints[0..count)`, copied by the call. */
+/* One attribute of an op. INT, BOOL and DTYPE use `i`, FLOAT uses `f`, INTS uses `ints[0..count)`, copied by the call.
+ */
 typedef struct grd_attr {
     const char *name;
     grd_attr_kind kind;
@@ -120,15 +128,31 @@ typedef struct grd_attr {
 } grd_attr;
 
 /* Shorthands for attribute lists: (grd_attr[]){GRD_INT("axis", 1), GRD_FLAG("keep", true)}. */
-#define GRD_INT(attr_name, value) {.name = (attr_name), .kind = GRD_ATTR_INT, .i = (value)}
-#define GRD_FLOAT(attr_name, value) {.name = (attr_name), .kind = GRD_ATTR_FLOAT, .f = (value)}
-#define GRD_FLAG(attr_name, value) {.name = (attr_name), .kind = GRD_ATTR_BOOL, .i = (value)}
-#define GRD_TYPE(attr_name, value) {.name = (attr_name), .kind = GRD_ATTR_DTYPE, .i = (value)}
-#define GRD_INTS(attr_name, values, n) {.name = (attr_name), .kind = GRD_ATTR_INTS, .count = (n), .ints = (values)}
+#define GRD_INT(attr_name, value)                                                                                      \
+    {                                                                                                                  \
+        .name = (attr_name), .kind = GRD_ATTR_INT, .i = (value)                                                        \
+    }
+#define GRD_FLOAT(attr_name, value)                                                                                    \
+    {                                                                                                                  \
+        .name = (attr_name), .kind = GRD_ATTR_FLOAT, .f = (value)                                                      \
+    }
+#define GRD_FLAG(attr_name, value)                                                                                     \
+    {                                                                                                                  \
+        .name = (attr_name), .kind = GRD_ATTR_BOOL, .i = (value)                                                       \
+    }
+#define GRD_TYPE(attr_name, value)                                                                                     \
+    {                                                                                                                  \
+        .name = (attr_name), .kind = GRD_ATTR_DTYPE, .i = (value)                                                      \
+    }
+#define GRD_INTS(attr_name, values, n)                                                                                 \
+    {                                                                                                                  \
+        .name = (attr_name), .kind = GRD_ATTR_INTS, .count = (n), .ints = (values)                                     \
+    }
 
 #define GRD_OUTPUTS_MAX 8
-/* Any op by its name in the op table. Attributes not given take their defaults; an unknown op, attribute or wrong kind is an error of
- * the graph. Writes all outputs to `outputs` (room for GRD_OUTPUTS_MAX; may be NULL) and returns the first one. */
+/* Any op by its name in the op table. Attributes not given take their defaults; an unknown op, attribute or wrong kind
+ * is an error of the graph. Writes all outputs to `outputs` (room for GRD_OUTPUTS_MAX; may be NULL) and returns the
+ * first one. */
 GRD_API grd_tensor grd_call(grd_graph *graph, const char *op, const grd_tensor *inputs, int32_t input_count,
                             const grd_attr *attrs, int32_t attr_count, grd_tensor *outputs);
 /* The op table: how many ops there are and their names, for tools and bindings. */
@@ -137,8 +161,8 @@ GRD_API const char *grd_op_name(int32_t index);
 
 /* ---- gradients ---- */
 
-/* The gradient of scalar `loss` by `x`, any tensor it depends on: shape and dtype of x; zeros where loss does not depend on x. It is
- * built from ordinary nodes, so it can be differentiated again. */
+/* The gradient of scalar `loss` by `x`, any tensor it depends on: shape and dtype of x; zeros where loss does not
+ * depend on x. It is built from ordinary nodes, so it can be differentiated again. */
 GRD_API grd_tensor grd_grad(grd_tensor loss, grd_tensor x);
 /* Gradients of the sum of `losses` by each of `wrt`, in one sweep; gradients[i] belongs to wrt[i]. */
 GRD_API grd_status grd_gradients(const grd_tensor *losses, int32_t loss_count, const grd_tensor *wrt, int32_t wrt_count,
@@ -150,14 +174,14 @@ typedef struct grd_program grd_program;
 
 typedef struct grd_program_options {
     size_t size;
-    const char *disable;    /* comma-separated names of passes to leave out, e.g. "fuse,recompute" */
-    const char *dump;       /* folder for graphs after each pass (DOT and JSON); NULL: none */
-    bool recompute;         /* recompute the segments in backward instead of keeping their values */
-    bool bf16;              /* matmul operands and stored activations in bf16, sums in f32 */
+    const char *disable; /* comma-separated names of passes to leave out, e.g. "fuse,recompute" */
+    const char *dump;    /* folder for graphs after each pass (DOT and JSON); NULL: none */
+    bool recompute;      /* recompute the segments in backward instead of keeping their values */
+    bool bf16;           /* matmul operands and stored activations in bf16, sums in f32 */
 } grd_program_options;
 
-/* Compiles what `outputs` need. All memory and all primitives are prepared here; a run allocates nothing. NULL on error (kept by the
- * graph). Outputs stay readable until the next run. */
+/* Compiles what `outputs` need. All memory and all primitives are prepared here; a run allocates nothing. NULL on error
+ * (kept by the graph). Outputs stay readable until the next run. */
 GRD_API grd_program *grd_program_new_with(const grd_tensor *outputs, int32_t count, const grd_program_options *options);
 #define grd_program_new(...) GRD_PROGRAM_NEW_(__VA_ARGS__, .size = sizeof(grd_program_options))
 #define GRD_PROGRAM_NEW_(outputs, count, ...) grd_program_new_with(outputs, count, &(grd_program_options){__VA_ARGS__})

@@ -16,7 +16,7 @@ typedef enum grd_variable_kind {
 } grd_variable_kind;
 
 typedef struct grd_variable {
-    const char *path;           /* lives as long as the model */
+    const char *path; /* lives as long as the model */
     grd_variable_kind kind;
     grd_dtype dtype;
     grd_dims dims;
@@ -28,8 +28,8 @@ GRD_API int64_t grd_model_variable_count(const grd_model *model);
 GRD_API bool grd_model_variable_at(const grd_model *model, int64_t index, grd_variable *variable);
 GRD_API bool grd_model_variable_find(const grd_model *model, const char *path, grd_variable *variable);
 
-/* Copies the value, row-major, out of or into the model. Gives variables their memory and initial values first where that has not happened
- * yet. Errors: no variable of that path, no memory, a device that only plans. */
+/* Copies the value, row-major, out of or into the model. Gives variables their memory and initial values first where
+ * that has not happened yet. Errors: no variable of that path, no memory, a device that only plans. */
 GRD_API grd_status grd_model_read(grd_model *model, const char *path, void *data, grd_error *error);
 GRD_API grd_status grd_model_write(grd_model *model, const char *path, const void *data, grd_error *error);
 

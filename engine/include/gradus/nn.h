@@ -1,5 +1,5 @@
-/* nn.h - layers and models. Each layer makes its parameters under the graph's scope: grd_linear(x, "fc1", 256) makes "fc1/weight" and
- * "fc1/bias". All are built from the public calls of graph.h and ops.h; yours can be too. */
+/* nn.h - layers and models. Each layer makes its parameters under the graph's scope: grd_linear(x, "fc1", 256) makes
+ * "fc1/weight" and "fc1/bias". All are built from the public calls of graph.h and ops.h; yours can be too. */
 #ifndef GRADUS_NN_H
 #define GRADUS_NN_H
 
@@ -15,22 +15,24 @@ typedef struct grd_linear_options {
     size_t size;
     bool no_bias;
     grd_activation activation; /* fused into the product's last pass */
-    double init_std;           /* weight ~ N(0, init_std) and bias 0; 0: both uniform in +-1/sqrt(inputs), as torch.nn.Linear */
-    bool zero_init;            /* weight and bias start at 0 */
+    double init_std; /* weight ~ N(0, init_std) and bias 0; 0: both uniform in +-1/sqrt(inputs), as torch.nn.Linear */
+    bool zero_init;  /* weight and bias start at 0 */
 } grd_linear_options;
 
-/* y = activation(x W^T + b): x [...,K] gives [...,features]; parameters name/weight [features,K] and name/bias [features]. */
+/* y = activation(x W^T + b): x [...,K] gives [...,features]; parameters name/weight [features,K] and name/bias
+ * [features]. */
 GRD_API grd_tensor grd_linear_with(grd_tensor x, const char *name, int64_t features, const grd_linear_options *options);
 #define grd_linear(...) GRD_LINEAR_(__VA_ARGS__, .size = sizeof(grd_linear_options))
 #define GRD_LINEAR_(x, name, features, ...) grd_linear_with(x, name, features, &(grd_linear_options){__VA_ARGS__})
 
-/* Rows of the table name/weight [vocab,width], N(0, std) at first (std 0: 1, as torch.nn.Embedding): ids i32 [...] give [...,width]. */
+/* Rows of the table name/weight [vocab,width], N(0, std) at first (std 0: 1, as torch.nn.Embedding): ids i32 [...] give
+ * [...,width]. */
 GRD_API grd_tensor grd_embed(grd_tensor ids, const char *name, int64_t vocab, int64_t width, double std);
 
 typedef enum grd_norm_kind { GRD_NORM_LAYERNORM = 0, GRD_NORM_RMSNORM } grd_norm_kind;
 
-/* Normalises the last axis; parameters name/weight (ones; absent with `no_gain`) and, for LayerNorm with `bias`, name/bias (zeros).
- * eps 0: 1e-5 (LayerNorm), 1e-6 (RMSNorm). */
+/* Normalises the last axis; parameters name/weight (ones; absent with `no_gain`) and, for LayerNorm with `bias`,
+ * name/bias (zeros). eps 0: 1e-5 (LayerNorm), 1e-6 (RMSNorm). */
 GRD_API grd_tensor grd_norm(grd_tensor x, const char *name, grd_norm_kind kind, double eps, bool no_gain, bool bias);
 
 /* ---- multi-layer perceptron ---- */
@@ -52,23 +54,23 @@ typedef struct grd_gpt {
     int64_t context, vocab;
     grd_mlp_kind mlp;
     grd_norm_kind norm;
-    double norm_eps;                 /* [1e-5 LayerNorm, 1e-6 RMSNorm] */
+    double norm_eps; /* [1e-5 LayerNorm, 1e-6 RMSNorm] */
     bool no_norm_gain;
     grd_position_kind position;
-    double rope_theta;               /* [10000] */
+    double rope_theta; /* [10000] */
     grd_rope_scaling_kind rope_scaling;
     double rope_factor, rope_low, rope_high; /* scaling factor; Llama 3's low and high frequency factors */
-    int64_t rope_original;           /* Llama 3: the context that the frequencies were trained for */
-    bool qk_norm;                    /* RMSNorm of every head's query and key; with gains unless no_norm_gain */
-    bool no_bias;                    /* linear layers and LayerNorms without bias */
-    bool qkv_bias;                   /* with no_bias: queries, keys and values have one all the same (Qwen 2) */
-    bool untied;                     /* the head has its own weight instead of the embedding's */
-    double dropout;                  /* after embedding, attention and MLP; needs a key */
-    int32_t window;                  /* sliding-window attention; 0: none */
-    double softcap;                  /* logits become c tanh(logits / c); 0: off */
-    double init_std;                 /* [0.02]; residual projections get init_std / sqrt(2 layers) */
-    bool muon_init;                  /* hidden matrices ~ N(0, 1/inputs), residual projections and head 0, for training with Muon */
-    bool embedding_norm;             /* RMSNorm without gain right after the embedding */
+    int64_t rope_original;                   /* Llama 3: the context that the frequencies were trained for */
+    bool qk_norm;                            /* RMSNorm of every head's query and key; with gains unless no_norm_gain */
+    bool no_bias;                            /* linear layers and LayerNorms without bias */
+    bool qkv_bias;                           /* with no_bias: queries, keys and values have one all the same (Qwen 2) */
+    bool untied;                             /* the head has its own weight instead of the embedding's */
+    double dropout;                          /* after embedding, attention and MLP; needs a key */
+    int32_t window;                          /* sliding-window attention; 0: none */
+    double softcap;                          /* logits become c tanh(logits / c); 0: off */
+    double init_std;                         /* [0.02]; residual projections get init_std / sqrt(2 layers) */
+    bool muon_init;      /* hidden matrices ~ N(0, 1/inputs), residual projections and head 0, for training with Muon */
+    bool embedding_norm; /* RMSNorm without gain right after the embedding */
 } grd_gpt;
 
 /* Fills in the defaults; an error message names what does not fit (heads that do not divide the width, ...). */
@@ -76,15 +78,18 @@ GRD_API grd_status grd_gpt_resolve(grd_gpt *gpt, grd_error *error);
 /* Number of parameters of the resolved model. */
 GRD_API int64_t grd_gpt_parameters(const grd_gpt *gpt);
 
-/* ids i32 [B,T], T <= context, to hidden values [B,T,width] after the last norm. `key` i32 [4] drives dropout, see grd_dropout; a zeroed
- * tensor where dropout is 0 or not wanted (evaluation). Parameters: embed/weight, position/weight, h<i>/norm1, h<i>/attn/qkv,
- * h<i>/attn/out, h<i>/norm2, h<i>/mlp/up (SwiGLU: gate_up), h<i>/mlp/down, norm, head/weight (untied). Each block is one recompute segment. */
+/* ids i32 [B,T], T <= context, to hidden values [B,T,width] after the last norm. `key` i32 [4] drives dropout, see
+ * grd_dropout; a zeroed tensor where dropout is 0 or not wanted (evaluation). Parameters: embed/weight,
+ * position/weight, h<i>/norm1, h<i>/attn/qkv, h<i>/attn/out, h<i>/norm2, h<i>/mlp/up (SwiGLU: gate_up), h<i>/mlp/down,
+ * norm, head/weight (untied). Each block is one recompute segment. */
 GRD_API grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key);
 /* Logits [...,vocab] of hidden values [...,width]. */
 GRD_API grd_tensor grd_gpt_logits(grd_tensor hidden, const grd_gpt *gpt);
-/* scale * sum of the cross-entropies (nats) of all positions with a target other than -100; targets i32 [B,T], scale f32 scalar: 1 / number
- * of such positions in the whole step gives the mean. `losses`, if not NULL, gets the single losses [B*T]. */
-GRD_API grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor targets, grd_tensor scale, grd_tensor *losses);
+/* scale * sum of the cross-entropies (nats) of all positions with a target other than -100; targets i32 [B,T], scale
+ * f32 scalar: 1 / number of such positions in the whole step gives the mean. `losses`, if not NULL, gets the single
+ * losses [B*T]. */
+GRD_API grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor targets, grd_tensor scale,
+                                grd_tensor *losses);
 
 #ifdef __cplusplus
 }

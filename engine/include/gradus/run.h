@@ -22,16 +22,16 @@ typedef enum grd_precision { GRD_PRECISION_AUTO = 0, GRD_PRECISION_F32, GRD_PREC
 /* One entry of train.groups. */
 typedef struct grd_group_settings {
     char match[128];
-    char optimizer[16];       /* "" : the run's own */
-    double lr_scale, lr;      /* 0: not given */
-    double weight_decay;      /* negative: not given */
+    char optimizer[16];  /* "" : the run's own */
+    double lr_scale, lr; /* 0: not given */
+    double weight_decay; /* negative: not given */
     bool frozen;
 } grd_group_settings;
 
 /* All settings of a run. Made by grd_settings_new() with defaults; strings are owned by the settings. */
 typedef struct grd_settings {
     struct {
-        int kind;             /* grd_model_kind; `fast` is the text default: rope, squared ReLU, QK-norm, trained with Muon */
+        int kind; /* grd_model_kind; `fast` is the text default: rope, squared ReLU, QK-norm, trained with Muon */
         grd_gpt gpt;
         int mlp, norm, position; /* as in grd_gpt, -1: by kind */
         int bias, tied, qk_norm; /* 0 or 1, -1: by kind */
@@ -40,9 +40,9 @@ typedef struct grd_settings {
         char *path;
         char *tokens[GRD_FILES_MAX], *validation[GRD_FILES_MAX];
         int token_count, validation_count;
-        char *tokenizer;      /* "bpe", "byte", "char" or a tokenizer.json */
+        char *tokenizer; /* "bpe", "byte", "char" or a tokenizer.json */
         int64_t vocab;
-        int order;            /* grd_order */
+        int order; /* grd_order */
         double validation_part;
     } data;
     struct {
@@ -53,13 +53,13 @@ typedef struct grd_settings {
         int64_t steps, batch, accumulate, warmup, eval_every, checkpoint_every;
         double minutes;
         int64_t seed;
-        int precision;        /* grd_precision */
-        int optimizer;        /* grd_optimizer_kind */
+        int precision; /* grd_precision */
+        int optimizer; /* grd_optimizer_kind */
         double lr, betas[2], eps, momentum, weight_decay, clip_norm, min_lr, ema;
-        int schedule;         /* grd_schedule_kind */
-        double decay_part;    /* of schedule wsd: the last part of the run, in which the rate falls to min_lr */
+        int schedule;      /* grd_schedule_kind */
+        double decay_part; /* of schedule wsd: the last part of the run, in which the rate falls to min_lr */
         bool recompute;
-        int on_nan;           /* grd_on_nan */
+        int on_nan; /* grd_on_nan */
         grd_group_settings groups[GRD_GROUPS_MAX];
         int group_count;
     } train;
@@ -68,7 +68,8 @@ typedef struct grd_settings {
 
 GRD_API grd_settings *grd_settings_new(void);
 GRD_API void grd_settings_free(grd_settings *settings);
-/* Reads a YAML file over what is set. Errors name file, line and column; an unknown key comes with the nearest known one. */
+/* Reads a YAML file over what is set. Errors name file, line and column; an unknown key comes with the nearest known
+ * one. */
 GRD_API grd_status grd_settings_load(grd_settings *settings, const char *path, grd_error *error);
 /* One assignment "train.lr=6e-4", as --set gives it; the value is YAML. */
 GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_error *error);
@@ -79,23 +80,31 @@ GRD_API grd_status grd_settings_save(const grd_settings *settings, const char *p
 
 /* ---- events of a run ---- */
 
-typedef enum grd_event_kind { GRD_EVENT_NOTE, GRD_EVENT_PLAN, GRD_EVENT_STEP, GRD_EVENT_EVAL, GRD_EVENT_SAMPLE, GRD_EVENT_SAVED, GRD_EVENT_DONE } grd_event_kind;
+typedef enum grd_event_kind {
+    GRD_EVENT_NOTE,
+    GRD_EVENT_PLAN,
+    GRD_EVENT_STEP,
+    GRD_EVENT_EVAL,
+    GRD_EVENT_SAMPLE,
+    GRD_EVENT_SAVED,
+    GRD_EVENT_DONE
+} grd_event_kind;
 
 typedef struct grd_event {
     grd_event_kind kind;
-    const char *text;         /* NOTE: what was chosen and why; SAMPLE: the text; SAVED: the path */
-    grd_plan_report plan;     /* PLAN */
-    int64_t step, steps;      /* steps done; in all, 0 where only time limits the run */
-    double progress;          /* STEP: 0 to 1, by steps or by time */
+    const char *text;     /* NOTE: what was chosen and why; SAMPLE: the text; SAVED: the path */
+    grd_plan_report plan; /* PLAN */
+    int64_t step, steps;  /* steps done; in all, 0 where only time limits the run */
+    double progress;      /* STEP: 0 to 1, by steps or by time */
     double loss, lr, grad_norm, tokens_per_s, time_ms; /* STEP; EVAL has loss */
     int64_t tokens;
-    double bits_per_byte;     /* EVAL; NaN where the text is not known */
-    double seconds;           /* DONE; STEP: since the start */
+    double bits_per_byte; /* EVAL; NaN where the text is not known */
+    double seconds;       /* DONE; STEP: since the start */
 } grd_event;
 
 typedef struct grd_run_options {
     size_t size;
-    const char *device;       /* NULL: auto */
+    const char *device; /* NULL: auto */
     int32_t threads;
     void (*on_event)(void *context, const grd_event *event);
     void *context;
@@ -105,28 +114,33 @@ typedef struct grd_run_options {
     const char *profile;      /* path of a timeline to write; the table goes to stderr. NULL: none */
 } grd_run_options;
 
-/* Trains as the settings say: data, tokenizer, model, plan, loop, evaluation, checkpoints, a sample at the end. GRD_E_STOPPED after a stop that
- * saved; GRD_E_NUMERIC after a gradient that was not finite (weights of the last good step saved). */
+/* Trains as the settings say: data, tokenizer, model, plan, loop, evaluation, checkpoints, a sample at the end.
+ * GRD_E_STOPPED after a stop that saved; GRD_E_NUMERIC after a gradient that was not finite (weights of the last good
+ * step saved). */
 GRD_API grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error);
-/* Compiles the step of these settings without data (vocabulary as set) and reports what it needs; works on "null:..." devices. */
-GRD_API grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report, grd_error *error);
+/* Compiles the step of these settings without data (vocabulary as set) and reports what it needs; works on "null:..."
+ * devices. */
+GRD_API grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
+                                     grd_error *error);
 
 /* ---- generating text ---- */
 
 typedef struct grd_sample_options {
     size_t size;
-    const char *prompt;       /* NULL: from the start of a text */
-    int64_t tokens;           /* how many to add; 0: 200 */
-    double temperature;       /* 0: 1; negative: always the likeliest token */
-    int32_t top_k;            /* 0: all */
-    double top_p;             /* 0: 1 */
+    const char *prompt; /* NULL: from the start of a text */
+    int64_t tokens;     /* how many to add; 0: 200 */
+    double temperature; /* 0: 1; negative: always the likeliest token */
+    int32_t top_k;      /* 0: all */
+    double top_p;       /* 0: 1 */
     uint64_t seed;
 } grd_sample_options;
 
-/* Continues the prompt with the model of a run directory (its newest checkpoint) or of a Hugging Face folder. `on_text` gets the prompt's text and
- * then each new piece, always whole UTF-8 characters. */
-GRD_API grd_status grd_sample_run(const char *run, const grd_sample_options *options, const grd_run_options *run_options,
-                                  void (*on_text)(void *context, const char *bytes, size_t size_bytes), void *context, grd_error *error);
+/* Continues the prompt with the model of a run directory (its newest checkpoint) or of a Hugging Face folder. `on_text`
+ * gets the prompt's text and then each new piece, always whole UTF-8 characters. */
+GRD_API grd_status grd_sample_run(const char *run, const grd_sample_options *options,
+                                  const grd_run_options *run_options,
+                                  void (*on_text)(void *context, const char *bytes, size_t size_bytes), void *context,
+                                  grd_error *error);
 
 #ifdef __cplusplus
 }

@@ -33,56 +33,58 @@ GRD_API grd_optimizer grd_adamw(double lr); /* betas 0.9, 0.999; eps 1e-8; decay
 GRD_API grd_optimizer grd_adam(double lr);
 GRD_API grd_optimizer grd_sgd(double lr);
 GRD_API grd_optimizer grd_lion(double lr);
-/* Momentum 0.95, Nesterov, five Newton-Schulz steps with (3.4445, -4.7750, 2.0315); the update is scaled by sqrt(max(1, rows/columns)).
- * Only parameters of exactly two dimensions can be trained with it: give the others (embedding, head, gains) a group with AdamW. */
+/* Momentum 0.95, Nesterov, five Newton-Schulz steps with (3.4445, -4.7750, 2.0315); the update is scaled by sqrt(max(1,
+ * rows/columns)). Only parameters of exactly two dimensions can be trained with it: give the others (embedding, head,
+ * gains) a group with AdamW. */
 GRD_API grd_optimizer grd_muon(double lr);
 
-/* Parameters whose path matches `match`: a single star stands for any part of one name, two stars for any number of names. The first
- * matching group counts; parameters that no group matches are trained by the step's own optimizer. */
+/* Parameters whose path matches `match`: a single star stands for any part of one name, two stars for any number of
+ * names. The first matching group counts; parameters that no group matches are trained by the step's own optimizer. */
 typedef struct grd_group {
     const char *match;
     grd_optimizer optimizer; /* kind NONE: the step's own */
     double lr_scale;         /* 0 means 1 */
     double weight_decay;     /* with set_decay: for all parameters of the group, whatever their dimensions */
     bool set_decay;
-    bool frozen;             /* not trained */
+    bool frozen; /* not trained */
 } grd_group;
 
 typedef struct grd_step grd_step;
 
 typedef struct grd_step_options {
     size_t size;
-    double clip_norm;        /* scale gradients so that their global norm is at most this; 0: no clipping */
-    int32_t accumulate;      /* micro-batches a step; 0 means 1. Their losses and gradients are averaged */
-    bool sum_micro;          /* the micro-batches' losses are parts of one sum already (normalised by the global batch) */
-    const char *train;       /* train only parameters matching this pattern; NULL: all that are not frozen */
+    double clip_norm;   /* scale gradients so that their global norm is at most this; 0: no clipping */
+    int32_t accumulate; /* micro-batches a step; 0 means 1. Their losses and gradients are averaged */
+    bool sum_micro;     /* the micro-batches' losses are parts of one sum already (normalised by the global batch) */
+    const char *train;  /* train only parameters matching this pattern; NULL: all that are not frozen */
     const grd_group *groups;
     int32_t group_count;
-    double ema_decay;        /* keep an exponential moving average of the weights; 0: none */
-    bool skip_nonfinite;     /* a step whose gradient is not finite is left out instead of being an error */
+    double ema_decay;          /* keep an exponential moving average of the weights; 0: none */
+    bool skip_nonfinite;       /* a step whose gradient is not finite is left out instead of being an error */
     const grd_tensor *outputs; /* further values to be readable after a micro-batch */
     int32_t output_count;
     grd_program_options program; /* recompute, passes to disable, dumps */
 } grd_step_options;
 
 typedef struct grd_metrics {
-    double loss;             /* of the micro-batches of this step so far: their mean (or sum, see sum_micro) */
-    double grad_norm;        /* global norm before clipping; set when updated */
-    int64_t step;            /* steps done */
-    bool updated;            /* this call finished a step */
-    bool skipped;            /* its update was left out: the gradient was not finite */
+    double loss;      /* of the micro-batches of this step so far: their mean (or sum, see sum_micro) */
+    double grad_norm; /* global norm before clipping; set when updated */
+    int64_t step;     /* steps done */
+    bool updated;     /* this call finished a step */
+    bool skipped;     /* its update was left out: the gradient was not finite */
 } grd_metrics;
 
-/* Prepares training of `loss` (a scalar): gradients, optimizer state and all memory. NULL on error, which the graph keeps. The step is owned by
- * the model. */
+/* Prepares training of `loss` (a scalar): gradients, optimizer state and all memory. NULL on error, which the graph
+ * keeps. The step is owned by the model. */
 GRD_API grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_step_options *options);
 #define grd_step_new(...) GRD_STEP_NEW_(__VA_ARGS__, .size = sizeof(grd_step_options))
 #define GRD_STEP_NEW_(loss, optimizer, ...) grd_step_new_with(loss, optimizer, &(grd_step_options){__VA_ARGS__})
 GRD_API void grd_step_free(grd_step *step);
 /* Copies `data` into an input of the loss's graph. */
 GRD_API grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data);
-/* Runs one micro-batch; every `accumulate`-th call also updates the weights. A gradient that is not finite leaves weights and moments as
- * they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless skip_nonfinite is set. */
+/* Runs one micro-batch; every `accumulate`-th call also updates the weights. A gradient that is not finite leaves
+ * weights and moments as they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless
+ * skip_nonfinite is set. */
 GRD_API grd_status grd_step_run(grd_step *step, grd_metrics *metrics);
 /* Multiplies every group's base rate from the next step on (schedules: see grd_schedule). */
 GRD_API void grd_step_set_lr(grd_step *step, double factor);
@@ -97,15 +99,15 @@ GRD_API grd_status grd_step_swap_ema(grd_step *step);
 /* ---- what a plan needs ---- */
 
 typedef struct grd_plan_report {
-    int64_t parameters;                /* numbers trained or frozen in the model */
+    int64_t parameters; /* numbers trained or frozen in the model */
     size_t weights_bytes, gradients_bytes, optimizer_bytes, state_bytes;
-    size_t activations_bytes;          /* arena without workspace at its peak, see peak_bytes */
-    size_t workspace_bytes;            /* the largest scratch of one launch */
-    size_t inputs_bytes;               /* inputs, constants and outputs */
-    size_t arena_bytes;                /* activations and workspace, as laid out */
-    size_t peak_bytes;                 /* all of the above at once */
+    size_t activations_bytes; /* arena without workspace at its peak, see peak_bytes */
+    size_t workspace_bytes;   /* the largest scratch of one launch */
+    size_t inputs_bytes;      /* inputs, constants and outputs */
+    size_t arena_bytes;       /* activations and workspace, as laid out */
+    size_t peak_bytes;        /* all of the above at once */
     double flops_per_step, bytes_per_step;
-    double predicted_step_ms;          /* on the engine's device; 0 where its rates are unknown */
+    double predicted_step_ms; /* on the engine's device; 0 where its rates are unknown */
     int64_t launches;
 } grd_plan_report;
 
@@ -114,18 +116,24 @@ GRD_API grd_status grd_step_report(grd_step *step, grd_plan_report *report);
 GRD_API size_t grd_step_high_water(const grd_step *step);
 /* Times each launch from now on (or stops). */
 GRD_API grd_status grd_step_profile(grd_step *step, bool on);
-/* Writes the profile: one line an op kind to `stream` (time, share, FLOP/s, bytes/s), and a Chrome trace to `trace_path` unless NULL. */
+/* Writes the profile: one line an op kind to `stream` (time, share, FLOP/s, bytes/s), and a Chrome trace to
+ * `trace_path` unless NULL. */
 GRD_API grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trace_path);
 
 /* ---- schedules: factors for grd_step_set_lr ---- */
 
-typedef enum grd_schedule_kind { GRD_SCHEDULE_CONSTANT = 0, GRD_SCHEDULE_LINEAR, GRD_SCHEDULE_COSINE, GRD_SCHEDULE_WSD } grd_schedule_kind;
+typedef enum grd_schedule_kind {
+    GRD_SCHEDULE_CONSTANT = 0,
+    GRD_SCHEDULE_LINEAR,
+    GRD_SCHEDULE_COSINE,
+    GRD_SCHEDULE_WSD
+} grd_schedule_kind;
 
 typedef struct grd_schedule {
     grd_schedule_kind kind;
-    int64_t warmup;      /* steps: (s + 1) / warmup */
-    double min_factor;   /* where LINEAR and COSINE end, and WSD after its decay */
-    double decay_part;   /* WSD: the last part of the run in which the rate falls linearly; 0 means 0.2 */
+    int64_t warmup;    /* steps: (s + 1) / warmup */
+    double min_factor; /* where LINEAR and COSINE end, and WSD after its decay */
+    double decay_part; /* WSD: the last part of the run in which the rate falls linearly; 0 means 0.2 */
 } grd_schedule;
 
 /* The factor at step `step` (from 0) when `progress` (0 to 1) of what follows the warm-up is done. */

@@ -9,24 +9,30 @@ grd_status grd_gpt_resolve(grd_gpt *gpt, grd_error *error)
     if (gpt->layers < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.layers: must be 1 or more, is %d", gpt->layers);
     if (gpt->heads < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.heads: must be 1 or more, is %d", gpt->heads);
     if (gpt->width < 1 || gpt->context < 1 || gpt->vocab < 1)
-        return grd_fail(error, GRD_E_ARGUMENT, "model: width, context and vocab must be 1 or more, are %lld, %lld, %lld",
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model: width, context and vocab must be 1 or more, are %lld, %lld, %lld",
                         (long long)gpt->width, (long long)gpt->context, (long long)gpt->vocab);
     if (!gpt->kv_heads) gpt->kv_heads = gpt->heads;
     if (gpt->kv_heads < 1 || gpt->heads % gpt->kv_heads)
-        return grd_fail(error, GRD_E_ARGUMENT, "model.kv_heads: %d does not divide model.heads: %d", gpt->kv_heads, gpt->heads);
+        return grd_fail(error, GRD_E_ARGUMENT, "model.kv_heads: %d does not divide model.heads: %d", gpt->kv_heads,
+                        gpt->heads);
     if (!gpt->head_dim && gpt->width % gpt->heads)
-        return grd_fail(error, GRD_E_ARGUMENT, "model.heads: %d does not divide model.width: %lld (or set model.head_dim)", gpt->heads,
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model.heads: %d does not divide model.width: %lld (or set model.head_dim)", gpt->heads,
                         (long long)gpt->width);
     if (!gpt->head_dim) gpt->head_dim = gpt->width / gpt->heads;
     if (gpt->head_dim < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.head_dim: must be 1 or more");
     if (gpt->position == GRD_POSITION_ROPE && gpt->head_dim % 2)
-        return grd_fail(error, GRD_E_ARGUMENT, "model.head_dim: rope needs an even size, is %lld", (long long)gpt->head_dim);
-    if (!gpt->mlp_width) gpt->mlp_width = gpt->mlp == GRD_MLP_SWIGLU ? (gpt->width * 8 / 3 + 63) / 64 * 64 : 4 * gpt->width;
+        return grd_fail(error, GRD_E_ARGUMENT, "model.head_dim: rope needs an even size, is %lld",
+                        (long long)gpt->head_dim);
+    if (!gpt->mlp_width)
+        gpt->mlp_width = gpt->mlp == GRD_MLP_SWIGLU ? (gpt->width * 8 / 3 + 63) / 64 * 64 : 4 * gpt->width;
     if (gpt->mlp_width < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.mlp_width: must be 1 or more");
     if (gpt->norm_eps == 0) gpt->norm_eps = gpt->norm == GRD_NORM_LAYERNORM ? 1e-5 : 1e-6;
     if (gpt->rope_theta == 0) gpt->rope_theta = 10000;
     if (gpt->init_std == 0) gpt->init_std = 0.02;
-    if (gpt->dropout < 0 || gpt->dropout >= 1) return grd_fail(error, GRD_E_ARGUMENT, "model.dropout: must be in [0, 1), is %g", gpt->dropout);
+    if (gpt->dropout < 0 || gpt->dropout >= 1)
+        return grd_fail(error, GRD_E_ARGUMENT, "model.dropout: must be in [0, 1), is %g", gpt->dropout);
     return GRD_OK;
 }
 
@@ -38,14 +44,15 @@ int64_t grd_gpt_parameters(const grd_gpt *gpt)
     if (gpt->norm == GRD_NORM_LAYERNORM) norm += bias * c;
     int64_t layer = (q + 2 * kv) * (c + qkv_bias) + c * (q + bias) + ups * (c + bias) + c * (f + bias) + 2 * norm;
     if (gpt->qk_norm && !gpt->no_norm_gain) layer += 2 * gpt->head_dim;
-    int64_t tables = gpt->vocab * c * (gpt->untied ? 2 : 1) + (gpt->position == GRD_POSITION_LEARNED ? gpt->context * c : 0);
+    int64_t tables =
+        gpt->vocab * c * (gpt->untied ? 2 : 1) + (gpt->position == GRD_POSITION_LEARNED ? gpt->context * c : 0);
     return tables + gpt->layers * layer + norm;
 }
 
 /* ---- rotary tables ---- */
 
-/* Llama 3.1's change of the frequencies for long contexts: low ones are divided by the factor, high ones kept, those between blended
- * (Hugging Face transformers, modeling_rope_utils, "llama3"). */
+/* Llama 3.1's change of the frequencies for long contexts: low ones are divided by the factor, high ones kept, those
+ * between blended (Hugging Face transformers, modeling_rope_utils, "llama3"). */
 static double scaled_frequency(const grd_gpt *gpt, double frequency)
 {
     const double pi = 3.14159265358979323846;
@@ -85,8 +92,8 @@ typedef struct block_context {
 } block_context;
 
 /* A linear layer of the block: `residual` marks those that write into the residual stream, which start smaller. */
-static grd_tensor project(const block_context *c, grd_tensor x, const char *name, int64_t features, bool bias, bool residual,
-                          grd_activation activation)
+static grd_tensor project(const block_context *c, grd_tensor x, const char *name, int64_t features, bool bias,
+                          bool residual, grd_activation activation)
 {
     const grd_gpt *gpt = c->gpt;
     double std = gpt->init_std;
@@ -106,8 +113,10 @@ static grd_tensor maybe_drop(const block_context *c, grd_tensor x)
     return c->gpt->dropout > 0 && !grd_is_poison(c->key) ? grd_dropout(x, c->key, c->gpt->dropout) : x;
 }
 
-/* Head-wise part of the fused projection: qkv [B,T,(H+2Hkv)*D], columns from `start`, as [B,T,heads,D]; normalised and turned if asked. */
-static grd_tensor take_heads(const block_context *c, grd_tensor qkv, int64_t start, int32_t heads, const char *norm_name)
+/* Head-wise part of the fused projection: qkv [B,T,(H+2Hkv)*D], columns from `start`, as [B,T,heads,D]; normalised and
+ * turned if asked. */
+static grd_tensor take_heads(const block_context *c, grd_tensor qkv, int64_t start, int32_t heads,
+                             const char *norm_name)
 {
     const grd_gpt *gpt = c->gpt;
     grd_tensor x = grd_slice(qkv, 2, start * gpt->head_dim, heads * gpt->head_dim);
@@ -122,7 +131,8 @@ static grd_tensor attend(const block_context *c, grd_tensor x)
 {
     const grd_gpt *gpt = c->gpt;
     int64_t heads = gpt->heads, kv = gpt->kv_heads, batch = grd_dim(x, 0), length = grd_dim(x, 1);
-    grd_tensor qkv = project(c, x, "qkv", (heads + 2 * kv) * gpt->head_dim, !gpt->no_bias || gpt->qkv_bias, false, GRD_ACTIVATION_NONE);
+    grd_tensor qkv = project(c, x, "qkv", (heads + 2 * kv) * gpt->head_dim, !gpt->no_bias || gpt->qkv_bias, false,
+                             GRD_ACTIVATION_NONE);
     if (grd_is_poison(qkv)) return qkv;
     grd_tensor q = take_heads(c, qkv, 0, gpt->heads, "q_norm");
     grd_tensor k = take_heads(c, qkv, heads, gpt->kv_heads, "k_norm");
@@ -141,7 +151,8 @@ static grd_tensor feed_forward(const block_context *c, grd_tensor x)
     if (gpt->mlp == GRD_MLP_SWIGLU) {
         grd_tensor both = project(c, x, "gate_up", 2 * gpt->mlp_width, !gpt->no_bias, false, GRD_ACTIVATION_NONE);
         if (grd_is_poison(both)) return both;
-        h = grd_mul(grd_silu(grd_slice(both, 2, 0, gpt->mlp_width)), grd_slice(both, 2, gpt->mlp_width, gpt->mlp_width));
+        h = grd_mul(grd_silu(grd_slice(both, 2, 0, gpt->mlp_width)),
+                    grd_slice(both, 2, gpt->mlp_width, gpt->mlp_width));
     } else {
         h = project(c, x, "up", gpt->mlp_width, !gpt->no_bias, false, activations[gpt->mlp]);
     }
@@ -173,7 +184,8 @@ grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key)
     grd_tensor x = grd_embed(ids, "embed", gpt->vocab, gpt->width, gpt->muon_init ? 1.0 : gpt->init_std);
     if (gpt->position == GRD_POSITION_LEARNED) {
         grd_scope_push(graph, "position");
-        grd_tensor table = grd_parameter(graph, "weight", grd_shape(gpt->context, gpt->width), .init = GRD_INIT_NORMAL, .scale = gpt->init_std);
+        grd_tensor table = grd_parameter(graph, "weight", grd_shape(gpt->context, gpt->width), .init = GRD_INIT_NORMAL,
+                                         .scale = gpt->init_std);
         grd_scope_pop(graph);
         x = grd_add(x, grd_slice(table, 0, 0, length));
     } else if (!rope_tables(graph, gpt, length, &c.cosines, &c.sines)) {
@@ -197,7 +209,8 @@ static grd_tensor head_weight(grd_graph *graph, const grd_gpt *gpt)
     grd_init init = gpt->muon_init && gpt->untied ? GRD_INIT_ZEROS : GRD_INIT_NORMAL;
     if (gpt->muon_init && !gpt->untied) std = 1.0;
     grd_scope_push(graph, gpt->untied ? "head" : "embed");
-    grd_tensor w = grd_parameter(graph, "weight", grd_shape(gpt->vocab, gpt->width), .init = init, .scale = std, .tie = true);
+    grd_tensor w =
+        grd_parameter(graph, "weight", grd_shape(gpt->vocab, gpt->width), .init = init, .scale = std, .tie = true);
     grd_scope_pop(graph);
     return w;
 }
@@ -216,5 +229,6 @@ grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor target
     int64_t rows = grd_dim(hidden, 0) * grd_dim(hidden, 1);
     grd_tensor x = grd_reshape(hidden, grd_shape(rows, gpt->width));
     grd_tensor y = grd_reshape(targets, grd_shape(rows));
-    return grd_linear_cross_entropy(x, head_weight(grd_tensor_graph(hidden), gpt), y, scale, .softcap = gpt->softcap, .losses = losses);
+    return grd_linear_cross_entropy(x, head_weight(grd_tensor_graph(hidden), gpt), y, scale, .softcap = gpt->softcap,
+                                    .losses = losses);
 }
