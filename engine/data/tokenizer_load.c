@@ -187,8 +187,9 @@ static grd_status read_merge(loader *l, const json_t *value, grdi_merge *merge)
     merge->id = grdi_vocab_find(&l->t->vocab, room, half);
     grdi_free(room);
     if (merge->a < 0 || merge->b < 0 || merge->id < 0)
-        return grd_fail(l->error, GRD_E_FORMAT, "%s: model.merges: '%.100s %.100s' joins or makes a token that the "
-                                                "vocabulary lacks", l->path, a, b);
+        return grd_fail(l->error, GRD_E_FORMAT,
+                        "%s: model.merges: '%.*s %.100s' joins or makes a token that the vocabulary lacks", l->path,
+                        a_bytes < 100 ? (int)a_bytes : 100, a, b);
     return GRD_OK;
 }
 
