@@ -133,6 +133,17 @@ Test(files, a_writer_finishes_short_writes)
     assert_content(scratch_path("file"), 'c');
 }
 
+Test(files, a_writer_starts_afresh_where_another_died)
+{
+    const char *path = scratch_path("file");
+    char *left = grdi_format("%s.tmp-%ld", path, (long)getpid());
+    static char junk[500000];
+    scratch_write(left, junk, sizeof junk);
+    cr_assert(write_file(path, 'd', NULL) == GRD_OK, "write");
+    assert_content(path, 'd');
+    grdi_free(left);
+}
+
 Test(files, an_abandoned_writer_leaves_nothing)
 {
     const char *path = scratch_path("file");

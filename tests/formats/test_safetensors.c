@@ -67,6 +67,21 @@ Test(safetensors, what_is_written_is_read)
     cr_assert(faults_held() == 0, "%ld things leak", faults_held());
 }
 
+Test(safetensors, data_is_aligned_to_the_widest_element)
+{
+    char name[] = "12345678";
+    for (int length = 1; length <= 8; length++) {
+        const grd_file_tensor tensor = {
+            .name = name + 8 - length, .dtype = GRD_I64, .dims = grd_scalar(), .data = &counter, .size_bytes = 8};
+        cr_assert(grd_safetensors_write(scratch_path("x.safetensors"), &tensor, 1, NULL) == GRD_OK, "write");
+        grd_safetensors *file;
+        cr_assert(grd_safetensors_open(scratch_path("x.safetensors"), &file, NULL) == GRD_OK, "read");
+        uintptr_t address = (uintptr_t)grd_safetensors_at(file, 0)->data;
+        cr_assert(address % 8 == 0, "a name of %d letters: address %lx", length, address);
+        grd_safetensors_close(file);
+    }
+}
+
 /* Writes a file from its header's text and `data_bytes` bytes of data. */
 static void write_raw(const char *path, const char *header, size_t data_bytes)
 {
