@@ -40,13 +40,12 @@ static int64_t windows_of(int64_t count, int64_t context)
     return count >= 2 * context ? (count - context) / context : 1;
 }
 
-/* Where the windows of a source begin in an epoch: any place from which all of them fit, below one window. */
+/* Where the windows of a source begin in an epoch: any place from which all of them fit, so that no token is left out
+ * for good. */
 static int64_t offset_of(const grd_batches *b, uint64_t epoch, size_t index)
 {
-    int64_t count = b->sources[index].count, context = b->context;
-    int64_t places = count - windows_of(count, context) * context;
-    if (places > context)
-        places = context;
+    int64_t count = b->sources[index].count;
+    int64_t places = count - windows_of(count, b->context) * b->context;
     return (int64_t)(draw(b, DRAW_OFFSET, epoch, index) % (uint64_t)places);
 }
 
