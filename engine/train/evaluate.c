@@ -23,27 +23,49 @@ static grd_status find_score(grdi_session *s, grd_score *score)
     return grd_score_ids(&s->shard_ids, context, -1, score, s->error);
 }
 
-grd_status grdi_session_evaluate(grdi_session *s, grd_event *event)
+/* Scores the windows chosen[0..count), adds up nats and tokens. Windows that do not exist fill the last batch. */
+static grd_status score_batch(grdi_session *s, const grd_score *score, const int64_t *chosen, double *nats,
+                              int64_t *tokens)
+{
+    int64_t batch = s->settings->train.batch, context = s->settings->model.gpt.context, count = batch * context;
+    int32_t *inputs = s->eval_inputs, *targets = s->eval_inputs + count;
+    for (int64_t b = 0; b < batch; b++) grd_score_get(score, chosen[b], inputs + b * context, targets + b * context);
+    grd_program_feed(s->eval, s->eval_ids, inputs);
+    grd_program_feed(s->eval, s->eval_targets, targets);
+    grd_status status = grd_program_run(s->eval);
+    if (!status) status = grd_program_read(s->eval, s->eval_losses, s->eval_values);
+    if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->eval)->message);
+    for (int64_t i = 0; i < count; i++) {
+        if (targets[i] == GRD_IGNORE) continue;
+        *nats += s->eval_values[i];
+        ++*tokens;
+    }
+    return GRD_OK;
+}
+
+grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event)
 {
     grd_score score;
     grd_status status = find_score(s, &score);
-    if (status) return status;
-    int64_t batch = s->settings->train.batch, context = s->settings->model.gpt.context, count = batch * context;
-    int32_t *inputs = s->eval_inputs, *targets = s->eval_inputs + count;
+    int64_t batch = s->settings->train.batch, tokens = 0;
+    int64_t windows = most > 0 && most < score.windows ? most : score.windows;
+    int64_t *chosen = grdi_alloc((size_t)batch * sizeof(int64_t));
     double nats = 0;
-    for (int64_t first = 0; first < score.windows; first += batch) {
-        for (int64_t b = 0; b < batch; b++)
-            grd_score_get(&score, first + b, inputs + b * context, targets + b * context);
-        grd_program_feed(s->eval, s->eval_ids, inputs);
-        grd_program_feed(s->eval, s->eval_targets, targets);
-        status = grd_program_run(s->eval);
-        if (!status) status = grd_program_read(s->eval, s->eval_losses, s->eval_values);
-        if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->eval)->message);
-        for (int64_t i = 0; i < count; i++)
-            if (targets[i] != GRD_IGNORE) nats += s->eval_values[i];
+    if (!chosen) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory for evaluation");
+    *event = (grd_event){.kind = GRD_EVENT_EVAL, .step = s->done};
+    for (int64_t first = 0; !status && first < windows; first += batch) {
+        if (grdi_session_asked_to_stop(s)) break;
+        for (int64_t b = 0; b < batch; b++) /* spread evenly; past the last one there is none */
+            chosen[b] = first + b < windows ? (first + b) * score.windows / windows : score.windows;
+        status = score_batch(s, &score, chosen, &nats, &tokens);
     }
-    *event = (grd_event){.kind = GRD_EVENT_EVAL, .step = s->done, .tokens = score.tokens};
-    event->loss = nats / (double)score.tokens;
-    event->bits_per_byte = score.size_bytes ? nats / log(2.0) / (double)score.size_bytes : NAN;
+    grdi_free(chosen);
+    if (status || grdi_session_asked_to_stop(s)) return status;
+    event->tokens = tokens;
+    event->part = (double)windows / (double)score.windows;
+    event->loss = nats / (double)tokens;
+    /* of a part: its loss, with the tokens and bytes of the whole */
+    event->bits_per_byte =
+        score.size_bytes ? event->loss * (double)score.tokens / log(2.0) / (double)score.size_bytes : NAN;
     return GRD_OK;
 }

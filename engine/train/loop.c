@@ -22,22 +22,14 @@ void grdi_session_emit(grdi_session *s, const grd_event *event)
 {
     if (s->options->on_event) s->options->on_event(s->options->context, event);
     if (s->metrics_fd < 0) return;
-    char line[512] = "";
-    if (event->kind == GRD_EVENT_STEP)
-        snprintf(line, sizeof(line),
-                 "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,\"tokens\":%lld,"
-                 "\"tokens_per_s\":%.6g,\"time_ms\":%.6g}\n",
-                 (long long)event->step, event->loss, event->lr, event->grad_norm, (long long)event->tokens,
-                 event->tokens_per_s, event->time_ms);
-    else if (event->kind == GRD_EVENT_EVAL && isnan(event->bits_per_byte))
-        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g}\n", (long long)event->step,
-                 event->loss);
-    else if (event->kind == GRD_EVENT_EVAL)
-        snprintf(line, sizeof(line), "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"bits_per_byte\":%.9g}\n",
-                 (long long)event->step, event->loss, event->bits_per_byte);
-    size_t length = strlen(line);
-    if (length && grdi_file.write(s->metrics_fd, line, length) != (ssize_t)length)
-        grdi_log(GRDI_LOG_WARN, "%s/metrics.jsonl: %s", s->settings->out, strerror(errno));
+    char line[8192];
+    size_t length = grd_event_json(event, line, sizeof(line) - 1);
+    if (length >= sizeof(line) - 1) return;
+    line[length++] = '\n';
+    if (grdi_file.write(s->metrics_fd, line, length) == (ssize_t)length) return;
+    grdi_file.close(s->metrics_fd); /* said once; the run itself is worth going on with */
+    s->metrics_fd = -1;
+    grdi_session_note(s, "%s/metrics.jsonl: %s (no more lines are written there)", s->settings->out, strerror(errno));
 }
 
 void grdi_session_note(grdi_session *s, const char *format, ...)
@@ -52,14 +44,47 @@ void grdi_session_note(grdi_session *s, const char *format, ...)
 
 /* ---- the run directory ---- */
 
+static grd_status refuse_used_directory(const grdi_session *s)
+{
+    const char *out = s->settings->out;
+    if (!out || s->options->resume || !grdi_directory_has_entries(out)) return GRD_OK;
+    return grd_fail(s->error, GRD_E_ARGUMENT,
+                    "out: %s is not empty (choose another folder, or --resume %s to go on with it)", out, out);
+}
+
+/* A relative path becomes one that holds from every folder. */
+static grd_status make_absolute(grdi_session *s, char **path)
+{
+    char here[4096];
+    if (!*path || (*path)[0] == '/') return GRD_OK;
+    if (!getcwd(here, sizeof(here))) return grd_fail(s->error, GRD_E_IO, "current folder: %s", strerror(errno));
+    char *absolute = grdi_path_join(here, *path);
+    if (!absolute) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    grdi_free(*path);
+    *path = absolute;
+    return GRD_OK;
+}
+
+/* A run can be resumed from any folder, so config.yaml must not depend on the one that it was started in. */
+static grd_status make_paths_absolute(grdi_session *s)
+{
+    grd_settings *settings = s->settings;
+    grd_status status = make_absolute(s, &settings->data.path);
+    for (int i = 0; i < settings->data.token_count && !status; i++)
+        status = make_absolute(s, &settings->data.tokens[i]);
+    for (int i = 0; i < settings->data.validation_count && !status; i++)
+        status = make_absolute(s, &settings->data.validation[i]);
+    bool file = settings->data.tokenizer && grd_tokenizer_kind_from_name(settings->data.tokenizer) < 0;
+    if (!status && file) status = make_absolute(s, &settings->data.tokenizer);
+    return status;
+}
+
 static grd_status open_directory(grdi_session *s)
 {
     const char *out = s->settings->out;
     if (!out) return GRD_OK;
-    if (!s->options->resume && grdi_directory_has_entries(out))
-        return grd_fail(s->error, GRD_E_ARGUMENT,
-                        "out: %s is not empty (choose another folder, or --resume %s to go on with it)", out, out);
-    grd_status status = grdi_directory_make(out, s->error);
+    grd_status status = make_paths_absolute(s);
+    if (!status) status = grdi_directory_make(out, s->error);
     char *config = grdi_path_join(out, "config.yaml"), *metrics = grdi_path_join(out, "metrics.jsonl");
     if (!status && (!config || !metrics)) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
     if (!status) status = grd_settings_save(s->settings, config, s->error);
@@ -149,16 +174,20 @@ static bool can_evaluate(const grdi_session *s)
     return s->corpus ? grd_corpus_ids(s->corpus, GRD_VALIDATION)->count > 1 : s->shard_count[1] > 0;
 }
 
-static grd_status evaluate_and_emit(grdi_session *s)
+/* *whole, unless NULL, tells whether the run was not asked to stop meanwhile. */
+static grd_status evaluate_and_emit(grdi_session *s, int64_t most, bool *whole)
 {
-    grd_event event;
-    if (!can_evaluate(s)) return GRD_OK;
-    grd_status status = grdi_session_evaluate(s, &event);
-    if (!status) grdi_session_emit(s, &event);
+    grd_event event = {.part = 1};
+    grd_status status = GRD_OK;
+    if (can_evaluate(s)) {
+        status = grdi_session_evaluate(s, most, &event);
+        if (!status && event.part > 0) grdi_session_emit(s, &event);
+    }
+    if (whole) *whole = event.part > 0;
     return status;
 }
 
-static bool asked_to_stop(const grdi_session *s)
+bool grdi_session_asked_to_stop(const grdi_session *s)
 {
     return s->options->stop && *s->options->stop;
 }
@@ -169,7 +198,7 @@ static grd_status train(grdi_session *s)
     int64_t tokens = settings->train.batch * settings->model.gpt.context * settings->train.accumulate;
     grd_status status = GRD_OK;
     s->start = grdi_seconds();
-    while (!status && progress(s) < 1 && !asked_to_stop(s)) {
+    while (!status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
         double factor = schedule_factor(s), before = grdi_seconds();
         grd_metrics metrics;
         grd_step_set_lr(s->step, factor);
@@ -190,7 +219,8 @@ static grd_status train(grdi_session *s)
                            .seconds = grdi_session_elapsed(s)};
         grdi_session_emit(s, &event);
         bool last = progress(s) >= 1;
-        if (!last && due(settings->train.eval_every, s->done)) status = evaluate_and_emit(s);
+        if (!last && due(settings->train.eval_every, s->done))
+            status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
         if (!status && !last && due(settings->train.checkpoint_every, s->done)) status = grdi_session_save(s);
     }
     s->elapsed_before = grdi_session_elapsed(s);
@@ -215,9 +245,10 @@ static grd_status finish(grdi_session *s, grd_status status)
     if (status && !numeric) return status;
     grd_error later = {GRD_OK, ""}, *first = s->error;
     if (numeric) s->error = &later;
-    bool stopped = asked_to_stop(s) && progress(s) < 1;
+    bool stopped = grdi_session_asked_to_stop(s) && progress(s) < 1, whole = true;
     grd_status after = GRD_OK;
-    if (!numeric && !stopped) after = evaluate_and_emit(s);
+    if (!numeric && !stopped) after = evaluate_and_emit(s, 0, &whole);
+    stopped = stopped || !whole;
     if (!after) after = grdi_session_save(s);
     s->error = first;
     if (after || numeric) return numeric ? status : after;
@@ -230,6 +261,7 @@ static grd_status run(grdi_session *s)
 {
     bool found = false;
     grd_status status = grd_settings_resolve(s->settings, s->error);
+    if (!status) status = refuse_used_directory(s);
     if (!status) status = reuse_tokenizer(s);
     if (!status) status = grdi_session_open_data(s);
     if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
@@ -240,6 +272,10 @@ static grd_status run(grdi_session *s)
     if (status) return status;
     if (s->options->resume && !found)
         grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
+    if (found && progress(s) >= 1)
+        grdi_session_note(s,
+                          "step %lld was the last one: nothing is left to do (set train.steps or train.minutes higher)",
+                          (long long)s->done);
     if (s->options->profile) grd_step_profile(s->step, true);
     status = emit_plan(s);
     if (!status) status = grdi_session_start_batches(s);

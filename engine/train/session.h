@@ -45,13 +45,15 @@ void grdi_session_close_data(grdi_session *s);
 grd_status grdi_session_build(grdi_session *s);
 grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, double lr);
 
-/* evaluate.c: loss and bits per byte of the validation part. */
-grd_status grdi_session_evaluate(grdi_session *s, grd_event *event);
+/* evaluate.c: loss and bits per byte of the validation part, from at most `most` of its windows (0: all). When the run
+ * is asked to stop meanwhile, *event has part 0. */
+grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event);
 
 /* save.c: checkpoints. */
 grd_status grdi_session_save(grdi_session *s);
 grd_status grdi_session_resume(grdi_session *s, bool *found);
 
+bool grdi_session_asked_to_stop(const grdi_session *s);
 /* Hands an event to the caller and writes its line to metrics.jsonl. */
 void grdi_session_emit(grdi_session *s, const grd_event *event);
 void grdi_session_note(grdi_session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -108,6 +108,7 @@ const grdi_key grdi_keys[] = {
     NUMBER("train.decay_part", train.decay_part, 0, 1),
     NUMBER("train.ema", train.ema, 0, 0.9999999),
     WHOLE("train.eval_every", train.eval_every, 0, 1e15),
+    WHOLE("train.eval_windows", train.eval_windows, 0, 1e15),
     WHOLE("train.checkpoint_every", train.checkpoint_every, 0, 1e15),
     FLAG("train.recompute", train.recompute),
     CHOICE("train.on_nan", train.on_nan, nan_ways),
@@ -243,6 +244,9 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
             "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
     if (s->train.min_lr > s->train.lr)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
+    if (s->init.from)
+        return grd_fail(error, GRD_E_UNSUPPORTED,
+                        "init.from: starting from a Hugging Face folder does not exist yet (leave it out)");
     if (s->data.path && s->data.token_count)
         return grd_fail(error, GRD_E_ARGUMENT, "data.path: data.tokens is set too (set one of them)");
     if (s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */

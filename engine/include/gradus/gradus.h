@@ -2,6 +2,7 @@
 #ifndef GRADUS_H
 #define GRADUS_H
 
+#include <gradus/about.h>
 #include <gradus/base.h>
 #include <gradus/graph.h>
 #include <gradus/model.h>

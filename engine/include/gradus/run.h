@@ -51,6 +51,7 @@ typedef struct grd_settings {
     } init;
     struct {
         int64_t steps, batch, accumulate, warmup, eval_every, checkpoint_every;
+        int64_t eval_windows; /* scored by an evaluation during the run, spread evenly; 0: all, as the last one does */
         double minutes;
         int64_t seed;
         int precision; /* grd_precision */
@@ -73,6 +74,11 @@ GRD_API void grd_settings_free(grd_settings *settings);
 GRD_API grd_status grd_settings_load(grd_settings *settings, const char *path, grd_error *error);
 /* One assignment "train.lr=6e-4", as --set gives it; the value is YAML. */
 GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_error *error);
+/* Sets model, tokenizer and training for a text of that size, for people who gave no settings (the table stands in
+ * train/choose.c). `kind` is a grd_model_kind: GRD_MODEL_FAST unless something speaks for another. `why` gets a remark
+ * for people. */
+GRD_API grd_status grd_settings_for_text(grd_settings *settings, int kind, int64_t text_bytes, char *why,
+                                         size_t why_bytes, grd_error *error);
 /* Checks that the settings fit each other; fills in what depends on other keys (kind's defaults, mlp width, ...). */
 GRD_API grd_status grd_settings_resolve(grd_settings *settings, grd_error *error);
 /* Writes all settings as YAML. */
@@ -99,8 +105,13 @@ typedef struct grd_event {
     double loss, lr, grad_norm, tokens_per_s, time_ms; /* STEP; EVAL has loss */
     int64_t tokens;
     double bits_per_byte; /* EVAL; NaN where the text is not known */
+    double part;          /* EVAL: of the validation windows, those that were scored: 1 is all */
     double seconds;       /* DONE; STEP: since the start */
 } grd_event;
+
+/* Writes the event as one JSON object without a line end, as `--json` prints it and metrics.jsonl holds it. Returns its
+ * length; no more than `capacity` bytes are written, a zero byte included. Numbers that are not finite become null. */
+GRD_API size_t grd_event_json(const grd_event *event, char *text, size_t capacity);
 
 typedef struct grd_run_options {
     size_t size;
@@ -114,7 +125,7 @@ typedef struct grd_run_options {
     const char *profile;      /* path of a timeline to write; the table goes to stderr. NULL: none */
 } grd_run_options;
 
-/* Trains as the settings say: data, tokenizer, model, plan, loop, evaluation, checkpoints, a sample at the end.
+/* Trains as the settings say: data, tokenizer, model, plan, loop, evaluation, checkpoints.
  * GRD_E_STOPPED after a stop that saved; GRD_E_NUMERIC after a gradient that was not finite (weights of the last good
  * step saved). */
 GRD_API grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error);

@@ -1,0 +1,89 @@
+/* choose.c - settings for a text that nobody gave settings for. What is chosen for which size stands in one table. */
+#include <gradus/run.h>
+
+#include "base/memory.h"
+
+#include <string.h>
+
+/* One line of the table: for texts of at least `from_bytes`. */
+typedef struct recipe {
+    int64_t from_bytes;
+    const char *tokenizer;
+    int64_t vocab;
+    int32_t layers, heads;
+    int64_t width, context, batch;
+    int64_t steps; /* 0: only the time limits the run */
+    double minutes;
+    double lr; /* Muon's; see train/build.c for the embedding, head and gains */
+    int64_t eval_every;
+    const char *why;
+} recipe;
+
+/* Small texts are learnt by heart within seconds: few steps, bytes as tokens (a vocabulary would hold a large part of
+ * the text). Larger ones are limited by time: the largest model that sees enough of its text in it. */
+static const recipe recipes[] = {
+    {256 << 20, "bpe", 8192, 8, 8, 512, 256, 16, 0, 240, 0.02, 500, "much text: a larger model, for hours"},
+    {32 << 20, "bpe", 4096, 6, 6, 384, 256, 16, 0, 30, 0.02, 500, "tens of megabytes: a middle-sized model"},
+    {1 << 20, "bpe", 2048, 3, 6, 192, 128, 16, 0, 2, 0.03, 500,
+     "a few megabytes: the model that learns most in two minutes"},
+    {128 << 10, "bpe", 512, 3, 4, 128, 128, 16, 2000, 1, 0.03, 250,
+     "a small text: a small vocabulary and at most 2,000 steps"},
+    {16 << 10, "byte", 0, 2, 4, 128, 64, 16, 600, 0.5, 0.03, 100, "little text: bytes as tokens, at most 600 steps"},
+    {0, "byte", 0, 2, 2, 64, 32, 8, 200, 0.5, 0.03, 50, "very little text: bytes as tokens, at most 200 steps"},
+};
+
+static const recipe *recipe_for(int64_t text_bytes)
+{
+    const recipe *r = recipes;
+    while (text_bytes < r->from_bytes) r++;
+    return r;
+}
+
+/* How all recipes train: the kind `fast` with Muon, others with AdamW as they are usually trained. */
+static void choose_training(grd_settings *s, const recipe *r)
+{
+    bool fast = s->model.kind == GRD_MODEL_FAST;
+    s->train.batch = r->batch;
+    s->train.accumulate = 1;
+    s->train.steps = r->steps;
+    s->train.minutes = r->minutes;
+    s->train.optimizer = fast ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW;
+    s->train.lr = fast ? r->lr : 1e-3;
+    s->train.min_lr = 0;
+    s->train.betas[0] = 0.9;
+    s->train.betas[1] = 0.95;
+    s->train.weight_decay = fast ? 0 : 0.1;
+    s->train.clip_norm = fast ? 0 : 1;
+    s->train.schedule = fast ? GRD_SCHEDULE_WSD : GRD_SCHEDULE_COSINE;
+    s->train.decay_part = 0.6;
+    s->train.warmup = 20;
+    s->train.eval_every = r->eval_every;
+    s->train.eval_windows = 256;
+    s->train.checkpoint_every = r->minutes > 10 ? 2000 : 0;
+}
+
+/* A window must fit into the text several times. */
+static int64_t fitting_context(int64_t context, int64_t text_bytes)
+{
+    while (context > 8 && context * 8 > text_bytes) context /= 2;
+    return context;
+}
+
+grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, char *why, size_t why_bytes,
+                                 grd_error *error)
+{
+    const recipe *r = recipe_for(text_bytes);
+    char *tokenizer = grdi_strdup(r->tokenizer);
+    if (!tokenizer) return grd_fail(error, GRD_E_MEMORY, "out of memory for settings");
+    grdi_free(s->data.tokenizer);
+    s->data.tokenizer = tokenizer;
+    s->data.vocab = r->vocab;
+    s->model.kind = kind;
+    s->model.gpt.layers = r->layers;
+    s->model.gpt.heads = r->heads;
+    s->model.gpt.width = r->width;
+    s->model.gpt.context = fitting_context(r->context, text_bytes);
+    choose_training(s, r);
+    snprintf(why, why_bytes, "%s", r->why);
+    return GRD_OK;
+}
