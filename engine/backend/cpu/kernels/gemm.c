@@ -164,7 +164,7 @@ static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int co
     _Alignas(64) float tile[GEMM_ROWS * GEMM_COLUMNS];
     gemm_end end = {.c = tile, .c_row = GEMM_COLUMNS};
     int vectors = columns <= GRDI_LANES ? 1 : GEMM_VECTORS;
-    gemm_tile(rows, vectors, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, a, a_step, b, b_step, &end);
+    GRDI_ISA_NAME(grdi_gemm_tile)(rows, vectors, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, a, a_step, b, b_step, &end);
     const float *bias = add ? NULL : j->bias;
     if (!j->turned) {
         for (int r = 0; r < rows; r++) {
@@ -200,8 +200,9 @@ static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column,
             fetch(next);
             if (whole && !j->turned) {
                 end.c = j->out + (row + i) * j->out_row + column + q;
-                gemm_tile(height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, sliver,
-                          sliver_step, &end);
+                GRDI_ISA_NAME(grdi_gemm_tile)
+                (height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, sliver, sliver_step,
+                 &end);
             } else {
                 odd_tile(j, row + i, column + q, height, (int)width, k, panel, step, sliver, sliver_step, add);
             }

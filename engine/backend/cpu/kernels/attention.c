@@ -1,0 +1,190 @@
+/* attention.c - op attention: blocks of queries against pieces of keys; scores never leave the cache, and what
+ * causal, window or documents hide is skipped. Softmax as in Milakov and Gimelshein, "Online normalizer
+ * calculation for softmax", 2018; tiling as in Dao et al., "FlashAttention", 2022. */
+#include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/parallel.h"
+#include "base/memory.h"
+
+/* One thread's scratch. */
+typedef struct buffers {
+    float *k, *v;         /* panels of keys by key, of values by channel */
+    float *rows;          /* queries, or what bf16 becomes before it is packed */
+    float *scores, *sums; /* [queries, keys + padding], [queries, dv_wide] */
+    float *most, *total;  /* of each query */
+} buffers;
+
+typedef struct attention_context {
+    attention_sizes z;
+    const grdi_view *out, *lse;
+    int64_t blocks; /* of queries */
+    int64_t parts;  /* that the queries of one head are cut into for threads */
+    int64_t score_step;
+    char *scratch;
+    size_t each_bytes;
+} attention_context;
+
+static size_t carve(const attention_context *c, char *scratch, buffers *b)
+{
+    const attention_sizes *z = &c->z;
+    int64_t keys = gemm_up(z->s, GEMM_COLUMNS), wide = z->d > z->dv ? z->d : z->dv,
+            most = z->s > z->queries ? z->s : z->queries;
+    float **piece[] = {&b->k, &b->v, &b->rows, &b->scores, &b->sums, &b->most, &b->total};
+    int64_t floats[] = {keys * z->d,
+                        z->s * z->dv_wide,
+                        (z->q->dtype == GRD_F32 ? z->queries : most) * wide,
+                        z->queries * c->score_step,
+                        z->queries * z->dv_wide,
+                        z->queries,
+                        z->queries};
+    int64_t used = 0;
+    for (int i = 0; i < 7; i++) {
+        *piece[i] = (float *)scratch + used;
+        used += gemm_up(floats[i], 16);
+    }
+    return (size_t)used * sizeof(float);
+}
+
+static attention_context context_of(const grdi_call *call)
+{
+    attention_context c = {.z = attention_sizes_of(call, 0, 3), .out = &call->out[0], .lse = &call->out[1]};
+    int64_t heads = c.z.b * c.z.h;
+    c.blocks = (c.z.t + c.z.queries - 1) / c.z.queries;
+    c.parts = heads % call->threads == 0 || heads >= 4 * call->threads ? 1 : gemm_least(call->threads, c.blocks);
+    c.score_step = gemm_least(ATTENTION_KEYS, gemm_up(c.z.s, GEMM_COLUMNS)) + 16; /* rows not a power of two apart */
+    buffers b;
+    c.each_bytes = carve(&c, NULL, &b);
+    return c;
+}
+
+/* Scores of one row become exp(score - most); sums so far are brought to the new maximum. */
+static void row_softmax(float *score, attention_span columns, float *most, float *total, float *sums, int64_t wide)
+{
+    grdi_vf top = grdi_set(-INFINITY), sum = {0};
+    for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES)
+        top = grdi_max(top, grdi_load(score + j));
+    float larger = grdi_max_lanes(top);
+    larger = larger > *most ? larger : *most;
+    float base = larger == -INFINITY ? 0.0f : larger; /* nothing seen yet: all exponentials are 0 */
+    for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
+        grdi_vf e = grdi_exp_negative(grdi_load(score + j) - base);
+        grdi_store(score + j, e);
+        sum += e;
+    }
+    if (larger > *most && *most != -INFINITY) {
+        float shrink = expf(*most - larger);
+        *total *= shrink;
+        for (int64_t j = 0; j < wide; j += GRDI_LANES)
+            grdi_store(sums + j, grdi_load(sums + j) * shrink);
+    }
+    *total += grdi_sum_lanes(sum);
+    *most = larger;
+}
+
+/* sums += exp(scores) v for one piece of keys. */
+static void do_piece(const attention_context *c, const buffers *b, const attention_piece *p, int64_t batch,
+                     int64_t head, int64_t first)
+{
+    const attention_sizes *z = &c->z;
+    attention_products(p, b->rows, z->d, z->d, b->k, b->scores);
+    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
+        attention_span columns = attention_tile_columns(p, i);
+        int64_t height = gemm_least(GEMM_ROWS, p->rows - i);
+        if (columns.end <= columns.begin)
+            continue;
+        for (int64_t r = i; r < i + height; r++) {
+            float *score = b->scores + r * p->step;
+            attention_bound(z, p, batch, head, first + r, r, columns, score);
+            row_softmax(score, columns, &b->most[r], &b->total[r], b->sums + r * z->dv_wide, z->dv_wide);
+        }
+        int64_t keys = gemm_least(columns.end, z->s - p->begin) - columns.begin;
+        for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS) {
+            gemm_end end = {.c = b->sums + i * z->dv_wide + j, .c_row = z->dv_wide, .add = true};
+            GRDI_ISA_NAME(grdi_gemm_tile)
+            ((int)height, GEMM_VECTORS, GEMM_BY_K, keys, b->scores + i * p->step + columns.begin, p->step,
+             b->v + j * z->s + (p->begin + columns.begin) * GEMM_COLUMNS, GEMM_COLUMNS, &end);
+        }
+    }
+}
+
+static void do_block(const attention_context *c, const buffers *b, int64_t batch, int64_t head, int64_t block)
+{
+    const attention_sizes *z = &c->z;
+    int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
+    attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
+    attention_spans(z, first, rows, span);
+    const char *q = attention_at(z->q, batch, head);
+    attention_rows(q + first * z->q->stride[1] * (int64_t)grd_dtype_size(z->q->dtype), z->q->dtype, z->q->stride[1],
+                   rows, z->d, z->scale, b->rows, z->d);
+    memset(b->sums, 0, (size_t)(rows * z->dv_wide) * sizeof(float));
+    for (int64_t i = 0; i < rows; i++)
+        b->most[i] = -INFINITY, b->total[i] = 0;
+    int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
+    for (; begin < end; begin += ATTENTION_KEYS) {
+        attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->score_step, rows, span};
+        do_piece(c, b, &p, batch, head, first);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        bool seen = b->most[i] != -INFINITY;
+        if (c->out->data)
+            attention_store(b->sums + i * z->dv_wide, z->dv, seen ? 1.0f / b->total[i] : 0.0f, c->out->data,
+                            c->out->dtype,
+                            batch * c->out->stride[0] + (first + i) * c->out->stride[1] + head * c->out->stride[2]);
+        if (c->lse->data)
+            ((float *)c->lse->data)[(batch * z->h + head) * z->t + first + i] = seen ? b->most[i] + logf(b->total[i])
+                                                                                     : -INFINITY;
+    }
+}
+
+/* Items are (batch, head, part of the queries). */
+static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const attention_context *c = context;
+    const attention_sizes *z = &c->z;
+    buffers b;
+    carve(c, c->scratch + (size_t)thread * c->each_bytes, &b);
+    int64_t packed = -1; /* the head of keys whose panels are there */
+    for (int64_t item = begin; item < end; item++) {
+        int64_t part = item % c->parts, head = item / c->parts % z->h, batch = item / c->parts / z->h;
+        int64_t group = head / (z->h / z->hkv), keys = batch * z->hkv + group;
+        if (keys != packed) {
+            attention_pack(z->k, batch, group, true, b.k, b.rows);
+            attention_pack(z->v, batch, group, false, b.v, b.rows);
+            packed = keys;
+        }
+        for (int64_t block = c->blocks * part / c->parts; block < c->blocks * (part + 1) / c->parts; block++)
+            do_block(c, &b, batch, head, block);
+    }
+}
+
+static bool takes(const grdi_call *call)
+{
+    return attention_takes(call, 0, 3, 1) && call->out[1].dtype == GRD_F32;
+}
+
+static grd_status prepare(grdi_call *call, grd_error *error)
+{
+    (void)error;
+    attention_context c = context_of(call);
+    call->scratch_bytes = c.each_bytes * (size_t)call->threads;
+    return GRD_OK;
+}
+
+static grd_status run(grdi_call *call)
+{
+    attention_context c = context_of(call);
+    c.scratch = call->scratch;
+    double work = (double)c.z.t * (double)c.z.s * (double)(c.z.d + c.z.dv);
+    int64_t grain = work < 1e5 ? (int64_t)(1e5 / work) + 1 : 1;
+    grdi_parallel_for(call->threads, c.z.b * c.z.h * c.parts, grain, do_items, &c);
+    return GRD_OK;
+}
+
+static const grdi_kernel attention = {.op = "attention",
+                                      .strided_in = 24, /* mask and segments */
+                                      .rows_in = 7,
+                                      .strided_out = 1,
+                                      .supports = takes,
+                                      .prepare = prepare,
+                                      .run = run};
+
+const grdi_kernel *const GRDI_ISA_TABLE(attention)[] = {&attention, NULL};

@@ -1,0 +1,229 @@
+/* attention.h - what attention and its gradient share: sizes, which keys a query sees, and operands brought into
+ * f32. */
+#ifndef GRDI_ATTENTION_H
+#define GRDI_ATTENTION_H
+
+#include "backend/backend.h"
+#include "backend/cpu/kernels/gemm_tile.h"
+#include "backend/cpu/kernels/math.h"
+#include "base/convert.h"
+
+/* Queries that share one pass over the keys, and keys in one piece of scores. */
+enum { ATTENTION_QUERIES = 96, ATTENTION_KEYS = 512 };
+
+/* q [B,T,H,D], k [B,S,Hkv,D], v [B,S,Hkv,Dv]; mask and segments are NULL where absent. */
+typedef struct attention_sizes {
+    int64_t b, t, s, h, hkv, d, dv, window;
+    int64_t d_wide, dv_wide; /* rounded up to whole vectors of a tile */
+    int64_t queries;         /* in a block */
+    float scale;
+    bool causal;
+    const grdi_view *q, *k, *v, *mask, *segments;
+} attention_sizes;
+
+/* `first` is where q stands among the inputs, `optional` where the optional inputs begin. */
+static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t first, int32_t optional)
+{
+    const grdi_view *q = &call->in[first], *k = q + 1, *v = q + 2;
+    attention_sizes z = {.b = q->dims.dim[0],
+                         .t = q->dims.dim[1],
+                         .h = q->dims.dim[2],
+                         .d = q->dims.dim[3],
+                         .s = k->dims.dim[1],
+                         .hkv = k->dims.dim[2],
+                         .dv = v->dims.dim[3],
+                         .q = q,
+                         .k = k,
+                         .v = v};
+    z.window = grdi_attr_int(call->attrs, "window");
+    z.causal = grdi_attr_int(call->attrs, "causal");
+    double scale = grdi_attr_float(call->attrs, "scale");
+    z.scale = (float)(scale != 0 ? scale : 1.0 / sqrt((double)z.d));
+    bool has_mask = grdi_attr_int(call->attrs, "has_mask");
+    if (has_mask)
+        z.mask = &call->in[optional];
+    if (grdi_attr_int(call->attrs, "has_segments"))
+        z.segments = &call->in[optional + has_mask];
+    z.d_wide = gemm_up(z.d, GEMM_COLUMNS), z.dv_wide = gemm_up(z.dv, GEMM_COLUMNS);
+    int64_t blocks = (z.t + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
+    z.queries = blocks > 0 ? gemm_up((z.t + blocks - 1) / blocks, GEMM_ROWS) : GEMM_ROWS;
+    return z;
+}
+
+/* The keys [begin, end) that a query sees. Both ends grow with the query. */
+typedef struct attention_span {
+    int64_t begin, end;
+} attention_span;
+
+/* For queries from `first`; rows beyond T see nothing. */
+static inline void attention_spans(const attention_sizes *z, int64_t first, int64_t count, attention_span *span)
+{
+    const int32_t *offset = z->segments ? z->segments->data : NULL;
+    int64_t offsets = z->segments ? z->segments->dims.dim[0] : 0, step = z->segments ? z->segments->stride[0] : 0;
+    int64_t next = 0, shift = z->s - z->t, seen = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t query = first + i, last = query + shift;
+        attention_span a = {0, z->s};
+        if (z->causal && last + 1 < a.end)
+            a.end = last + 1;
+        if (z->window > 0 && last - z->window + 1 > a.begin)
+            a.begin = last - z->window + 1;
+        while (next < offsets && offset[next * step] <= query)
+            next++;
+        if (next > 0 && offset[(next - 1) * step] > a.begin)
+            a.begin = offset[(next - 1) * step];
+        if (next < offsets && offset[next * step] < a.end)
+            a.end = offset[next * step];
+        a.begin = gemm_least(a.begin, z->s);
+        if (query >= z->t || a.end < a.begin)
+            a.end = a.begin = a.end > seen ? a.end : seen;
+        seen = a.end;
+        span[i] = a;
+    }
+}
+
+static inline const void *attention_at(const grdi_view *view, int64_t b, int64_t head)
+{
+    return (const char *)view->data +
+           (b * view->stride[0] + head * view->stride[2]) * (int64_t)grd_dtype_size(view->dtype);
+}
+
+/* Rows of `count` elements, those next to each other in memory, as f32 times `scale`. */
+static inline void attention_rows(const void *from, grd_dtype type, int64_t row_step, int64_t rows, int64_t count,
+                                  float scale, float *to, int64_t to_step)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float *out = to + i * to_step;
+        int64_t j = 0;
+        if (type == GRD_F32) {
+            const float *x = (const float *)from + i * row_step;
+            for (; j + GRDI_LANES <= count; j += GRDI_LANES)
+                grdi_store(out + j, grdi_load(x + j) * scale);
+            for (; j < count; j++)
+                out[j] = x[j] * scale;
+        } else {
+            const uint16_t *x = (const uint16_t *)from + i * row_step;
+            for (; j + GRDI_LANES <= count; j += GRDI_LANES)
+                grdi_store(out + j, grdi_load_bf16(x + j) * scale);
+            for (; j < count; j++)
+                out[j] = grdi_bf16_to_f32(x[j]) * scale;
+        }
+    }
+}
+
+/* The reverse. */
+static inline void attention_store(const float *from, int64_t count, float scale, void *to, grd_dtype type,
+                                   int64_t offset)
+{
+    int64_t j = 0;
+    if (type == GRD_F32) {
+        float *out = (float *)to + offset;
+        for (; j + GRDI_LANES <= count; j += GRDI_LANES)
+            grdi_store(out + j, grdi_load(from + j) * scale);
+        for (; j < count; j++)
+            out[j] = from[j] * scale;
+    } else {
+        uint16_t *out = (uint16_t *)to + offset;
+        for (; j + GRDI_LANES <= count; j += GRDI_LANES)
+            grdi_store_bf16(out + j, grdi_load(from + j) * scale);
+        for (; j < count; j++)
+            out[j] = grdi_f32_to_bf16(from[j] * scale);
+    }
+}
+
+/* All S rows of k or v of one head as panels of GEMM_COLUMNS lanes; lanes are keys (`by_key`) or channels. `rows`
+ * holds S x count floats and is used for bf16 only. */
+static inline void attention_pack(const grdi_view *view, int64_t b, int64_t head, bool by_key, float *to, float *rows)
+{
+    int64_t keys = view->dims.dim[1], count = view->dims.dim[3], step = view->stride[1];
+    const float *from = attention_at(view, b, head);
+    if (view->dtype != GRD_F32) {
+        attention_rows(from, view->dtype, step, keys, count, 1.0f, rows, count);
+        from = rows, step = count;
+    }
+    if (by_key)
+        gemm_pack_f32(from, step, 1, keys, count, to, GEMM_COLUMNS);
+    else
+        gemm_pack_f32(from, 1, step, count, keys, to, GEMM_COLUMNS);
+}
+
+/* Scores of a block of queries with the keys of one piece, whole panels of them: row i is query first + i, its
+ * column j key begin + j. */
+typedef struct attention_piece {
+    int64_t begin, end; /* keys, `begin` at the start of a panel */
+    int64_t step;       /* floats from row to row */
+    int64_t rows;
+    const attention_span *span;
+} attention_piece;
+
+/* Columns [from, to) of the tile at `row` that some of its rows see, in whole panels. */
+static inline attention_span attention_tile_columns(const attention_piece *p, int64_t row)
+{
+    int64_t last = gemm_least(row + GEMM_ROWS, p->rows) - 1;
+    int64_t begin = p->span[row].begin > p->begin ? p->span[row].begin : p->begin;
+    int64_t end = gemm_least(p->span[last].end, p->end);
+    attention_span columns = {(begin - p->begin) / GEMM_COLUMNS * GEMM_COLUMNS, gemm_up(end - p->begin, GEMM_COLUMNS)};
+    if (end <= begin)
+        columns.begin = columns.end = 0;
+    return columns;
+}
+
+/* out(i, j) = sum over channels of rows(i, .) panel(., j), for all tiles of the piece. `panels` are by key. */
+static inline void attention_products(const attention_piece *p, const float *rows, int64_t row_step, int64_t channels,
+                                      const float *panels, float *out)
+{
+    const gemm_end none = {0};
+    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
+        attention_span columns = attention_tile_columns(p, i);
+        int height = (int)gemm_least(GEMM_ROWS, p->rows - i);
+        for (int64_t j = columns.begin; j < columns.end; j += GEMM_COLUMNS) {
+            gemm_end end = none;
+            end.c = out + i * p->step + j, end.c_row = p->step;
+            GRDI_ISA_NAME(grdi_gemm_tile)
+            (height, GEMM_VECTORS, GEMM_BY_K, channels, rows + i * row_step, row_step,
+             panels + (p->begin + j) * channels, GEMM_COLUMNS, &end);
+        }
+    }
+}
+
+/* Adds the mask to the visible scores of a row and puts -infinity at all others of the tile's columns. */
+static inline void attention_bound(const attention_sizes *z, const attention_piece *p, int64_t b, int64_t head,
+                                   int64_t query, int64_t row, attention_span columns, float *score)
+{
+    int64_t begin = p->span[row].begin - p->begin, end = p->span[row].end - p->begin;
+    begin = begin < columns.begin ? columns.begin : gemm_least(begin, columns.end);
+    end = end > columns.end ? columns.end : end < begin ? begin : end;
+    for (int64_t j = columns.begin; j < begin; j++)
+        score[j] = -INFINITY;
+    for (int64_t j = end; j < columns.end; j++)
+        score[j] = -INFINITY;
+    if (!z->mask || end <= begin)
+        return;
+    const grdi_view *m = z->mask;
+    const int64_t at[4] = {b, head, query, p->begin + begin};
+    int64_t index = 0, step = 0;
+    for (int32_t axis = 0; axis < m->dims.rank; axis++) {
+        bool repeats = m->dims.dim[axis] == 1;
+        int32_t full = 4 - m->dims.rank + axis;
+        index += repeats ? 0 : at[full] * m->stride[axis];
+        if (full == 3)
+            step = repeats ? 0 : m->stride[axis];
+    }
+    for (int64_t j = begin; j < end; j++, index += step)
+        score[j] += m->dtype == GRD_F32 ? ((const float *)m->data)[index]
+                                        : grdi_bf16_to_f32(((const uint16_t *)m->data)[index]);
+}
+
+static inline bool attention_takes(const grdi_call *call, int32_t first, int32_t optional, int32_t outputs)
+{
+    attention_sizes z = attention_sizes_of(call, first, optional);
+    grd_dtype type = z.q->dtype;
+    bool good = (type == GRD_F32 || type == GRD_BF16) && z.k->dtype == type && z.v->dtype == type;
+    good = good && (!z.mask || z.mask->dtype == GRD_F32 || z.mask->dtype == GRD_BF16) &&
+           (!z.segments || z.segments->dtype == GRD_I32);
+    for (int32_t o = 0; o < outputs; o++)
+        good = good && (call->out[o].dtype == GRD_F32 || call->out[o].dtype == GRD_BF16);
+    return good && z.t > 0 && z.s > 0 && z.d > 0 && z.dv > 0;
+}
+
+#endif

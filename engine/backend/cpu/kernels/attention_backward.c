@@ -1,0 +1,290 @@
+/* attention_backward.c - op attention_backward. For each block of queries and piece of keys: p = exp(scores -
+ * lse), dp = g v^T, ds = p (dp - g.out); dv += p^T g, dk += ds^T q, dq += ds k. One thread has a whole head of
+ * keys, so that no two write one sum. */
+#include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/parallel.h"
+
+/* One thread's scratch. */
+typedef struct buffers {
+    float *k_by_key, *v_by_key, *k_by_channel; /* panels */
+    float *q, *g;                              /* the block's queries, scaled, and gradients: rows */
+    float *q_panels, *g_panels;                /* the same by channel */
+    float *p, *ds;                             /* [queries, keys + padding] */
+    float *dq, *dk, *dv;                       /* [queries, d_wide], [S, d_wide], [S, dv_wide] */
+    float *lse, *along;                        /* of each query: from the input, and g.out */
+    float *rows;                               /* what bf16 becomes before it is packed */
+} buffers;
+
+typedef struct backward_context {
+    attention_sizes z;
+    const grdi_view *g, *out, *lse, *dq, *dk, *dv, *dmask;
+    int64_t blocks, step;
+    char *scratch;
+    size_t each_bytes;
+} backward_context;
+
+static size_t carve(const backward_context *c, char *scratch, buffers *b)
+{
+    const attention_sizes *z = &c->z;
+    int64_t keys = gemm_up(z->s, GEMM_COLUMNS), widest = z->d > z->dv ? z->d : z->dv;
+    float **piece[] = {&b->k_by_key, &b->v_by_key, &b->k_by_channel, &b->q,  &b->g,   &b->q_panels, &b->g_panels, &b->p,
+                       &b->ds,       &b->dq,       &b->dk,           &b->dv, &b->lse, &b->along,    &b->rows};
+    int64_t floats[] = {keys * z->d,
+                        keys * z->dv,
+                        z->s * z->d_wide,
+                        z->queries * z->d,
+                        z->queries * z->dv,
+                        z->queries * z->d_wide,
+                        z->queries * z->dv_wide,
+                        z->queries * c->step,
+                        z->queries * c->step,
+                        z->queries * z->d_wide,
+                        z->s * z->d_wide,
+                        z->s * z->dv_wide,
+                        z->queries,
+                        z->queries,
+                        z->q->dtype == GRD_F32 ? 0 : z->s * widest};
+    int64_t used = 0;
+    for (int i = 0; i < 15; i++) {
+        *piece[i] = (float *)scratch + used;
+        used += gemm_up(floats[i], 16);
+    }
+    return (size_t)used * sizeof(float);
+}
+
+static backward_context context_of(const grdi_call *call)
+{
+    backward_context c = {.z = attention_sizes_of(call, 1, 6),
+                          .g = &call->in[0],
+                          .out = &call->in[4],
+                          .lse = &call->in[5],
+                          .dq = &call->out[0],
+                          .dk = &call->out[1],
+                          .dv = &call->out[2],
+                          .dmask = &call->out[3]};
+    c.blocks = (c.z.t + c.z.queries - 1) / c.z.queries;
+    c.step = gemm_least(ATTENTION_KEYS, gemm_up(c.z.s, GEMM_COLUMNS)) + 16;
+    buffers b;
+    c.each_bytes = carve(&c, NULL, &b);
+    return c;
+}
+
+/* Rows of one block of [B,T,H,.] brought into f32. */
+static void load_block(const grdi_view *view, int64_t batch, int64_t head, int64_t first, int64_t rows, float scale,
+                       float *to)
+{
+    const char *from = attention_at(view, batch, head);
+    from += first * view->stride[1] * (int64_t)grd_dtype_size(view->dtype);
+    attention_rows(from, view->dtype, view->stride[1], rows, view->dims.dim[3], scale, to, view->dims.dim[3]);
+}
+
+static void load_queries(const backward_context *c, const buffers *b, int64_t batch, int64_t head, int64_t first,
+                         int64_t rows)
+{
+    const attention_sizes *z = &c->z;
+    load_block(c->out, batch, head, first, rows, 1.0f, b->g);
+    load_block(z->q, batch, head, first, rows, z->scale, b->q);
+    /* g.out before `g` takes the place of `out` */
+    const int64_t count = z->dv, step = c->g->stride[1];
+    const char *from = attention_at(c->g, batch, head);
+    from += first * step * (int64_t)grd_dtype_size(c->g->dtype);
+    for (int64_t i = 0; i < rows; i++) {
+        float g[512], *out = b->g + i * count, along = 0;
+        for (int64_t j = 0; j < count; j += 512) {
+            int64_t some = gemm_least(512, count - j);
+            attention_rows(from + (i * step + j) * (int64_t)grd_dtype_size(c->g->dtype), c->g->dtype, 0, 1, some, 1.0f,
+                           g, 0);
+            for (int64_t e = 0; e < some; e++)
+                along += g[e] * out[j + e];
+            memcpy(out + j, g, (size_t)some * sizeof(float));
+        }
+        b->along[i] = along;
+        b->lse[i] = ((const float *)c->lse->data)[(batch * z->h + head) * z->t + first + i];
+    }
+    gemm_pack_f32(b->q, 1, z->d, z->d, rows, b->q_panels, GEMM_COLUMNS);
+    gemm_pack_f32(b->g, 1, z->dv, z->dv, rows, b->g_panels, GEMM_COLUMNS);
+}
+
+/* Adds a row of ds to the mask's gradient, over which broadcast dimensions are summed. */
+static void add_mask(const backward_context *c, int64_t batch, int64_t head, int64_t query, int64_t key,
+                     const float *ds, int64_t count)
+{
+    const grd_dims *dims = &c->dmask->dims;
+    const int64_t at[4] = {batch, head, query, key};
+    int64_t index = 0, step = 0;
+    for (int32_t axis = 0; axis < dims->rank; axis++) {
+        int32_t full = 4 - dims->rank + axis;
+        bool repeats = dims->dim[axis] == 1;
+        index = index * dims->dim[axis] + (repeats ? 0 : at[full]);
+        if (full == 3)
+            step = !repeats;
+    }
+    for (int64_t j = 0; j < count; j++) {
+        if (c->dmask->dtype == GRD_F32) {
+            ((float *)c->dmask->data)[index + j * step] += ds[j];
+        } else {
+            uint16_t *m = (uint16_t *)c->dmask->data + index + j * step;
+            *m = grdi_f32_to_bf16(grdi_bf16_to_f32(*m) + ds[j]);
+        }
+    }
+}
+
+/* Scores and dp of one row become p and ds; columns outside the tile's become 0, for the sums over queries. */
+static void finish_row(float *p, float *ds, attention_span columns, int64_t width, float lse, float along)
+{
+    float base = lse == -INFINITY ? 0.0f : lse; /* such a row sees nothing: all scores are -infinity */
+    for (int64_t j = 0; j < columns.begin; j++)
+        p[j] = ds[j] = 0;
+    for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
+        grdi_vf e = grdi_exp(grdi_load(p + j) - base);
+        grdi_store(p + j, e);
+        grdi_store(ds + j, e * (grdi_load(ds + j) - along));
+    }
+    for (int64_t j = columns.end; j < width; j++)
+        p[j] = ds[j] = 0;
+}
+
+/* sum(key, .) += over the queries that see it: x(query, key) panel(query, .) */
+static void add_to_keys(const attention_piece *p, const float *x, const float *panels, int64_t wide, float *sum)
+{
+    int64_t first = 0, last = 0, keys = p->end - p->begin;
+    for (int64_t j = 0; j < keys; j += GEMM_ROWS) {
+        int64_t height = gemm_least(GEMM_ROWS, keys - j);
+        while (first < p->rows && p->span[first].end <= p->begin + j)
+            first++;
+        while (last < p->rows && p->span[last].begin < p->begin + j + height)
+            last++;
+        if (last <= first)
+            continue;
+        for (int64_t q = 0; q < wide; q += GEMM_COLUMNS) {
+            gemm_end end = {.c = sum + (p->begin + j) * wide + q, .c_row = wide, .add = true};
+            GRDI_ISA_NAME(grdi_gemm_tile)
+            ((int)height, GEMM_VECTORS, GEMM_BY_ROW, last - first, x + first * p->step + j, p->step,
+             panels + q * p->rows + first * GEMM_COLUMNS, GEMM_COLUMNS, &end);
+        }
+    }
+}
+
+static void add_to_queries(const backward_context *c, const buffers *b, const attention_piece *p)
+{
+    const attention_sizes *z = &c->z;
+    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
+        attention_span columns = attention_tile_columns(p, i);
+        int64_t keys = gemm_least(columns.end, z->s - p->begin) - columns.begin;
+        int height = (int)gemm_least(GEMM_ROWS, p->rows - i);
+        for (int64_t q = 0; q < z->d_wide && keys > 0; q += GEMM_COLUMNS) {
+            gemm_end end = {.c = b->dq + i * z->d_wide + q, .c_row = z->d_wide, .add = true};
+            GRDI_ISA_NAME(grdi_gemm_tile)
+            (height, GEMM_VECTORS, GEMM_BY_K, keys, b->ds + i * p->step + columns.begin, p->step,
+             b->k_by_channel + q * z->s + (p->begin + columns.begin) * GEMM_COLUMNS, GEMM_COLUMNS, &end);
+        }
+    }
+}
+
+static void do_piece(const backward_context *c, const buffers *b, const attention_piece *p, int64_t batch, int64_t head,
+                     int64_t first)
+{
+    const attention_sizes *z = &c->z;
+    int64_t width = gemm_up(p->end - p->begin, GEMM_COLUMNS) + 8; /* tiles of keys reach beyond a panel */
+    attention_products(p, b->q, z->d, z->d, b->k_by_key, b->p);
+    attention_products(p, b->g, z->dv, z->dv, b->v_by_key, b->ds);
+    for (int64_t i = 0; i < p->rows; i++) {
+        attention_span columns = attention_tile_columns(p, i / GEMM_ROWS * GEMM_ROWS);
+        float *row = b->p + i * p->step, *ds = b->ds + i * p->step;
+        attention_bound(z, p, batch, head, first + i, i, columns, row);
+        finish_row(row, ds, columns, width, b->lse[i], b->along[i]);
+        if (c->dmask->data && z->mask)
+            add_mask(c, batch, head, first + i, p->begin + columns.begin, ds + columns.begin,
+                     gemm_least(columns.end, z->s - p->begin) - columns.begin);
+    }
+    add_to_keys(p, b->p, b->g_panels, z->dv_wide, b->dv);
+    add_to_keys(p, b->ds, b->q_panels, z->d_wide, b->dk);
+    add_to_queries(c, b, p);
+}
+
+static void do_block(const backward_context *c, const buffers *b, int64_t batch, int64_t head, int64_t block)
+{
+    const attention_sizes *z = &c->z;
+    int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
+    attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
+    attention_spans(z, first, rows, span);
+    load_queries(c, b, batch, head, first, rows);
+    memset(b->dq, 0, (size_t)(rows * z->d_wide) * sizeof(float));
+    int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
+    for (; begin < end; begin += ATTENTION_KEYS) {
+        attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->step, rows, span};
+        do_piece(c, b, &p, batch, head, first);
+    }
+    for (int64_t i = 0; c->dq->data && i < rows; i++)
+        attention_store(b->dq + i * z->d_wide, z->d, z->scale, c->dq->data, c->dq->dtype,
+                        batch * c->dq->stride[0] + (first + i) * c->dq->stride[1] + head * c->dq->stride[2]);
+}
+
+static void store_keys(const grdi_view *to, int64_t batch, int64_t group, const float *sum, int64_t wide)
+{
+    for (int64_t j = 0; to->data && j < to->dims.dim[1]; j++)
+        attention_store(sum + j * wide, to->dims.dim[3], 1.0f, to->data, to->dtype,
+                        batch * to->stride[0] + j * to->stride[1] + group * to->stride[2]);
+}
+
+/* Items are (batch, head of keys). */
+static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const backward_context *c = context;
+    const attention_sizes *z = &c->z;
+    buffers b;
+    carve(c, c->scratch + (size_t)thread * c->each_bytes, &b);
+    for (int64_t item = begin; item < end; item++) {
+        int64_t batch = item / z->hkv, group = item % z->hkv, queries = z->h / z->hkv;
+        attention_pack(z->k, batch, group, true, b.k_by_key, b.rows);
+        attention_pack(z->v, batch, group, true, b.v_by_key, b.rows);
+        attention_pack(z->k, batch, group, false, b.k_by_channel, b.rows);
+        memset(b.dk, 0, (size_t)(z->s * z->d_wide) * sizeof(float));
+        memset(b.dv, 0, (size_t)(z->s * z->dv_wide) * sizeof(float));
+        for (int64_t head = group * queries; head < (group + 1) * queries; head++)
+            for (int64_t block = 0; block < c->blocks; block++)
+                do_block(c, &b, batch, head, block);
+        store_keys(c->dk, batch, group, b.dk, z->d_wide);
+        store_keys(c->dv, batch, group, b.dv, z->dv_wide);
+    }
+}
+
+static bool takes(const grdi_call *call)
+{
+    return attention_takes(call, 1, 6, 4) && call->in[0].dtype == call->in[1].dtype &&
+           call->in[4].dtype == call->in[1].dtype && call->in[5].dtype == GRD_F32;
+}
+
+static grd_status prepare(grdi_call *call, grd_error *error)
+{
+    (void)error;
+    backward_context c = context_of(call);
+    call->scratch_bytes = c.each_bytes * (size_t)call->threads;
+    return GRD_OK;
+}
+
+static grd_status run(grdi_call *call)
+{
+    backward_context c = context_of(call);
+    c.scratch = call->scratch;
+    double work = 3.0 * (double)c.z.t * (double)c.z.s * (double)(c.z.d + c.z.dv) * (double)(c.z.h / c.z.hkv);
+    int64_t grain = work < 1e5 ? (int64_t)(1e5 / work) + 1 : 1;
+    int32_t threads = call->threads;
+    if (c.dmask->data) {
+        memset(c.dmask->data, 0, (size_t)grd_dims_count(c.dmask->dims) * grd_dtype_size(c.dmask->dtype));
+        if (c.z.mask) /* heads and batches may add to one element of it: in order, on one thread */
+            threads = 1;
+    }
+    grdi_parallel_for(threads, c.z.b * c.z.hkv, grain, do_items, &c);
+    return GRD_OK;
+}
+
+static const grdi_kernel attention_backward = {.op = "attention_backward",
+                                               .strided_in = 192, /* mask and segments */
+                                               .rows_in = 31,     /* g, q, k, v, out */
+                                               .strided_out = 7,
+                                               .supports = takes,
+                                               .prepare = prepare,
+                                               .run = run};
+
+const grdi_kernel *const GRDI_ISA_TABLE(attention_backward)[] = {&attention_backward, NULL};

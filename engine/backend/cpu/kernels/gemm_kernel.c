@@ -1,0 +1,94 @@
+/* gemm_kernel.c - one tile of C in registers: what all matrix products spend their time in. */
+#include "backend/cpu/kernels/gemm_tile.h"
+
+/* sum[i][j] += sum over k of A(i, k) B(k, j); B(k, j) is at b[k * b_step + j]. */
+GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
+                               int64_t a_step, const float *b, int64_t b_step, grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
+{
+    const float *row[GEMM_ROWS];
+    GEMM_UNROLL
+    for (int i = 0; i < rows; i++)
+        row[i] = a + i * a_step;
+    for (int64_t p = 0; p < k; p++) {
+        grdi_vf line[GEMM_VECTORS];
+        GEMM_UNROLL
+        for (int j = 0; j < vectors; j++)
+            line[j] = grdi_load(b + j * GRDI_LANES);
+        GEMM_UNROLL
+        for (int i = 0; i < rows; i++) {
+            grdi_vf value = grdi_set(layout == GEMM_BY_K ? row[i][p] : a[i]);
+            GEMM_UNROLL
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += value * line[j];
+        }
+        b += b_step;
+        if (layout == GEMM_BY_ROW)
+            a += a_step;
+    }
+}
+
+GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
+                                 int64_t a_step, const float *b, int64_t b_step, const gemm_end *end)
+{
+    grdi_vf sum[GEMM_ROWS][GEMM_VECTORS];
+    float *c = end->c;
+    const int64_t c_row = end->c_row;
+    GEMM_UNROLL
+    for (int i = 0; i < rows; i++) {
+        __builtin_prefetch(c + i * c_row, 1);
+        GEMM_UNROLL
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = (grdi_vf){0};
+    }
+    gemm_tile_sum(rows, vectors, layout, k, a, a_step, b, b_step, sum);
+    if (end->add) {
+        GEMM_UNROLL
+        for (int i = 0; i < rows; i++) {
+            GEMM_UNROLL
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += grdi_load(c + i * c_row + j * GRDI_LANES);
+        }
+    }
+    grdi_vf bias[GEMM_VECTORS];
+    GEMM_UNROLL
+    for (int j = 0; j < vectors; j++)
+        bias[j] = end->bias ? grdi_load(end->bias + j * GRDI_LANES) : (grdi_vf){0};
+    GEMM_UNROLL
+    for (int i = 0; i < rows; i++) {
+        GEMM_UNROLL
+        for (int j = 0; j < vectors; j++)
+            grdi_store(c + i * c_row + j * GRDI_LANES, sum[i][j] + bias[j]);
+    }
+}
+
+void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, int64_t k, const float *a, int64_t a_step,
+                                   const float *b, int64_t b_step, const gemm_end *end)
+{
+#define GEMM_TILE_CASE(r, v, l)                                                                                        \
+    case (r)*4 + ((v)-1) * 2 + (l):                                                                                    \
+        gemm_tile_fixed(r, v, l, k, a, a_step, b, b_step, end);                                                        \
+        return;
+#define GEMM_TILE_ROWS(r)                                                                                              \
+    GEMM_TILE_CASE(r, 1, GEMM_BY_K)                                                                                    \
+    GEMM_TILE_CASE(r, 1, GEMM_BY_ROW)                                                                                  \
+    GEMM_TILE_CASE(r, 2, GEMM_BY_K)                                                                                    \
+    GEMM_TILE_CASE(r, 2, GEMM_BY_ROW)
+    switch (rows * 4 + (vectors - 1) * 2 + (int)layout) {
+        GEMM_TILE_ROWS(1)
+        GEMM_TILE_ROWS(2)
+        GEMM_TILE_ROWS(3)
+        GEMM_TILE_ROWS(4)
+        GEMM_TILE_ROWS(5)
+        GEMM_TILE_ROWS(6)
+#if GEMM_ROWS > 6
+        GEMM_TILE_ROWS(7)
+        GEMM_TILE_ROWS(8)
+        GEMM_TILE_ROWS(9)
+        GEMM_TILE_ROWS(10)
+        GEMM_TILE_ROWS(11)
+        GEMM_TILE_ROWS(12)
+#endif
+    }
+#undef GEMM_TILE_ROWS
+#undef GEMM_TILE_CASE
+}
