@@ -183,15 +183,16 @@ static void tile_where(float *o, const float *const *x, const float *c, int64_t 
 #define MAP_OPS(X)                                                                                                     \
     X(neg, 1, 1)                                                                                                       \
     X(abs, 1, 1)                                                                                                       \
-    X(sign, 1, 1) X(exp, 1, 5) X(expm1, 1, 6) X(log, 1, 7) X(log1p, 1, 12) X(sqrt, 1, 4) X(rsqrt, 1, 6)                \
-        X(reciprocal, 1, 3) X(square, 1, 1) X(sin, 1, 8) X(cos, 1, 8) X(tan, 1, 60) X(tanh, 1, 10) X(sigmoid, 1, 8)    \
-            X(erf, 1, 14) X(relu, 1, 1) X(relu_squared, 1, 1) X(gelu, 1, 13) X(gelu_tanh, 1, 10) X(silu, 1, 8)         \
-                X(softplus, 1, 16) X(leaky_relu, 1, 1) X(elu, 1, 7) X(add_scalar, 1, 1) X(mul_scalar, 1, 1)            \
-                    X(pow_scalar, 1, 40) X(clamp, 1, 1) X(not, 1, 1) X(isfinite, 1, 1) X(floor, 1, 4) X(ceil, 1, 4)    \
-                        X(round, 1, 4) X(pow, 2, 40) X(atan2, 2, 60) X(fmod, 2, 60) X(add, 2, 1) X(sub, 2, 1)          \
-                            X(mul, 2, 1) X(div, 2, 3) X(maximum, 2, 1) X(minimum, 2, 1) X(and, 2, 1) X(or, 2, 1)       \
-                                X(eq, 2, 1) X(ne, 2, 1) X(lt, 2, 1) X(le, 2, 1) X(gt, 2, 1) X(ge, 2, 1)                \
-                                    X(relu_backward, 2, 1) X(relu_squared_backward, 2, 1) X(gelu_backward, 2, 14)      \
+    X(sign, 1, 1)                                                                                                      \
+    X(exp, 1, 5) X(expm1, 1, 6) X(log, 1, 7) X(log1p, 1, 12) X(sqrt, 1, 4) X(rsqrt, 1, 6) X(reciprocal, 1, 3)          \
+        X(square, 1, 1) X(sin, 1, 8) X(cos, 1, 8) X(tan, 1, 60) X(tanh, 1, 10) X(sigmoid, 1, 8) X(erf, 1, 14)          \
+            X(relu, 1, 1) X(relu_squared, 1, 1) X(gelu, 1, 13) X(gelu_tanh, 1, 10) X(silu, 1, 8) X(softplus, 1, 16)    \
+                X(leaky_relu, 1, 1) X(elu, 1, 7) X(add_scalar, 1, 1) X(mul_scalar, 1, 1) X(pow_scalar, 1, 40)          \
+                    X(clamp, 1, 1) X(not, 1, 1) X(isfinite, 1, 1) X(floor, 1, 4) X(ceil, 1, 4) X(round, 1, 4)          \
+                        X(pow, 2, 40) X(atan2, 2, 60) X(fmod, 2, 60) X(add, 2, 1) X(sub, 2, 1) X(mul, 2, 1)            \
+                            X(div, 2, 3) X(maximum, 2, 1) X(minimum, 2, 1) X(and, 2, 1) X(or, 2, 1) X(eq, 2, 1)        \
+                                X(ne, 2, 1) X(lt, 2, 1) X(le, 2, 1) X(gt, 2, 1) X(ge, 2, 1) X(relu_backward, 2, 1)     \
+                                    X(relu_squared_backward, 2, 1) X(gelu_backward, 2, 14)                             \
                                         X(gelu_tanh_backward, 2, 12) X(silu_backward, 2, 9) X(tanh_backward, 2, 1)     \
                                             X(sigmoid_backward, 2, 1) X(mse, 2, 1) X(l1, 2, 1) X(huber, 2, 2)          \
                                                 X(bce_with_logits, 2, 17) X(kl_div, 2, 8) X(where, 3, 1)
