@@ -365,7 +365,8 @@ static bool lower_assign(lowering *l, grdi_node *node)
 static bool settle_root(lowering *l, grd_tensor root)
 {
     grdi_value *value = grdi_value_of(l->plan, root);
-    if (l->plan->buffers[value->buffer].place != GRDI_IN_ARENA) return true;
+    bool row_major = grdi_is_row_major(grdi_type_of(root)->dims, value->strides.stride);
+    if (l->plan->buffers[value->buffer].place != GRDI_IN_ARENA && row_major) return true;
     grdi_value copy;
     if (!copy_value(l, root.node, *grdi_type_of(root), value, &copy)) return false;
     l->plan->buffers[copy.buffer].place = GRDI_IN_KEPT;

@@ -1,0 +1,25 @@
+/* tiny.h - a tiny transformer and its data, for tests of plans and steps. */
+#ifndef TESTS_TINY_H
+#define TESTS_TINY_H
+
+#include <gradus/gradus.h>
+
+enum { TINY_BATCH = 2, TINY_LENGTH = 8, TINY_VOCAB = 32 };
+
+typedef struct tiny {
+    grd_engine *engine;
+    grd_model *model;
+    grd_graph *graph;
+    grd_tensor ids, targets, scale, loss;
+    int32_t inputs[TINY_BATCH * TINY_LENGTH], wanted[TINY_BATCH * TINY_LENGTH];
+} tiny;
+
+/* Two layers, 16 wide; `modern`: rotary, RMSNorm, grouped queries, SwiGLU, untied; else GPT-2's kind, tied. */
+void tiny_build(tiny *t, const char *device, bool modern);
+/* Feeds the batch, its targets and scale = part / tokens. */
+void tiny_feed(tiny *t, grd_step *step, float part);
+void tiny_close(tiny *t);
+/* The sum of squares of a variable; fails the test when there is none. */
+double tiny_square_sum(grd_model *model, const char *path);
+
+#endif
