@@ -47,6 +47,9 @@ grd_tokenizer *grdi_tokenizer_new(grd_error *error);
 bool grdi_tokenizer_add(grd_tokenizer *tokenizer, grdi_added added);
 /* To be called when all tokens and merges are there: builds what encoding looks things up in. */
 grd_status grdi_tokenizer_finish(grd_tokenizer *tokenizer, grd_error *error);
+/* A tokenizer from the text of a tokenizer.json; `path` names it in messages. */
+grd_status grdi_tokenizer_parse(const char *text, size_t size_bytes, const char *path, grd_tokenizer **tokenizer,
+                                grd_error *error);
 /* Fills char_id from the tokens that are one character. */
 bool grdi_tokenizer_index_chars(grd_tokenizer *tokenizer);
 

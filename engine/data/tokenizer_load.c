@@ -359,34 +359,42 @@ static grd_status read_file(loader *l, const json_t *root)
     return status == GRD_OK ? grdi_tokenizer_finish(l->t, l->error) : status;
 }
 
-static grd_status load_text(const char *path, grd_tokenizer *t, grd_error *error)
-{
-    grd_status status = grdi_file_read(path, FILE_MAX_BYTES, &t->source, &t->source_bytes, error);
-    if (status != GRD_OK)
-        return status;
-    grd_error why = {0};
-    json_t *root = grdi_json_parse(t->source, t->source_bytes, path, &why);
-    if (!root)
-        return grd_fail(error, why.status, "%s", why.message);
-    loader l = {.t = t, .path = path, .error = error};
-    status = read_file(&l, root);
-    json_decref(root);
-    return status;
-}
-
-grd_status grd_tokenizer_load(const char *path, grd_tokenizer **tokenizer, grd_error *error)
+grd_status grdi_tokenizer_parse(const char *text, size_t size_bytes, const char *path, grd_tokenizer **tokenizer,
+                                grd_error *error)
 {
     *tokenizer = NULL;
     grd_tokenizer *t = grdi_tokenizer_new(error);
-    char *inside = grdi_path_is_directory(path) ? grdi_path_join(path, "tokenizer.json") : grdi_strdup(path);
-    grd_status status = t && inside ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
-    if (status == GRD_OK)
-        status = load_text(inside, t, error);
-    grdi_free(inside);
+    if (!t)
+        return GRD_E_MEMORY;
+    grd_error why = {0};
+    json_t *root = grdi_json_parse(text, size_bytes, path, &why);
+    loader l = {.t = t, .path = path, .error = error};
+    grd_status status = root ? read_file(&l, root) : grd_fail(error, why.status, "%s", why.message);
+    json_decref(root);
     if (status != GRD_OK) {
         grd_tokenizer_free(t);
         return status;
     }
     *tokenizer = t;
+    return GRD_OK;
+}
+
+grd_status grd_tokenizer_load(const char *path, grd_tokenizer **tokenizer, grd_error *error)
+{
+    *tokenizer = NULL;
+    char *text = NULL;
+    size_t size_bytes;
+    char *inside = grdi_path_is_directory(path) ? grdi_path_join(path, "tokenizer.json") : grdi_strdup(path);
+    grd_status status = inside ? grdi_file_read(inside, FILE_MAX_BYTES, &text, &size_bytes, error)
+                               : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+    if (status == GRD_OK)
+        status = grdi_tokenizer_parse(text, size_bytes, inside, tokenizer, error);
+    grdi_free(inside);
+    if (status != GRD_OK) {
+        grdi_free(text);
+        return status;
+    }
+    (*tokenizer)->source = text; /* it is written as it was read */
+    (*tokenizer)->source_bytes = size_bytes;
     return GRD_OK;
 }

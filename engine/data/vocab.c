@@ -41,7 +41,7 @@ static bool grow_slots(grdi_vocab *vocab)
 
 static bool reserve(grdi_vocab *vocab, size_t id, size_t size_bytes)
 {
-    if (vocab->used + size_bytes > vocab->bytes_capacity) {
+    if (!vocab->bytes || vocab->used + size_bytes > vocab->bytes_capacity) {
         size_t capacity = 2 * vocab->bytes_capacity + size_bytes + 4096;
         uint8_t *bytes = grdi_realloc(vocab->bytes, capacity, 1);
         if (!bytes)
@@ -72,28 +72,10 @@ bool grdi_vocab_set(grdi_vocab *vocab, int32_t id, const void *bytes, size_t siz
     if (token->present && token->size_bytes == size_bytes &&
         memcmp(vocab->bytes + token->offset, bytes, size_bytes) == 0)
         return true;
-    bool replaces = token->present;
+    /* The slot of bytes that are replaced stays behind: it matches nothing any more. */
     memcpy(vocab->bytes + vocab->used, bytes, size_bytes);
     *token = (grdi_token){vocab->used, (uint32_t)size_bytes, true};
     vocab->used += size_bytes;
-    if (replaces) { /* the slot of the old bytes is wrong now: lay all slots anew */
-        grdi_free(vocab->slots);
-        vocab->slots = NULL;
-        vocab->filled = 0;
-        do
-            if (!grow_slots(vocab))
-                return false;
-        while (vocab->mask < 4 * vocab->count);
-        for (size_t i = 0; i < vocab->count; i++) {
-            const grdi_token *t = &vocab->tokens[i];
-            uint32_t *slot = t->present ? place_of(vocab, vocab->bytes + t->offset, t->size_bytes) : NULL;
-            if (slot && *slot == 0) {
-                *slot = (uint32_t)i + 1;
-                vocab->filled++;
-            }
-        }
-        return true;
-    }
     uint32_t *slot = place_of(vocab, bytes, size_bytes);
     if (*slot == 0) {
         *slot = (uint32_t)id + 1;

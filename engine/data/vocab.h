@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* More than any tokenizer has; keeps a damaged file from asking for gigabytes. */
-enum { GRDI_VOCAB_MAX = 1 << 24 };
+enum { GRDI_VOCAB_MAX = 1 << 20 };
 
 typedef struct grdi_token {
     size_t offset;       /* in grdi_vocab.bytes */
