@@ -1,4 +1,5 @@
 /* sample.c - continues a prompt with the model of a run directory. */
+#include <gradus/hf.h>
 #include <gradus/model.h>
 #include <gradus/run.h>
 
@@ -27,8 +28,27 @@ typedef struct sampler {
     grd_error *error;
 } sampler;
 
+/* A Hugging Face folder: config.json, tokenizer.json, model.safetensors. */
+static bool is_hf_folder(const char *run)
+{
+    char *yaml = grdi_path_join(run, "config.yaml"), *json = grdi_path_join(run, "config.json");
+    bool is = yaml && json && !grdi_path_exists(yaml) && grdi_path_exists(json);
+    grdi_free(yaml);
+    grdi_free(json);
+    return is;
+}
+
+static grd_status load_hf_folder(sampler *s, const char *folder)
+{
+    s->settings = grd_settings_new();
+    if (!s->settings) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    grd_status status = grd_hf_read_config(folder, &s->settings->model.gpt, s->error);
+    return status ? status : grd_tokenizer_load(folder, &s->tokenizer, s->error);
+}
+
 static grd_status load_settings(sampler *s, const char *run)
 {
+    if (is_hf_folder(run)) return load_hf_folder(s, run);
     char *config = grdi_path_join(run, "config.yaml"), *tokenizer = grdi_path_join(run, "tokenizer.json");
     s->settings = grd_settings_new();
     grd_status status = config && tokenizer && s->settings ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
@@ -63,8 +83,18 @@ static grd_status build(sampler *s, const grd_run_options *run_options)
     return s->values && s->choices ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
 }
 
+static grd_status load_hf_weights(sampler *s, const char *folder)
+{
+    grd_safetensors *file;
+    grd_status status = grd_safetensors_open(folder, &file, s->error);
+    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, s->error);
+    grd_safetensors_close(file);
+    return status;
+}
+
 static grd_status load_weights(sampler *s, const char *run)
 {
+    if (is_hf_folder(run)) return load_hf_weights(s, run);
     char *root = grdi_path_join(run, "checkpoints"), *path = NULL;
     uint64_t step;
     grd_status status = root ? grdi_checkpoint_find(root, 0, &step, &path, s->error)
@@ -72,14 +102,9 @@ static grd_status load_weights(sampler *s, const char *run)
     if (!status && !path) status = grd_fail(s->error, GRD_E_IO, "%s: has no checkpoint yet", run);
     grdi_checkpoint *c = NULL;
     if (!status) status = grdi_checkpoint_open(path, &c, s->error);
-    grd_variable v;
-    for (int64_t i = 0; !status && grd_model_variable_at(s->model, i, &v); i++) {
-        const grd_file_tensor *t = grd_safetensors_find(grdi_checkpoint_tensors(c, "model.safetensors"), v.path);
-        if (!t || t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims))
-            status = grd_fail(s->error, GRD_E_FORMAT,
-                              "%s: tensor '%s' is missing or has another shape than config.yaml says", path, v.path);
-        else status = grd_model_write(s->model, v.path, t->data, s->error);
-    }
+    const grd_safetensors *tensors = status ? NULL : grdi_checkpoint_tensors(c, "model.safetensors");
+    if (!status && !tensors) status = grd_fail(s->error, GRD_E_FORMAT, "%s: has no model.safetensors", path);
+    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, tensors, s->error);
     grdi_checkpoint_close(c);
     grdi_free(path);
     grdi_free(root);

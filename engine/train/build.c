@@ -1,6 +1,8 @@
 /* build.c - engine, model, training step and evaluation program of a run. */
 #include "train/session.h"
 
+#include <gradus/hf.h>
+
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -116,6 +118,18 @@ static grd_status build_evaluation(grdi_session *s)
     return s->eval_inputs && s->eval_values ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for evaluation");
 }
 
+/* init.from: a Hugging Face folder, or a safetensors file, whose weights the run starts with. */
+static grd_status load_initial_weights(grdi_session *s)
+{
+    bool plans_only = strncmp(grd_engine_device(s->engine), "null", 4) == 0;
+    if (!s->settings->init.from || plans_only) return GRD_OK;
+    grd_safetensors *file;
+    grd_status status = grd_safetensors_open(s->settings->init.from, &file, s->error);
+    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, s->error);
+    grd_safetensors_close(file);
+    return status;
+}
+
 grd_status grdi_session_build(grdi_session *s)
 {
     const char *device = s->options->device ? s->options->device : "auto";
@@ -125,5 +139,6 @@ grd_status grdi_session_build(grdi_session *s)
     s->model = grd_model_new(s->engine, (uint64_t)s->settings->train.seed);
     if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
     grd_status status = build_step(s);
-    return status ? status : build_evaluation(s);
+    if (!status) status = build_evaluation(s);
+    return status ? status : load_initial_weights(s);
 }

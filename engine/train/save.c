@@ -1,6 +1,8 @@
 /* save.c - checkpoints of a run: weights, what the optimizer keeps, and where the run stands. */
 #include "train/session.h"
 
+#include <gradus/hf.h>
+
 #include "base/json.h"
 #include "base/memory.h"
 #include "formats/checkpoint.h"
@@ -9,49 +11,49 @@
 
 enum { KEPT_CHECKPOINTS = 2 };
 
-/* Tensors copied out of the model, to be written under their paths. */
-typedef struct snapshot {
-    grd_file_tensor *tensors;
-    void **data;
-    size_t count;
-} snapshot;
-
-static void snapshot_free(snapshot *shot)
+/* What is kept beside the weights: all that optimizers and states hold, under our paths. */
+static bool kept_beside(const grd_variable *v)
 {
-    for (size_t i = 0; i < shot->count; i++) grdi_free(shot->data[i]);
-    grdi_free(shot->tensors);
-    grdi_free(shot->data);
+    return v->kind == GRD_VARIABLE_MOMENT || v->kind == GRD_VARIABLE_STATE;
 }
 
-/* All variables of these kinds. */
-static grd_status take_snapshot(grdi_session *s, bool optimizer, snapshot *shot)
+static grd_status read_tensor(grdi_session *s, const grd_variable *v, grd_file_tensor *tensor)
 {
-    size_t most = (size_t)grd_model_variable_count(s->model);
-    *shot = (snapshot){grdi_alloc_zero(most + 1, sizeof(*shot->tensors)),
-                       grdi_alloc_zero(most + 1, sizeof(*shot->data)), 0};
-    if (!shot->tensors || !shot->data) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
+    void *data = grdi_alloc(v->size_bytes);
+    if (!data) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v->path);
+    *tensor = (grd_file_tensor){
+        .name = v->path, .dtype = v->dtype, .dims = v->dims, .data = data, .size_bytes = v->size_bytes};
+    return grd_model_read(s->model, v->path, data, s->error);
+}
+
+static grd_status add_optimizer(grdi_session *s, grdi_checkpoint_writer *w)
+{
+    size_t most = (size_t)grd_model_variable_count(s->model), count = 0;
+    grd_file_tensor *tensors = grdi_alloc_zero(most + 1, sizeof(*tensors));
+    grd_status status = tensors ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grd_variable v;
-    for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
-        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT
-                              : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
-        if (!kept) continue;
-        void *data = grdi_alloc(v.size_bytes);
-        if (!data) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v.path);
-        shot->data[shot->count] = data;
-        shot->tensors[shot->count++] = (grd_file_tensor){
-            .name = v.path, .dtype = v.dtype, .dims = v.dims, .data = data, .size_bytes = v.size_bytes};
-        grd_status status = grd_model_read(s->model, v.path, data, s->error);
-        if (status) return status;
-    }
-    return GRD_OK;
+    for (int64_t i = 0; !status && grd_model_variable_at(s->model, i, &v); i++)
+        if (kept_beside(&v)) status = read_tensor(s, &v, &tensors[count++]);
+    if (!status) status = grdi_checkpoint_add_tensors(w, "optimizer.safetensors", tensors, count);
+    for (size_t i = 0; i < count; i++) grdi_free((void *)tensors[i].data);
+    grdi_free(tensors);
+    return status;
 }
 
-static grd_status add_tensors(grdi_session *s, grdi_checkpoint_writer *w, const char *file, bool optimizer)
+/* The weights as Hugging Face's transformers reads them, with the config.json that belongs to them. */
+static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
 {
-    snapshot shot;
-    grd_status status = take_snapshot(s, optimizer, &shot);
-    if (!status) status = grdi_checkpoint_add_tensors(w, file, shot.tensors, shot.count);
-    snapshot_free(&shot);
+    const grd_gpt *gpt = &s->settings->model.gpt;
+    grd_file_tensor *tensors;
+    size_t count;
+    grd_status status = grd_hf_export(s->model, gpt, &tensors, &count, s->error);
+    if (status) return status;
+    status = grdi_checkpoint_add_tensors(w, "model.safetensors", tensors, count);
+    grd_hf_free_tensors(tensors, count);
+    char *config = grd_hf_config_text(gpt, s->tokenizer ? grd_tokenizer_end_of_text(s->tokenizer) : -1);
+    if (!config) return grd_fail(s->error, GRD_E_MEMORY, "config.json: out of memory");
+    if (!status) status = grdi_checkpoint_add_file(w, "config.json", config, strlen(config));
+    grd_hf_free_text(config);
     return status;
 }
 
@@ -60,17 +62,6 @@ static json_t *state_json(const grdi_session *s)
     return json_pack("{s:I, s:I, s:I, s:f, s:s}", "step", (json_int_t)s->done, "next_batch",
                      (json_int_t)(s->done * s->settings->train.accumulate), "seed", (json_int_t)s->settings->train.seed,
                      "elapsed_seconds", grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine));
-}
-
-/* config.json: says that the weights have our names and which model they belong to. */
-static json_t *config_json(const grdi_session *s)
-{
-    const grd_gpt *g = &s->settings->model.gpt;
-    return json_pack("{s:[s], s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I}", "architectures", "GradusForCausalLM",
-                     "model_type", "gradus", "num_hidden_layers", g->layers, "num_attention_heads", g->heads,
-                     "num_key_value_heads", g->kv_heads, "hidden_size", (json_int_t)g->width, "head_dim",
-                     (json_int_t)g->head_dim, "intermediate_size", (json_int_t)g->mlp_width, "max_position_embeddings",
-                     (json_int_t)g->context, "vocab_size", (json_int_t)g->vocab);
 }
 
 static grd_status add_json(grdi_session *s, grdi_checkpoint_writer *w, const char *name, json_t *value)
@@ -97,9 +88,8 @@ grd_status grdi_session_save(grdi_session *s)
     if (!root) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grdi_checkpoint_writer w;
     grd_status status = grdi_checkpoint_begin(&w, root, (uint64_t)s->done);
-    if (!status) status = add_tensors(s, &w, "model.safetensors", false);
-    if (!status) status = add_tensors(s, &w, "optimizer.safetensors", true);
-    if (!status) status = add_json(s, &w, "config.json", config_json(s));
+    if (!status) status = add_weights(s, &w);
+    if (!status) status = add_optimizer(s, &w);
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
     if (status) {
@@ -117,24 +107,27 @@ grd_status grdi_session_save(grdi_session *s)
 
 /* ---- reading ---- */
 
-static grd_status load_tensors(grdi_session *s, const grdi_checkpoint *c, const char *file, bool optimizer)
+static grd_status load_weights(grdi_session *s, const grdi_checkpoint *c)
 {
+    const grd_safetensors *tensors = grdi_checkpoint_tensors(c, "model.safetensors");
+    if (!tensors) return grd_fail(s->error, GRD_E_FORMAT, "model.safetensors: missing from the checkpoint");
+    return grd_hf_import(s->model, &s->settings->model.gpt, tensors, s->error);
+}
+
+static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c)
+{
+    static const char file[] = "optimizer.safetensors", hint[] = "the config has changed since it was written";
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, file);
     if (!tensors) return grd_fail(s->error, GRD_E_FORMAT, "%s: missing from the checkpoint", file);
     grd_variable v;
     for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
-        bool kept = optimizer ? v.kind == GRD_VARIABLE_MOMENT
-                              : v.kind == GRD_VARIABLE_PARAMETER || v.kind == GRD_VARIABLE_STATE;
-        if (!kept) continue;
+        if (!kept_beside(&v)) continue;
         const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
-        if (!t)
-            return grd_fail(s->error, GRD_E_FORMAT,
-                            "%s: has no tensor '%s' (the config has changed since it was written)", file, v.path);
+        if (!t) return grd_fail(s->error, GRD_E_FORMAT, "%s: has no tensor '%s' (%s)", file, v.path, hint);
         if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims)) {
             char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
-            return grd_fail(s->error, GRD_E_FORMAT,
-                            "%s: '%s' is %s, the model's is %s (the config has changed since it was written)", file,
-                            v.path, grd_dims_text(t->dims, a), grd_dims_text(v.dims, b));
+            return grd_fail(s->error, GRD_E_FORMAT, "%s: '%s' is %s, the model's is %s (%s)", file, v.path,
+                            grd_dims_text(t->dims, a), grd_dims_text(v.dims, b), hint);
         }
         grd_status status = grd_model_write(s->model, v.path, t->data, s->error);
         if (status) return status;
@@ -179,8 +172,8 @@ grd_status grdi_session_resume(grdi_session *s, bool *found)
     *found = !status && path;
     if (*found) {
         status = grdi_checkpoint_open(path, &c, s->error);
-        if (!status) status = load_tensors(s, c, "model.safetensors", false);
-        if (!status) status = load_tensors(s, c, "optimizer.safetensors", true);
+        if (!status) status = load_weights(s, c);
+        if (!status) status = load_optimizer(s, c);
         if (!status) status = load_state(s, c);
         grdi_checkpoint_close(c);
         if (!status) grdi_session_note(s, "resuming from %s", path);

@@ -5,6 +5,7 @@
 #include <gradus/about.h>
 #include <gradus/base.h>
 #include <gradus/graph.h>
+#include <gradus/hf.h>
 #include <gradus/model.h>
 #include <gradus/nn.h>
 #include <gradus/ops.h>

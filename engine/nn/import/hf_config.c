@@ -1,0 +1,231 @@
+/* hf_config.c - config.json of transformers: written for a model, and read into one. transformers 5 writes
+ * `rope_parameters` where 4 wrote `rope_theta` and `rope_scaling`; both are read, the older form is written, which both
+ * understand. */
+#include <gradus/hf.h>
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+grd_hf_kind grd_hf_kind_of(const grd_gpt *g)
+{
+    bool common = g->softcap == 0 && !g->embedding_norm && g->window == 0 && !g->no_norm_gain;
+    bool square = g->head_dim * g->heads == g->width;
+    if (!common) return GRD_HF_NONE;
+    if (g->norm == GRD_NORM_LAYERNORM && g->position == GRD_POSITION_LEARNED) {
+        bool gelu = g->mlp == GRD_MLP_GELU_TANH || g->mlp == GRD_MLP_GELU;
+        return gelu && !g->no_bias && !g->qk_norm && g->kv_heads == g->heads && square ? GRD_HF_GPT2 : GRD_HF_NONE;
+    }
+    if (g->norm != GRD_NORM_RMSNORM || g->position != GRD_POSITION_ROPE || g->mlp != GRD_MLP_SWIGLU) return GRD_HF_NONE;
+    if (g->qk_norm) return g->no_bias && !g->qkv_bias ? GRD_HF_QWEN3 : GRD_HF_NONE;
+    if (g->no_bias && g->qkv_bias) return square ? GRD_HF_QWEN2 : GRD_HF_NONE;
+    return GRD_HF_LLAMA;
+}
+
+/* ---- writing ---- */
+
+static void set(json_t *o, const char *key, json_t *value)
+{
+    json_object_set_new(o, key,
+                        value); /* out of memory shows as a missing key: json_dumps then still gives valid JSON */
+}
+
+static void write_gpt2(json_t *o, const grd_gpt *g)
+{
+    set(o, "n_layer", json_integer(g->layers));
+    set(o, "n_head", json_integer(g->heads));
+    set(o, "n_embd", json_integer(g->width));
+    set(o, "n_positions", json_integer(g->context));
+    set(o, "n_ctx", json_integer(g->context));
+    set(o, "n_inner", json_integer(g->mlp_width));
+    set(o, "activation_function", json_string(g->mlp == GRD_MLP_GELU ? "gelu" : "gelu_new"));
+    set(o, "layer_norm_epsilon", json_real(g->norm_eps));
+    set(o, "embd_pdrop", json_real(g->dropout));
+    set(o, "resid_pdrop", json_real(g->dropout));
+    set(o, "attn_pdrop", json_real(0));
+}
+
+static json_t *rope_scaling(const grd_gpt *g)
+{
+    if (g->rope_scaling == GRD_ROPE_LINEAR)
+        return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", g->rope_factor);
+    if (g->rope_scaling != GRD_ROPE_LLAMA3) return json_null();
+    return json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor", g->rope_factor, "low_freq_factor",
+                     g->rope_low, "high_freq_factor", g->rope_high, "original_max_position_embeddings",
+                     (json_int_t)g->rope_original);
+}
+
+static void write_llama(json_t *o, const grd_gpt *g)
+{
+    set(o, "num_hidden_layers", json_integer(g->layers));
+    set(o, "num_attention_heads", json_integer(g->heads));
+    set(o, "num_key_value_heads", json_integer(g->kv_heads));
+    set(o, "hidden_size", json_integer(g->width));
+    set(o, "head_dim", json_integer(g->head_dim));
+    set(o, "intermediate_size", json_integer(g->mlp_width));
+    set(o, "max_position_embeddings", json_integer(g->context));
+    set(o, "hidden_act", json_string("silu"));
+    set(o, "rms_norm_eps", json_real(g->norm_eps));
+    set(o, "rope_theta", json_real(g->rope_theta));
+    set(o, "rope_scaling", rope_scaling(g));
+    set(o, "attention_bias", json_boolean(!g->no_bias));
+    set(o, "mlp_bias", json_boolean(!g->no_bias));
+    set(o, "attention_dropout", json_real(0));
+}
+
+char *grd_hf_config_text(const grd_gpt *g, int32_t end_of_text)
+{
+    static const char *const architectures[] = {"GradusForCausalLM", "GPT2LMHeadModel", "LlamaForCausalLM",
+                                                "Qwen2ForCausalLM", "Qwen3ForCausalLM"};
+    static const char *const types[] = {"gradus", "gpt2", "llama", "qwen2", "qwen3"};
+    grd_hf_kind kind = grd_hf_kind_of(g);
+    json_t *o = json_pack("{s:[s], s:s}", "architectures", architectures[kind], "model_type", types[kind]);
+    if (!o) return NULL;
+    if (kind == GRD_HF_GPT2) write_gpt2(o, g);
+    else write_llama(o, g);
+    set(o, "vocab_size", json_integer(g->vocab));
+    set(o, "tie_word_embeddings", json_boolean(!g->untied));
+    set(o, "initializer_range", json_real(g->init_std));
+    set(o, "torch_dtype", json_string("float32"));
+    if (kind == GRD_HF_QWEN2) set(o, "use_sliding_window", json_false());
+    set(o, "bos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
+    set(o, "eos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
+    char *text = json_dumps(o, JSON_INDENT(2));
+    json_decref(o);
+    return text;
+}
+
+void grd_hf_free_text(char *text)
+{
+    free(text);
+}
+
+/* ---- reading ---- */
+
+typedef struct reader {
+    const json_t *object;
+    const char *path;
+    grd_error *error;
+} reader;
+
+static int64_t whole(const reader *r, const char *key, int64_t otherwise, bool required)
+{
+    const json_t *v = json_object_get(r->object, key);
+    if (json_is_integer(v)) return json_integer_value(v);
+    if ((v && !json_is_null(v)) || required)
+        grd_fail(r->error, GRD_E_FORMAT, "%s: %s: %s", r->path, key, v ? "must be a whole number" : "is missing");
+    return otherwise;
+}
+
+static double number(const reader *r, const char *key, double otherwise)
+{
+    const json_t *v = json_object_get(r->object, key);
+    if (json_is_number(v)) return json_number_value(v);
+    if (v && !json_is_null(v)) grd_fail(r->error, GRD_E_FORMAT, "%s: %s: must be a number", r->path, key);
+    return otherwise;
+}
+
+static bool truth(const reader *r, const char *key, bool otherwise)
+{
+    const json_t *v = json_object_get(r->object, key);
+    return json_is_boolean(v) ? json_is_true(v) : otherwise;
+}
+
+static const char *word(const reader *r, const char *key, const char *otherwise)
+{
+    const char *v = json_string_value(json_object_get(r->object, key));
+    return v ? v : otherwise;
+}
+
+static void refuse(const reader *r, const char *key, const char *value)
+{
+    grd_fail(r->error, GRD_E_UNSUPPORTED, "%s: %s: '%s' is not supported", r->path, key, value);
+}
+
+static void read_gpt2(const reader *r, grd_gpt *g)
+{
+    g->layers = (int32_t)whole(r, "n_layer", 12, false);
+    g->heads = (int32_t)whole(r, "n_head", 12, false);
+    g->width = whole(r, "n_embd", 768, false);
+    g->context = whole(r, "n_positions", 1024, false);
+    g->mlp_width = whole(r, "n_inner", 0, false);
+    g->norm_eps = number(r, "layer_norm_epsilon", 1e-5);
+    const char *activation = word(r, "activation_function", "gelu_new");
+    g->mlp = strcmp(activation, "gelu") == 0 ? GRD_MLP_GELU : GRD_MLP_GELU_TANH;
+    if (g->mlp == GRD_MLP_GELU_TANH && strcmp(activation, "gelu_new") && strcmp(activation, "gelu_pytorch_tanh"))
+        refuse(r, "activation_function", activation);
+    if (!truth(r, "scale_attn_weights", true) || truth(r, "scale_attn_by_inverse_layer_idx", false))
+        refuse(r, "scale_attn_weights", "unscaled or layer-wise scaling");
+    g->untied = !truth(r, "tie_word_embeddings", true);
+}
+
+static void read_rope(const reader *r, grd_gpt *g)
+{
+    const json_t *parameters = json_object_get(r->object, "rope_parameters"); /* transformers 5 */
+    const json_t *scaling = json_is_object(parameters) ? parameters : json_object_get(r->object, "rope_scaling");
+    g->rope_theta = number(r, "rope_theta", 10000);
+    if (!json_is_object(scaling)) return;
+    const reader inner = {scaling, r->path, r->error};
+    g->rope_theta = number(&inner, "rope_theta", g->rope_theta);
+    const char *type = word(&inner, "rope_type", word(&inner, "type", "default"));
+    if (strcmp(type, "default") == 0) return;
+    g->rope_factor = number(&inner, "factor", 1);
+    if (strcmp(type, "linear") == 0) {
+        g->rope_scaling = GRD_ROPE_LINEAR;
+    } else if (strcmp(type, "llama3") == 0) {
+        g->rope_scaling = GRD_ROPE_LLAMA3;
+        g->rope_low = number(&inner, "low_freq_factor", 1);
+        g->rope_high = number(&inner, "high_freq_factor", 4);
+        g->rope_original = whole(&inner, "original_max_position_embeddings", g->context, false);
+    } else {
+        refuse(r, "rope_scaling", type);
+    }
+}
+
+static void read_llama(const reader *r, grd_gpt *g, const char *type)
+{
+    g->norm = GRD_NORM_RMSNORM;
+    g->position = GRD_POSITION_ROPE;
+    g->mlp = GRD_MLP_SWIGLU;
+    g->layers = (int32_t)whole(r, "num_hidden_layers", 0, true);
+    g->heads = (int32_t)whole(r, "num_attention_heads", 0, true);
+    g->kv_heads = (int32_t)whole(r, "num_key_value_heads", g->heads, false);
+    g->width = whole(r, "hidden_size", 0, true);
+    g->head_dim = whole(r, "head_dim", strcmp(type, "qwen3") == 0 ? 128 : 0, false);
+    g->mlp_width = whole(r, "intermediate_size", 0, true);
+    g->context = whole(r, "max_position_embeddings", 2048, false);
+    g->norm_eps = number(r, "rms_norm_eps", 1e-6);
+    read_rope(r, g);
+    bool attention_bias = truth(r, "attention_bias", false), mlp_bias = truth(r, "mlp_bias", false);
+    g->no_bias = !(attention_bias && mlp_bias);
+    if (attention_bias != mlp_bias) refuse(r, "attention_bias", "without mlp_bias, or mlp_bias without it,");
+    g->qkv_bias = strcmp(type, "qwen2") == 0;
+    g->qk_norm = strcmp(type, "qwen3") == 0;
+    g->untied = !truth(r, "tie_word_embeddings", false);
+    if (truth(r, "use_sliding_window", false)) refuse(r, "use_sliding_window", "true");
+    if (strcmp(word(r, "hidden_act", "silu"), "silu")) refuse(r, "hidden_act", word(r, "hidden_act", ""));
+}
+
+grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error)
+{
+    char path[4096];
+    grd_error own = {GRD_OK, ""};
+    json_error_t problem;
+    snprintf(path, sizeof(path), "%s/config.json", folder);
+    json_t *object = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
+    if (!object) {
+        if (problem.line < 0) return grd_fail(error, GRD_E_IO, "%s: cannot be read", path);
+        return grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: %s", path, problem.line, problem.column, problem.text);
+    }
+    const reader r = {object, path, &own};
+    const char *type = word(&r, "model_type", "");
+    memset(gpt, 0, sizeof(*gpt));
+    if (strcmp(type, "gpt2") == 0) read_gpt2(&r, gpt);
+    else if (!strcmp(type, "llama") || !strcmp(type, "qwen2") || !strcmp(type, "qwen3")) read_llama(&r, gpt, type);
+    else refuse(&r, "model_type", type);
+    gpt->vocab = whole(&r, "vocab_size", 0, !own.status);
+    gpt->init_std = number(&r, "initializer_range", 0.02);
+    json_decref(object);
+    if (own.status) return grd_fail(error, own.status, "%s", own.message);
+    return grd_gpt_resolve(gpt, error);
+}

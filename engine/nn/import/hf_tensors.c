@@ -1,0 +1,196 @@
+/* hf_tensors.c - parameters out of and into Hugging Face's tensors. */
+#include "nn/import/hf_names.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Our parameter behind an entry, and the shape that theirs has. */
+static grd_status describe(grd_model *model, const hf_entry *e, grd_variable *v, grd_dims *theirs, grd_error *error)
+{
+    if (!grd_model_variable_find(model, e->ours, v))
+        return grd_fail(error, GRD_E_STATE, "%s: the model has no such parameter (build its graph first)", e->ours);
+    *theirs = v->dims;
+    if (e->rows) theirs->dim[0] = e->rows;
+    if (e->transposed) {
+        theirs->dim[0] = v->dims.dim[1];
+        theirs->dim[1] = v->dims.dim[0];
+    }
+    return GRD_OK;
+}
+
+/* to[j, i] = from[i, j] */
+static void transpose(float *to, const float *from, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) to[j * rows + i] = from[i * columns + j];
+}
+
+static int64_t row_size(grd_dims dims)
+{
+    return dims.rank > 1 ? grd_dims_count(dims) / dims.dim[0] : 1;
+}
+
+/* ---- out ---- */
+
+static grd_status export_entry(grd_model *model, const hf_entry *e, grd_file_tensor *tensor, grd_error *error)
+{
+    grd_variable v;
+    grd_dims dims;
+    grd_status status = describe(model, e, &v, &dims, error);
+    if (status) return status;
+    size_t size = (size_t)grd_dims_count(dims) * sizeof(float);
+    float *all = malloc(v.size_bytes), *data = malloc(size);
+    char *name = malloc(strlen(e->theirs) + 1);
+    if (!all || !data || !name) {
+        status = grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
+    } else {
+        strcpy(name, e->theirs);
+        status = grd_model_read(model, e->ours, all, error);
+    }
+    if (status) {
+        free(all);
+        free(data);
+        free(name);
+        return status;
+    }
+    if (e->transposed) transpose(data, all, v.dims.dim[0], v.dims.dim[1]);
+    else memcpy(data, all + e->first_row * row_size(v.dims), size);
+    free(all);
+    *tensor = (grd_file_tensor){.name = name, .dtype = GRD_F32, .dims = dims, .data = data, .size_bytes = size};
+    return GRD_OK;
+}
+
+/* Kind NONE: every parameter under its own path. */
+static hf_entry *own_names(grd_model *model, size_t *count)
+{
+    hf_entry *entries = calloc((size_t)grd_model_variable_count(model) + 1, sizeof(*entries));
+    grd_variable v;
+    *count = 0;
+    for (int64_t i = 0; entries && grd_model_variable_at(model, i, &v); i++) {
+        if (v.kind != GRD_VARIABLE_PARAMETER) continue;
+        strncpy(entries[*count].theirs, v.path, sizeof(entries->theirs) - 1);
+        strncpy(entries[(*count)++].ours, v.path, sizeof(entries->ours) - 1);
+    }
+    return entries;
+}
+
+static hf_entry *table_of(grd_model *model, const grd_gpt *gpt, size_t *count)
+{
+    return grd_hf_kind_of(gpt) == GRD_HF_NONE ? own_names(model, count) : hf_table(gpt, count);
+}
+
+grd_status grd_hf_export(grd_model *model, const grd_gpt *gpt, grd_file_tensor **tensors, size_t *count,
+                         grd_error *error)
+{
+    size_t total, done = 0;
+    hf_entry *entries = table_of(model, gpt, &total);
+    *tensors = entries ? calloc(total + 1, sizeof(**tensors)) : NULL;
+    *count = 0;
+    grd_status status = *tensors ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for tensors");
+    for (; !status && done < total; done++) status = export_entry(model, &entries[done], &(*tensors)[done], error);
+    free(entries);
+    if (!status) {
+        *count = total;
+        return GRD_OK;
+    }
+    grd_hf_free_tensors(*tensors, done);
+    *tensors = NULL;
+    return status;
+}
+
+void grd_hf_free_tensors(grd_file_tensor *tensors, size_t count)
+{
+    for (size_t i = 0; tensors && i < count; i++) {
+        free((void *)tensors[i].name);
+        free((void *)tensors[i].data);
+    }
+    free(tensors);
+}
+
+/* ---- in ---- */
+
+/* IEEE 754 half precision: value = mantissa * 2^exponent, subnormal where the exponent field is 0. */
+static float half_to_float(uint16_t h)
+{
+    int exponent = (h >> 10) & 31, mantissa = h & 1023;
+    float value;
+    if (exponent == 31) value = mantissa ? NAN : INFINITY;
+    else if (exponent == 0) value = ldexpf((float)mantissa, -24);
+    else value = ldexpf((float)(mantissa | 1024), exponent - 25);
+    return h >> 15 ? -value : value;
+}
+
+/* Element i of a file's tensor; its data has no alignment. */
+static float element(const grd_file_tensor *t, int64_t i)
+{
+    const char *at = (const char *)t->data + (size_t)i * grd_dtype_size(t->dtype);
+    float f;
+    uint16_t h;
+    uint32_t bits;
+    if (t->dtype == GRD_F32) {
+        memcpy(&f, at, sizeof(f));
+        return f;
+    }
+    memcpy(&h, at, sizeof(h));
+    if (t->dtype == GRD_F16) return half_to_float(h);
+    bits = (uint32_t)h << 16;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+static grd_status import_entry(const hf_entry *e, const grd_file_tensor *t, const grd_variable *v, grd_dims want,
+                               float *all, grd_error *error)
+{
+    char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
+    if (!grd_dims_equal(t->dims, want))
+        return grd_fail(error, GRD_E_FORMAT,
+                        "tensor '%s' is %s, the model needs %s (does config.json belong to this file?)", e->theirs,
+                        grd_dims_text(t->dims, a), grd_dims_text(want, b));
+    if (t->dtype != GRD_F32 && t->dtype != GRD_BF16 && t->dtype != GRD_F16)
+        return grd_fail(error, GRD_E_DTYPE, "tensor '%s' is %s (f32, bf16 and f16 can be read)", e->theirs,
+                        t->dtype_name);
+    int64_t count = grd_dims_count(want), columns = v->dims.rank > 1 ? v->dims.dim[1] : 1, rows = v->dims.dim[0];
+    float *to = all + e->first_row * row_size(v->dims);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t from = e->transposed ? (i % columns) * rows + i / columns : i;
+        to[i] = element(t, from);
+    }
+    return GRD_OK;
+}
+
+/* "lm_head.weight" and the others; GPT-2 files exist with and without "transformer." in front. */
+static const grd_file_tensor *find(const grd_safetensors *file, const char *name)
+{
+    const grd_file_tensor *t = grd_safetensors_find(file, name);
+    const char *dot = strchr(name, '.');
+    if (!t && dot && strncmp(name, "transformer.", 12) == 0) t = grd_safetensors_find(file, dot + 1);
+    return t;
+}
+
+grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safetensors *file, grd_error *error)
+{
+    size_t count;
+    hf_entry *entries = table_of(model, gpt, &count);
+    grd_status status = entries ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for tensors");
+    for (size_t i = 0; !status && i < count; i++) {
+        const hf_entry *e = &entries[i];
+        const grd_file_tensor *t = find(file, e->theirs);
+        grd_variable v;
+        grd_dims want;
+        if (!t) {
+            status = grd_fail(error, GRD_E_FORMAT, "tensor '%s' is missing", e->theirs);
+            break;
+        }
+        status = describe(model, e, &v, &want, error);
+        if (status) break;
+        float *all = malloc(v.size_bytes);
+        status = all ? grd_model_read(model, e->ours, all, error)
+                     : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
+        if (!status) status = import_entry(e, t, &v, want, all, error);
+        if (!status) status = grd_model_write(model, e->ours, all, error);
+        free(all);
+    }
+    free(entries);
+    return status;
+}
