@@ -139,3 +139,28 @@ grd_status grd_tokenizer_save(const grd_tokenizer *t, const char *path, grd_erro
         put_file(&writer, t);
     return grdi_writer_commit(&writer, error);
 }
+
+static void put_named(grdi_writer *w, const grd_tokenizer *t, const char *name, int32_t id)
+{
+    size_t size;
+    const uint8_t *bytes = grdi_vocab_bytes(&t->vocab, id, &size);
+    if (!bytes)
+        return;
+    grdi_writer_print(w, ",\n  \"%s\": ", name);
+    put_text(w, bytes, size);
+}
+
+grd_status grd_tokenizer_save_config(const grd_tokenizer *t, const char *path, int64_t context, grd_error *error)
+{
+    grdi_writer writer;
+    if (grdi_writer_open(&writer, path) == GRD_OK) {
+        grdi_writer_print(&writer, "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n"
+                                   "  \"clean_up_tokenization_spaces\": false");
+        if (context > 0)
+            grdi_writer_print(&writer, ",\n  \"model_max_length\": %lld", (long long)context);
+        put_named(&writer, t, "eos_token", grd_tokenizer_end_of_text(t));
+        put_named(&writer, t, "bos_token", t->before_count > 0 ? t->before[0] : -1);
+        grdi_writer_print(&writer, "\n}\n");
+    }
+    return grdi_writer_commit(&writer, error);
+}

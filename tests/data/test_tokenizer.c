@@ -331,6 +331,27 @@ Test(tokenizer, special_tokens_are_found_skipped_or_taken_as_text)
     }
 }
 
+Test(tokenizer, the_config_names_the_special_tokens)
+{
+    static const char *const special[] = {"<\"pad\">", "<eos>"};
+    grd_error error = {0};
+    size_t size;
+    const char *path = scratch_path("tokenizer_config.json");
+    grd_tokenizer *t = trained((grd_text){"abc", 3}, (grd_tokenizer_options){.vocab_size = 258, .special = special,
+                                                                           .special_count = 2});
+    cr_assert(grd_tokenizer_save_config(t, path, 128, &error) == GRD_OK, "%s", error.message);
+    char *text = scratch_read(path, &size);
+    json_t *root = json_loads(text, 0, NULL);
+    cr_assert(root, "%s", text);
+    cr_assert_str_eq(json_string_value(json_object_get(root, "tokenizer_class")), "PreTrainedTokenizerFast");
+    cr_assert_str_eq(json_string_value(json_object_get(root, "eos_token")), "<eos>");
+    cr_assert(json_integer_value(json_object_get(root, "model_max_length")) == 128, "%s", text);
+    cr_assert(!json_object_get(root, "bos_token"), "%s", text);
+    json_decref(root);
+    free(text);
+    grd_tokenizer_free(t);
+}
+
 /* ---- what is refused ---- */
 
 Test(tokenizer, options_that_do_not_fit_are_refused)

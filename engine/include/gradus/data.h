@@ -83,6 +83,11 @@ GRD_API grd_status grd_tokenizer_load(const char *path, grd_tokenizer **tokenize
 /* Writes tokenizer.json in Hugging Face's format, all of it or, on failure, nothing. A tokenizer that was loaded is
  * written as it was read. */
 GRD_API grd_status grd_tokenizer_save(const grd_tokenizer *tokenizer, const char *path, grd_error *error);
+/* Writes the tokenizer_config.json that goes beside it in a model's folder: without it transformers may guess a class
+ * from the model's kind that does not do what tokenizer.json says. `context` is the longest text in tokens, 0 if
+ * unlimited. */
+GRD_API grd_status grd_tokenizer_save_config(const grd_tokenizer *tokenizer, const char *path, int64_t context,
+                                             grd_error *error);
 GRD_API void grd_tokenizer_free(grd_tokenizer *tokenizer);
 
 GRD_API grd_tokenizer_kind grd_tokenizer_kind_of(const grd_tokenizer *tokenizer);
