@@ -86,7 +86,7 @@ static grd_status build_step(grdi_session *s)
     if (gpt->dropout > 0) s->key = grd_input(s->graph, "key", GRD_I32, grd_shape(4));
     grd_tensor loss = grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, s->key), gpt, s->targets, s->scale, NULL);
     grd_group groups[GRD_GROUPS_MAX + 16];
-    int32_t group_count;
+    int32_t group_count = 0;
     grd_status status = make_groups(s, groups, &group_count);
     if (status) return status;
     grd_optimizer optimizer = grdi_settings_optimizer(settings, settings->train.optimizer, settings->train.lr);

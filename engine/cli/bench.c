@@ -1,0 +1,56 @@
+/* bench.c - gradus bench: measures whole models or single ops. */
+#include "cli/bench.h"
+
+#include <string.h>
+
+enum { KEY_BATCH = 1, KEY_CONTEXT, KEY_PRECISION, KEY_STEPS, KEY_PROFILE, KEY_RECOMPUTE };
+
+static const struct argp_option options[] = {
+    {"batch", KEY_BATCH, "N", 0, "samples in a step (default: the model's own)", 1},
+    {"context", KEY_CONTEXT, "T", 0, "tokens in a sample", 1},
+    {"precision", KEY_PRECISION, "P", 0, "f32 (default) or bf16", 1},
+    {"recompute", KEY_RECOMPUTE, NULL, 0, "keep less, compute again in backward", 1},
+    {"steps", KEY_STEPS, "N", 0, "steps to time (default: about eight seconds, at least five)", 1},
+    {"profile", KEY_PROFILE, "FILE", OPTION_ARG_OPTIONAL, "time by op to stderr, a timeline to FILE (profile.json)", 1},
+    {0}};
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    bench_args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
+    case KEY_BATCH: return cli_whole(state, "--batch", text, 1, 1 << 20, &a->batch);
+    case KEY_CONTEXT: return cli_whole(state, "--context", text, 1, 1 << 20, &a->context);
+    case KEY_STEPS: return cli_whole(state, "--steps", text, 1, 1000000000, &a->steps);
+    case KEY_RECOMPUTE: a->recompute = true; return 0;
+    case KEY_PRECISION:
+        a->bf16 = strcmp(text, "bf16") == 0;
+        return a->bf16 || strcmp(text, "f32") == 0 ? 0
+                                                   : cli_refuse(state, "--precision: '%s' is not f32 or bf16", text);
+    case KEY_PROFILE:
+        a->profile = true;
+        a->profile_path = text ? text : "profile.json";
+        return 0;
+    case ARGP_KEY_ARG:
+        if (state->arg_num > 1) return cli_refuse(state, "'%s': one word too many (gradus bench model NAME)", text);
+        *(state->arg_num ? &a->name : &a->what) = text;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->what || (strcmp(a->what, "model") != 0 && strcmp(a->what, "op") != 0))
+            return cli_refuse(state, "gradus bench: what is to be measured? (bench model NAME, or bench op [NAME])");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int cli_bench(int argc, char **argv)
+{
+    bench_args a = {.common = {.command = "gradus bench"}};
+    int code;
+    if (!cli_parse(&a, options, parse, "model NAME\nop [NAME]",
+                   "Measures training steps of a model (gpt2-124m, gpt-baby, gpt-small, mlp), or the ops' samples, and "
+                   "this machine's limits beside them.",
+                   argc, argv, &code))
+        return code;
+    return strcmp(a.what, "model") == 0 ? bench_model(&a) : bench_op(&a);
+}

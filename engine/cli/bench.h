@@ -1,0 +1,19 @@
+/* bench.h - the two kinds of benchmark. */
+#ifndef GRADUS_CLI_BENCH_H
+#define GRADUS_CLI_BENCH_H
+
+#include "cli/cli.h"
+
+typedef struct bench_args {
+    cli common;
+    const char *what, *name; /* "model" or "op"; NULL: all ops */
+    int64_t batch, context;  /* 0: the model's own */
+    int64_t steps;           /* 0: as many as fit into some seconds */
+    bool bf16, recompute, profile;
+    const char *profile_path;
+} bench_args;
+
+int bench_model(const bench_args *args);
+int bench_op(const bench_args *args);
+
+#endif

@@ -1,0 +1,241 @@
+/* bench_model.c - gradus bench model: times training steps of a model whose name says all about it. Its data is one
+ * fixed batch of random ids or numbers; no dropout, no clipping. */
+#include "cli/bench.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct model_spec {
+    const char *name;
+    grd_gpt gpt; /* layers 0: the perceptron */
+    int64_t batch, context;
+} model_spec;
+
+/* Shapes, optimizer and precision of parameters are part of the name: a figure must not depend on what else was said.
+ */
+static const model_spec specs[] = {
+    {"gpt2-124m",
+     {.layers = 12, .heads = 12, .width = 768, .context = 1024, .vocab = 50304, .mlp = GRD_MLP_GELU_TANH},
+     4,
+     64},
+    {"gpt-baby",
+     {.layers = 6, .heads = 6, .width = 384, .context = 256, .vocab = 65, .mlp = GRD_MLP_GELU_TANH, .no_bias = true},
+     16,
+     256},
+    {"gpt-small",
+     {.layers = 4, .heads = 4, .width = 128, .context = 128, .vocab = 1024, .mlp = GRD_MLP_GELU_TANH},
+     16,
+     128},
+    {"mlp", {0}, 64, 0},
+};
+enum { SPECS = sizeof(specs) / sizeof(specs[0]), MLP_IN = 784, MLP_HIDDEN = 256, MLP_OUT = 10 };
+
+/* A model being measured. */
+typedef struct bench {
+    const bench_args *args;
+    model_spec spec;
+    grd_engine *engine;
+    grd_model *model;
+    grd_graph *graph;
+    grd_tensor x, y, scale;
+    grd_step *step;
+    void *inputs;
+    int32_t *targets;
+    float scale_value;
+} bench;
+
+typedef struct result {
+    double first_step_s, ms_min, ms_median;
+    int64_t steps, resident_bytes;
+    grd_plan_report plan;
+    grd_rates rates;
+} result;
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u; /* any numbers will do: the time does not depend on them */
+    return *state >> 8;
+}
+
+/* ---- the models ---- */
+
+static grd_tensor build_gpt(bench *b)
+{
+    grd_gpt *gpt = &b->spec.gpt;
+    grd_tensor none = {0};
+    grd_dims dims = grd_shape(b->spec.batch, b->spec.context);
+    if (gpt->context < b->spec.context) gpt->context = b->spec.context;
+    grd_error error = {GRD_OK, ""};
+    grd_gpt_resolve(gpt, &error);
+    b->x = grd_input(b->graph, "ids", GRD_I32, dims);
+    b->y = grd_input(b->graph, "targets", GRD_I32, dims);
+    b->scale = grd_input(b->graph, "scale", GRD_F32, grd_scalar());
+    b->scale_value = 1.0f / (float)grd_dims_count(dims);
+    return grd_gpt_loss(grd_gpt_hidden(b->x, gpt, none), gpt, b->y, b->scale, NULL);
+}
+
+static grd_tensor build_mlp(bench *b)
+{
+    b->x = grd_input(b->graph, "x", GRD_F32, grd_shape(b->spec.batch, MLP_IN));
+    b->y = grd_input(b->graph, "y", GRD_I32, grd_shape(b->spec.batch));
+    return grd_cross_entropy_mean(grd_mlp(b->x, (int64_t[]){MLP_HIDDEN, MLP_OUT}, 2), b->y);
+}
+
+static bool make_data(bench *b)
+{
+    bool gpt = b->spec.gpt.layers > 0;
+    size_t inputs = (size_t)(b->spec.batch * (gpt ? b->spec.context : MLP_IN));
+    size_t targets = (size_t)(b->spec.batch * (gpt ? b->spec.context : 1));
+    uint32_t state = 1, classes = gpt ? (uint32_t)b->spec.gpt.vocab : MLP_OUT;
+    b->inputs = malloc(inputs * sizeof(float));
+    b->targets = malloc(targets * sizeof(int32_t));
+    if (!b->inputs || !b->targets) return false;
+    for (size_t i = 0; i < inputs; i++) {
+        if (gpt) ((int32_t *)b->inputs)[i] = (int32_t)(next_random(&state) % classes);
+        else ((float *)b->inputs)[i] = (float)next_random(&state) / (float)(1 << 24);
+    }
+    for (size_t i = 0; i < targets; i++) b->targets[i] = (int32_t)(next_random(&state) % classes);
+    return true;
+}
+
+static grd_status build(bench *b, grd_error *error)
+{
+    bool gpt = b->spec.gpt.layers > 0;
+    b->engine = grd_engine_open(b->args->common.device, .threads = b->args->common.threads);
+    b->model = grd_model_new(b->engine, 1);
+    const grd_error *e = grd_engine_error(b->engine);
+    if (!b->model) return grd_fail(error, e->status, "%s", e->message);
+    b->graph = grd_graph_new(b->model);
+    grd_tensor loss = gpt ? build_gpt(b) : build_mlp(b);
+    grd_optimizer optimizer = gpt ? grd_adamw(3e-4) : grd_sgd(0.01);
+    if (gpt) {
+        optimizer.beta2 = 0.95;
+        optimizer.weight_decay = 0.1;
+    }
+    b->step = grd_step_new(loss, optimizer, .program = {.bf16 = b->args->bf16, .recompute = b->args->recompute});
+    e = grd_graph_error(b->graph);
+    if (!b->step) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);
+    return make_data(b) ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory");
+}
+
+/* ---- measuring ---- */
+
+static grd_status one_step(bench *b, grd_error *error)
+{
+    grd_status status = grd_step_feed(b->step, b->x, b->inputs);
+    if (!status) status = grd_step_feed(b->step, b->y, b->targets);
+    if (!status && !grd_is_poison(b->scale)) status = grd_step_feed(b->step, b->scale, &b->scale_value);
+    if (!status) status = grd_step_run(b->step, NULL);
+    return status ? grd_fail(error, status, "%s", grd_step_error(b->step)->message) : GRD_OK;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+enum { WARM_UP = 3, TIMES_MAX = 20000, LEAST_STEPS = 5 };
+#define SECONDS 8.0
+
+static grd_status measure(bench *b, result *r, grd_error *error)
+{
+    static double times[TIMES_MAX];
+    grd_status status = one_step(b, error);
+    r->first_step_s = cli_seconds_since_start();
+    for (int i = 1; i < WARM_UP && !status; i++) status = one_step(b, error);
+    if (b->args->profile) grd_step_profile(b->step, true);
+    double begin = now_s();
+    int64_t wanted = b->args->steps < TIMES_MAX ? b->args->steps : TIMES_MAX;
+    while (!status) {
+        bool enough = wanted ? r->steps >= wanted : r->steps >= LEAST_STEPS && now_s() - begin > SECONDS;
+        if (enough || r->steps == TIMES_MAX || cli_stop) break;
+        double before = now_s();
+        status = one_step(b, error);
+        times[r->steps++] = 1e3 * (now_s() - before);
+    }
+    r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
+    if (!status && b->args->profile) status = grd_step_profile_write(b->step, stderr, b->args->profile_path);
+    if (!status) status = grd_step_report(b->step, &r->plan);
+    if (status) return grd_fail(error, status, "%s", grd_step_error(b->step)->message);
+    qsort(times, (size_t)r->steps, sizeof(double), ascending);
+    r->ms_min = r->steps ? times[0] : 0;
+    r->ms_median = r->steps ? times[r->steps / 2] : 0;
+    return grd_engine_rates(b->engine, &r->rates, error);
+}
+
+/* ---- showing ---- */
+
+static void show_json(const bench *b, const result *r, double samples)
+{
+    json_t *line = json_pack(
+        "{s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:s, s:s}", "event",
+        "bench", "name", b->spec.name, "ms_min", r->ms_min, "ms_median", r->ms_median,
+        b->spec.context ? "tokens_per_s" : "samples_per_s", 1e3 * samples / r->ms_median, "flops_per_s",
+        1e3 * r->plan.flops_per_step / r->ms_median, "planned_peak_bytes", (json_int_t)r->plan.peak_bytes,
+        "resident_bytes", (json_int_t)r->resident_bytes, "first_step_s", r->first_step_s, "matmul_flops_per_s",
+        b->args->bf16 ? r->rates.matmul_bf16_flops_per_s : r->rates.matmul_flops_per_s, "copy_bytes_per_s",
+        r->rates.copy_bytes_per_s, "precision", b->args->bf16 ? "bf16" : "f32", "threads", (int)b->args->common.threads,
+        "steps", (json_int_t)r->steps, "batch", (json_int_t)b->spec.batch, "context", (json_int_t)b->spec.context,
+        "flops_per_step", r->plan.flops_per_step, "predicted_step_ms", r->plan.predicted_step_ms, "device",
+        grd_engine_device_kind(b->engine), "version", grd_version());
+    if (line) json_dumpf(line, stdout, JSON_COMPACT);
+    printf("\n");
+    json_decref(line);
+}
+
+static void show_text(const bench *b, const result *r, double samples)
+{
+    double rate = b->args->bf16 ? r->rates.matmul_bf16_flops_per_s : r->rates.matmul_flops_per_s;
+    double flops = 1e3 * r->plan.flops_per_step / r->ms_median;
+    printf("%s, %s, batch %lld", b->spec.name, b->args->bf16 ? "bf16" : "f32", (long long)b->spec.batch);
+    if (b->spec.context) printf(" of %lld tokens", (long long)b->spec.context);
+    printf(", on %s\n", grd_engine_device_kind(b->engine));
+    printf("a step       %.4g ms (median of %lld; best %.4g; %.4g predicted)\n", r->ms_median, (long long)r->steps,
+           r->ms_min, r->plan.predicted_step_ms);
+    printf("speed        %s %s/s, %s\n", cli_count((int64_t)(1e3 * samples / r->ms_median)),
+           b->spec.context ? "tokens" : "samples", cli_amount(flops, "FLOP/s"));
+    printf("limits       matrix products %s (this step reaches %.0f%% of it), memory %s\n", cli_amount(rate, "FLOP/s"),
+           100 * flops / rate, cli_amount(r->rates.copy_bytes_per_s, "B/s"));
+    printf("memory       %s planned, %s resident at its peak\n", cli_bytes((double)r->plan.peak_bytes),
+           cli_bytes((double)r->resident_bytes));
+    printf("first step   %.2f s after the start of the process\n", r->first_step_s);
+}
+
+int bench_model(const bench_args *args)
+{
+    bench b = {.args = args};
+    result r = {0};
+    grd_error error = {GRD_OK, ""};
+    for (int i = 0; i < SPECS && args->name; i++)
+        if (strcmp(args->name, specs[i].name) == 0) b.spec = specs[i];
+    if (!b.spec.name)
+        return cli_error(&args->common, CLI_USAGE,
+                         "gradus bench model: '%s' is not one of: gpt2-124m, gpt-baby, gpt-small, mlp",
+                         args->name ? args->name : "");
+    if (args->context && !b.spec.context)
+        return cli_error(&args->common, CLI_USAGE, "--context: %s has no tokens", b.spec.name);
+    if (args->batch) b.spec.batch = args->batch;
+    if (args->context) b.spec.context = args->context;
+    cli_catch_signals();
+    grd_status status = build(&b, &error);
+    bool built = status == GRD_OK;
+    if (built) status = measure(&b, &r, &error);
+    double samples = (double)(b.spec.batch * (b.spec.context ? b.spec.context : 1));
+    if (!status && args->common.json) show_json(&b, &r, samples);
+    if (!status && !args->common.json) show_text(&b, &r, samples);
+    grd_engine_close(b.engine);
+    free(b.inputs);
+    free(b.targets);
+    if (!status && cli_stop) return CLI_STOPPED;
+    return status ? cli_fail(&args->common, &error, built) : CLI_DONE;
+}

@@ -1,0 +1,57 @@
+/* cli.h - what the subcommands share: common options, errors and exit codes, numbers for people, signals. */
+#ifndef GRADUS_CLI_H
+#define GRADUS_CLI_H
+
+#include <argp.h>
+#include <gradus/gradus.h>
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_STOPPED = 3 };
+
+/* The common options. First member of each subcommand's own arguments. */
+typedef struct cli {
+    const char *command; /* "gradus train" */
+    const char *device;  /* NULL: auto */
+    int32_t threads;     /* 0: all */
+    bool json, quiet;
+    bool ended;   /* --help or --version has been answered */
+    bool refused; /* an error has been printed */
+} cli;
+
+/* The subcommands: each takes its own name as argv[0] and returns an exit code. */
+int cli_train(int argc, char **argv);
+int cli_sample(int argc, char **argv);
+int cli_plan(int argc, char **argv);
+int cli_bench(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
+
+/* Parses argv into `args`, which begins with a `cli`. True: go on. False: return *code. A parser refuses by `return
+ * cli_refuse(...)` and hands other keys on as ARGP_ERR_UNKNOWN. */
+bool cli_parse(void *args, const struct argp_option *options, argp_parser_t parser, const char *args_doc,
+               const char *doc, int argc, char **argv, int *code);
+error_t cli_refuse(struct argp_state *state, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A whole number in least..most, or a refusal that names the option. */
+error_t cli_whole(struct argp_state *state, const char *option, const char *text, int64_t least, int64_t most,
+                  int64_t *value);
+error_t cli_number(struct argp_state *state, const char *option, const char *text, double least, double most,
+                   double *value);
+
+/* Prints "error: ..." to stderr, with --json also as a line on stdout; returns `code`. */
+int cli_error(const cli *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The same for an engine's error. `running`: the work had begun, so that it is no wrong use (exit 1, not 2). */
+int cli_fail(const cli *c, const grd_error *error, bool running);
+
+/* "4,404,412"; "1.63 million", "6.4 MB", "12.3 GFLOP", "1:05". Each call may use one of eight texts at once. */
+const char *cli_count(int64_t value);
+const char *cli_bytes(double bytes);
+const char *cli_amount(double value, const char *unit);
+const char *cli_clock(double seconds);
+
+/* Becomes non-zero at Ctrl-C or SIGTERM once cli_catch_signals() was called; a second signal ends the process. */
+extern volatile int cli_stop;
+void cli_catch_signals(void);
+
+/* Seconds since this process was started (to 10 ms), and its resident memory in bytes: now and at its peak. */
+double cli_seconds_since_start(void);
+int64_t cli_resident_bytes(bool peak);
+
+#endif

@@ -1,0 +1,238 @@
+/* common.c - options, errors and numbers that all subcommands share. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- errors ---- */
+
+static void print_error(bool json, const char *message)
+{
+    fprintf(stderr, "error: %s\n", message);
+    if (!json) return;
+    json_t *line = json_pack("{s:s, s:s}", "event", "error", "message", message);
+    if (!line) line = json_pack("{s:s, s:s}", "event", "error", "message", "(not UTF-8: see stderr)");
+    json_dumpf(line, stdout, JSON_COMPACT);
+    printf("\n");
+    fflush(stdout);
+    json_decref(line);
+}
+
+int cli_error(const cli *c, int code, const char *format, ...)
+{
+    char message[GRD_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    print_error(c->json, message);
+    return code;
+}
+
+int cli_fail(const cli *c, const grd_error *error, bool running)
+{
+    const char *message = error->message[0] ? error->message : grd_status_name(error->status);
+    bool machine = error->status == GRD_E_MEMORY || error->status == GRD_E_NUMERIC || error->status == GRD_E_STATE;
+    return cli_error(c, running || machine ? CLI_FAILED : CLI_USAGE, "%s", message);
+}
+
+/* ---- arguments ---- */
+
+enum { KEY_DEVICE = 0x1000, KEY_THREADS, KEY_QUIET, KEY_JSON, KEY_HELP, KEY_VERSION };
+
+static const struct argp_option common_options[] = {
+    {"device", KEY_DEVICE, "NAME", 0, "auto, cpu, ref (slow double-precision references), null:PROFILE", 90},
+    {"threads", KEY_THREADS, "N", 0, "threads to use (default: one for each usable core)", 90},
+    {"json", KEY_JSON, NULL, 0, "JSON lines on stdout, nothing else", 90},
+    {"quiet", KEY_QUIET, NULL, 0, "results and errors only", 90},
+    {"help", KEY_HELP, NULL, 0, "this text", 99},
+    {"version", KEY_VERSION, NULL, 0, "the version", 99},
+    {0}};
+
+static error_t parse_common(int key, char *text, struct argp_state *state)
+{
+    cli *c = state->input;
+    int64_t threads;
+    switch (key) {
+    case KEY_DEVICE: c->device = text; return 0;
+    case KEY_THREADS:
+        if (cli_whole(state, "--threads", text, 1, 4096, &threads)) return EINVAL;
+        c->threads = (int32_t)threads;
+        return 0;
+    case KEY_JSON: c->json = true; return 0;
+    case KEY_QUIET: c->quiet = true; return 0;
+    case KEY_HELP:
+        argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP & ~(unsigned)ARGP_HELP_EXIT_OK, (char *)c->command);
+        c->ended = true;
+        return ECANCELED;
+    case KEY_VERSION:
+        printf("gradus %s\n", grd_version());
+        c->ended = true;
+        return ECANCELED;
+    case ARGP_KEY_ERROR:
+        if (!c->refused && !c->ended)
+            cli_refuse(state, "'%s': there is no such option, or its value is missing (see %s --help)",
+                       state->argv[state->next > 0 ? state->next - 1 : 0], c->command);
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+bool cli_parse(void *args, const struct argp_option *options, argp_parser_t parser, const char *args_doc,
+               const char *doc, int argc, char **argv, int *code)
+{
+    static const struct argp common = {.options = common_options, .parser = parse_common};
+    cli *c = args;
+    struct argp_child children[] = {{.argp = &common}, {0}};
+    struct argp own = {.options = options, .parser = parser, .args_doc = args_doc, .doc = doc, .children = children};
+    for (int i = 1; i < argc; i++) c->json |= strcmp(argv[i], "--json") == 0; /* errors before it are JSON too */
+    error_t failed = argp_parse(&own, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, args);
+    *code = c->ended ? CLI_DONE : CLI_USAGE;
+    if (failed && !c->ended && !c->refused) cli_error(c, CLI_USAGE, "%s: %s", c->command, strerror(failed));
+    return !failed && !c->refused;
+}
+
+error_t cli_refuse(struct argp_state *state, const char *format, ...)
+{
+    cli *c = state->input;
+    char message[GRD_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    if (!c->refused) print_error(c->json, message);
+    c->refused = true;
+    return EINVAL;
+}
+
+error_t cli_whole(struct argp_state *state, const char *option, const char *text, int64_t least, int64_t most,
+                  int64_t *value)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (end == text || *end || errno) return cli_refuse(state, "%s: '%s' is not a whole number", option, text);
+    if (v < least || v > most)
+        return cli_refuse(state, "%s: %lld is outside %lld to %lld", option, v, (long long)least, (long long)most);
+    *value = v;
+    return 0;
+}
+
+error_t cli_number(struct argp_state *state, const char *option, const char *text, double least, double most,
+                   double *value)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end) return cli_refuse(state, "%s: '%s' is not a number", option, text);
+    if (!(v >= least && v <= most)) return cli_refuse(state, "%s: %s is outside %g to %g", option, text, least, most);
+    *value = v;
+    return 0;
+}
+
+/* ---- numbers for people ---- */
+
+static char *next_text(void)
+{
+    static char texts[8][48];
+    static unsigned next;
+    return texts[next++ % 8];
+}
+
+const char *cli_count(int64_t value)
+{
+    char digits[24], *text = next_text(), *to = text;
+    int length = snprintf(digits, sizeof(digits), "%lld", (long long)value);
+    for (int i = 0; i < length; i++) {
+        *to++ = digits[i];
+        int left = length - 1 - i;
+        if (left > 0 && left % 3 == 0 && digits[i] != '-') *to++ = ',';
+    }
+    *to = '\0';
+    return text;
+}
+
+const char *cli_amount(double value, const char *unit)
+{
+    static const char *const prefixes[] = {"", "k", "M", "G", "T", "P"};
+    int power = 0;
+    while (value >= 999.5 && power < 5) {
+        value /= 1000;
+        power++;
+    }
+    char *text = next_text();
+    snprintf(text, 48, "%.*f %s%s",
+             value >= 99.5 || power == 0 ? 0
+             : value >= 9.95             ? 1
+                                         : 2,
+             value, prefixes[power], unit);
+    return text;
+}
+
+const char *cli_bytes(double bytes)
+{
+    return cli_amount(bytes, "B");
+}
+
+const char *cli_clock(double seconds)
+{
+    char *text = next_text();
+    long long s = seconds > 0 ? (long long)(seconds + 0.5) : 0;
+    if (s >= 3600) snprintf(text, 48, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+    else snprintf(text, 48, "%lld:%02lld", s / 60, s % 60);
+    return text;
+}
+
+/* ---- signals ---- */
+
+volatile int cli_stop;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    cli_stop = 1;
+}
+
+void cli_catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---- this process ---- */
+
+double cli_seconds_since_start(void)
+{
+    FILE *file = fopen("/proc/self/stat", "r");
+    char line[1024] = "";
+    if (!file) return 0;
+    size_t size = fread(line, 1, sizeof(line) - 1, file);
+    fclose(file);
+    line[size] = '\0';
+    char *at = strrchr(line, ')'); /* the name before it may hold spaces */
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    if (!at) return 0;
+    double start = strtod(at, NULL) / (double)sysconf(_SC_CLK_TCK);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9 - start;
+}
+
+int64_t cli_resident_bytes(bool peak)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[256];
+    const char *key = peak ? "VmHWM:" : "VmRSS:";
+    int64_t bytes = 0;
+    while (file && fgets(line, sizeof(line), file))
+        if (strncmp(line, key, strlen(key)) == 0) bytes = strtoll(line + strlen(key), NULL, 10) * 1024;
+    if (file) fclose(file);
+    return bytes;
+}

@@ -1,0 +1,48 @@
+/* main.c - the command: finds the subcommand. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+typedef struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *what;
+} command;
+
+static const command commands[] = {
+    {"train", cli_train, "train a language model on a text, from settings of its own choice or a config file"},
+    {"sample", cli_sample, "continue a prompt with a trained model"},
+    {"plan", cli_plan, "what a training step needs: memory, arithmetic, time; without running it"},
+    {"bench", cli_bench, "measure whole models or single ops on this machine"},
+    {"doctor", cli_doctor, "what this build and this machine offer"},
+};
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void print_help(FILE *stream)
+{
+    fprintf(stream, "Usage: gradus COMMAND ...\nTrains neural networks. `gradus COMMAND --help` says more.\n\n");
+    for (int i = 0; i < COMMANDS; i++) fprintf(stream, "  %-8s %s\n", commands[i].name, commands[i].what);
+    fprintf(stream, "\nTo begin: gradus train --data book.txt\n");
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    const cli c = {.command = "gradus"};
+    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return CLI_DONE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("gradus %s\n", grd_version());
+        return CLI_DONE;
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    if (!name[0]) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    return cli_error(&c, CLI_USAGE, "gradus: there is no command '%s' (train, sample, plan, bench, doctor; see --help)",
+                     name);
+}

@@ -1,0 +1,104 @@
+/* sample.c - gradus sample: continues a prompt with the model of a run directory. */
+#include "cli/cli.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct sample_args {
+    cli common;
+    const char *run;
+    grd_sample_options sample;
+} sample_args;
+
+enum { KEY_PROMPT = 1, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_SEED };
+
+static const struct argp_option options[] = {
+    {"prompt", KEY_PROMPT, "TEXT", 0, "what to continue (default: a text from its start)", 1},
+    {"tokens", KEY_TOKENS, "N", 0, "tokens to add (default 200)", 1},
+    {"temperature", KEY_TEMPERATURE, "X", 0, "1 samples as the model predicts, less is safer, 0 takes the likeliest",
+     1},
+    {"top-k", KEY_TOP_K, "N", 0, "only among the N likeliest tokens", 1},
+    {"top-p", KEY_TOP_P, "X", 0, "only among the likeliest tokens that have probability X together", 1},
+    {"seed", KEY_SEED, "N", 0, "the same seed gives the same text (default 0)", 1},
+    {0}};
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    sample_args *a = state->input;
+    int64_t whole = 0;
+    error_t failed = 0;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
+    case KEY_PROMPT: a->sample.prompt = text; return 0;
+    case KEY_TOKENS: return cli_whole(state, "--tokens", text, 1, 10000000, &a->sample.tokens);
+    case KEY_TEMPERATURE:
+        failed = cli_number(state, "--temperature", text, 0, 1000, &a->sample.temperature);
+        if (a->sample.temperature == 0) a->sample.temperature = -1; /* the engine's word for "the likeliest" */
+        return failed;
+    case KEY_TOP_K:
+        failed = cli_whole(state, "--top-k", text, 1, INT32_MAX, &whole);
+        a->sample.top_k = (int32_t)whole;
+        return failed;
+    case KEY_TOP_P: return cli_number(state, "--top-p", text, 1e-9, 1, &a->sample.top_p);
+    case KEY_SEED:
+        failed = cli_whole(state, "--seed", text, 0, INT64_MAX, &whole);
+        a->sample.seed = (uint64_t)whole;
+        return failed;
+    case ARGP_KEY_ARG:
+        if (a->run) return cli_refuse(state, "'%s': a second run directory after %s (give one)", text, a->run);
+        a->run = text;
+        return 0;
+    case ARGP_KEY_END:
+        return a->run ? 0 : cli_refuse(state, "gradus sample: there is no run directory to sample from (RUN_DIR)");
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* Text as it comes, or held back for one JSON line. */
+typedef struct sink {
+    bool hold;
+    char *bytes;
+    size_t size, capacity;
+} sink;
+
+static void take(void *context, const char *bytes, size_t size)
+{
+    sink *s = context;
+    if (!s->hold) {
+        fwrite(bytes, 1, size, stdout);
+        fflush(stdout);
+        return;
+    }
+    if (s->size + size > s->capacity) {
+        size_t capacity = 2 * (s->size + size);
+        char *more = realloc(s->bytes, capacity);
+        if (!more) return;
+        s->bytes = more;
+        s->capacity = capacity;
+    }
+    memcpy(s->bytes + s->size, bytes, size);
+    s->size += size;
+}
+
+int cli_sample(int argc, char **argv)
+{
+    sample_args a = {.common = {.command = "gradus sample"}, .sample = {.size = sizeof(a.sample)}};
+    int code;
+    if (!cli_parse(&a, options, parse, "RUN_DIR", "Continues a prompt with the newest checkpoint of a run.", argc, argv,
+                   &code))
+        return code;
+    const grd_run_options run = {.size = sizeof(run), .device = a.common.device, .threads = a.common.threads};
+    grd_error error = {GRD_OK, ""};
+    sink s = {.hold = a.common.json};
+    grd_status status = grd_sample_run(a.run, &a.sample, &run, take, &s, &error);
+    if (!status && s.hold) {
+        json_t *line = json_pack("{s:s, s:s%}", "event", "sample", "text", s.bytes ? s.bytes : "", s.size);
+        if (line) json_dumpf(line, stdout, JSON_COMPACT);
+        else status = grd_fail(&error, GRD_E_FORMAT, "the text is not UTF-8");
+        json_decref(line);
+    }
+    if (!status) printf("\n");
+    free(s.bytes);
+    return status ? cli_fail(&a.common, &error, false) : CLI_DONE;
+}

@@ -1,0 +1,143 @@
+/* show.c - the events of a run: a progress line on a terminal, plain lines elsewhere, JSON lines for programs. */
+#include "cli/show.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { PLAIN_EVERY_S = 10, BAR_WIDTH = 20 };
+#define TERMINAL_EVERY_S 0.1
+
+void show_begin(show *s, const cli *c)
+{
+    *s = (show){.c = c, .terminal = !c->json && !c->quiet && isatty(STDOUT_FILENO), .shown_at = -1, .first_step = -1};
+}
+
+void show_end(show *s)
+{
+    if (s->line_open) printf("\n");
+    s->line_open = false;
+    fflush(stdout);
+}
+
+/* ---- for programs ---- */
+
+static void show_json(const grd_event *event)
+{
+    char line[4096], *text = line;
+    size_t length = grd_event_json(event, line, sizeof(line));
+    if (length >= sizeof(line)) {
+        text = malloc(length + 1);
+        if (text) grd_event_json(event, text, length + 1);
+    }
+    if (text) puts(text);
+    if (text != line) free(text);
+    fflush(stdout);
+}
+
+/* ---- for people ---- */
+
+void show_plan(const grd_plan_report *plan)
+{
+    printf("model: %s parameters\n", cli_count(plan->parameters));
+    printf("memory: %s at most (weights %s, gradients %s, optimizer %s, activations %s, workspace %s)\n",
+           cli_bytes((double)plan->peak_bytes), cli_bytes((double)plan->weights_bytes),
+           cli_bytes((double)plan->gradients_bytes), cli_bytes((double)plan->optimizer_bytes),
+           cli_bytes((double)plan->activations_bytes), cli_bytes((double)plan->workspace_bytes));
+    printf("a step: %s, %s moved", cli_amount(plan->flops_per_step, "FLOP"), cli_bytes(plan->bytes_per_step));
+    if (plan->predicted_step_ms > 0) printf(", %.3g ms predicted", plan->predicted_step_ms);
+    printf("\n");
+}
+
+static int terminal_columns(void)
+{
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* "step 310  loss 3.521  validation 3.614 (1.981 bits/byte)  41,212 tokens/s  1:06 left" */
+static void describe_step(const show *s, const grd_event *event, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "step %s", cli_count(event->step));
+    if (event->steps) used += (size_t)snprintf(text + used, size - used, "/%s", cli_count(event->steps));
+    used += (size_t)snprintf(text + used, size - used, "  loss %.3f", s->loss);
+    if (s->validation > 0) {
+        used += (size_t)snprintf(text + used, size - used, "  validation %.3f", s->validation);
+        if (s->bits > 0) used += (size_t)snprintf(text + used, size - used, " (%.3f bits/byte)", s->bits);
+    }
+    double seconds = event->seconds - s->first_seconds;
+    if (seconds > 0)
+        used += (size_t)snprintf(text + used, size - used, "  %s tokens/s", cli_count((int64_t)(s->tokens / seconds)));
+    if (event->progress > 0)
+        snprintf(text + used, size - used, "  %s left",
+                 cli_clock(event->seconds * (1 - event->progress) / event->progress));
+}
+
+static void draw_bar(show *s, const grd_event *event)
+{
+    char text[256], bar[BAR_WIDTH + 1];
+    int columns = terminal_columns(), done = (int)(event->progress * BAR_WIDTH);
+    for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < done ? '=' : i == done ? '>' : ' ';
+    bar[BAR_WIDTH] = '\0';
+    describe_step(s, event, text, sizeof(text));
+    char whole[320];
+    snprintf(whole, sizeof(whole), "[%s] %3.0f%%  %s", bar, 100 * event->progress, text);
+    printf("\r%.*s\033[K", columns - 1, whole);
+    s->line_open = true;
+}
+
+static void show_step(show *s, const grd_event *event)
+{
+    if (s->first_step < 0) {
+        s->first_step = event->step - 1;
+        s->first_seconds = event->seconds - event->time_ms / 1e3;
+        s->loss = event->loss;
+    }
+    double weight = 2.0 / (double)(event->step - s->first_step + 1); /* a plain mean at first, then the last 50 or so */
+    s->loss += (weight < 0.04 ? 0.04 : weight > 1 ? 1 : weight) * (event->loss - s->loss);
+    s->tokens += (double)event->tokens;
+    double every = s->terminal ? TERMINAL_EVERY_S : PLAIN_EVERY_S;
+    bool last = event->progress >= 1;
+    if (s->shown_at >= 0 && event->seconds - s->shown_at < every && !last) return;
+    s->shown_at = event->seconds;
+    if (s->terminal) {
+        draw_bar(s, event);
+        return;
+    }
+    char text[256];
+    describe_step(s, event, text, sizeof(text));
+    printf("%3.0f%%  %s\n", 100 * event->progress, text);
+}
+
+static void show_eval(show *s, const grd_event *event)
+{
+    s->validation = event->loss;
+    s->bits = isfinite(event->bits_per_byte) ? event->bits_per_byte : 0;
+    if (s->terminal && event->part < 1) return; /* the progress line has it from now on */
+    show_end(s);
+    printf("validation at step %s: loss %.4f", cli_count(event->step), event->loss);
+    if (s->bits > 0) printf(", %.4f bits per byte", s->bits);
+    if (event->part < 1) printf(" (from %.0f%% of the validation text)", 100 * event->part);
+    printf("\n");
+}
+
+void show_event(void *context, const grd_event *event)
+{
+    show *s = context;
+    s->planned |= event->kind == GRD_EVENT_PLAN;
+    if (s->c->json) show_json(event);
+    if (s->c->json || s->c->quiet) return;
+    if (event->kind != GRD_EVENT_STEP && event->kind != GRD_EVENT_EVAL) show_end(s);
+    switch (event->kind) {
+    case GRD_EVENT_NOTE: printf("%s\n", event->text); break;
+    case GRD_EVENT_PLAN: show_plan(&event->plan); break;
+    case GRD_EVENT_STEP: show_step(s, event); break;
+    case GRD_EVENT_EVAL: show_eval(s, event); break;
+    case GRD_EVENT_SAMPLE: printf("\n%s\n\n", event->text); break;
+    case GRD_EVENT_SAVED: printf("saved %s\n", event->text); break;
+    case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;
+    }
+    fflush(stdout);
+}

@@ -1,0 +1,28 @@
+/* show.h - the events of a run, for people or for programs. */
+#ifndef GRADUS_CLI_SHOW_H
+#define GRADUS_CLI_SHOW_H
+
+#include "cli/cli.h"
+
+/* What has been shown so far. Zeroed but for `c` before the run. */
+typedef struct show {
+    const cli *c;
+    bool terminal;                /* a progress line that is drawn over and over */
+    bool line_open;               /* such a line is on the screen */
+    bool planned;                 /* the plan has come: the run has begun */
+    double shown_at;              /* seconds of the run when progress was last shown; negative: never */
+    double loss;                  /* running mean */
+    double validation, bits;      /* of the last evaluation; 0: none */
+    int64_t first_step;           /* steps that a resumed run had done before */
+    double first_seconds, tokens; /* seconds that it had taken; tokens since */
+} show;
+
+void show_begin(show *s, const cli *c);
+/* A grd_run_options.on_event; `context` is the show. */
+void show_event(void *context, const grd_event *event);
+/* Ends a line that is still open. */
+void show_end(show *s);
+/* The plan's table. */
+void show_plan(const grd_plan_report *plan);
+
+#endif

@@ -1,0 +1,233 @@
+/* train.c - gradus train: from a text, a config file or a run directory to a trained model. */
+#include "cli/show.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SETS_MAX = 64, PATH_TEXT_MAX = 4096, SAMPLE_TOKENS = 120 };
+
+typedef struct train_args {
+    cli common;
+    const char *data, *config, *resume, *model;
+    const char *sets[SETS_MAX];
+    int set_count;
+    bool previous, profile;
+    char profile_path[PATH_TEXT_MAX];
+} train_args;
+
+enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE };
+
+static const struct argp_option options[] = {
+    {"data", KEY_DATA, "PATH", 0, "a UTF-8 text file or a folder of them; all else is chosen to fit", 1},
+    {"model", KEY_MODEL, "KIND", 0, "with --data: fast (default), gpt2 or llama", 1},
+    {"set", KEY_SET, "KEY=VALUE", 0, "one setting, as in train.lr=6e-4 or out=runs/first; may be repeated", 2},
+    {"resume", KEY_RESUME, "RUN_DIR", 0, "go on with the newest checkpoint of a run", 3},
+    {"previous", KEY_PREVIOUS, NULL, 0, "with --resume: the checkpoint before the newest", 3},
+    {"profile", KEY_PROFILE, NULL, 0, "time by op to stderr, a timeline to profile.json in the run directory", 4},
+    {0}};
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    train_args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
+    case KEY_DATA: a->data = text; return 0;
+    case KEY_MODEL: a->model = text; return 0;
+    case KEY_RESUME: a->resume = text; return 0;
+    case KEY_PREVIOUS: a->previous = true; return 0;
+    case KEY_PROFILE: a->profile = true; return 0;
+    case KEY_SET:
+        if (a->set_count == SETS_MAX) return cli_refuse(state, "--set: more than %d of them", SETS_MAX);
+        a->sets[a->set_count++] = text;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->config) return cli_refuse(state, "'%s': a second config file after %s (give one)", text, a->config);
+        a->config = text;
+        return 0;
+    case ARGP_KEY_END: {
+        int ways = (a->data != NULL) + (a->config != NULL) + (a->resume != NULL);
+        if (ways != 1)
+            return cli_refuse(state, "gradus train: %s (--data PATH, CONFIG.yaml or --resume RUN_DIR)",
+                              ways ? "give only one thing to train from" : "there is nothing to train from");
+        if (a->previous && !a->resume) return cli_refuse(state, "--previous: goes with --resume RUN_DIR");
+        if (a->model && !a->data) return cli_refuse(state, "--model: goes with --data PATH (else set model.kind)");
+        return 0;
+    }
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- settings ---- */
+
+static grd_status set_text(grd_settings *settings, const char *key, const char *value, grd_error *error)
+{
+    char assignment[PATH_TEXT_MAX];
+    if (snprintf(assignment, sizeof(assignment), "%s=%s", key, value) >= (int)sizeof(assignment))
+        return grd_fail(error, GRD_E_ARGUMENT, "%s: the path is too long", key);
+    return grd_settings_set(settings, assignment, error);
+}
+
+static grd_status kind_named(const char *name, int *kind, grd_error *error)
+{
+    static const char *const names[] = {"gpt2", "llama", "fast"};
+    *kind = GRD_MODEL_FAST;
+    if (!name) return GRD_OK;
+    for (int i = 0; i < 3; i++) {
+        *kind = i;
+        if (strcmp(name, names[i]) == 0) return GRD_OK;
+    }
+    return grd_fail(error, GRD_E_ARGUMENT, "--model: '%s' is not one of: fast, gpt2, llama", name);
+}
+
+/* Settings for --data: from the size of the text. */
+static grd_status choose(const train_args *a, grd_settings *settings, show *s, grd_error *error)
+{
+    grd_corpus *corpus;
+    const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
+    int kind;
+    grd_status status = kind_named(a->model, &kind, error);
+    if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
+    if (status) return status;
+    int64_t bytes = grd_corpus_about(corpus).size_bytes[GRD_TRAIN];
+    grd_corpus_free(corpus);
+    char why[256], note[512];
+    status = grd_settings_for_text(settings, kind, bytes, why, sizeof(why), error);
+    if (!status) status = set_text(settings, "data.path", a->data, error);
+    if (status) return status;
+    snprintf(note, sizeof(note), "chosen for %s bytes of text: %d layers, %lld wide, windows of %lld tokens (%s)",
+             cli_count(bytes), settings->model.gpt.layers, (long long)settings->model.gpt.width,
+             (long long)settings->model.gpt.context, why);
+    show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = note});
+    return GRD_OK;
+}
+
+static grd_status load_run(const train_args *a, grd_settings *settings, grd_error *error)
+{
+    char config[PATH_TEXT_MAX];
+    if (snprintf(config, sizeof(config), "%s/config.yaml", a->resume) >= (int)sizeof(config))
+        return grd_fail(error, GRD_E_ARGUMENT, "--resume: the path is too long");
+    if (access(config, R_OK) != 0)
+        return grd_fail(error, GRD_E_IO, "--resume: %s is no run directory (%s: %s)", a->resume, config,
+                        strerror(errno));
+    grd_status status = grd_settings_load(settings, config, error);
+    return status ? status : set_text(settings, "out", a->resume, error);
+}
+
+/* runs/<name of the data>-<first free number> */
+static grd_status default_out(const train_args *a, grd_settings *settings, grd_error *error)
+{
+    const char *from = settings->data.path          ? settings->data.path
+                       : settings->data.token_count ? settings->data.tokens[0]
+                                                    : a->config;
+    size_t length = strlen(from);
+    while (length > 1 && from[length - 1] == '/') length--;
+    size_t start = length;
+    while (start > 0 && from[start - 1] != '/') start--;
+    size_t name = length - start;
+    for (size_t i = 1; i < name; i++)
+        if (from[start + i] == '.') name = i; /* without its extensions */
+    for (int n = 1;; n++) {
+        char out[PATH_TEXT_MAX];
+        snprintf(out, sizeof(out), "runs/%.*s-%d", (int)(name < 200 ? name : 200), from + start, n);
+        if (access(out, F_OK) != 0) return set_text(settings, "out", out, error);
+    }
+}
+
+static grd_status make_settings(const train_args *a, grd_settings *settings, show *s, grd_error *error)
+{
+    grd_status status = a->data     ? choose(a, settings, s, error)
+                        : a->resume ? load_run(a, settings, error)
+                                    : grd_settings_load(settings, a->config, error);
+    for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
+    if (!status && !settings->out) status = default_out(a, settings, error);
+    return status;
+}
+
+/* ---- the sample at the end ---- */
+
+typedef struct text {
+    char *bytes;
+    size_t size, capacity;
+} text;
+
+static void append(void *context, const char *bytes, size_t size)
+{
+    text *t = context;
+    if (t->size + size + 1 > t->capacity) {
+        size_t capacity = 2 * (t->size + size + 1);
+        char *more = realloc(t->bytes, capacity);
+        if (!more) return;
+        t->bytes = more;
+        t->capacity = capacity;
+    }
+    memcpy(t->bytes + t->size, bytes, size);
+    t->size += size;
+    t->bytes[t->size] = '\0';
+}
+
+static grd_status show_sample(const train_args *a, const grd_settings *settings, show *s, grd_error *error)
+{
+    char tokenizer[PATH_TEXT_MAX];
+    snprintf(tokenizer, sizeof(tokenizer), "%s/tokenizer.json", settings->out);
+    if (a->common.quiet || access(tokenizer, R_OK) != 0) return GRD_OK;
+    const grd_sample_options sample = {
+        .size = sizeof(sample), .tokens = SAMPLE_TOKENS, .temperature = 0.8, .seed = (uint64_t)settings->train.seed};
+    const grd_run_options run = {.size = sizeof(run), .device = a->common.device, .threads = a->common.threads};
+    text t = {0};
+    grd_status status = grd_sample_run(settings->out, &sample, &run, append, &t, error);
+    if (!status && t.bytes) show_event(s, &(grd_event){.kind = GRD_EVENT_SAMPLE, .text = t.bytes});
+    free(t.bytes);
+    return status;
+}
+
+/* ---- the command ---- */
+
+static int train(train_args *a, grd_settings *settings)
+{
+    grd_error error = {GRD_OK, ""};
+    show s;
+    show_begin(&s, &a->common);
+    grd_status status = make_settings(a, settings, &s, &error);
+    if (status) return cli_fail(&a->common, &error, false);
+    grd_run_options run = {.size = sizeof(run),
+                           .device = a->common.device,
+                           .threads = a->common.threads,
+                           .on_event = show_event,
+                           .context = &s,
+                           .stop = &cli_stop,
+                           .resume = a->resume != NULL,
+                           .previous = a->previous};
+    if (a->profile && snprintf(a->profile_path, sizeof(a->profile_path), "%s/profile.json", settings->out) > 0)
+        run.profile = a->profile_path;
+    cli_catch_signals();
+    status = grd_train_text(settings, &run, &error);
+    show_end(&s);
+    if (status == GRD_E_STOPPED) {
+        if (!a->common.json && !a->common.quiet) printf("stopped; to go on: gradus train --resume %s\n", settings->out);
+        return CLI_STOPPED;
+    }
+    if (!status) status = show_sample(a, settings, &s, &error);
+    if (status) return cli_fail(&a->common, &error, s.planned);
+    if (!a->common.json && !a->common.quiet)
+        printf("the run is in %s; to hear more: gradus sample %s\n", settings->out, settings->out);
+    return CLI_DONE;
+}
+
+int cli_train(int argc, char **argv)
+{
+    train_args a = {.common = {.command = "gradus train"}};
+    int code;
+    if (!cli_parse(&a, options, parse, "[CONFIG.yaml]",
+                   "Trains a language model.\v"
+                   "Exit codes: 0 done, 1 failed while running, 2 wrong use or bad input, 3 stopped by Ctrl-C or "
+                   "SIGTERM after saving.",
+                   argc, argv, &code))
+        return code;
+    grd_settings *settings = grd_settings_new();
+    if (!settings) return cli_error(&a.common, CLI_FAILED, "out of memory");
+    code = train(&a, settings);
+    grd_settings_free(settings);
+    return code;
+}
