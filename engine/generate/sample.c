@@ -6,10 +6,13 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "data/utf8.h"
 #include "formats/checkpoint.h"
 #include "generate/choose.h"
 
 #include <string.h>
+
+enum { DEFAULT_TOKENS = 200 };
 
 /* What sampling holds: the model, one program that gives the logits at one position, and the tokens so far. */
 typedef struct sampler {
@@ -111,24 +114,27 @@ static grd_status load_weights(sampler *s, const char *run)
     return status;
 }
 
+/* What stands before a prompt: where texts were separated in training, the token that separates them; else nothing (the
+ * model never saw that token), or a line end before an empty prompt. */
 static grd_status encode_prompt(sampler *s)
 {
-    const char *prompt = s->options->prompt ? s->options->prompt : "";
-    grd_ids ids;
+    const char *prompt = s->options->prompt ? s->options->prompt : "", *path = s->settings->data.path;
+    int32_t separator = grd_tokenizer_end_of_text(s->tokenizer);
+    bool separated = separator >= 0 && (!path || grdi_path_is_directory(path));
+    if (!prompt[0] && !separated) prompt = "\n";
+    grd_ids ids = {0};
     grd_status status = grd_tokenizer_encode(s->tokenizer, (grd_text){prompt, strlen(prompt)}, NULL, &ids, s->error);
     if (status) return status;
-    int32_t start = grd_tokenizer_end_of_text(s->tokenizer);
-    int64_t total = ids.count + 1 + (s->options->tokens > 0 ? s->options->tokens : 200);
+    int64_t total = ids.count + 1 + (s->options->tokens > 0 ? s->options->tokens : DEFAULT_TOKENS);
     s->tokens = grdi_alloc((size_t)total * sizeof(int32_t));
-    if (!s->tokens) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
-    else {
-        /* a text begins after the end of the one before; without such a token, with the tokenizer's first id */
-        if (start >= 0 || ids.count == 0) s->tokens[s->count++] = start >= 0 ? start : 0;
+    if (s->tokens) {
+        if (separated) s->tokens[s->count++] = separator;
         grd_ids_read(&ids, 0, ids.count, s->tokens + s->count);
         s->count += ids.count;
+        if (!s->count) s->tokens[s->count++] = 0; /* a tokenizer that knows no line end */
     }
     grd_ids_free(&ids);
-    return status;
+    return s->tokens ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
 }
 
 /* One more token: the last `context` tokens go in, the logits after the last come out. */
@@ -151,40 +157,61 @@ static grd_status next_token(sampler *s, int64_t index)
     return GRD_OK;
 }
 
-/* Bytes that form whole UTF-8 characters at the start of `text`; what is left may be the beginning of one. */
-static size_t whole_characters(const char *text, size_t size)
+/* Bytes that have been decoded and not yet handed on. */
+typedef struct pending {
+    uint8_t bytes[4096];
+    size_t size;
+    void (*on_text)(void *context, const char *bytes, size_t size_bytes);
+    void *context;
+} pending;
+
+/* Whether `text` could be the beginning of a character whose other bytes are still to come. */
+static bool cut_off(const uint8_t *text, size_t size)
 {
-    for (size_t back = 1; back <= 3 && back <= size; back++) {
-        unsigned char c = (unsigned char)text[size - back];
-        if ((c & 0xC0) == 0x80) continue;
-        size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
-        return length > back ? size - back : size;
+    size_t length = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : text[0] >= 0xC2 ? 2 : 1;
+    if (text[0] > 0xF4 || size >= length) return false;
+    for (size_t i = 1; i < size; i++)
+        if ((text[i] & 0xC0) != 0x80) return false;
+    return true;
+}
+
+/* Hands on whole characters; a byte that belongs to none becomes U+FFFD. `all`: nothing more comes. */
+static void hand_on(pending *p, bool all)
+{
+    size_t at = 0, sent = 0;
+    while (at < p->size) {
+        uint32_t code_point;
+        int length = grdi_utf8_decode(p->bytes + at, p->size - at, &code_point);
+        if (!length && !all && cut_off(p->bytes + at, p->size - at)) break;
+        if (!length) {
+            if (at > sent) p->on_text(p->context, (const char *)p->bytes + sent, at - sent);
+            p->on_text(p->context, "\xEF\xBF\xBD", 3);
+            sent = at + 1;
+        }
+        at += length ? (size_t)length : 1;
     }
-    return size;
+    if (at > sent) p->on_text(p->context, (const char *)p->bytes + sent, at - sent);
+    memmove(p->bytes, p->bytes + at, p->size - at);
+    p->size -= at;
 }
 
 static grd_status generate(sampler *s, void (*on_text)(void *, const char *, size_t), void *context)
 {
-    int64_t wanted = s->options->tokens > 0 ? s->options->tokens : 200;
-    char held[4096];
-    size_t size = 0;
-    const char *prompt = s->options->prompt ? s->options->prompt : "";
-    on_text(context, prompt, strlen(prompt));
+    int64_t wanted = s->options->tokens > 0 ? s->options->tokens : DEFAULT_TOKENS;
+    pending p = {.on_text = on_text, .context = context};
+    if (s->options->prompt) on_text(context, s->options->prompt, strlen(s->options->prompt));
     for (int64_t i = 0; i < wanted; i++) {
         grd_status status = next_token(s, i);
         if (status) return status;
-        if (s->tokens[s->count - 1] == grd_tokenizer_end_of_text(s->tokenizer)) break;
-        int64_t length =
-            grd_tokenizer_decode(s->tokenizer, s->tokens + s->count - 1, 1, true, held + size, sizeof(held) - size);
-        if (length < 0 || (size_t)length > sizeof(held) - size)
-            continue; /* longer than any token of a real vocabulary */
-        size += (size_t)length;
-        size_t whole = whole_characters(held, size);
-        on_text(context, held, whole);
-        memmove(held, held + whole, size - whole);
-        size -= whole;
+        const int32_t *token = &s->tokens[s->count - 1];
+        if (*token == grd_tokenizer_end_of_text(s->tokenizer)) break;
+        size_t room = sizeof(p.bytes) - p.size;
+        int64_t length = grd_tokenizer_decode(s->tokenizer, token, 1, true, (char *)p.bytes + p.size, room);
+        if (length < 0 || (size_t)length > room) continue; /* longer than any token of a real vocabulary */
+        p.size += (size_t)length;
+        hand_on(&p, false);
     }
-    if (size) on_text(context, "\xEF\xBF\xBD", 3); /* a character that was cut off */
+    hand_on(&p, true);
     return GRD_OK;
 }
 

@@ -332,6 +332,24 @@ static void write_text(grdi_writer *w, const char *text)
     grdi_writer_print(w, "\"");
 }
 
+/* The shortest decimal that reads back as the same number. */
+static void write_number(grdi_writer *w, double value)
+{
+    char text[32];
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    grdi_writer_print(w, "%s", text);
+}
+
+static void write_named(grdi_writer *w, const char *name, bool given, double value)
+{
+    if (!given) return;
+    grdi_writer_print(w, "%s", name);
+    write_number(w, value);
+}
+
 static void write_groups(grdi_writer *w, const grd_settings *s)
 {
     grdi_writer_print(w, "[");
@@ -340,9 +358,9 @@ static void write_groups(grdi_writer *w, const grd_settings *s)
         grdi_writer_print(w, "%s{match: ", i ? ", " : "");
         write_text(w, g->match);
         if (g->optimizer[0]) grdi_writer_print(w, ", optimizer: %s", g->optimizer);
-        if (g->lr > 0) grdi_writer_print(w, ", lr: %.17g", g->lr);
-        if (g->lr_scale > 0) grdi_writer_print(w, ", lr_scale: %.17g", g->lr_scale);
-        if (g->weight_decay >= 0) grdi_writer_print(w, ", weight_decay: %.17g", g->weight_decay);
+        write_named(w, ", lr: ", g->lr > 0, g->lr);
+        write_named(w, ", lr_scale: ", g->lr_scale > 0, g->lr_scale);
+        write_named(w, ", weight_decay: ", g->weight_decay >= 0, g->weight_decay);
         if (g->frozen) grdi_writer_print(w, ", frozen: true");
         grdi_writer_print(w, "}");
     }
@@ -355,9 +373,13 @@ static void write_value(grdi_writer *w, const grdi_key *key, const grd_settings 
     switch (key->kind) {
     case GRDI_KEY_INT: grdi_writer_print(w, "%lld", (long long)*(const int64_t *)field); break;
     case GRDI_KEY_INT32: grdi_writer_print(w, "%d", *(const int32_t *)field); break;
-    case GRDI_KEY_FLOAT: grdi_writer_print(w, "%.17g", *(const double *)field); break;
+    case GRDI_KEY_FLOAT: write_number(w, *(const double *)field); break;
     case GRDI_KEY_FLOAT2:
-        grdi_writer_print(w, "[%.17g, %.17g]", ((const double *)field)[0], ((const double *)field)[1]);
+        grdi_writer_print(w, "[");
+        write_number(w, ((const double *)field)[0]);
+        grdi_writer_print(w, ", ");
+        write_number(w, ((const double *)field)[1]);
+        grdi_writer_print(w, "]");
         break;
     case GRDI_KEY_FLAG: grdi_writer_print(w, *(const bool *)field ? "true" : "false"); break;
     case GRDI_KEY_CHOICE: grdi_writer_print(w, "%s", key->choices[*(const int *)field]); break;
