@@ -8,11 +8,18 @@
 
 #include <string.h>
 
+/* A part of a concat's output. */
+typedef struct piece {
+    grdi_node *concat; /* NULL: none */
+    int32_t index;     /* which input of it */
+} piece;
+
 typedef struct lowering {
     grd_engine *engine;
     grdi_plan *plan;
     int32_t *uses;          /* reads of each value still to be lowered */
     const grdi_node **sink; /* by value: the assign whose target it may be written to directly */
+    piece *pieces;          /* by value: the concat that it may be written into directly */
     grd_error *error;
 } lowering;
 
@@ -166,25 +173,34 @@ static void costs(grdi_launch *launch)
     launch->bytes = call->op->bytes ? call->op->bytes(in, call->input_count, out, call->attrs) : bytes;
 }
 
-/* A row-major copy of `value` in a buffer of its own; -1 on failure. The copy is for the next launch only. */
-static bool copy_value(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value, grdi_value *result)
+/* Copies `value` to `place`. */
+static bool copy_to(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value,
+                    const grdi_value *place)
 {
-    grdi_launch launch = {
-        .node = node,
-        .call = {.op = grdi_op_find("copy"), .input_count = 1, .output_count = 1, .threads = l->engine->threads}};
     static const grd_attr no_attrs[] = {{.name = NULL}};
-    launch.call.attrs = no_attrs;
-    int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(type));
-    if (buffer < 0) return false;
-    row_major_value(result, buffer, type.dims);
+    grdi_launch launch = {.node = node,
+                          .call = {.op = &grdi_op_copy,
+                                   .attrs = no_attrs,
+                                   .input_count = 1,
+                                   .output_count = 1,
+                                   .threads = l->engine->threads}};
     launch.in[0] = *value;
-    launch.out[0] = *result;
+    launch.out[0] = *place;
     launch.call.in[0] = view_of(value, type);
-    launch.call.out[0] = view_of(result, type);
+    launch.call.out[0] = view_of(place, type);
     launch.kernel = find_kernel(l, &launch);
     if (!launch.kernel) return false;
     costs(&launch);
     return push(l, &launch);
+}
+
+/* A row-major copy of `value` in a buffer of its own. */
+static bool copy_value(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value, grdi_value *result)
+{
+    int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(type));
+    if (buffer < 0) return false;
+    row_major_value(result, buffer, type.dims);
+    return copy_to(l, node, type, value, result);
 }
 
 /* ---- where outputs go ---- */
@@ -239,11 +255,61 @@ static int32_t sink_buffer(const lowering *l, const grdi_launch *launch, grd_ten
     return l->plan->buffers[target->buffer].uses_left == own_reads + assigns ? target->buffer : -1;
 }
 
+/* ---- concat: its inputs are written where they belong in its output, so that nothing is left to copy ---- */
+
+/* Where input `index` lies in the concat's output; the output gets its buffer when its first input is made. */
+static bool piece_place(lowering *l, const piece *p, grdi_value *value)
+{
+    grd_tensor whole = {p->concat, 0};
+    grdi_value *out = grdi_value_of(l->plan, whole);
+    grd_dims dims = p->concat->out[0].dims;
+    if (out->buffer < 0) {
+        int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(p->concat->out[0]));
+        if (buffer < 0) return false;
+        row_major_value(out, buffer, dims);
+    }
+    int64_t axis = grdi_attr_int(p->concat->attrs, "axis"), before = 0;
+    if (axis < 0) axis += dims.rank;
+    for (int32_t i = 0; i < p->index; i++) before += grdi_type_of(p->concat->in[i])->dims.dim[axis];
+    *value = *out;
+    value->strides.offset += before * out->strides.stride[axis];
+    return true;
+}
+
+/* The strides of value `t` so that, seen through the reshapes between it and the concat, it is the piece. A reshape
+ * back from the piece's shape to that of `t` says so, where it needs no copy. */
+static bool piece_strides(lowering *l, grd_tensor t, const piece *p, grdi_value *value)
+{
+    grdi_value whole;
+    if (!piece_place(l, p, &whole)) return false;
+    const grdi_type *from = grdi_type_of(p->concat->in[p->index]), *to = grdi_type_of(t);
+    *value = whole;
+    return grdi_op_reshape.view(from, &whole.strides, NULL, to, &value->strides);
+}
+
+/* Strides that the kernel writes to: rows without gaps. */
+static bool rows_only(const grdi_value *value, grd_dims dims)
+{
+    return dims.rank > 0 && (value->strides.stride[dims.rank - 1] == 1 || dims.dim[dims.rank - 1] == 1);
+}
+
+static bool place_in_concat(lowering *l, grdi_launch *launch, grd_tensor t, int32_t o)
+{
+    const piece *p = &l->pieces[slot(t)];
+    grdi_value value;
+    if (!p->concat || !((launch->kernel->strided_out >> o) & 1) || !piece_strides(l, t, p, &value)) return false;
+    if (!rows_only(&value, t.node->out[o].dims)) return false;
+    launch->out[o] = value;
+    memcpy(launch->call.out[o].stride, value.strides.stride, sizeof(value.strides.stride));
+    return true;
+}
+
 static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t o, bool kept)
 {
     grdi_type type = t.node->out[o];
     launch->out[o].buffer = -1;
     if (l->uses[slot(t)] == 0 && !(o == 0 && t.node->output_count == 1)) return true; /* nobody reads it */
+    if (place_in_concat(l, launch, t, o)) return true;
     int32_t buffer = sink_buffer(l, launch, t, o);
     if (buffer >= 0) {
         launch->accumulate[o] = (uint8_t)grdi_attr_int(l->sink[slot(t)]->attrs, "mode");
@@ -361,6 +427,32 @@ static bool lower_assign(lowering *l, grdi_node *node)
     return true;
 }
 
+/* True when the input lies already where it belongs in the concat's output. */
+static bool in_place_in(const grdi_value *value, const grdi_value *place, grd_dims dims)
+{
+    if (value->buffer != place->buffer || value->strides.offset != place->strides.offset) return false;
+    for (int32_t d = 0; d < dims.rank; d++)
+        if (dims.dim[d] != 1 && value->strides.stride[d] != place->strides.stride[d]) return false;
+    return true;
+}
+
+/* A concat some of whose inputs were written in place: the others are copied there, and it is done. */
+static bool lower_joined(lowering *l, grdi_node *node)
+{
+    grdi_value whole = *grdi_value_of(l->plan, (grd_tensor){node, 0});
+    for (int32_t i = 0; i < node->input_count; i++) {
+        grdi_type type = *grdi_type_of(node->in[i]);
+        grdi_value value = *grdi_value_of(l->plan, node->in[i]), place;
+        const piece p = {node, i};
+        if (!piece_place(l, &p, &place)) return false;
+        if (!in_place_in(&value, &place, type.dims) && !copy_to(l, node, type, &value, &place)) return false;
+        l->plan->buffers[value.buffer].uses_left--;
+    }
+    touch(l, whole.buffer);
+    define(l, (grd_tensor){node, 0}, whole);
+    return true;
+}
+
 /* A root must lie in its own kept buffer or in a variable, row-major: a view of something else is copied there. */
 static bool settle_root(lowering *l, grd_tensor root)
 {
@@ -384,13 +476,32 @@ static void find_sinks(lowering *l)
         const grdi_node *assign = graph->nodes[n];
         if (!(assign->op->flags & GRDI_OP_EFFECT)) continue;
         grd_tensor t = assign->in[1];
-        while (l->uses[slot(t)] == 1 && strcmp(t.node->op->name, "reshape") == 0) t = t.node->in[0];
+        while (l->uses[slot(t)] == 1 && t.node->op == &grdi_op_reshape) t = t.node->in[0];
         if (l->uses[slot(t)] == 1 && !is_root(l, t)) l->sink[slot(t)] = assign;
+    }
+}
+
+/* The values that concats are made of, again followed back over reshapes. A concat that is an output itself, or whose
+ * input is used elsewhere too, copies as usual. */
+static void find_pieces(lowering *l)
+{
+    grd_graph *graph = l->plan->graph;
+    for (size_t n = 0; n < graph->count; n++) {
+        grdi_node *concat = graph->nodes[n];
+        if (concat->op != &grdi_op_concat || is_root(l, (grd_tensor){concat, 0})) continue;
+        for (int32_t i = 0; i < concat->input_count; i++) {
+            grd_tensor t = concat->in[i];
+            while (l->uses[slot(t)] == 1 && t.node->op == &grdi_op_reshape) t = t.node->in[0];
+            if (l->uses[slot(t)] == 1 && !is_root(l, t) && !(t.node->op->flags & GRDI_OP_VIEW))
+                l->pieces[slot(t)] = (piece){concat, i};
+        }
     }
 }
 
 static bool lower_node(lowering *l, grdi_node *node)
 {
+    bool joined = node->op == &grdi_op_concat && grdi_value_of(l->plan, (grd_tensor){node, 0})->buffer >= 0;
+    if (joined) return lower_joined(l, node);
     if (node->op->flags & GRDI_OP_SOURCE) return lower_source(l, node);
     if (node->op->flags & GRDI_OP_VIEW) return lower_view(l, node);
     if (node->op == &grdi_op_assign) return lower_assign(l, node);
@@ -404,14 +515,17 @@ bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error)
     size_t slots = (plan->graph->count + 1) * GRDI_OUTPUTS_MAX;
     l.uses = grdi_use_counts(plan->graph, &c);
     l.sink = grdi_alloc_zero(slots, sizeof(*l.sink));
+    l.pieces = grdi_alloc_zero(slots, sizeof(*l.pieces));
     plan->values = grdi_alloc_zero(slots, sizeof(*plan->values));
-    bool ok = l.uses && l.sink && plan->values;
+    bool ok = l.uses && l.sink && l.pieces && plan->values;
     if (!ok) grd_fail(error, GRD_E_MEMORY, "out of memory for the plan");
     for (size_t s = 0; ok && s < slots; s++) plan->values[s].buffer = -1;
     if (ok) find_sinks(&l);
+    if (ok) find_pieces(&l);
     for (size_t n = 0; ok && n < plan->graph->count; n++) ok = lower_node(&l, plan->graph->nodes[n]);
     for (int32_t i = 0; ok && i < plan->root_count; i++) ok = settle_root(&l, plan->roots[i]);
     grdi_free(l.uses);
     grdi_free(l.sink);
+    grdi_free(l.pieces);
     return ok;
 }

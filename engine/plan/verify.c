@@ -57,8 +57,8 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
                 else if (node->op->flags & GRDI_OP_VIEW) made_by[slot] = (int32_t)next;
             }
         }
-        if (node->op == &grdi_op_assign && plan->values[slot].buffer >= 0)
-            made_by[slot] = writer[plan->values[slot].buffer];
+        bool gathered = node->op == &grdi_op_assign || node->op == &grdi_op_concat; /* written piece by piece before */
+        if (gathered && plan->values[slot].buffer >= 0) made_by[slot] = writer[plan->values[slot].buffer];
     }
     return true;
 }
