@@ -2,6 +2,7 @@
 #include "data/encode.h"
 
 #include "base/memory.h"
+#include "data/nfc.h"
 #include "data/utf8.h"
 
 #define XXH_INLINE_ALL
@@ -182,15 +183,34 @@ static size_t spaces_after(const uint8_t *text, size_t size_bytes, size_t at)
     return at;
 }
 
+static grd_status encode_set(grdi_encoder *encoder, int set, const uint8_t *text, size_t size_bytes, grd_error *error);
+
+/* Text without the tokens of the first set, which were searched for in it as it is: normalised, it goes on. */
+static grd_status encode_normalized(grdi_encoder *encoder, const uint8_t *text, size_t size_bytes, grd_error *error)
+{
+    if (!encoder->tokenizer->composed || grdi_nfc_is_plain(text, size_bytes))
+        return encode_set(encoder, 1, text, size_bytes, error);
+    uint8_t *composed = grdi_nfc(text, size_bytes, &size_bytes);
+    if (!composed)
+        return out_of_memory(error);
+    grd_status status = encode_set(encoder, 1, composed, size_bytes, error);
+    grdi_free(composed);
+    return status;
+}
+
+static grd_status encode_rest(grdi_encoder *encoder, int set, const uint8_t *text, size_t size_bytes, grd_error *error)
+{
+    return set == 0 ? encode_normalized(encoder, text, size_bytes, error)
+                    : encode_plain(encoder, text, size_bytes, error);
+}
+
 /* Takes the added tokens of one set out of the text; what lies between them goes on to the next set, then to the
  * pieces. */
 static grd_status encode_set(grdi_encoder *encoder, int set, const uint8_t *text, size_t size_bytes, grd_error *error)
 {
-    if (set > 1)
-        return encode_plain(encoder, text, size_bytes, error);
-    size_t done = 0;
     int first = encoder->tokenizer->added_first;
-    for (size_t at = 0; at < size_bytes;) {
+    size_t done = 0;
+    for (size_t at = 0; at < size_bytes && encoder->tokenizer->added_count > 0;) {
         if (first >= 0) {
             const uint8_t *found = memchr(text + at, first, size_bytes - at);
             if (!found)
@@ -204,7 +224,7 @@ static grd_status encode_set(grdi_encoder *encoder, int set, const uint8_t *text
             continue;
         }
         size_t start = added->strips_left ? spaces_before(text, done, at) : at;
-        grd_status status = encode_set(encoder, set + 1, text + done, start - done, error);
+        grd_status status = encode_rest(encoder, set, text + done, start - done, error);
         if (status != GRD_OK)
             return status;
         if (!reserve(encoder, 1))
@@ -213,10 +233,10 @@ static grd_status encode_set(grdi_encoder *encoder, int set, const uint8_t *text
         at += token_bytes;
         done = at = added->strips_right ? spaces_after(text, size_bytes, at) : at;
     }
-    return encode_set(encoder, set + 1, text + done, size_bytes - done, error);
+    return encode_rest(encoder, set, text + done, size_bytes - done, error);
 }
 
 grd_status grdi_encoder_text(grdi_encoder *encoder, const uint8_t *text, size_t size_bytes, grd_error *error)
 {
-    return encode_set(encoder, encoder->tokenizer->added_count > 0 ? 0 : 2, text, size_bytes, error);
+    return encode_set(encoder, 0, text, size_bytes, error);
 }

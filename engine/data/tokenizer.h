@@ -29,6 +29,7 @@ struct grd_tokenizer {
     grdi_map char_id;             /* char: code point -> id */
     int32_t unknown_id;           /* for what has no token; -1: then that is an error */
     bool prefix_space;            /* a space goes before text that does not begin with one */
+    bool composed;                /* text is brought into Unicode's normal form C first */
     bool whole_pieces;            /* a piece that is a token is that token, whatever the merges say (ignore_merges) */
     grdi_added *added;            /* longest first */
     size_t added_count, added_capacity;

@@ -126,8 +126,12 @@ static grd_status read_pre_tokenizer(loader *l, const json_t *value)
 static grd_status read_normalizer(loader *l, const json_t *value)
 {
     const char *type = text_of(value, "type", "?");
-    if (!value || json_is_null(value) || strcmp(type, "NFC") == 0)
+    if (!value || json_is_null(value))
         return GRD_OK;
+    if (strcmp(type, "NFC") == 0) {
+        l->t->composed = true;
+        return GRD_OK;
+    }
     const json_t *parts = json_object_get(value, "normalizers");
     if (strcmp(type, "Sequence") != 0 || !json_is_array(parts))
         return unsupported(l, "normalizer", type);

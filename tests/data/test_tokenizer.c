@@ -2,6 +2,7 @@
 #include "data/encode.h"
 
 #include "base/memory.h"
+#include "data/nfc.h"
 #include "data/tokenizer.h"
 #include "faults.h"
 #include "scratch.h"
@@ -105,6 +106,45 @@ Test(tokenizer, the_byte_alphabet_is_gpt2s)
     cr_assert(grdi_alphabet_char(' ') == 0x120 && grdi_alphabet_char('\n') == 0x10A, "known characters");
     cr_assert(grdi_alphabet_char('A') == 'A' && grdi_alphabet_char(0xAD) == 0x143, "known characters");
     cr_assert(grdi_alphabet_byte(0x144) == -1 && grdi_alphabet_byte(' ') == -1, "characters of no byte");
+}
+
+/* Examples of UAX #15, figures 3 to 6, and what is not UTF-8. */
+Test(tokenizer, normal_form_c_joins_what_belongs_together)
+{
+    static const char *const cases[][2] = {
+        {"plain text", "plain text"},
+        {"e\u0301", "\u00e9"},
+        {"\u212b\u2126", "\u00c5\u03a9"},
+        {"D\u0323\u0307", "\u1e0c\u0307"},
+        {"D\u0307\u0323", "\u1e0c\u0307"},
+        {"\u1e0a\u0323", "\u1e0c\u0307"},
+        {"\u0958", "\u0915\u093c"},             /* never joined again */
+        {"\u1112\u1161\u11ab", "\ud55c"},       /* Hangul */
+        {"\ufb01", "\ufb01"},                    /* only compatible, so it stays */
+        {"a\u0301\u0301", "\u00e1\u0301"},
+        {"a\u0334\u0301", "\u00e1\u0334"},
+        {"\u0301a", "\u0301a"},
+        {"e\xff\u0301\xe4\xb8", "e\xff\u0301\xe4\xb8"},
+    };
+    faults_install();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const uint8_t *text = (const uint8_t *)cases[i][0];
+        size_t size, was = strlen(cases[i][0]);
+        for (long n = 1; n < 3; n++) {
+            faults_fail_at(n);
+            uint8_t *got = grdi_nfc(text, was, &size);
+            cr_assert(!got == faults_hit(), "case %zu, fault %ld", i, n);
+            grdi_free(got);
+        }
+        faults_fail_at(0);
+        uint8_t *got = grdi_nfc(text, was, &size);
+        cr_assert(size == strlen(cases[i][1]) && memcmp(got, cases[i][1], size) == 0, "case %zu: '%.*s'", i, (int)size,
+                  got);
+        cr_assert(!grdi_nfc_is_plain(text, was) || strcmp(cases[i][0], cases[i][1]) == 0, "case %zu is not plain", i);
+        grdi_free(got);
+    }
+    cr_assert(grdi_nfc_is_plain((const uint8_t *)"na\u00efve \u4e16\ud55c", 14), "plain text of many scripts");
+    cr_assert(faults_held() == 0, "%ld", faults_held());
 }
 
 /* ---- round trips ---- */

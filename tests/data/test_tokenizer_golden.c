@@ -55,7 +55,7 @@ static void assert_encodes(const char *name, const grd_tokenizer *t)
     free((void *)text.data);
 }
 
-static const char *const names[] = {"gpt2", "llama3", "qwen2", "o200k", "digits", "chars", "template", "prefix"};
+static const char *const names[] = {"gpt2", "llama3", "qwen2", "o200k", "digits", "chars", "template", "prefix", "nfc"};
 enum { NAMES = sizeof names / sizeof names[0] };
 
 Test(tokenizer_golden, files_of_the_reference_give_its_ids)

@@ -76,9 +76,9 @@ GRD_API grd_status grd_tokenizer_train(const grd_text *texts, size_t count, cons
                                        grd_tokenizer **tokenizer, grd_error *error);
 
 /* Reads a Hugging Face tokenizer.json, or the one in the folder `path`: byte-level BPE (GPT-2, Llama 3, Qwen 2, ...)
- * with its pre-tokenizer patterns, added tokens, ignore_merges, add_prefix_space and template, or what
- * grd_tokenizer_save() wrote. GRD_E_UNSUPPORTED for other models (SentencePiece, WordPiece, Unigram) and for
- * normalizers other than NFC; GRD_E_FORMAT for damaged files. On failure *tokenizer is NULL. */
+ * with its pre-tokenizer patterns, added tokens, ignore_merges, add_prefix_space, template and NFC normalizer, or what
+ * grd_tokenizer_save() wrote. GRD_E_UNSUPPORTED for other models (SentencePiece, WordPiece, Unigram) and settings;
+ * GRD_E_FORMAT for damaged files. On failure *tokenizer is NULL. */
 GRD_API grd_status grd_tokenizer_load(const char *path, grd_tokenizer **tokenizer, grd_error *error);
 /* Writes tokenizer.json in Hugging Face's format, all of it or, on failure, nothing. A tokenizer that was loaded is
  * written as it was read. */
