@@ -50,6 +50,8 @@ typedef dnnl_memory_desc_t description;
 
 static bool describe(description *d, int64_t rows, int64_t columns, int64_t row, int64_t column, grd_dtype type)
 {
+    if (rows == 1) /* a stride that nothing uses must still look like one of a matrix */
+        row = columns * column;
     return dnnl_memory_desc_create_with_strides(d, 2, (dnnl_dims_t){rows, columns}, type_of(type),
                                                 (dnnl_dims_t){row, column}) == dnnl_success;
 }
@@ -80,6 +82,8 @@ typedef dnnl_memory_desc_t description;
 
 static bool describe(description *d, int64_t rows, int64_t columns, int64_t row, int64_t column, grd_dtype type)
 {
+    if (rows == 1) /* a stride that nothing uses must still look like one of a matrix */
+        row = columns * column;
     return dnnl_memory_desc_init_by_strides(d, 2, (dnnl_dims_t){rows, columns}, type_of(type),
                                             (dnnl_dims_t){row, column}) == dnnl_success;
 }

@@ -18,6 +18,22 @@ enum {
     COLUMNS_MIN = 64  /* columns that a thread takes at least */
 };
 
+typedef struct reducer {
+    piece_fn piece;
+    column_fn column;
+    combine_fn combine;
+    double start;       /* the result over nothing */
+    int32_t column_run; /* how many rows go into `part` before it goes into a double */
+} reducer;
+
+static const reducer reduce_sum = {piece_sum, column_sum, combine_sum, 0, 64};
+static const reducer reduce_squares = {piece_squares, column_squares, combine_sum, 0, 64};
+static const reducer reduce_exp = {piece_exp, column_exp, combine_sum, 0, 64};
+static const reducer reduce_max = {piece_max, column_max, combine_max, -INFINITY, 1 << 30};
+static const reducer reduce_min = {piece_min, column_min, combine_min, INFINITY, 1 << 30};
+/* Products of floats leave their range soon, so each goes into the double. */
+static const reducer reduce_product = {piece_product, column_product, combine_product, 1, 1};
+
 typedef struct reduce_state {
     grdi_space kept, reduced;
     int64_t outputs, values; /* how many; values per output */

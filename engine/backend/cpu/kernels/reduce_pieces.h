@@ -11,18 +11,10 @@ typedef double (*piece_fn)(const float *x, float p, int64_t n);
 typedef void (*column_fn)(float *part, const float *x, const float *p, int64_t n);
 typedef double (*combine_fn)(double a, double b);
 
-typedef struct reducer {
-    piece_fn piece;
-    column_fn column;
-    combine_fn combine;
-    double start;       /* the result over nothing */
-    int32_t column_run; /* how many rows go into `part` before it goes into a double */
-} reducer;
-
 /* Four registers at a time, then one, then lane by lane with `rest`. v and m stand for the value and the running
  * result. */
 #define PIECE(name, begin, step, join, rest, lanes)                                                                    \
-    static double piece_##name(const float *x, float p, int64_t n)                                                     \
+    static inline double piece_##name(const float *x, float p, int64_t n)                                              \
     {                                                                                                                  \
         (void)p;                                                                                                       \
         grdi_vf sum[4] = {grdi_set(begin), grdi_set(begin), grdi_set(begin), grdi_set(begin)};                         \
@@ -50,7 +42,7 @@ typedef struct reducer {
     }
 
 #define COLUMN(name, step)                                                                                             \
-    static void column_##name(float *part, const float *x, const float *p, int64_t n)                                  \
+    static inline void column_##name(float *part, const float *x, const float *p, int64_t n)                           \
     {                                                                                                                  \
         (void)p;                                                                                                       \
         int64_t i = 0;                                                                                                 \
@@ -127,7 +119,7 @@ PIECE(exp, 0.0f, m + grdi_exp_negative(v - p), m + v, m + (double)grdi_exp_negat
 PIECE(max, -INFINITY, step_max(v, m, v), step_max(v, m, v), combine_max(m, v), lanes_max)
 PIECE(min, INFINITY, step_min(v, m, v), step_min(v, m, v), combine_min(m, v), lanes_min)
 
-static double piece_product(const float *x, float p, int64_t n)
+static inline double piece_product(const float *x, float p, int64_t n)
 {
     (void)p;
     double product = 1;
@@ -142,13 +134,5 @@ COLUMN(exp, step_exp)
 COLUMN(max, step_max)
 COLUMN(min, step_min)
 COLUMN(product, step_product)
-
-static const reducer reduce_sum = {piece_sum, column_sum, combine_sum, 0, 64};
-static const reducer reduce_squares = {piece_squares, column_squares, combine_sum, 0, 64};
-static const reducer reduce_exp = {piece_exp, column_exp, combine_sum, 0, 64};
-static const reducer reduce_max = {piece_max, column_max, combine_max, -INFINITY, 1 << 30};
-static const reducer reduce_min = {piece_min, column_min, combine_min, INFINITY, 1 << 30};
-/* Products of floats leave their range soon, so each goes into the double. */
-static const reducer reduce_product = {piece_product, column_product, combine_product, 1, 1};
 
 #endif

@@ -1,0 +1,180 @@
+/* optimizer.c - one step of an optimizer over flat storages, in place: each value is read once and written once. */
+#include "backend/cpu/kernels/vector.h"
+#include "backend/cpu/parallel.h"
+#include "backend/backend.h"
+
+enum { GRAIN = 16384, PIECE = 1024 };
+
+/* What a step needs besides the values, read from memory at each run. */
+typedef struct recipe {
+    bool skip;
+    float scale, lr, decay, correct1, correct2; /* hyper[1], hyper[2] */
+    float beta1, beta2, eps;
+    bool flag; /* adamw: coupled; sgd: nesterov */
+} recipe;
+
+static float attr(const grdi_call *call, const char *name) { return (float)grdi_attr_float(call->attrs, name); }
+
+/* hyper and scale are the last two inputs. */
+static recipe read_recipe(const grdi_call *call)
+{
+    const float *hyper = call->in[call->input_count - 2].data;
+    float scale = *(const float *)call->in[call->input_count - 1].data;
+    return (recipe){.skip = !(scale >= 0.0f),
+                    .scale = scale,
+                    .lr = hyper[0] * attr(call, "lr_scale"),
+                    .correct1 = hyper[1],
+                    .correct2 = hyper[2],
+                    .decay = attr(call, "weight_decay")};
+}
+
+/* A piece of at most PIECE values, of which loops take whole registers: the last ones pass through a buffer. */
+typedef void (*piece_fn)(const recipe *r, float *const *x, int64_t n);
+
+typedef struct update {
+    const grdi_call *call;
+    recipe recipe;
+    piece_fn fn;
+    int32_t values;     /* inputs p, g, m, v, of which some are written */
+    int32_t written[3]; /* output o holds the new value of input written[o] */
+} update;
+
+/* Works on copies in buffers where values are not in place or do not fill registers. */
+static void update_range(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    (void)thread;
+    const update *u = context;
+    const grdi_call *call = u->call;
+    for (int64_t at = begin; at < end; at += PIECE) {
+        float buffer[4][PIECE], *x[4];
+        int64_t n = end - at < PIECE ? end - at : PIECE, whole = n / GRDI_LANES * GRDI_LANES;
+        bool direct = whole == n;
+        for (int32_t o = 0; o < call->output_count; o++)
+            direct &= call->out[o].data == call->in[u->written[o]].data;
+        for (int32_t i = 0; i < u->values; i++) {
+            x[i] = (float *)call->in[i].data + at;
+            if (direct)
+                continue;
+            memcpy(buffer[i], x[i], (size_t)n * sizeof(float));
+            memset(buffer[i] + n, 0, (size_t)(PIECE - n) * sizeof(float));
+            x[i] = buffer[i];
+        }
+        if (!u->recipe.skip)
+            u->fn(&u->recipe, x, direct ? n : whole == n ? n : whole + GRDI_LANES);
+        for (int32_t o = 0; o < call->output_count && !direct; o++)
+            if (call->out[o].data)
+                memcpy((float *)call->out[o].data + at, x[u->written[o]], (size_t)n * sizeof(float));
+    }
+}
+
+static grd_status run_update(update *u)
+{
+    int64_t count = grd_dims_count(u->call->in[0].dims);
+    grdi_parallel_for(u->call->threads, count, GRAIN, update_range, u);
+    return GRD_OK;
+}
+
+static void adamw_piece(const recipe *r, float *const *x, int64_t n)
+{
+    float keep1 = r->beta1, keep2 = r->beta2, take1 = 1 - r->beta1, take2 = 1 - r->beta2;
+    float shrink = r->flag ? 1.0f : 1.0f - r->lr * r->decay, in_gradient = r->flag ? r->decay : 0.0f;
+    float rate = r->lr * r->correct1;
+    for (int64_t i = 0; i < n; i += GRDI_LANES) {
+        grdi_vf p = grdi_load(x[0] + i), g = grdi_load(x[1] + i) * r->scale + in_gradient * p;
+        grdi_vf m = keep1 * grdi_load(x[2] + i) + take1 * g, v = keep2 * grdi_load(x[3] + i) + take2 * (g * g);
+        grdi_store(x[0] + i, p * shrink - rate * m / (grdi_sqrt(v * r->correct2) + r->eps));
+        grdi_store(x[2] + i, m);
+        grdi_store(x[3] + i, v);
+    }
+}
+
+static grd_status adamw_run(grdi_call *call)
+{
+    update u = {.call = call, .recipe = read_recipe(call), .fn = adamw_piece, .values = 4, .written = {0, 2, 3}};
+    u.recipe.beta1 = attr(call, "beta1");
+    u.recipe.beta2 = attr(call, "beta2");
+    u.recipe.eps = attr(call, "eps");
+    u.recipe.flag = grdi_attr_int(call->attrs, "coupled") != 0;
+    return run_update(&u);
+}
+
+/* beta1: momentum, beta2: 1 - dampening */
+static void sgd_momentum_piece(const recipe *r, float *const *x, int64_t n)
+{
+    float ahead = r->flag ? r->beta1 : 1.0f, now = r->flag ? 1.0f : 0.0f;
+    for (int64_t i = 0; i < n; i += GRDI_LANES) {
+        grdi_vf p = grdi_load(x[0] + i), g = grdi_load(x[1] + i) * r->scale + r->decay * p;
+        grdi_vf m = r->beta1 * grdi_load(x[2] + i) + r->beta2 * g;
+        grdi_store(x[0] + i, p - r->lr * (now * g + ahead * m));
+        grdi_store(x[2] + i, m);
+    }
+}
+
+static void sgd_piece(const recipe *r, float *const *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += GRDI_LANES) {
+        grdi_vf p = grdi_load(x[0] + i), g = grdi_load(x[1] + i) * r->scale + r->decay * p;
+        grdi_store(x[0] + i, p - r->lr * g);
+    }
+}
+
+static grd_status sgd_run(grdi_call *call)
+{
+    bool momentum = call->input_count == 5;
+    update u = {.call = call, .recipe = read_recipe(call), .values = momentum ? 3 : 2, .written = {0, 2}};
+    u.fn = momentum ? sgd_momentum_piece : sgd_piece;
+    u.recipe.beta1 = attr(call, "momentum");
+    u.recipe.beta2 = 1 - attr(call, "dampening");
+    u.recipe.flag = grdi_attr_int(call->attrs, "nesterov") != 0;
+    return run_update(&u);
+}
+
+static void lion_piece(const recipe *r, float *const *x, int64_t n)
+{
+    float keep1 = r->beta1, keep2 = r->beta2, take1 = 1 - r->beta1, take2 = 1 - r->beta2, shrink = 1 - r->lr * r->decay;
+    for (int64_t i = 0; i < n; i += GRDI_LANES) {
+        grdi_vf g = grdi_load(x[1] + i) * r->scale, m = grdi_load(x[2] + i), blend = keep1 * m + take1 * g;
+        grdi_vf one = grdi_copysign(grdi_set(1.0f), blend), sign = grdi_select((blend > 0) | (blend < 0), one, blend);
+        grdi_store(x[0] + i, grdi_load(x[0] + i) * shrink - r->lr * sign); /* the sign of 0 is 0, of NaN is NaN */
+        grdi_store(x[2] + i, keep2 * m + take2 * g);
+    }
+}
+
+static grd_status lion_run(grdi_call *call)
+{
+    update u = {.call = call, .recipe = read_recipe(call), .fn = lion_piece, .values = 3, .written = {0, 2}};
+    u.recipe.beta1 = attr(call, "beta1");
+    u.recipe.beta2 = attr(call, "beta2");
+    return run_update(&u);
+}
+
+static void ema_piece(const recipe *r, float *const *x, int64_t n)
+{
+    float keep = r->decay, take = 1 - r->decay;
+    for (int64_t i = 0; i < n; i += GRDI_LANES)
+        grdi_store(x[0] + i, keep * grdi_load(x[0] + i) + take * grdi_load(x[1] + i));
+}
+
+static grd_status ema_run(grdi_call *call)
+{
+    update u = {.call = call, .recipe = {.decay = attr(call, "decay")}, .fn = ema_piece, .values = 2, .written = {0}};
+    return run_update(&u);
+}
+
+static bool supports(const grdi_call *call)
+{
+    for (int32_t i = 0; i < call->input_count; i++)
+        if (call->in[i].dtype != GRD_F32)
+            return false;
+    return true;
+}
+
+#define UPDATE(name)                                                                                                   \
+    static const grdi_kernel kernel_##name = {                                                                         \
+        .op = #name, .in_place = UINT32_MAX, .supports = supports, .run = name##_run};
+UPDATE(adamw)
+UPDATE(sgd)
+UPDATE(lion)
+UPDATE(ema)
+
+const grdi_kernel *const GRDI_ISA_TABLE(optimizer)[] = {&kernel_adamw, &kernel_sgd, &kernel_lion, &kernel_ema, NULL};
