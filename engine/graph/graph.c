@@ -2,6 +2,7 @@
 #include "graph/graph.h"
 
 #include "base/random.h"
+#include "graph/custom.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -262,6 +263,7 @@ grd_tensor grd_call(grd_graph *graph, const char *name, const grd_tensor *inputs
                     const grd_attr *attrs, int32_t attr_count, grd_tensor *outputs)
 {
     const grdi_op *op = grdi_op_find(name);
+    if (!op && graph && graph->model) op = grdi_custom_find(graph->model->engine, name);
     if (op && input_count >= 0 && input_count <= GRDI_INPUTS_MAX)
         return grdi_emit(graph, op, inputs, input_count, attrs, attr_count, outputs);
     for (int32_t o = 0; outputs && o < GRDI_OUTPUTS_MAX; o++) outputs[o] = (grd_tensor){NULL, 0};

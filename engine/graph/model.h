@@ -28,6 +28,7 @@ struct grd_engine {
     char *name;
     grd_error error;
     grdi_child *models;
+    struct grdi_custom_op *ops; /* registered by the program, see graph/custom.h */
 };
 
 typedef enum grdi_variable_kind {

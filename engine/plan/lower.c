@@ -5,6 +5,7 @@
 #include "plan/plan.h"
 
 #include "ops/table.h"
+#include "plan/custom.h"
 
 #include <string.h>
 
@@ -148,7 +149,8 @@ static bool push(lowering *l, grdi_launch *launch)
 
 static const grdi_kernel *find_kernel(lowering *l, const grdi_launch *launch)
 {
-    const grdi_kernel *kernel = l->engine->backend->find(l->engine->device, &launch->call);
+    const grdi_kernel *kernel = grdi_custom_kernel(l->engine, &launch->call);
+    if (!kernel) kernel = l->engine->backend->find(l->engine->device, &launch->call);
     if (!kernel)
         grd_fail(l->error, GRD_E_UNSUPPORTED, "%s%s%s: device %s has no kernel for it", launch->node->scope,
                  launch->node->scope[0] ? "/" : "", launch->call.op->name, l->engine->backend->name);

@@ -1,6 +1,7 @@
 /* engine.c - opening a device, and the models on it. */
 #include "run/run.h"
 
+#include "graph/custom.h"
 #include "run/storage.h"
 
 #include <sched.h>
@@ -62,6 +63,7 @@ void grd_engine_close(grd_engine *engine)
 {
     if (!engine) return;
     grdi_children_release(&engine->models);
+    grdi_custom_free(engine);
     if (engine->backend) engine->backend->close(engine->device);
     grdi_free(engine->name);
     grdi_free(engine);

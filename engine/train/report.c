@@ -2,6 +2,7 @@
 #include "train/train.h"
 
 #include "base/file.h"
+#include "graph/custom.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -131,7 +132,7 @@ grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trac
     const grd_engine *engine = step->model->engine;
     grdi_rates rates = {0};
     if (engine->backend->rates) engine->backend->rates(engine->device, &rates);
-    kind *kinds = grdi_alloc_zero((size_t)grdi_op_total(), sizeof(*kinds));
+    kind *kinds = grdi_alloc_zero((size_t)(grdi_op_total() + grdi_custom_count(engine)), sizeof(*kinds));
     if (!kinds) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a profile");
     int32_t count = 0;
     add_kinds(step->micro, kinds, &count);
