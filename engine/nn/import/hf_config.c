@@ -108,38 +108,65 @@ typedef struct reader {
     grd_error *error;
 } reader;
 
-static int64_t whole(const reader *r, const char *key, int64_t otherwise, bool required)
+enum { LARGEST = 1 << 30 };
+
+/* The key's value, or NULL where it is missing or null; that is an error where it is `required`. */
+static const json_t *value_of(const reader *r, const char *key, bool required)
 {
     const json_t *v = json_object_get(r->object, key);
-    if (json_is_integer(v)) return json_integer_value(v);
-    if ((v && !json_is_null(v)) || required)
-        grd_fail(r->error, GRD_E_FORMAT, "%s: %s: %s", r->path, key, v ? "must be a whole number" : "is missing");
+    if (v && !json_is_null(v)) return v;
+    if (required) grd_fail(r->error, GRD_E_FORMAT, "%s: %s: is missing", r->path, key);
+    return NULL;
+}
+
+static void wrong_kind(const reader *r, const char *key, const char *wanted)
+{
+    grd_fail(r->error, GRD_E_FORMAT, "%s: %s: must be %s", r->path, key, wanted);
+}
+
+static int64_t whole(const reader *r, const char *key, int64_t otherwise, bool required)
+{
+    const json_t *v = value_of(r, key, required);
+    if (!v) return otherwise;
+    int64_t number = json_integer_value(v);
+    if (!json_is_integer(v)) wrong_kind(r, key, "a whole number");
+    else if (number < 1 || number > LARGEST)
+        grd_fail(r->error, GRD_E_FORMAT, "%s: %s: %lld is outside 1 to %d", r->path, key, (long long)number, LARGEST);
+    else return number;
     return otherwise;
 }
 
-static double number(const reader *r, const char *key, double otherwise)
+static double number(const reader *r, const char *key, double otherwise, bool required)
 {
-    const json_t *v = json_object_get(r->object, key);
+    const json_t *v = value_of(r, key, required);
     if (json_is_number(v)) return json_number_value(v);
-    if (v && !json_is_null(v)) grd_fail(r->error, GRD_E_FORMAT, "%s: %s: must be a number", r->path, key);
+    if (v) wrong_kind(r, key, "a number");
     return otherwise;
 }
 
 static bool truth(const reader *r, const char *key, bool otherwise)
 {
-    const json_t *v = json_object_get(r->object, key);
+    const json_t *v = value_of(r, key, false);
+    if (v && !json_is_boolean(v)) wrong_kind(r, key, "true or false");
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
 static const char *word(const reader *r, const char *key, const char *otherwise)
 {
-    const char *v = json_string_value(json_object_get(r->object, key));
-    return v ? v : otherwise;
+    const json_t *v = value_of(r, key, false);
+    if (v && !json_is_string(v)) wrong_kind(r, key, "a text");
+    return json_is_string(v) ? json_string_value(v) : otherwise;
 }
 
 static void refuse(const reader *r, const char *key, const char *value)
 {
     grd_fail(r->error, GRD_E_UNSUPPORTED, "%s: %s: '%s' is not supported", r->path, key, value);
+}
+
+/* For settings that the model has one value of: `wanted` is it, and what a missing key means. */
+static void demand_truth(const reader *r, const char *key, bool wanted)
+{
+    if (truth(r, key, wanted) != wanted) refuse(r, key, wanted ? "false" : "true");
 }
 
 static void read_gpt2(const reader *r, grd_gpt *g)
@@ -148,42 +175,64 @@ static void read_gpt2(const reader *r, grd_gpt *g)
     g->heads = (int32_t)whole(r, "n_head", 12, false);
     g->width = whole(r, "n_embd", 768, false);
     g->context = whole(r, "n_positions", 1024, false);
+    g->vocab = whole(r, "vocab_size", 50257, false);
     g->mlp_width = whole(r, "n_inner", 0, false);
-    g->norm_eps = number(r, "layer_norm_epsilon", 1e-5);
+    g->norm_eps = number(r, "layer_norm_epsilon", 1e-5, false);
     const char *activation = word(r, "activation_function", "gelu_new");
     g->mlp = strcmp(activation, "gelu") == 0 ? GRD_MLP_GELU : GRD_MLP_GELU_TANH;
     if (g->mlp == GRD_MLP_GELU_TANH && strcmp(activation, "gelu_new") && strcmp(activation, "gelu_pytorch_tanh"))
         refuse(r, "activation_function", activation);
-    if (!truth(r, "scale_attn_weights", true) || truth(r, "scale_attn_by_inverse_layer_idx", false))
-        refuse(r, "scale_attn_weights", "unscaled or layer-wise scaling");
+    demand_truth(r, "scale_attn_weights", true);
+    demand_truth(r, "scale_attn_by_inverse_layer_idx", false);
+    demand_truth(r, "add_cross_attention", false);
     g->untied = !truth(r, "tie_word_embeddings", true);
 }
 
 static void read_rope(const reader *r, grd_gpt *g)
 {
-    const json_t *parameters = json_object_get(r->object, "rope_parameters"); /* transformers 5 */
-    const json_t *scaling = json_is_object(parameters) ? parameters : json_object_get(r->object, "rope_scaling");
-    g->rope_theta = number(r, "rope_theta", 10000);
-    if (!json_is_object(scaling)) return;
+    const char *key = json_is_object(json_object_get(r->object, "rope_parameters")) ? "rope_parameters" /* version 5 */
+                                                                                    : "rope_scaling";
+    const json_t *scaling = value_of(r, key, false);
+    g->rope_theta = number(r, "rope_theta", 10000, false);
+    if (!scaling) return;
+    if (!json_is_object(scaling)) {
+        wrong_kind(r, key, "an object");
+        return;
+    }
     const reader inner = {scaling, r->path, r->error};
-    g->rope_theta = number(&inner, "rope_theta", g->rope_theta);
+    g->rope_theta = number(&inner, "rope_theta", g->rope_theta, false);
+    if (number(&inner, "partial_rotary_factor", 1, false) != 1) refuse(r, "partial_rotary_factor", "other than 1");
     const char *type = word(&inner, "rope_type", word(&inner, "type", "default"));
     if (strcmp(type, "default") == 0) return;
-    g->rope_factor = number(&inner, "factor", 1);
-    if (strcmp(type, "linear") == 0) {
-        g->rope_scaling = GRD_ROPE_LINEAR;
-    } else if (strcmp(type, "llama3") == 0) {
-        g->rope_scaling = GRD_ROPE_LLAMA3;
-        g->rope_low = number(&inner, "low_freq_factor", 1);
-        g->rope_high = number(&inner, "high_freq_factor", 4);
-        g->rope_original = whole(&inner, "original_max_position_embeddings", g->context, false);
-    } else {
-        refuse(r, "rope_scaling", type);
+    if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0) {
+        refuse(r, key, type);
+        return;
+    }
+    g->rope_factor = number(&inner, "factor", 1, true);
+    if (g->rope_factor <= 0) wrong_kind(r, "factor", "above 0");
+    g->rope_scaling = GRD_ROPE_LINEAR;
+    if (type[1] == 'i') return;
+    g->rope_scaling = GRD_ROPE_LLAMA3;
+    g->rope_low = number(&inner, "low_freq_factor", 1, true);
+    g->rope_high = number(&inner, "high_freq_factor", 4, true);
+    if (g->rope_low <= 0 || g->rope_high <= g->rope_low) wrong_kind(r, "high_freq_factor", "above low_freq_factor");
+    g->rope_original = whole(&inner, "original_max_position_embeddings", g->context, false);
+}
+
+/* Qwen's windows: some layers, or all, may see only the last positions; ours have one setting for all. */
+static void refuse_windows(const reader *r)
+{
+    demand_truth(r, "use_sliding_window", false);
+    const json_t *types = value_of(r, "layer_types", false);
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (!type || strcmp(type, "full_attention")) refuse(r, "layer_types", type ? type : "other than a text");
     }
 }
 
 static void read_llama(const reader *r, grd_gpt *g, const char *type)
 {
+    bool qwen2 = strcmp(type, "qwen2") == 0, qwen3 = strcmp(type, "qwen3") == 0;
     g->norm = GRD_NORM_RMSNORM;
     g->position = GRD_POSITION_ROPE;
     g->mlp = GRD_MLP_SWIGLU;
@@ -191,19 +240,37 @@ static void read_llama(const reader *r, grd_gpt *g, const char *type)
     g->heads = (int32_t)whole(r, "num_attention_heads", 0, true);
     g->kv_heads = (int32_t)whole(r, "num_key_value_heads", g->heads, false);
     g->width = whole(r, "hidden_size", 0, true);
-    g->head_dim = whole(r, "head_dim", strcmp(type, "qwen3") == 0 ? 128 : 0, false);
+    g->head_dim = whole(r, "head_dim", qwen3 ? 128 : 0, false);
     g->mlp_width = whole(r, "intermediate_size", 0, true);
-    g->context = whole(r, "max_position_embeddings", 2048, false);
-    g->norm_eps = number(r, "rms_norm_eps", 1e-6);
+    g->context = whole(r, "max_position_embeddings", qwen2 || qwen3 ? 32768 : 2048, false);
+    g->vocab = whole(r, "vocab_size", 0, true);
+    g->norm_eps = number(r, "rms_norm_eps", 1e-6, false);
     read_rope(r, g);
     bool attention_bias = truth(r, "attention_bias", false), mlp_bias = truth(r, "mlp_bias", false);
     g->no_bias = !(attention_bias && mlp_bias);
-    if (attention_bias != mlp_bias) refuse(r, "attention_bias", "without mlp_bias, or mlp_bias without it,");
-    g->qkv_bias = strcmp(type, "qwen2") == 0;
-    g->qk_norm = strcmp(type, "qwen3") == 0;
+    if (attention_bias != mlp_bias)
+        refuse(r, attention_bias ? "attention_bias" : "mlp_bias",
+               attention_bias ? "without mlp_bias" : "without attention_bias");
+    g->qkv_bias = qwen2;
+    g->qk_norm = qwen3;
     g->untied = !truth(r, "tie_word_embeddings", false);
-    if (truth(r, "use_sliding_window", false)) refuse(r, "use_sliding_window", "true");
-    if (strcmp(word(r, "hidden_act", "silu"), "silu")) refuse(r, "hidden_act", word(r, "hidden_act", ""));
+    refuse_windows(r);
+    const char *activation = word(r, "hidden_act", "silu");
+    if (strcmp(activation, "silu")) refuse(r, "hidden_act", activation);
+}
+
+static void read_model(const reader *r, grd_gpt *gpt)
+{
+    if (!json_is_object(r->object)) {
+        grd_fail(r->error, GRD_E_FORMAT, "%s: must be an object", r->path);
+        return;
+    }
+    const json_t *given = value_of(r, "model_type", true);
+    const char *type = given ? word(r, "model_type", "") : "";
+    if (strcmp(type, "gpt2") == 0) read_gpt2(r, gpt);
+    else if (!strcmp(type, "llama") || !strcmp(type, "qwen2") || !strcmp(type, "qwen3")) read_llama(r, gpt, type);
+    else refuse(r, "model_type", type);
+    gpt->init_std = number(r, "initializer_range", 0.02, false);
 }
 
 grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error)
@@ -218,14 +285,10 @@ grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error
         return grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: %s", path, problem.line, problem.column, problem.text);
     }
     const reader r = {object, path, &own};
-    const char *type = word(&r, "model_type", "");
     memset(gpt, 0, sizeof(*gpt));
-    if (strcmp(type, "gpt2") == 0) read_gpt2(&r, gpt);
-    else if (!strcmp(type, "llama") || !strcmp(type, "qwen2") || !strcmp(type, "qwen3")) read_llama(&r, gpt, type);
-    else refuse(&r, "model_type", type);
-    gpt->vocab = whole(&r, "vocab_size", 0, !own.status);
-    gpt->init_std = number(&r, "initializer_range", 0.02);
+    read_model(&r, gpt);
     json_decref(object);
-    if (own.status) return grd_fail(error, own.status, "%s", own.message);
-    return grd_gpt_resolve(gpt, error);
+    grd_error fits = {GRD_OK, ""};
+    if (!own.status && grd_gpt_resolve(gpt, &fits)) grd_fail(&own, fits.status, "%s: %s", path, fits.message);
+    return own.status ? grd_fail(error, own.status, "%s", own.message) : GRD_OK;
 }
