@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes nfc_table.c: python3 make_nfc_table.py > nfc_table.c        (needs unicodedata2)
 
-Normalisation of assigned characters never changes from one version of Unicode to the next; later versions only add some.
+Normalisation of assigned characters never changes from one version of Unicode to the next; later ones only add some.
 """
 import unicodedata2 as u
 

@@ -1,5 +1,5 @@
-/* fuzz_tokenizer_json.c - any bytes as tokenizer.json: it is refused with a message, or it encodes and decodes. Built and
- * run as fuzz_safetensors.c says. */
+/* fuzz_tokenizer_json.c - any bytes as tokenizer.json: it is refused with a message, or it encodes and decodes. Built
+ * and run as fuzz_safetensors.c says. */
 #include "data/tokenizer.h"
 
 #include <stdlib.h>

@@ -24,7 +24,8 @@ O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}
 WORDS = """the of and In beginning God created heaven earth don't WE'LL I'M it's they've 's 'll ' " '' ’s naïve Straße
 Ünïcode CamelCase Привет мир привет 你好 世界 こんにちは カタカナ 한국어 שלום مرحبا हिन्दी नमस्ते ไทย Ελλάδα 😀 👩‍👩‍👧 é ſ's ǅ ʰ º ª
 x 1 22 333 4444 55555 ٣٤٥ Ⅷ ½ ² ... !!! -- — (a) [b] {c} a_b # @x $5 100% &amp; <b> // /path/to \\ <|endoftext|>
-<tool> [MASK]""".split() + ["\u00a0", "\u3000", "\u2003", "\u200b", "\u0085", "\x0b", "\x0c", "\x01", "\x7f", "\ufeff"] + [
+<tool> [MASK]""".split() + ["\u00a0", "\u3000", "\u2003", "\u200b", "\u0085",
+                            "\x0b", "\x0c", "\x01", "\x7f", "\ufeff"] + [
     "e\u0301", "\u0915\u093c", "\u0958", "\u212b", "\u1112\u1161\u11ab", "a\u0323\u0302", "a\u0302\u0323", "\u0301x"]
 GAPS = [" "] * 12 + ["", "\n", "\n", "\n\n", "\r\n", "\r\n\r\n", "\t", "  ", "   ", " \n", "\n ", "\n\n\n", "\r"]
 
