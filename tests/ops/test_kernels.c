@@ -25,14 +25,15 @@ static bool open_target(kernel_target *target, const char *device, int32_t threa
 }
 
 /* Every sample of the op; all failures are reported. */
-static void check_device(int index, const char *device, int32_t threads)
+static void check_device(int index, const char *device, int32_t threads,
+                         bool (*check)(const kernel_target *, const grdi_op *, int32_t, char *))
 {
     const grdi_op *op = grdi_op_at(index);
     kernel_target target;
     char message[CHECK_TEXT];
     open_target(&target, device, threads);
     for (int32_t i = 0, n = grdi_sample_count(op); i < n; i++)
-        cr_expect(check_kernel(&target, op, i, message), "%s", message);
+        cr_expect(check(&target, op, i, message), "%s", message);
     target.backend->close(target.device);
 }
 
@@ -43,7 +44,7 @@ ParameterizedTestParameters(kernels, ref)
 
 ParameterizedTest(int *index, kernels, ref)
 {
-    check_device(*index, "ref", 1);
+    check_device(*index, "ref", 1, check_kernel);
 }
 
 ParameterizedTestParameters(kernels, cpu)
@@ -53,7 +54,7 @@ ParameterizedTestParameters(kernels, cpu)
 
 ParameterizedTest(int *index, kernels, cpu)
 {
-    check_device(*index, "cpu", 1);
+    check_device(*index, "cpu", 1, check_kernel);
 }
 
 ParameterizedTestParameters(kernels, cpu_two_threads)
@@ -63,7 +64,17 @@ ParameterizedTestParameters(kernels, cpu_two_threads)
 
 ParameterizedTest(int *index, kernels, cpu_two_threads)
 {
-    check_device(*index, "cpu", 2);
+    check_device(*index, "cpu", 2, check_kernel);
+}
+
+ParameterizedTestParameters(kernels, cpu_large)
+{
+    return all_ops();
+}
+
+ParameterizedTest(int *index, kernels, cpu_large)
+{
+    check_device(*index, "cpu", 2, check_kernel_large);
 }
 
 /* Prints which kernel each op gets on the CPU; an op without one of its own runs as its reference. */

@@ -19,34 +19,41 @@ static bool wrong(char *message, const char *format, ...)
     return false;
 }
 
-bool check_close(const double *got, const double *want, int64_t count, double tolerance, char *message)
+double typical_size(const double *values, int64_t count)
 {
-    double square = 0, worst = -1;
-    int64_t finite = 0, at = 0;
+    double square = 0;
+    int64_t finite = 0;
     for (int64_t i = 0; i < count; i++) {
-        if (isnan(got[i]) || isnan(want[i]))
-            return wrong(message, "element %lld is %g, should be %g", (long long)i, got[i], want[i]);
-        if (!isfinite(want[i]))
-            continue;
-        square += want[i] * want[i];
+        if (!isfinite(values[i])) continue;
+        square += values[i] * values[i];
         finite++;
     }
-    double typical = finite ? sqrt(square / (double)finite) : 0;
+    return finite ? sqrt(square / (double)finite) : 0;
+}
+
+bool check_close_sized(const double *got, const double *want, int64_t count, double tolerance, double size,
+                       char *message)
+{
+    double worst = -1, typical = fmax(typical_size(want, count), size);
+    int64_t at = 0;
     for (int64_t i = 0; i < count; i++) {
-        if (got[i] == want[i])
-            continue;
+        if (got[i] == want[i]) continue;
         if (!isfinite(got[i]) || !isfinite(want[i]))
             return wrong(message, "element %lld is %g, should be %g", (long long)i, got[i], want[i]);
-        double allowed = tolerance * fmax(fabs(want[i]), typical), excess = fabs(got[i] - want[i]) - allowed;
+        double excess = fabs(got[i] - want[i]) - tolerance * fmax(fabs(want[i]), typical);
         if (excess > 0 && excess > worst) {
             worst = excess;
             at = i;
         }
     }
-    if (worst < 0)
-        return true;
+    if (worst < 0) return true;
     return wrong(message, "element %lld is %.9g, should be %.9g (off by %.2g, tolerance %.2g of %.3g)", (long long)at,
                  got[at], want[at], fabs(got[at] - want[at]), tolerance, fmax(fabs(want[at]), typical));
+}
+
+bool check_close(const double *got, const double *want, int64_t count, double tolerance, char *message)
+{
+    return check_close_sized(got, want, count, tolerance, 0, message);
 }
 
 /* ---- the definition ---- */
@@ -113,6 +120,16 @@ static bool emit_inputs(op_case *c, char *message)
     return true;
 }
 
+bool op_case_fill(op_case *c, char *message)
+{
+    grd_error error = {0};
+    for (int32_t i = 0; i < c->in_count; i++)
+        c->data[i] = test_alloc((size_t)grd_dims_count(c->parsed.in[i].type.dims), sizeof(double));
+    if (!grdi_sample_fill_all(&c->parsed, 17, c->data, &error))
+        return true;
+    return wrong(message, "%s: %s", c->op->name, error.message);
+}
+
 static bool open_as(op_case *c, const grdi_op *op, int32_t index, bool in_double, char *message)
 {
     grd_error error = {0};
@@ -126,12 +143,8 @@ static bool open_as(op_case *c, const grdi_op *op, int32_t index, bool in_double
     if (grdi_sample_read(op, c->sample, in_double, &c->parsed, &error))
         return wrong(message, "sample %d: %s", index, error.message);
     c->in_count = c->parsed.input_count;
-    if (!c->sample->large) {
-        for (int32_t i = 0; i < c->in_count; i++)
-            c->data[i] = test_alloc((size_t)grd_dims_count(c->parsed.in[i].type.dims), sizeof(double));
-        if (!c->sample->bad && grdi_sample_fill_all(&c->parsed, 17, c->data, &error))
-            return wrong(message, "sample %d: %s", index, error.message);
-    }
+    if (!c->sample->large && !c->sample->bad && !op_case_fill(c, message))
+        return false;
     if (!emit_inputs(c, message))
         return false;
     grd_tensor first = grdi_emit(c->graph, op, c->in, c->in_count, c->parsed.attrs, c->parsed.attr_count, c->out);

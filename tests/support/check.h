@@ -9,9 +9,14 @@
 
 #define CHECK_TEXT 2048
 
-/* `got` against `want`, element by element: |got - want| <= tolerance * max(|want|, root mean square of all of want).
- * NaN on either side is wrong, infinities must be equal. */
+/* `got` against `want`, element by element: |got - want| <= tolerance * max(|want|, typical_size(want), size). NaN on
+ * either side is wrong, infinities must be equal. */
+bool check_close_sized(const double *got, const double *want, int64_t count, double tolerance, double size,
+                       char *message);
+/* The same with size 0. */
 bool check_close(const double *got, const double *want, int64_t count, double tolerance, char *message);
+/* The root mean square of the finite values. */
+double typical_size(const double *values, int64_t count);
 
 /* The definition itself: names, flags and functions that belong together, enough samples. */
 bool check_definition(const grdi_op *op, char *message);
@@ -53,6 +58,8 @@ typedef struct op_case {
  * in any case. */
 bool op_case_open(op_case *c, const grdi_op *op, int32_t index, bool in_double, char *message);
 void op_case_close(op_case *c);
+/* Makes the inputs' values: done on opening, but for large samples. */
+bool op_case_fill(op_case *c, char *message);
 /* An evaluator with the inputs set. */
 values *op_case_values(const op_case *c);
 

@@ -18,6 +18,10 @@ typedef struct kernel_target {
  * written (bytes around and between the elements, inputs, scratch beyond its size). Bad and large samples pass. */
 bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
 
+/* Runs a large sample, row-major only: what it takes for kernels to share the work among threads. Other samples pass,
+ * and so do those with more than 2^24 elements, for which a reference in double takes too long. */
+bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
+
 /* The kernel that the backend finds for the sample, row-major and with all outputs used; NULL: none, or the sample is
  * bad. */
 const grdi_kernel *kernel_for(const kernel_target *target, const grdi_op *op, int32_t index);
