@@ -26,8 +26,9 @@ typedef struct sampler {
     grd_program *program;
     float *values;
     grdi_choice *choices;
-    int32_t *tokens; /* prompt and what was added */
-    int64_t count;
+    int32_t *tokens;       /* prompt and what was added */
+    int64_t count, window; /* the program sees the last `window` tokens */
+    bool hf_folder;
     grd_error *error;
 } sampler;
 
@@ -45,8 +46,18 @@ static grd_status load_hf_folder(sampler *s, const char *folder)
 {
     s->settings = grd_settings_new();
     if (!s->settings) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    s->hf_folder = true;
     grd_status status = grd_hf_read_config(folder, &s->settings->model.gpt, s->error);
     return status ? status : grd_tokenizer_load(folder, &s->tokenizer, s->error);
+}
+
+/* A folder can hold files of two models; a vocabulary may well be padded. */
+static grd_status check_vocabulary(const sampler *s, const char *run)
+{
+    long long tokens = grd_tokenizer_vocab_size(s->tokenizer), vocab = s->settings->model.gpt.vocab;
+    if (tokens <= vocab) return GRD_OK;
+    return grd_fail(s->error, GRD_E_FORMAT,
+                    "%s: the tokenizer has %lld tokens, the model %lld (do they belong together?)", run, tokens, vocab);
 }
 
 static grd_status load_settings(sampler *s, const char *run)
@@ -68,13 +79,19 @@ static grd_status load_settings(sampler *s, const char *run)
     return status;
 }
 
+static int64_t wanted_tokens(const sampler *s)
+{
+    return s->options->tokens > 0 ? s->options->tokens : DEFAULT_TOKENS;
+}
+
 static grd_status build(sampler *s, const grd_run_options *run_options)
 {
     const grd_gpt *gpt = &s->settings->model.gpt;
     s->engine = grd_engine_open(run_options->device, .threads = run_options->threads);
     s->model = grd_model_new(s->engine, 0);
     s->graph = grd_graph_new(s->model);
-    s->ids = grd_input(s->graph, "ids", GRD_I32, grd_shape(1, gpt->context));
+    s->window = s->count + wanted_tokens(s) < gpt->context ? s->count + wanted_tokens(s) : gpt->context;
+    s->ids = grd_input(s->graph, "ids", GRD_I32, grd_shape(1, s->window));
     s->position = grd_input(s->graph, "position", GRD_I32, grd_shape(1));
     grd_tensor none = {0}, hidden = grd_gpt_hidden(s->ids, gpt, none);
     s->logits = grd_gpt_logits(grd_take(hidden, s->position, 1), gpt);
@@ -89,15 +106,16 @@ static grd_status build(sampler *s, const grd_run_options *run_options)
 static grd_status load_hf_weights(sampler *s, const char *folder)
 {
     grd_safetensors *file;
-    grd_status status = grd_safetensors_open(folder, &file, s->error);
-    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, s->error);
+    grd_error problem = {GRD_OK, ""};
+    grd_status status = grd_safetensors_open(folder, &file, &problem);
+    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, &problem);
     grd_safetensors_close(file);
-    return status;
+    return status ? grd_fail(s->error, status, "%s: %s", folder, problem.message) : GRD_OK;
 }
 
 static grd_status load_weights(sampler *s, const char *run)
 {
-    if (is_hf_folder(run)) return load_hf_weights(s, run);
+    if (s->hf_folder) return load_hf_weights(s, run);
     char *root = grdi_path_join(run, "checkpoints"), *path = NULL;
     uint64_t step;
     grd_status status = root ? grdi_checkpoint_find(root, 0, &step, &path, s->error)
@@ -115,17 +133,18 @@ static grd_status load_weights(sampler *s, const char *run)
 }
 
 /* What stands before a prompt: where texts were separated in training, the token that separates them; else nothing (the
- * model never saw that token), or a line end before an empty prompt. */
+ * model never saw that token), or a line end before an empty prompt. A prompt for somebody else's model stands alone,
+ * as it does there. */
 static grd_status encode_prompt(sampler *s)
 {
     const char *prompt = s->options->prompt ? s->options->prompt : "", *path = s->settings->data.path;
     int32_t separator = grd_tokenizer_end_of_text(s->tokenizer);
-    bool separated = separator >= 0 && (!path || grdi_path_is_directory(path));
+    bool separated = separator >= 0 && (s->hf_folder ? !prompt[0] : !path || grdi_path_is_directory(path));
     if (!prompt[0] && !separated) prompt = "\n";
     grd_ids ids = {0};
     grd_status status = grd_tokenizer_encode(s->tokenizer, (grd_text){prompt, strlen(prompt)}, NULL, &ids, s->error);
     if (status) return status;
-    int64_t total = ids.count + 1 + (s->options->tokens > 0 ? s->options->tokens : DEFAULT_TOKENS);
+    int64_t total = ids.count + 1 + wanted_tokens(s);
     s->tokens = grdi_alloc((size_t)total * sizeof(int32_t));
     if (s->tokens) {
         if (separated) s->tokens[s->count++] = separator;
@@ -140,9 +159,8 @@ static grd_status encode_prompt(sampler *s)
 /* One more token: the last `context` tokens go in, the logits after the last come out. */
 static grd_status next_token(sampler *s, int64_t index)
 {
-    const grd_gpt *gpt = &s->settings->model.gpt;
-    int64_t seen = s->count < gpt->context ? s->count : gpt->context;
-    int32_t position = (int32_t)(seen - 1), *window = grdi_alloc_zero((size_t)gpt->context, sizeof(int32_t));
+    int64_t seen = s->count < s->window ? s->count : s->window;
+    int32_t position = (int32_t)(seen - 1), *window = grdi_alloc_zero((size_t)s->window, sizeof(int32_t));
     if (!window) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
     memcpy(window, s->tokens + s->count - seen, (size_t)seen * sizeof(int32_t));
     grd_program_feed(s->program, s->ids, window);
@@ -197,7 +215,7 @@ static void hand_on(pending *p, bool all)
 
 static grd_status generate(sampler *s, void (*on_text)(void *, const char *, size_t), void *context)
 {
-    int64_t wanted = s->options->tokens > 0 ? s->options->tokens : DEFAULT_TOKENS;
+    int64_t wanted = wanted_tokens(s);
     pending p = {.on_text = on_text, .context = context};
     if (s->options->prompt) on_text(context, s->options->prompt, strlen(s->options->prompt));
     for (int64_t i = 0; i < wanted; i++) {
@@ -222,9 +240,10 @@ grd_status grd_sample_run(const char *run, const grd_sample_options *options, co
     grd_error own = {GRD_OK, ""};
     sampler s = {.options = options, .error = error ? error : &own};
     grd_status status = load_settings(&s, run);
+    if (!status) status = check_vocabulary(&s, run);
+    if (!status) status = encode_prompt(&s);
     if (!status) status = build(&s, run_options);
     if (!status) status = load_weights(&s, run);
-    if (!status) status = encode_prompt(&s);
     if (!status) status = generate(&s, on_text, context);
     grd_engine_close(s.engine);
     grd_tokenizer_free(s.tokenizer);

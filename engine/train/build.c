@@ -4,6 +4,7 @@
 #include <gradus/hf.h>
 
 #include "base/memory.h"
+#include "formats/checkpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -118,16 +119,29 @@ static grd_status build_evaluation(grdi_session *s)
     return s->eval_inputs && s->eval_values ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for evaluation");
 }
 
-/* init.from: a Hugging Face folder, or a safetensors file, whose weights the run starts with. */
+static bool has_checkpoint(const grdi_session *s)
+{
+    char *root = s->settings->out ? grdi_path_join(s->settings->out, "checkpoints") : NULL, *path = NULL;
+    uint64_t step;
+    grd_error error = {GRD_OK, ""};
+    bool has = root && (grdi_checkpoint_find(root, 0, &step, &path, &error) || path);
+    grdi_free(root);
+    grdi_free(path);
+    return has;
+}
+
+/* init.from: the Hugging Face folder whose weights the run starts with; a resumed one has its own. */
 static grd_status load_initial_weights(grdi_session *s)
 {
     bool plans_only = strncmp(grd_engine_device(s->engine), "null", 4) == 0;
-    if (!s->settings->init.from || plans_only) return GRD_OK;
+    const char *from = s->settings->init.from;
+    if (!from || plans_only || (s->options->resume && has_checkpoint(s))) return GRD_OK;
     grd_safetensors *file;
-    grd_status status = grd_safetensors_open(s->settings->init.from, &file, s->error);
-    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, s->error);
+    grd_error problem = {GRD_OK, ""};
+    grd_status status = grd_safetensors_open(from, &file, &problem);
+    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, &problem);
     grd_safetensors_close(file);
-    return status;
+    return status ? grd_fail(s->error, status, "init.from: %s: %s", from, problem.message) : GRD_OK;
 }
 
 grd_status grdi_session_build(grdi_session *s)

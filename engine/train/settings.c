@@ -119,12 +119,25 @@ const grdi_key grdi_keys[] = {
     TEXT("out", out),
 };
 const size_t grdi_key_count = sizeof(grdi_keys) / sizeof(grdi_keys[0]);
+_Static_assert(sizeof(grdi_keys) / sizeof(grdi_keys[0]) <= 128, "grd_settings.given has a bit for each key");
 
 const grdi_key *grdi_key_find(const char *path)
 {
     for (size_t i = 0; i < grdi_key_count; i++)
         if (strcmp(grdi_keys[i].path, path) == 0) return &grdi_keys[i];
     return NULL;
+}
+
+bool grdi_key_was_set(const grd_settings *settings, const grdi_key *key)
+{
+    size_t at = (size_t)(key - grdi_keys);
+    return settings->given[at / 64] >> (at % 64) & 1;
+}
+
+void grdi_key_mark_set(grd_settings *settings, const grdi_key *key)
+{
+    size_t at = (size_t)(key - grdi_keys);
+    settings->given[at / 64] |= (uint64_t)1 << (at % 64);
 }
 
 bool grdi_key_is_section(const char *path)
@@ -236,6 +249,8 @@ static void resolve_model(grd_settings *s)
 
 grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
 {
+    grd_status status = grdi_settings_take_model(s, error);
+    if (status) return status;
     resolve_model(s);
     if (s->data.vocab && !s->model.gpt.vocab) s->model.gpt.vocab = s->data.vocab;
     if (s->train.steps == 0 && s->train.minutes <= 0)
@@ -244,9 +259,6 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
             "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
     if (s->train.min_lr > s->train.lr)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
-    if (s->init.from)
-        return grd_fail(error, GRD_E_UNSUPPORTED,
-                        "init.from: starting from a Hugging Face folder does not exist yet (leave it out)");
     if (s->data.path && s->data.token_count)
         return grd_fail(error, GRD_E_ARGUMENT, "data.path: data.tokens is set too (set one of them)");
     if (s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */

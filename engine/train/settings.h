@@ -35,6 +35,13 @@ const char *grdi_key_nearest(const char *path);
 /* True if some key lies under "path.". */
 bool grdi_key_is_section(const char *path);
 
+/* Whether grd_settings_load or grd_settings_set have set that key, which must be one of grdi_keys. */
+bool grdi_key_was_set(const grd_settings *settings, const grdi_key *key);
+void grdi_key_mark_set(grd_settings *settings, const grdi_key *key);
+
+/* init_from.c: with init.from, takes the model's keys and the tokenizer from that folder. */
+grd_status grdi_settings_take_model(grd_settings *settings, grd_error *error);
+
 static inline void *grdi_key_field(const grdi_key *key, const grd_settings *settings)
 {
     return (char *)settings + key->offset;

@@ -210,6 +210,7 @@ static grd_status read_groups(const reader *r, struct fy_node *node)
 
 static grd_status read_key(const reader *r, const grdi_key *key, struct fy_node *node)
 {
+    grdi_key_mark_set(r->settings, key); /* a value that cannot be read ends the reading */
     if (key->kind == GRDI_KEY_GROUPS) return read_groups(r, node);
     if (key->kind == GRDI_KEY_FILES || key->kind == GRDI_KEY_FLOAT2) return read_list(r, key, node);
     const char *text = node ? fy_node_get_scalar0(node) : NULL;
@@ -304,6 +305,7 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
                         grdi_key_nearest(path));
     if (key->kind == GRDI_KEY_TEXT) {
         const reader r = {settings, place, false, error};
+        grdi_key_mark_set(settings, key);
         return replace_text(&r, grdi_key_field(key, settings), assignment + length + 1);
     }
     /* "a.b=c" is the document "a: {b: c}" */

@@ -22,15 +22,15 @@ SMALL = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_key
              vocab_size=48, max_position_embeddings=64, bos_token_id=None, eos_token_id=None)
 GPT2 = dict(n_embd=24, n_layer=2, n_head=4, vocab_size=48, n_positions=32, bos_token_id=None, eos_token_id=None,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
-# frequencies of head_dim 8 at theta 10000 have wavelengths 6, 63, 628, 6283: kept, blended, divided, divided
+# frequencies of head_dim 6 at theta 10000 have wavelengths 6, 135, 2916: kept, blended, divided
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-              original_max_position_embeddings=64)
+              original_max_position_embeddings=256)
 LINEAR = dict(rope_type="linear", rope_theta=1000.0, factor=4.0)
 MODELS = {
     "gpt2": ("gpt2", GPT2),
     "gpt2_gelu": ("gpt2", dict(GPT2, activation_function="gelu", n_inner=56, tie_word_embeddings=False)),
     "llama": ("llama", SMALL),
-    "llama3": ("llama", dict(SMALL, max_position_embeddings=256, rope_parameters=LLAMA3, tie_word_embeddings=True)),
+    "llama3": ("llama", dict(SMALL, max_position_embeddings=512, rope_parameters=LLAMA3, tie_word_embeddings=True)),
     "llama_linear": ("llama", dict(SMALL, head_dim=16, rope_parameters=LINEAR, attention_bias=True, mlp_bias=True)),
     "qwen2": ("qwen2", dict(SMALL, tie_word_embeddings=True, rms_norm_eps=1e-5)),
     "qwen3": ("qwen3", dict(SMALL, head_dim=16)),

@@ -46,7 +46,7 @@ typedef struct grd_settings {
         double validation_part;
     } data;
     struct {
-        char *from;
+        char *from; /* a Hugging Face folder: says what the model is and gives its first weights */
         double std;
     } init;
     struct {
@@ -65,6 +65,7 @@ typedef struct grd_settings {
         int group_count;
     } train;
     char *out;
+    uint64_t given[2]; /* which keys grd_settings_load and grd_settings_set have set, by their place in the table */
 } grd_settings;
 
 GRD_API grd_settings *grd_settings_new(void);
@@ -79,7 +80,10 @@ GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignme
  * for people. */
 GRD_API grd_status grd_settings_for_text(grd_settings *settings, int kind, int64_t text_bytes, char *why,
                                          size_t why_bytes, grd_error *error);
-/* Checks that the settings fit each other; fills in what depends on other keys (kind's defaults, mlp width, ...). */
+/* Checks that the settings fit each other; fills in what depends on other keys (kind's defaults, mlp width, ...). With
+ * init.from the model's keys come from that folder's config.json and the tokenizer is the folder's, unless
+ * data.tokenizer names one; a model key that was set and says otherwise is an error, but for dropout and for a shorter
+ * context of a model with rotary positions. */
 GRD_API grd_status grd_settings_resolve(grd_settings *settings, grd_error *error);
 /* Writes all settings as YAML. */
 GRD_API grd_status grd_settings_save(const grd_settings *settings, const char *path, grd_error *error);
