@@ -55,6 +55,7 @@ typedef struct grdi_variable {
     grd_init init;
     double scale;
     bool frozen;
+    int32_t blocks; /* matrices among the rows; at least 1 */
     bool view;             /* a range over other variables of its storage; owns nothing */
     grdi_storage *storage; /* NULL until placed */
     size_t offset_bytes;

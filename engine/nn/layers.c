@@ -20,8 +20,11 @@ grd_tensor grd_linear_with(grd_tensor x, const char *name, int64_t features, con
     grd_init weight_init = options->zero_init      ? GRD_INIT_ZEROS
                            : options->init_std > 0 ? GRD_INIT_NORMAL
                                                    : GRD_INIT_DEFAULT;
-    grd_tensor w = scoped_parameter(graph, name, "weight", grd_shape(features, inputs), weight_init, options->init_std),
-               b = {0};
+    grd_scope_push(graph, "%s", name);
+    grd_tensor w = grd_parameter(graph, "weight", grd_shape(features, inputs), .init = weight_init,
+                                 .scale = options->init_std, .blocks = options->blocks);
+    grd_scope_pop(graph);
+    grd_tensor b = {0};
     if (!options->no_bias) {
         bool zeros = options->zero_init || options->init_std > 0;
         b = scoped_parameter(graph, name, "bias", grd_shape(features), zeros ? GRD_INIT_ZEROS : GRD_INIT_UNIFORM,

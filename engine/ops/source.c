@@ -123,6 +123,7 @@ grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_dims dims,
         variable->init = options->init;
         variable->scale = options->scale;
         variable->frozen = options->frozen;
+        variable->blocks = options->blocks > 1 ? options->blocks : 1;
     }
     grdi_node *node = existing_node(graph, variable);
     if (!node) return variable_node(graph, &grdi_op_parameter, variable);

@@ -24,7 +24,7 @@ typedef struct recipe {
 static const recipe recipes[] = {
     {256 << 20, "bpe", 8192, 8, 8, 512, 256, 16, 0, 240, 0.02, 500, "much text: a larger model, for hours"},
     {32 << 20, "bpe", 4096, 6, 6, 384, 256, 16, 0, 30, 0.02, 500, "tens of megabytes: a middle-sized model"},
-    {1 << 20, "bpe", 2048, 3, 6, 192, 128, 16, 0, 2, 0.03, 500,
+    {1 << 20, "bpe", 2048, 3, 3, 192, 128, 16, 0, 2, 0.03, 500,
      "a few megabytes: the model that learns most in two minutes"},
     {128 << 10, "bpe", 512, 3, 4, 128, 128, 16, 2000, 1, 0.03, 250,
      "a small text: a small vocabulary and at most 2,000 steps"},
@@ -50,13 +50,14 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.optimizer = fast ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW;
     s->train.lr = fast ? r->lr : 1e-3;
     s->train.min_lr = 0;
-    s->train.betas[0] = 0.9;
+    s->train.betas[0] = fast ? 0.8 : 0.9;
     s->train.betas[1] = 0.95;
+    s->train.eps = fast ? 1e-10 : 1e-8;
     s->train.weight_decay = fast ? 0 : 0.1;
     s->train.clip_norm = fast ? 0 : 1;
     s->train.schedule = fast ? GRD_SCHEDULE_WSD : GRD_SCHEDULE_COSINE;
-    s->train.decay_part = 0.6;
-    s->train.warmup = 20;
+    s->train.decay_part = 0.5;
+    s->train.warmup = fast ? 0 : 20;
     s->train.eval_every = r->eval_every;
     s->train.eval_windows = 256;
     s->train.checkpoint_every = r->minutes > 10 ? 2000 : 0;

@@ -80,12 +80,14 @@ static bool build_norm(grd_step *step, const grd_tensor *gradients, int32_t coun
     return step->scale.node != NULL;
 }
 
-/* Orthogonalises a matrix: five steps of the quintic Newton-Schulz iteration X <- aX + (bA + cA^2)X with A = XX^T
- * (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024). */
+/* Orthogonalises each of the matrices m [N,R,C]: five steps of the quintic Newton-Schulz iteration
+ * X <- aX + (bA + cA^2)X with A = XX^T (Jordan et al., "Muon: an optimizer for hidden layers in neural networks",
+ * 2024). */
 static grd_tensor orthogonalise(grd_tensor m)
 {
-    bool tall = grd_dim(m, 0) > grd_dim(m, 1);
-    grd_tensor norm = grd_sqrt(grd_sum_squares(m));
+    static const int64_t matrix_axes[] = {1, 2};
+    bool tall = grd_dim(m, 1) > grd_dim(m, 2);
+    grd_tensor norm = grd_sqrt(grd_sum_axes(grd_square(m), matrix_axes, 2, true));
     grd_tensor x = grd_mul(m, grd_reciprocal(grd_add_scalar(norm, 1e-7)));
     if (tall) x = grd_transpose2(x);
     for (int i = 0; i < 5; i++) {
@@ -100,15 +102,17 @@ static grd_tensor muon(grd_step *step, const grdi_trained *t, grd_tensor p, grd_
                        grd_tensor hyper, grd_tensor *m_new)
 {
     const grdi_setting *setting = &step->settings[t->setting];
-    grd_dims dims = t->parameter->type.dims;
-    double scale = sqrt(fmax(1.0, (double)dims.dim[0] / (double)dims.dim[1]));
+    int64_t blocks = t->parameter->blocks, columns = t->parameter->type.dims.dim[1];
+    int64_t rows = t->parameter->type.dims.dim[0] / blocks;
+    double scale = sqrt(fmax(1.0, (double)rows / (double)columns));
     grd_tensor ok = grd_ge(step->scale, grd_scalar_constant(step->update_graph, 0.0));
     grd_tensor lr = grd_slice(hyper, 0, 0, 1);
     grd_tensor flat = grd_add(grd_mul_scalar(m, setting->optimizer.momentum), grd_mul(g, step->scale));
     grd_tensor direction = flat;
     if (setting->optimizer.nesterov)
         direction = grd_add(grd_mul(g, step->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
-    grd_tensor update = grd_reshape(orthogonalise(grd_reshape(direction, dims)), grd_tensor_dims(p));
+    grd_tensor update = orthogonalise(grd_reshape(direction, grd_shape(blocks, rows, columns)));
+    update = grd_reshape(update, grd_tensor_dims(p));
     grd_tensor decayed = p;
     if (setting->weight_decay != 0) decayed = grd_sub(p, grd_mul(grd_mul_scalar(p, setting->weight_decay), lr));
     grd_tensor p_new = grd_sub(decayed, grd_mul(grd_mul_scalar(update, scale), lr));

@@ -84,9 +84,10 @@ typedef enum grd_init {
 typedef struct grd_parameter_options {
     size_t size;
     grd_init init;
-    double scale; /* for NORMAL and UNIFORM */
-    bool tie;     /* the path exists already in this graph and is meant: use that parameter again */
-    bool frozen;  /* not trained by any step */
+    double scale;   /* for NORMAL and UNIFORM */
+    bool tie;       /* the path exists already in this graph and is meant: use that parameter again */
+    int32_t blocks; /* the rows are that many matrices side by side (q, k, v): Muon takes each by itself; 0 means 1 */
+    bool frozen;    /* not trained by any step */
 } grd_parameter_options;
 
 /* A trained value named "scope/name", f32 (master weights). In a second graph of the same model the same path and shape
@@ -150,7 +151,8 @@ typedef struct grd_attr {
     }
 
 #define GRD_OUTPUTS_MAX 8
-/* Any op by its name in the op table. Attributes not given take their defaults; an unknown op, attribute or wrong kind
+/* Any op by its name: in the op table, or registered (custom.h). Sources ("input", "constant", "parameter", "state")
+ * have calls of their own instead. Attributes not given take their defaults; an unknown op, attribute or wrong kind
  * is an error of the graph. Writes all outputs to `outputs` (room for GRD_OUTPUTS_MAX; may be NULL) and returns the
  * first one. */
 GRD_API grd_tensor grd_call(grd_graph *graph, const char *op, const grd_tensor *inputs, int32_t input_count,

@@ -16,6 +16,7 @@ typedef struct grd_linear_options {
     bool no_bias;
     grd_activation activation; /* fused into the product's last pass */
     double init_std; /* weight ~ N(0, init_std) and bias 0; 0: both uniform in +-1/sqrt(inputs), as torch.nn.Linear */
+    int32_t blocks;  /* of the weight's rows, see grd_parameter_options */
     bool zero_init;  /* weight and bias start at 0 */
 } grd_linear_options;
 
@@ -69,7 +70,7 @@ typedef struct grd_gpt {
     int32_t window;                          /* sliding-window attention; 0: none */
     double softcap;                          /* logits become c tanh(logits / c); 0: off */
     double init_std;                         /* [0.02]; residual projections get init_std / sqrt(2 layers) */
-    bool muon_init;      /* hidden matrices ~ N(0, 1/inputs), residual projections and head 0, for training with Muon */
+    bool muon_init; /* hidden matrices ~ N(0, 1/(4 inputs)), residual projections and head 0, for training with Muon */
     bool embedding_norm; /* RMSNorm without gain right after the embedding */
 } grd_gpt;
 

@@ -91,16 +91,23 @@ typedef struct block_context {
     grd_tensor cosines, sines, key;
 } block_context;
 
-/* A linear layer of the block: `residual` marks those that write into the residual stream, which start smaller. */
-static grd_tensor project(const block_context *c, grd_tensor x, const char *name, int64_t features, bool bias,
-                          bool residual, grd_activation activation)
+typedef struct projection {
+    int64_t features;
+    bool bias;
+    bool residual;  /* writes into the residual stream: starts smaller */
+    int32_t blocks; /* matrices that the weight's rows are made of */
+    grd_activation activation;
+} projection;
+
+/* A linear layer of the block. */
+static grd_tensor project(const block_context *c, grd_tensor x, const char *name, projection p)
 {
     const grd_gpt *gpt = c->gpt;
     double std = gpt->init_std;
-    if (residual) std /= sqrt(2.0 * gpt->layers);
-    if (gpt->muon_init) std = 1.0 / sqrt((double)grd_dim(x, -1));
-    return grd_linear(x, name, features, .no_bias = !bias, .init_std = std, .zero_init = residual && gpt->muon_init,
-                      .activation = activation);
+    if (p.residual) std /= sqrt(2.0 * gpt->layers);
+    if (gpt->muon_init) std = 0.5 / sqrt((double)grd_dim(x, -1));
+    return grd_linear(x, name, p.features, .no_bias = !p.bias, .init_std = std, .blocks = p.blocks,
+                      .zero_init = p.residual && gpt->muon_init, .activation = p.activation);
 }
 
 static grd_tensor norm(const grd_gpt *gpt, grd_tensor x, const char *name)
@@ -131,15 +138,17 @@ static grd_tensor attend(const block_context *c, grd_tensor x)
 {
     const grd_gpt *gpt = c->gpt;
     int64_t heads = gpt->heads, kv = gpt->kv_heads, batch = grd_dim(x, 0), length = grd_dim(x, 1);
-    grd_tensor qkv = project(c, x, "qkv", (heads + 2 * kv) * gpt->head_dim, !gpt->no_bias || gpt->qkv_bias, false,
-                             GRD_ACTIVATION_NONE);
+    grd_tensor qkv = project(c, x, "qkv",
+                             (projection){.features = (heads + 2 * kv) * gpt->head_dim,
+                                          .bias = !gpt->no_bias || gpt->qkv_bias,
+                                          .blocks = kv == heads ? 3 : 1});
     if (grd_is_poison(qkv)) return qkv;
     grd_tensor q = take_heads(c, qkv, 0, gpt->heads, "q_norm");
     grd_tensor k = take_heads(c, qkv, heads, gpt->kv_heads, "k_norm");
     grd_tensor v = take_heads(c, qkv, heads + kv, gpt->kv_heads, NULL);
     grd_tensor y = grd_attention(q, k, v, .causal = true, .window = gpt->window);
     y = grd_reshape(y, grd_shape(batch, length, heads * gpt->head_dim));
-    return project(c, y, "out", gpt->width, !gpt->no_bias, true, GRD_ACTIVATION_NONE);
+    return project(c, y, "out", (projection){.features = gpt->width, .bias = !gpt->no_bias, .residual = true});
 }
 
 static grd_tensor feed_forward(const block_context *c, grd_tensor x)
@@ -149,14 +158,16 @@ static grd_tensor feed_forward(const block_context *c, grd_tensor x)
                                                  GRD_ACTIVATION_RELU_SQUARED};
     grd_tensor h;
     if (gpt->mlp == GRD_MLP_SWIGLU) {
-        grd_tensor both = project(c, x, "gate_up", 2 * gpt->mlp_width, !gpt->no_bias, false, GRD_ACTIVATION_NONE);
+        grd_tensor both =
+            project(c, x, "gate_up", (projection){.features = 2 * gpt->mlp_width, .bias = !gpt->no_bias, .blocks = 2});
         if (grd_is_poison(both)) return both;
         h = grd_mul(grd_silu(grd_slice(both, 2, 0, gpt->mlp_width)),
                     grd_slice(both, 2, gpt->mlp_width, gpt->mlp_width));
     } else {
-        h = project(c, x, "up", gpt->mlp_width, !gpt->no_bias, false, activations[gpt->mlp]);
+        const projection up = {gpt->mlp_width, !gpt->no_bias, false, 1, activations[gpt->mlp]};
+        h = project(c, x, "up", up);
     }
-    return project(c, h, "down", gpt->width, !gpt->no_bias, true, GRD_ACTIVATION_NONE);
+    return project(c, h, "down", (projection){.features = gpt->width, .bias = !gpt->no_bias, .residual = true});
 }
 
 static grd_tensor block(const block_context *c, grd_tensor x)
