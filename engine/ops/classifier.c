@@ -383,7 +383,7 @@ static const grdi_sample linear_cross_entropy_samples[] = {
      .attrs = "label_smoothing=0.1 z_loss=0.01 softcap=5 ignore_index=3"},
     {.in = {"f32[1,1]", "f32[2,1]", "i32[1] 0..1", "f32[] 1..2"}, .attrs = "softcap=2"},
     {.in = {"f32[3,4]", "f32[5,4]", "i32[3] -100..-100", "f32[] 1..2"}}, /* all ignored */
-    {.in = {"f32[512,256]", "f32[8192,256]", "i32[512] 0..8191", "f32[] 0.001..0.002"}, .large = true},
+    {.in = {"f32[512,256]", "f32[8192,256] -0.1..0.1", "i32[512] 0..8191", "f32[] 0.001..0.002"}, .large = true},
     {.in = {"f32[5,3]", "f32[7,4]", "i32[5] 0..6", "f32[]"}, .bad = "must be [N,C] and [V,C], are [5,3] and [7,4]"},
     {.in = {"f32[5,3]", "f32[7,3]", "i32[4] 0..6", "f32[]"}, .bad = "targets are [4], must be [5] for x of [5,3]"},
     {.in = {"f32[5,3]", "f32[7,3]", "i32[5] 0..6", "f32[1]"}, .bad = "scale must be a scalar of f32, is f32[1]"},

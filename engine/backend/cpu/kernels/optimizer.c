@@ -10,10 +10,12 @@ typedef struct recipe {
     bool skip;
     float scale, lr, decay, correct1, correct2; /* hyper[1], hyper[2] */
     float beta1, beta2, eps;
+    float take1, take2; /* 1 - beta, subtracted in double: 1 - 0.999f is off by 5e-5 of itself */
     bool flag; /* adamw: coupled; sgd: nesterov */
 } recipe;
 
 static float attr(const grdi_call *call, const char *name) { return (float)grdi_attr_float(call->attrs, name); }
+static float rest(const grdi_call *call, const char *name) { return (float)(1 - grdi_attr_float(call->attrs, name)); }
 
 /* hyper and scale are the last two inputs. */
 static recipe read_recipe(const grdi_call *call)
@@ -76,7 +78,7 @@ static grd_status run_update(update *u)
 
 static void adamw_piece(const recipe *r, float *const *x, int64_t n)
 {
-    float keep1 = r->beta1, keep2 = r->beta2, take1 = 1 - r->beta1, take2 = 1 - r->beta2;
+    float keep1 = r->beta1, keep2 = r->beta2, take1 = r->take1, take2 = r->take2;
     float shrink = r->flag ? 1.0f : 1.0f - r->lr * r->decay, in_gradient = r->flag ? r->decay : 0.0f;
     float rate = r->lr * r->correct1;
     for (int64_t i = 0; i < n; i += GRDI_LANES) {
@@ -93,6 +95,8 @@ static grd_status adamw_run(grdi_call *call)
     update u = {.call = call, .recipe = read_recipe(call), .fn = adamw_piece, .values = 4, .written = {0, 2, 3}};
     u.recipe.beta1 = attr(call, "beta1");
     u.recipe.beta2 = attr(call, "beta2");
+    u.recipe.take1 = rest(call, "beta1");
+    u.recipe.take2 = rest(call, "beta2");
     u.recipe.eps = attr(call, "eps");
     u.recipe.flag = grdi_attr_int(call->attrs, "coupled") != 0;
     return run_update(&u);
@@ -124,14 +128,14 @@ static grd_status sgd_run(grdi_call *call)
     update u = {.call = call, .recipe = read_recipe(call), .values = momentum ? 3 : 2, .written = {0, 2}};
     u.fn = momentum ? sgd_momentum_piece : sgd_piece;
     u.recipe.beta1 = attr(call, "momentum");
-    u.recipe.beta2 = 1 - attr(call, "dampening");
+    u.recipe.beta2 = rest(call, "dampening");
     u.recipe.flag = grdi_attr_int(call->attrs, "nesterov") != 0;
     return run_update(&u);
 }
 
 static void lion_piece(const recipe *r, float *const *x, int64_t n)
 {
-    float keep1 = r->beta1, keep2 = r->beta2, take1 = 1 - r->beta1, take2 = 1 - r->beta2, shrink = 1 - r->lr * r->decay;
+    float keep1 = r->beta1, keep2 = r->beta2, take1 = r->take1, take2 = r->take2, shrink = 1 - r->lr * r->decay;
     for (int64_t i = 0; i < n; i += GRDI_LANES) {
         grdi_vf g = grdi_load(x[1] + i) * r->scale, m = grdi_load(x[2] + i), blend = keep1 * m + take1 * g;
         grdi_vf one = grdi_copysign(grdi_set(1.0f), blend), sign = grdi_select((blend > 0) | (blend < 0), one, blend);
@@ -145,19 +149,23 @@ static grd_status lion_run(grdi_call *call)
     update u = {.call = call, .recipe = read_recipe(call), .fn = lion_piece, .values = 3, .written = {0, 2}};
     u.recipe.beta1 = attr(call, "beta1");
     u.recipe.beta2 = attr(call, "beta2");
+    u.recipe.take1 = rest(call, "beta1");
+    u.recipe.take2 = rest(call, "beta2");
     return run_update(&u);
 }
 
 static void ema_piece(const recipe *r, float *const *x, int64_t n)
 {
-    float keep = r->decay, take = 1 - r->decay;
+    float keep = r->decay, take = r->take1;
     for (int64_t i = 0; i < n; i += GRDI_LANES)
         grdi_store(x[0] + i, keep * grdi_load(x[0] + i) + take * grdi_load(x[1] + i));
 }
 
 static grd_status ema_run(grdi_call *call)
 {
-    update u = {.call = call, .recipe = {.decay = attr(call, "decay")}, .fn = ema_piece, .values = 2, .written = {0}};
+    update u = {.call = call, .fn = ema_piece, .values = 2, .written = {0}};
+    u.recipe.decay = attr(call, "decay");
+    u.recipe.take1 = rest(call, "decay");
     return run_update(&u);
 }
 
