@@ -169,10 +169,11 @@ static bool attrs_resolve(grd_graph *graph, const grdi_op *op, const grd_attr *g
         total++;
     }
     for (int32_t i = 0; i < count; i++) {
-        int32_t at = 0;
+        int32_t at = given[i].name ? 0 : total;
         while (at < total && strcmp(all[at].name, given[i].name) != 0) at++;
         if (at == total) {
-            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: there is no attribute '%s'", op->name, given[i].name);
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: there is no attribute '%s'", op->name,
+                            given[i].name ? given[i].name : "(null)");
             return false;
         }
         if (all[at].kind == GRD_ATTR_FLOAT && given[i].kind == GRD_ATTR_INT) {
@@ -181,6 +182,11 @@ static bool attrs_resolve(grd_graph *graph, const grdi_op *op, const grd_attr *g
         }
         if (all[at].kind != given[i].kind) {
             grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: attribute '%s' has another kind", op->name, given[i].name);
+            return false;
+        }
+        if (all[at].kind == GRD_ATTR_INTS && (given[i].count < 0 || (given[i].count > 0 && !given[i].ints))) {
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: attribute '%s' has %d integers at NULL", op->name,
+                            given[i].name, given[i].count);
             return false;
         }
         const char *name = all[at].name;
@@ -237,7 +243,9 @@ grd_tensor grdi_emit(grd_graph *graph, const grdi_op *op, const grd_tensor *in, 
         .op = op, .attrs = all, .input_count = input_count, .in = types, .output_count = op->outputs ? op->outputs : 1};
     if (!op->shape(&c)) return grdi_graph_fail(graph, c.status, "%s: %s", op->name, c.message);
     for (int32_t o = 0; o < c.output_count; o++)
-        if (grd_dims_count(c.out[o].dims) < 0)
+        if (!grd_dtype_size(c.out[o].dtype))
+            return grdi_graph_fail(graph, GRD_E_DTYPE, "%s: output %d has no valid dtype", op->name, o);
+        else if (grd_dims_count(c.out[o].dims) < 0)
             return grdi_graph_fail(graph, GRD_E_SHAPE, "%s: output %d has a negative or overflowing size", op->name, o);
 
     uint64_t hash = 0;
@@ -264,10 +272,12 @@ grd_tensor grd_call(grd_graph *graph, const char *name, const grd_tensor *inputs
 {
     const grdi_op *op = grdi_op_find(name);
     if (!op && graph && graph->model) op = grdi_custom_find(graph->model->engine, name);
-    if (op && input_count >= 0 && input_count <= GRDI_INPUTS_MAX)
+    bool source = op && (op->flags & GRDI_OP_SOURCE); /* its node also needs a name, a variable or data */
+    if (op && !source && input_count >= 0 && input_count <= GRDI_INPUTS_MAX)
         return grdi_emit(graph, op, inputs, input_count, attrs, attr_count, outputs);
     for (int32_t o = 0; outputs && o < GRDI_OUTPUTS_MAX; o++) outputs[o] = (grd_tensor){NULL, 0};
     if (!op) return grdi_graph_fail(graph, GRD_E_ARGUMENT, "there is no op '%s'", name ? name : "(null)");
+    if (source) return grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: not to be had by name (use grd_%s)", name, name);
     return grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: cannot take %d inputs", name, input_count);
 }
 

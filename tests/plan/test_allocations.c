@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WARM_UP = 2, STEPS = 100 };
 
@@ -39,8 +40,9 @@ typedef struct trial {
     void *context;
 } trial;
 
-/* The allocations of STEPS steps, feeding included; fails the test when a step does. */
-static long count_steps(const char *what, trial t)
+/* Our own allocations in STEPS steps, feeding included; fails the test when a step does. `all`, unless NULL, gets all
+ * that was counted. */
+static long count_steps(const char *what, trial t, allocation_counts *all)
 {
     for (int i = 0; i < WARM_UP; i++) {
         t.feed(t.context, t.step);
@@ -65,6 +67,7 @@ static long count_steps(const char *what, trial t)
     printf("%-28s %d steps: %ld allocations of our own (on %d threads), %ld inside %ld oneDNN primitives\n", what,
            STEPS, own, used, library, counts.primitives);
     if (own) print_callers(&counts);
+    if (all) *all = counts;
     return own;
 }
 
@@ -85,7 +88,7 @@ Test(allocations, transformers_make_none)
         cr_assert(step != NULL, "%s", grd_engine_error(t.engine)->message);
         char what[64];
         snprintf(what, sizeof(what), "%s%s", modern ? "llama kind" : "gpt-2 kind", recompute ? ", recompute" : "");
-        cr_expect(count_steps(what, (trial){step, feed_tiny, &t}) == 0, "%s allocates in a step", what);
+        cr_expect(count_steps(what, (trial){step, feed_tiny, &t}, NULL) == 0, "%s allocates in a step", what);
         tiny_close(&t);
     }
 }
@@ -135,9 +138,24 @@ Test(allocations, perceptrons_make_none)
     for (int kind = 0; kind < 2; kind++) {
         static perceptron p;
         grd_step *step = perceptron_step(&p, NULL, kind == 1, kind ? grd_sgd(0.1) : grd_adamw(1e-3));
-        cr_expect(count_steps(names[kind], (trial){step, feed_perceptron, &p}) == 0, "%s allocates", names[kind]);
+        cr_expect(count_steps(names[kind], (trial){step, feed_perceptron, &p}, NULL) == 0, "%s allocates", names[kind]);
         grd_engine_close(p.engine);
     }
+}
+
+/* f32 products are our own; asked for, oneDNN makes them, and what it allocates is not taken for ours. */
+Test(allocations, those_of_onednn_are_told_apart)
+{
+    find_counter();
+    static perceptron p;
+    setenv("GRADUS_MATMUL", "onednn", 1);
+    grd_step *step = perceptron_step(&p, NULL, false, grd_adamw(1e-3));
+    bool present = strstr(grd_engine_device_kind(p.engine), "onednn") != NULL;
+    allocation_counts counts;
+    long own = count_steps("mlp through oneDNN", (trial){step, feed_perceptron, &p}, &counts);
+    cr_expect(own == 0, "%ld allocations around oneDNN's", own);
+    cr_expect(!present || counts.primitives >= STEPS, "oneDNN executed %ld primitives", counts.primitives);
+    grd_engine_close(p.engine);
 }
 
 /* ---- the counter sees what it is there to see ---- */
@@ -182,7 +200,7 @@ Test(allocations, a_planted_one_is_found)
                                  .kernel_f32 = leaky};
     static perceptron p;
     grd_step *step = perceptron_step(&p, &d, false, grd_adamw(1e-3));
-    long found = count_steps("mlp with a planted one", (trial){step, feed_perceptron, &p});
+    long found = count_steps("mlp with a planted one", (trial){step, feed_perceptron, &p}, NULL);
     cr_assert(found == STEPS, "%d planted, %ld found", STEPS, found);
     grd_engine_close(p.engine);
 }
