@@ -80,8 +80,8 @@ static void check_sample_by_name(const grdi_op *op, const grdi_sample *sample)
     application named = apply(model, op, &c, true);
     if (sample->bad) {
         const char *message = grd_graph_error(named.graph)->message;
-        cr_assert(!named.out[0].node && strstr(message, sample->bad), "%s: '%s' is said of a bad sample that should say "
-                  "'%s'", op->name, message, sample->bad);
+        bool said = !named.out[0].node && strstr(message, sample->bad);
+        cr_assert(said, "%s: of a bad sample it says '%s', not '%s'", op->name, message, sample->bad);
     } else {
         application typed = apply(model, op, &c, false);
         double *values[GRDI_INPUTS_MAX];

@@ -1,5 +1,5 @@
-/* test_allocations.c - after compiling, a step allocates nothing on any thread. Runs under the preloaded counter of
- * tests/preload (LD_PRELOAD, which the build sets for ctest); oneDNN's own allocations are counted apart and printed. */
+/* test_allocations.c - after compiling, a step allocates nothing on any thread. Runs under the preloaded counter
+ * of tests/preload (LD_PRELOAD, which the build sets for ctest); oneDNN's allocations are counted apart and printed. */
 #include "../preload/allocations.h"
 #include "tiny.h"
 
