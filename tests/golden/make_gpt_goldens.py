@@ -5,8 +5,8 @@ config.json and model.safetensors are what transformers saves; expected.safetens
 for two of them, the batches [steps*2,2,25] and losses of a training run by PyTorch. Needs torch and transformers.
 
   make_gpt_goldens.py            writes all folders
-  make_gpt_goldens.py --check D  opens the exports D/NAME in transformers: weights must be the same bits as the golden's,
-                                 logits equal
+  make_gpt_goldens.py --check D  opens the exports D/NAME in transformers: weights must be the same bits as the
+                                 golden's, logits equal
 """
 import math
 import pathlib
@@ -113,7 +113,8 @@ def check(folder):
         expected = load_file(HERE / name / "expected.safetensors")
         off = (logits_of(model.eval(), expected["ids"]) - expected["logits"]).abs().max().item()
         trouble = {k: v for k, v in info.items() if v}
-        print(f"{name}: {type(model).__name__}, weights {'equal' if same else 'DIFFER'}, logits off by {off:g}", trouble)
+        weights = "weights equal" if same else "weights DIFFER"
+        print(f"{name}: {type(model).__name__}, {weights}, logits off by {off:g}", trouble)
         if not same or off > 0 or trouble:
             sys.exit(1)
 

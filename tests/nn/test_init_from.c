@@ -212,7 +212,7 @@ static void sample(const char *run, const char *prompt, heard *h, grd_error *err
 {
     memset(h, 0, sizeof(*h));
     *error = (grd_error){GRD_OK, ""};
-    const grd_sample_options options = {.size = sizeof(options), .prompt = prompt, .tokens = 60, .temperature = -1};
+    const grd_sample_options options = {.size = sizeof(options), .prompt = prompt, .tokens = 60, .temperature = 1, .seed = 3};
     const grd_run_options run_options = {.size = sizeof(run_options), .device = "cpu", .threads = 1};
     grd_sample_run(run, &options, &run_options, on_text, h, error);
 }

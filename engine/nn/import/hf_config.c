@@ -18,7 +18,7 @@ grd_hf_kind grd_hf_kind_of(const grd_gpt *g)
     }
     if (g->norm != GRD_NORM_RMSNORM || g->position != GRD_POSITION_ROPE || g->mlp != GRD_MLP_SWIGLU) return GRD_HF_NONE;
     if (g->qk_norm) return g->no_bias && !g->qkv_bias ? GRD_HF_QWEN3 : GRD_HF_NONE;
-    if (g->no_bias && g->qkv_bias) return square ? GRD_HF_QWEN2 : GRD_HF_NONE;
+    if (g->no_bias && g->qkv_bias) return GRD_HF_QWEN2;
     return GRD_HF_LLAMA;
 }
 
