@@ -2,7 +2,8 @@
 """Writes tests/golden/gpt/NAME/: tiny transformers with random weights, made by Hugging Face transformers.
 
 config.json and model.safetensors are what transformers saves; expected.safetensors holds ids [2,24], their logits and,
-for two of them, the batches [steps*2,2,25] and losses of a training run by PyTorch. Needs torch and transformers.
+for two of them, a stream of tokens and the losses of a training run by PyTorch that reads it in order: micro-batch m
+takes inputs [2,24] from token m*48 on, targets from m*48+1 on. Needs torch and transformers.
 
   make_gpt_goldens.py            writes all folders
   make_gpt_goldens.py --check D  opens the exports D/NAME in transformers: weights must be the same bits as the
@@ -17,10 +18,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 HERE = pathlib.Path(__file__).parent / "gpt"
-STEPS, ACCUMULATE, WARMUP, LR, MIN_LR = 50, 2, 5, 3e-3, 3e-4
+STEPS, ACCUMULATE, BATCH, LENGTH = 50, 2, 2, 24
+WARMUP, LR, MIN_LR = 5, 3e-3, 3e-4
 SMALL = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=40,
              vocab_size=48, max_position_embeddings=64, bos_token_id=None, eos_token_id=None)
-GPT2 = dict(n_embd=24, n_layer=2, n_head=4, vocab_size=48, n_positions=32, bos_token_id=None, eos_token_id=None,
+GPT2 = dict(n_embd=24, n_layer=2, n_head=4, vocab_size=48, n_positions=LENGTH, bos_token_id=None, eos_token_id=None,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 # frequencies of head_dim 6 at theta 10000 have wavelengths 6, 135, 2916: kept, blended, divided
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -60,7 +62,7 @@ def factor(step):
     return MIN_LR + (LR - MIN_LR) * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP)))
 
 
-def train(model, batches):
+def train(model, stream):
     parameters = list(model.parameters())
     groups = [dict(params=[p for p in parameters if p.ndim >= 2], weight_decay=0.1),
               dict(params=[p for p in parameters if p.ndim < 2], weight_decay=0.0)]
@@ -71,9 +73,10 @@ def train(model, batches):
             group["lr"] = factor(step)
         optimizer.zero_grad()
         total = 0.0
-        for tokens in batches[step * ACCUMULATE:(step + 1) * ACCUMULATE].long():
-            logits = model(input_ids=tokens[:, :-1]).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()) / ACCUMULATE
+        for micro in range(step * ACCUMULATE, (step + 1) * ACCUMULATE):
+            tokens = stream[micro * BATCH * LENGTH:(micro + 1) * BATCH * LENGTH + 1].long()
+            logits = model(input_ids=tokens[:-1].view(BATCH, LENGTH)).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[1:]) / ACCUMULATE
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -88,16 +91,16 @@ def write_all():
         model = make(kind, settings)
         model.save_pretrained(HERE / name)
         (HERE / name / "generation_config.json").unlink(missing_ok=True)
-        ids = torch.randint(0, 48, (2, 24), dtype=torch.int32)
+        ids = torch.randint(0, 48, (BATCH, LENGTH), dtype=torch.int32)
         expected = dict(ids=ids, logits=logits_of(model, ids))
         if name in TRAINED:
             # each token follows from the one before, but for a tenth: there is something to learn
-            batches = torch.randint(0, 48, (STEPS * ACCUMULATE, 2, 25), dtype=torch.int32)
-            for t in range(1, 25):
-                follow = torch.rand(batches.shape[:2]) < 0.9
-                batches[:, :, t] = torch.where(follow, (batches[:, :, t - 1] * 5 + 7) % 48, batches[:, :, t])
-            losses = train(model, batches)
-            expected.update(batches=batches, losses=torch.tensor(losses, dtype=torch.float32))
+            stream = torch.randint(0, 48, (STEPS * ACCUMULATE * BATCH * LENGTH + 1,), dtype=torch.int32)
+            for t in range(1, len(stream)):
+                if torch.rand(()) < 0.9:
+                    stream[t] = (stream[t - 1] * 5 + 7) % 48
+            losses = train(model, stream)
+            expected.update(stream=stream, losses=torch.tensor(losses, dtype=torch.float32))
             print(f"{name}: loss {losses[0]:.4f} to {losses[-1]:.4f}")
         save_file({k: v.contiguous() for k, v in expected.items()}, HERE / name / "expected.safetensors")
         print(name, sum(f.stat().st_size for f in (HERE / name).iterdir()), "bytes")

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS = 50, ACCUMULATE = 2 };
+enum { STEPS = 50, ACCUMULATE = 2, BATCH = 2, LENGTH = 24, MICRO = BATCH * LENGTH };
 
 static const struct golden {
     const char *name;
@@ -224,15 +224,13 @@ Test(hf, half_precision_files_are_read_exactly, .fini = scratch_remove)
 
 /* ---- training ---- */
 
-/* Losses of the run that the golden's batches [STEPS * ACCUMULATE,B,T+1] make, starting from its weights. */
+/* Losses of the run that reads the golden's stream of tokens in order, starting from its weights. */
 static void train_losses(opened *o, double *losses)
 {
-    const grd_file_tensor *stored_batches = stored(o->expected, "batches");
-    int64_t batch = stored_batches->dims.dim[1], length = stored_batches->dims.dim[2] - 1;
-    int32_t *tokens = copy_of(stored_batches), *next = tokens;
+    int32_t *stream = copy_of(stored(o->expected, "stream")), *next = stream;
     grd_graph *graph = grd_graph_new(o->model);
-    grd_tensor ids = grd_input(graph, "ids", GRD_I32, grd_shape(batch, length)), none = {0};
-    grd_tensor targets = grd_input(graph, "targets", GRD_I32, grd_shape(batch, length));
+    grd_tensor ids = grd_input(graph, "ids", GRD_I32, grd_shape(BATCH, LENGTH)), none = {0};
+    grd_tensor targets = grd_input(graph, "targets", GRD_I32, grd_shape(BATCH, LENGTH));
     grd_tensor scale = grd_input(graph, "scale", GRD_F32, grd_scalar());
     grd_tensor loss = grd_gpt_loss(grd_gpt_hidden(ids, &o->gpt, none), &o->gpt, targets, scale, NULL);
     grd_optimizer adamw = grd_adamw(3e-3);
@@ -242,25 +240,19 @@ static void train_losses(opened *o, double *losses)
     cr_assert(step != NULL, "%s", grd_engine_error(o->engine)->message);
     cr_assert(grd_hf_import(o->model, &o->gpt, o->weights, &o->error) == GRD_OK, "%s", o->error.message);
     const grd_schedule schedule = {.kind = GRD_SCHEDULE_COSINE, .warmup = 5, .min_factor = 0.1};
-    const float part = 1.0f / (float)(batch * length * ACCUMULATE);
-    int32_t *inputs = malloc(sizeof(int32_t) * (size_t)(2 * batch * length)), *wanted = inputs + batch * length;
+    const float part = 1.0f / (MICRO * ACCUMULATE);
     for (int s = 0; s < STEPS; s++) {
         grd_metrics metrics = {0};
         grd_step_set_lr(step, grd_schedule_factor(&schedule, s, (s - 5) / (double)(STEPS - 5)));
-        for (int micro = 0; micro < ACCUMULATE; micro++, next += batch * (length + 1)) {
-            for (int64_t b = 0; b < batch; b++) {
-                memcpy(inputs + b * length, next + b * (length + 1), sizeof(int32_t) * (size_t)length);
-                memcpy(wanted + b * length, next + b * (length + 1) + 1, sizeof(int32_t) * (size_t)length);
-            }
-            grd_step_feed(step, ids, inputs);
-            grd_step_feed(step, targets, wanted);
+        for (int micro = 0; micro < ACCUMULATE; micro++, next += MICRO) {
+            grd_step_feed(step, ids, next);
+            grd_step_feed(step, targets, next + 1);
             grd_step_feed(step, scale, &part);
             cr_assert(grd_step_run(step, &metrics) == GRD_OK, "%s", grd_step_error(step)->message);
         }
         losses[s] = metrics.loss;
     }
-    free(inputs);
-    free(tokens);
+    free(stream);
 }
 
 static void expect_same_training(const char *name, const char *device, double tolerance)

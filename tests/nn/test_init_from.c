@@ -14,7 +14,7 @@
 
 /* What a run tells. */
 typedef struct heard {
-    double losses[16];
+    double losses[64];
     int steps;
     char saved[512], text[4096];
 } heard;
@@ -22,7 +22,7 @@ typedef struct heard {
 static void on_event(void *context, const grd_event *event)
 {
     heard *h = context;
-    if (event->kind == GRD_EVENT_STEP && h->steps < 16) h->losses[h->steps++] = event->loss;
+    if (event->kind == GRD_EVENT_STEP && h->steps < 64) h->losses[h->steps++] = event->loss;
     if (event->kind == GRD_EVENT_SAVED) snprintf(h->saved, sizeof(h->saved), "%s", event->text);
 }
 
@@ -96,7 +96,7 @@ Test(init_from, weights_pass_through_a_run, .fini = scratch_remove)
         grd_settings *s = shard_settings(from, names[i]);
         set(s, "train.lr", "0");
         set(s, "train.batch", "1");
-        if (strcmp(names[i], "gpt2")) set(s, "model.context", "32");
+        if (strcmp(names[i], "gpt2")) set(s, "model.context", "24");
         cr_assert(train(s, false, &h, &error) == GRD_OK, "%s", error.message);
         cr_assert(h.steps == 2 && h.saved[0] != '\0');
         grd_safetensors *a, *b;
@@ -115,6 +115,44 @@ Test(init_from, weights_pass_through_a_run, .fini = scratch_remove)
         grd_safetensors_close(a);
         grd_safetensors_close(b);
         grd_settings_free(s);
+    }
+}
+
+/* The whole way: the folder's weights, batches in order from a shard, accumulation, schedule, AdamW, clipping. */
+Test(init_from, a_run_gives_the_losses_of_pytorch, .fini = scratch_remove)
+{
+    static const char *const names[] = {"gpt2", "llama"};
+    static const char *const keys[][2] = {
+        {"model.context", "24"},      {"data.order", "sequential"}, {"train.steps", "50"},
+        {"train.accumulate", "2"},    {"train.lr", "3e-3"},         {"train.min_lr", "3e-4"},
+        {"train.warmup", "5"},        {"train.clip_norm", "1.0"},   {"train.eps", "1e-8"},
+        {"train.schedule", "cosine"}, {"train.precision", "f32"},   {"train.weight_decay", "0.1"},
+    };
+    for (int i = 0; i < 2; i++) {
+        char from[512], expected[1024];
+        heard h;
+        grd_error error = {GRD_OK, ""};
+        grd_safetensors *file;
+        golden_folder(names[i], from, sizeof(from));
+        snprintf(expected, sizeof(expected), "%s/expected.safetensors", from);
+        cr_assert(grd_safetensors_open(expected, &file, &error) == GRD_OK, "%s", error.message);
+        const grd_file_tensor *stream = grd_safetensors_find(file, "stream");
+        int32_t *tokens = malloc(stream->size_bytes);
+        float losses[50];
+        memcpy(tokens, stream->data, stream->size_bytes);
+        memcpy(losses, grd_safetensors_find(file, "losses")->data, sizeof(losses));
+        grd_settings *s = shard_settings(from, names[i]);
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) set(s, keys[k][0], keys[k][1]);
+        cr_assert(grd_tokens_write(s->data.tokens[0], GRD_TOKENS_GPT2, tokens, stream->size_bytes / 4, &error) ==
+                  GRD_OK);
+        cr_assert(train(s, false, &h, &error) == GRD_OK, "%s", error.message);
+        cr_assert(h.steps == 50);
+        for (int k = 0; k < 50; k++)
+            cr_assert(fabs(h.losses[k] - losses[k]) <= 1e-5 * losses[k],
+                      "%s: step %d has loss %.7g, PyTorch's has %.7g", names[i], k, h.losses[k], (double)losses[k]);
+        free(tokens);
+        grd_settings_free(s);
+        grd_safetensors_close(file);
     }
 }
 
@@ -199,7 +237,7 @@ Test(init_from, bad_folders_are_refused, .fini = scratch_remove)
     golden_folder("qwen3", golden, sizeof(golden));
     copy_file(golden, from, "model.safetensors");
     s = shard_settings(from, "run");
-    set(s, "model.context", "32");
+    set(s, "model.context", "24");
     cr_assert(train(s, false, &h, &error) == GRD_E_FORMAT);
     cr_assert(strstr(error.message, "init.from: ") == error.message && strstr(error.message, "q_proj.weight' is ["),
               "%s", error.message);
@@ -212,7 +250,8 @@ static void sample(const char *run, const char *prompt, heard *h, grd_error *err
 {
     memset(h, 0, sizeof(*h));
     *error = (grd_error){GRD_OK, ""};
-    const grd_sample_options options = {.size = sizeof(options), .prompt = prompt, .tokens = 60, .temperature = 1, .seed = 3};
+    const grd_sample_options options = {
+        .size = sizeof(options), .prompt = prompt, .tokens = 60, .temperature = 1, .seed = 3};
     const grd_run_options run_options = {.size = sizeof(run_options), .device = "cpu", .threads = 1};
     grd_sample_run(run, &options, &run_options, on_text, h, error);
 }
