@@ -127,6 +127,35 @@ Test(corpus, a_folder_is_split_by_files)
     grd_tokenizer_free(t);
 }
 
+/* Texts that are encoded in several parts are still one text each. */
+Test(corpus, one_token_goes_between_long_texts)
+{
+    enum { SIZE = 700000 };
+    static char text[SIZE];
+    grd_error error = {0};
+    for (int i = 0; i < SIZE; i++)
+        text[i] = i % 7 == 6 ? ' ' : 'a';
+    cr_assert(grdi_directory_make(scratch_path("texts"), &error) == GRD_OK, "%s", error.message);
+    scratch_write(scratch_path("texts/1"), text, SIZE);
+    scratch_write(scratch_path("texts/2"), text, SIZE);
+    const char *special = "<|endoftext|>";
+    for (int kind = 0; kind < 2; kind++) {
+        grd_corpus *corpus = opened(scratch_path("texts"), (grd_corpus_options){.no_validation = true});
+        grd_tokenizer_options options = {.kind = (grd_tokenizer_kind)kind, .vocab_size = 257, .special = &special,
+                                         .special_count = 1};
+        grd_tokenizer *t;
+        int32_t id;
+        cr_assert(grd_tokenizer_train(NULL, 0, &options, &t, &error) == GRD_OK, "%s", error.message);
+        cr_assert(grd_corpus_encode(corpus, t, &error) == GRD_OK, "%s", error.message);
+        const grd_ids *ids = grd_corpus_ids(corpus, GRD_TRAIN);
+        cr_assert(ids->count == 2 * SIZE + 1, "%ld ids", (long)ids->count);
+        grd_ids_read(ids, SIZE, 1, &id);
+        cr_assert(id == grd_tokenizer_end_of_text(t), "id %d", id);
+        grd_tokenizer_free(t);
+        grd_corpus_free(corpus);
+    }
+}
+
 /* ---- what is refused ---- */
 
 Test(corpus, what_is_no_text_is_refused)

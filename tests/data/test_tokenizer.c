@@ -123,6 +123,7 @@ Test(tokenizer, normal_form_c_joins_what_belongs_together)
         {"\ufb01", "\ufb01"},                    /* only compatible, so it stays */
         {"a\u0301\u0301", "\u00e1\u0301"},
         {"a\u0334\u0301", "\u00e1\u0334"},
+        {"a\u030d\u0301", "a\u030d\u0301"},     /* a mark of the same class is in the way */
         {"\u0301a", "\u0301a"},
         {"e\xff\u0301\xe4\xb8", "e\xff\u0301\xe4\xb8"},
     };
@@ -288,6 +289,35 @@ Test(tokenizer, threads_do_not_change_ids)
         grd_ids_free(&a);
         grd_tokenizer_free(one);
         grd_tokenizer_free(three);
+    }
+    free(text);
+}
+
+/* Texts are cut into parts of 2^18 bytes; no character, special token or run of other bytes may be cut in two. */
+Test(tokenizer, parts_end_between_characters)
+{
+    enum { COUNT = 300000 };
+    static const char *const special[] = {"<|endoftext|>"};
+    char *text = malloc(13 * COUNT);
+    grd_tokenizer *chars = trained((grd_text){"世", 3}, (grd_tokenizer_options){.kind = GRD_TOKENIZER_CHAR});
+    for (int i = 0; i < COUNT; i++)
+        memcpy(text + 3 * i, "世", 3);
+    grd_ids ids = encoded(chars, (grd_text){text, 3 * COUNT}, (grd_encode_options){0});
+    cr_assert(ids.count == COUNT, "%ld characters", (long)ids.count);
+    for (int i = 0; i < COUNT; i++)
+        cr_assert(((uint16_t *)ids.data)[i] == 0, "character %d", i);
+    grd_ids_free(&ids);
+    grd_tokenizer_free(chars);
+    for (int kind = 0; kind < 3; kind++) {
+        grd_tokenizer *t = trained((grd_text){"a", 1}, (grd_tokenizer_options){.kind = (grd_tokenizer_kind)kind,
+                                                                              .vocab_size = 257, .special = special,
+                                                                              .special_count = 1});
+        for (int i = 0; i < COUNT; i++)
+            memcpy(text + 13 * i, special[0], 13);
+        ids = encoded(t, (grd_text){text, 13 * COUNT}, (grd_encode_options){0});
+        cr_assert(ids.count == COUNT, "kind %d: %ld special tokens", kind, (long)ids.count);
+        grd_ids_free(&ids);
+        grd_tokenizer_free(t);
     }
     free(text);
 }
