@@ -513,7 +513,7 @@ static bool too_large(const grdi_op *op, int32_t index)
 
 static bool failed_on(const kernel_target *t, const grdi_op *op, int32_t index, const char *why, char *message)
 {
-    return wrong(message, "%s sample %d, %s with %d threads: %s", op->name, index, t->backend->name, t->threads, why);
+    return wrong(message, "%s sample %d, %s: %s", op->name, index, t->backend->kind(t->device), why);
 }
 
 bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
