@@ -50,6 +50,9 @@ const char *cli_clock(double seconds);
 extern volatile int cli_stop;
 void cli_catch_signals(void);
 
+/* The threads that an engine opened with these options has. */
+int cli_threads(const cli *c);
+
 /* Seconds since this process was started (to 10 ms), and its resident memory in bytes: now and at its peak. */
 double cli_seconds_since_start(void);
 int64_t cli_resident_bytes(bool peak);

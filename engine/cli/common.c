@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -207,6 +208,13 @@ void cli_catch_signals(void)
 }
 
 /* ---- this process ---- */
+
+int cli_threads(const cli *c)
+{
+    cpu_set_t set;
+    if (c->threads > 0) return c->threads;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
 
 double cli_seconds_since_start(void)
 {

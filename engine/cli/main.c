@@ -1,6 +1,7 @@
 /* main.c - the command: finds the subcommand. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <string.h>
 
 typedef struct command {
@@ -25,10 +26,9 @@ static void print_help(FILE *stream)
     fprintf(stream, "\nTo begin: gradus train --data book.txt\n");
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv, const cli *c)
 {
     const char *name = argc > 1 ? argv[1] : "";
-    const cli c = {.command = "gradus"};
     if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);
         return CLI_DONE;
@@ -43,6 +43,15 @@ int main(int argc, char **argv)
         print_help(stderr);
         return CLI_USAGE;
     }
-    return cli_error(&c, CLI_USAGE, "gradus: there is no command '%s' (train, sample, plan, bench, doctor; see --help)",
+    return cli_error(c, CLI_USAGE, "gradus: there is no command '%s' (train, sample, plan, bench, doctor; see --help)",
                      name);
+}
+
+int main(int argc, char **argv)
+{
+    const cli c = {.command = "gradus"};
+    int code = run(argc, argv, &c);
+    if ((fflush(stdout) || ferror(stdout)) && code == CLI_DONE)
+        return cli_error(&c, CLI_FAILED, "stdout: %s", errno ? strerror(errno) : "not all could be written");
+    return code;
 }

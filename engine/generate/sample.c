@@ -10,6 +10,7 @@
 #include "formats/checkpoint.h"
 #include "generate/choose.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { DEFAULT_TOKENS = 200 };
@@ -24,6 +25,7 @@ typedef struct sampler {
     grd_graph *graph;
     grd_tensor ids, position, logits;
     grd_program *program;
+    int32_t unseen; /* the token that separates texts, where the training text had none of it; else -1 */
     float *values;
     grdi_choice *choices;
     int32_t *tokens;       /* prompt and what was added */
@@ -169,6 +171,7 @@ static grd_status next_token(sampler *s, int64_t index)
     grd_status status = grd_program_run(s->program);
     if (!status) status = grd_program_read(s->program, s->logits, s->values);
     if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->program)->message);
+    if (s->unseen >= 0) s->values[s->unseen] = -INFINITY;
     double unit = grdi_unit(grdi_random_u32(s->options->seed, 0, grdi_hash_text("sample"), (uint64_t)index));
     s->tokens[s->count++] =
         grdi_choose(s->values, (int32_t)grd_tokenizer_vocab_size(s->tokenizer), s->options, unit, s->choices);

@@ -79,7 +79,7 @@ grd_status grdi_session_open_data(grdi_session *s)
         "data: there is nothing to train on (set data.path to a text file, or data.tokens to token shards)");
 }
 
-grd_status grdi_session_start_batches(grdi_session *s)
+grd_status grdi_session_make_batches(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
     grd_batches_options options = {.batch = settings->train.batch,
@@ -95,8 +95,12 @@ grd_status grdi_session_start_batches(grdi_session *s)
         status = grd_batches_of_shards((const grd_tokens *const *)s->shards[0], s->shard_count[0], &options,
                                        &s->batches, s->error);
     }
-    if (status) return status;
-    return grd_prefetch_new(s->batches, s->done * settings->train.accumulate, 1, &s->prefetch, s->error);
+    return status;
+}
+
+grd_status grdi_session_start_batches(grdi_session *s)
+{
+    return grd_prefetch_new(s->batches, s->done * s->settings->train.accumulate, 1, &s->prefetch, s->error);
 }
 
 void grdi_session_close_data(grdi_session *s)

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "run/run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -265,9 +266,13 @@ static grd_status run(grdi_session *s)
     if (!status) status = reuse_tokenizer(s);
     if (!status) status = grdi_session_open_data(s);
     if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
+    if (!status) status = grdi_session_make_batches(s);
     if (!status) status = open_directory(s);
     if (!status) status = save_tokenizer(s);
     if (!status) status = grdi_session_build(s);
+    if (!status && !s->engine->backend->runs)
+        status = grd_fail(s->error, GRD_E_ARGUMENT, "device %s: only plans (gradus plan does; train on cpu)",
+                          grd_engine_device(s->engine));
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
     if (status) return status;
     if (s->options->resume && !found)
@@ -301,6 +306,15 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     return status;
 }
 
+/* The vocabulary that a tokenizer yet to be made will have; 0 where only the text or a file tells. */
+static int64_t expected_vocab(const grd_settings *settings)
+{
+    const char *name = settings->data.tokenizer ? settings->data.tokenizer : "bpe";
+    int kind = settings->data.token_count ? -1 : grd_tokenizer_kind_from_name(name);
+    if (kind == GRD_TOKENIZER_BPE) return settings->data.vocab ? settings->data.vocab : 4096;
+    return kind == GRD_TOKENIZER_BYTE ? 256 + 1 : 0; /* and the token that ends a text */
+}
+
 grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
                              grd_error *error)
 {
@@ -311,6 +325,7 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     s->error = error;
     s->metrics_fd = -1;
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
+    if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);
     if (!status && settings->model.gpt.vocab < 1)
         status =

@@ -38,6 +38,8 @@ typedef struct grdi_session {
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
 grd_status grdi_session_open_data(grdi_session *s);
+grd_status grdi_session_make_batches(grdi_session *s);
+/* Starts reading ahead, from the step that the run stands at. */
 grd_status grdi_session_start_batches(grdi_session *s);
 void grdi_session_close_data(grdi_session *s);
 

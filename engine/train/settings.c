@@ -243,7 +243,7 @@ static void resolve_model(grd_settings *s)
     g->no_bias = !s->model.bias;
     g->untied = !s->model.tied;
     g->qk_norm = s->model.qk_norm;
-    if (fast) g->no_norm_gain = g->muon_init = true;
+    if (fast) g->no_norm_gain = g->muon_init = g->embedding_norm = true;
     if (s->init.std > 0) g->init_std = s->init.std;
 }
 

@@ -22,6 +22,8 @@ static const profile profiles[] = {
       .copy_bytes_per_s = 10e9,
       .map_flops_per_s = 2e9,
       .launch_s = 2e-6}},
+    /* This processor, measured when rates are asked for. */
+    {"host", "null host", {.matmul_flops_per_s = 0}},
 };
 
 struct grdi_device {
@@ -37,7 +39,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
         if (strcmp(profiles[i].name, argument) == 0)
             found = &profiles[i];
     if (!found)
-        return grd_fail(error, GRD_E_DEVICE, "device 'null:%s': no such profile (use 'null:cpu')", argument);
+        return grd_fail(error, GRD_E_DEVICE, "device 'null:%s': no such profile (use null:host or null:cpu)", argument);
     *device = grdi_alloc_zero(1, sizeof **device);
     if (!*device)
         return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
@@ -82,8 +84,21 @@ static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
     return grdi_cpu_find(grdi_isa_best(), call);
 }
 
+static grd_status measure_host(int32_t threads, grdi_rates *rates)
+{
+    grdi_device *host;
+    grd_status status = grdi_backend_cpu.open("", threads, &host, NULL);
+    if (status)
+        return status;
+    status = grdi_backend_cpu.rates(host, rates);
+    grdi_backend_cpu.close(host);
+    return status;
+}
+
 static grd_status rates(grdi_device *device, grdi_rates *rates)
 {
+    if (device->profile->rates.matmul_flops_per_s == 0)
+        return measure_host(device->threads, rates);
     *rates = device->profile->rates;
     rates->matmul_flops_per_s *= device->threads;
     rates->matmul_bf16_flops_per_s *= device->threads;

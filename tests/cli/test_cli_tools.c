@@ -1,0 +1,105 @@
+/* gradus plan, bench and doctor. */
+#include "command.h"
+#include "scratch.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+TestSuite(cli_tools, .fini = scratch_remove, .timeout = 300);
+
+static json_t *only_event(outcome o, const char *name)
+{
+    cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
+    json_t *events = events_named(o.out, name);
+    cr_assert(json_array_size(events) == 1, "%s", o.out);
+    return json_array_get(events, 0);
+}
+
+static const char llama_8b[] =
+    "model: {kind: llama, layers: 32, heads: 32, kv_heads: 8, width: 4096, mlp_width: 14336, "
+    "context: 32768, vocab: 128256}\ntrain: {steps: 1, batch: 1, recompute: true}\n";
+
+Test(cli_tools, plans_what_no_machine_holds)
+{
+    scratch_write(scratch_path("llama.yaml"), llama_8b, sizeof llama_8b - 1);
+    const json_t *plan = only_event(gradus("plan llama.yaml --json"), "plan");
+    cr_assert(number_of(plan, "parameters") == 8030261248.0, "Llama 3 8B: %g", number_of(plan, "parameters"));
+    cr_assert(number_of(plan, "weights_bytes") >= 4 * 8030261248.0, "in f32");
+    double parts = number_of(plan, "weights_bytes") + number_of(plan, "gradients_bytes") +
+                   number_of(plan, "optimizer_bytes") + number_of(plan, "state_bytes") +
+                   number_of(plan, "activations_bytes") + number_of(plan, "workspace_bytes") +
+                   number_of(plan, "inputs_bytes");
+    cr_assert(parts == number_of(plan, "peak_bytes"), "the classes add up: %g and %g", parts,
+              number_of(plan, "peak_bytes"));
+    double tokens = 32768, parameters = 8030261248.0, least = 6 * tokens * (parameters - 128256 * 4096.0);
+    cr_assert(number_of(plan, "flops_per_step") > least && number_of(plan, "flops_per_step") < 3 * least, "%g FLOP",
+              number_of(plan, "flops_per_step"));
+    outcome o = gradus("plan llama.yaml");
+    cr_assert(o.code == 0 && strstr(o.out, "8,030,261,248 parameters") && strstr(o.out, "memory: "), "%s", o.out);
+}
+
+Test(cli_tools, the_plan_is_that_of_the_run)
+{
+    static const char config[] = "model: {layers: 2, heads: 2, width: 32, context: 16}\n"
+                                 "data: {path: a.txt, tokenizer: byte}\ntrain: {steps: 1, batch: 3}\nout: run\n";
+    char text[2000];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = "to be or not to be\n"[i % 19];
+    scratch_write(scratch_path("a.yaml"), config, sizeof config - 1);
+    scratch_write(scratch_path("a.txt"), text, sizeof text);
+    const json_t *plan = only_event(gradus("plan a.yaml --json"), "plan");
+    const json_t *run = json_array_get(events_named(gradus("train a.yaml --json").out, "plan"), 0);
+    static const char *const keys[] = {"parameters",      "peak_bytes",        "weights_bytes",   "gradients_bytes",
+                                       "optimizer_bytes", "activations_bytes", "workspace_bytes", "flops_per_step"};
+    for (int i = 0; i < 8; i++)
+        cr_assert(number_of(plan, keys[i]) == number_of(run, keys[i]), "%s: %g planned, %g run", keys[i],
+                  number_of(plan, keys[i]), number_of(run, keys[i]));
+    const json_t *more = only_event(gradus("plan a.yaml --json --set model.layers=4"), "plan");
+    cr_assert(number_of(more, "parameters") > number_of(plan, "parameters"), "--set counts");
+}
+
+Test(cli_tools, measures_models)
+{
+    static const char *const keys[] = {"ms_min",         "ms_median",    "flops_per_s",        "planned_peak_bytes",
+                                       "resident_bytes", "first_step_s", "matmul_flops_per_s", "copy_bytes_per_s"};
+    const json_t *mlp = only_event(gradus("bench model mlp --steps 5 --json"), "bench");
+    for (int i = 0; i < 8; i++) cr_assert(number_of(mlp, keys[i]) > 0, "%s", keys[i]);
+    cr_assert(number_of(mlp, "samples_per_s") > 0 && !json_object_get(mlp, "tokens_per_s"), "samples");
+    cr_assert(number_of(mlp, "ms_min") <= number_of(mlp, "ms_median") && number_of(mlp, "steps") == 5, "five times");
+    const json_t *gpt = only_event(gradus("bench model gpt-small --steps 1 --batch 1 --context 8 --json"), "bench");
+    for (int i = 0; i < 8; i++) cr_assert(number_of(gpt, keys[i]) > 0, "%s", keys[i]);
+    cr_assert(number_of(gpt, "tokens_per_s") > 0, "tokens");
+    outcome o = gradus("bench model mlp --steps 3 --profile=trace.json");
+    cr_assert(o.code == 0 && strstr(o.out, "limits") && strstr(o.err, "linear"), "%s%s", o.out, o.err);
+    size_t size;
+    char *trace = scratch_read(scratch_path("trace.json"), &size);
+    json_t *parsed = json_loadb(trace, size, 0, NULL);
+    cr_assert(json_array_size(json_object_get(parsed, "traceEvents")) > 5, "a Chrome trace");
+    free(trace);
+}
+
+Test(cli_tools, measures_ops)
+{
+    outcome o = gradus("bench op softmax --json");
+    json_t *times = events_named(o.out, "bench_op");
+    cr_assert(o.code == 0 && json_array_size(times) >= 3 && json_array_size(events_named(o.out, "rates")) == 1, "%s",
+              o.err);
+    for (size_t i = 0; i < json_array_size(times); i++) {
+        cr_assert(number_of(json_array_get(times, i), "ms") > 0, "%s", o.out);
+        cr_assert(number_of(json_array_get(times, i), "limit_part") > 0, "%s", o.out);
+    }
+    o = gradus("bench op add");
+    cr_assert(o.code == 0 && strstr(o.out, "GFLOP/s") && strstr(o.out, "f32["), "%s", o.out);
+}
+
+Test(cli_tools, the_doctor_knows_the_machine)
+{
+    const json_t *found = only_event(gradus("doctor --json"), "doctor");
+    cr_assert(number_of(found, "processors") >= 1 && number_of(found, "matmul_flops_per_s") > 0, "numbers");
+    cr_assert(strncmp(json_string_value(json_object_get(found, "device")), "cpu ", 4) == 0, "device");
+    cr_assert(json_string_value(json_object_get(json_object_get(found, "components"), "jansson")), "jansson");
+    outcome o = gradus("doctor");
+    cr_assert(o.code == 0 && strstr(o.out, "huge pages") && strstr(o.out, "PCRE2") && strstr(o.out, "threads=1"), "%s",
+              o.out);
+}

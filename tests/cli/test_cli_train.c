@@ -1,0 +1,284 @@
+/* gradus train and sample as a user runs them: tiny models on a tiny text. */
+#include "command.h"
+#include "scratch.h"
+
+#include <criterion/criterion.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void make_text(void);
+TestSuite(cli_train, .init = make_text, .fini = scratch_remove, .timeout = 300);
+
+/* Sentences of a small grammar: every word but the subject and the verb can be foreseen, so a model that has learnt the
+ * text needs well under one bit a byte, and one that only knows how often each letter comes needs four. */
+static void make_text(void)
+{
+    static const char *const who[] = {"the cat", "the dog", "a bird", "my friend"};
+    static const char *const does[] = {"sat on", "ran to", "looked at", "slept under"};
+    static const char *const where[] = {"the mat", "the door", "the tree"};
+    static char text[1 << 16];
+    size_t size = 0;
+    unsigned state = 1;
+    while (size < 20000) {
+        state = state * 1664525u + 1013904223u;
+        size += (size_t)sprintf(text + size, "%s %s %s.\n", who[state >> 30], does[state >> 28 & 3],
+                                where[(state >> 20) % 3]);
+    }
+    scratch_write(scratch_path("small.txt"), text, size);
+}
+
+#define TINY "--data small.txt --set model.layers=1 --set model.width=32 --set model.heads=2 --set model.context=32 "
+
+static void assert_done(outcome o)
+{
+    cr_assert(o.code == 0, "exit code %d: %s%s", o.code, o.out, o.err);
+    cr_assert(!strstr(o.err, "error"), "%s", o.err);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    size_t size_a, size_b;
+    char *bytes_a = scratch_read(scratch_path(a), &size_a), *bytes_b = scratch_read(scratch_path(b), &size_b);
+    bool same = size_a == size_b && memcmp(bytes_a, bytes_b, size_a) == 0;
+    free(bytes_a);
+    free(bytes_b);
+    return same;
+}
+
+/* ---- learning, and what is printed ---- */
+
+Test(cli_train, learns_and_prints_json_lines)
+{
+    outcome o = gradus("train " TINY "--set train.steps=150 --set train.minutes=0 --set out=run --json");
+    assert_done(o);
+    json_t *plans = events_named(o.out, "plan"), *steps = events_named(o.out, "step"),
+           *evals = events_named(o.out, "eval");
+    cr_assert(json_array_size(plans) == 1 && json_array_size(steps) == 150 && json_array_size(evals) >= 2, "%s", o.out);
+    static const char *const of_plan[] = {"parameters",      "peak_bytes",      "weights_bytes",
+                                          "gradients_bytes", "optimizer_bytes", "activations_bytes",
+                                          "workspace_bytes", "flops_per_step",  "predicted_step_ms"};
+    static const char *const of_step[] = {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "time_ms"};
+    for (int i = 0; i < 9; i++) cr_assert(number_of(json_array_get(plans, 0), of_plan[i]) > 0, "%s", of_plan[i]);
+    for (int i = 0; i < 7; i++) number_of(json_array_get(steps, 0), of_step[i]);
+    for (size_t i = 0; i < 150; i++)
+        cr_assert(number_of(json_array_get(steps, i), "step") == (double)(i + 1), "step %zu", i);
+    double first = number_of(json_array_get(steps, 0), "loss"), last = number_of(json_array_get(steps, 149), "loss");
+    cr_assert(first > 5.4 && first < 5.7, "untrained, the loss is about ln 257 = 5.55, not %g", first);
+    const json_t *eval = json_array_get(evals, json_array_size(evals) - 1);
+    cr_assert(number_of(eval, "step") == 150 && !json_object_get(eval, "part"), "the last one scores all");
+    cr_assert(last < 1.0, "loss %g", last);
+    cr_assert(number_of(eval, "bits_per_byte") < 1.0, "%g bits per byte", number_of(eval, "bits_per_byte"));
+    const json_t *done = json_array_get(events_named(o.out, "done"), 0);
+    cr_assert(number_of(done, "steps") == 150 && number_of(done, "seconds") > 0, "%s", o.out);
+    const json_t *saved = json_array_get(events_named(o.out, "saved"), 0);
+    cr_assert_str_eq(json_string_value(json_object_get(saved, "path")), "run/checkpoints/step-000150");
+    const json_t *sample = json_array_get(events_named(o.out, "sample"), 0);
+    cr_assert(strlen(json_string_value(json_object_get(sample, "text"))) > 20, "%s", o.out);
+}
+
+Test(cli_train, keeps_the_lines_in_metrics_jsonl)
+{
+    outcome o = gradus("train " TINY "--set train.steps=7 --set train.eval_every=3 --set out=run --json");
+    assert_done(o);
+    size_t size;
+    char *kept = scratch_read(scratch_path("run/metrics.jsonl"), &size);
+    static const char *const names[] = {"plan", "step", "eval", "saved", "done"};
+    for (int i = 0; i < 5; i++) {
+        json_t *printed = events_named(o.out, names[i]), *written = events_named(kept, names[i]);
+        cr_assert(json_array_size(printed) > 0 && json_equal(printed, written), "%s:\n%s\n%s", names[i], o.out, kept);
+    }
+    free(kept);
+}
+
+Test(cli_train, prints_plain_lines_and_names_the_run)
+{
+    outcome o = gradus("train " TINY "--set train.steps=20");
+    assert_done(o);
+    static const char *const pieces[] = {"chosen for ",
+                                         "vocabulary 257",
+                                         "parameters",
+                                         "memory: ",
+                                         "step 20/20",
+                                         "tokens/s",
+                                         " left",
+                                         "bits per byte",
+                                         "saved runs/small-1/checkpoints/step-000020",
+                                         "gradus sample runs/small-1"};
+    for (int i = 0; i < 10; i++) cr_assert(strstr(o.out, pieces[i]), "no '%s' in:\n%s", pieces[i], o.out);
+    cr_assert(!strstr(o.out, "\r[") && !strstr(o.out, "\033[K"), "no terminal codes in a pipe");
+    o = gradus("train " TINY "--set train.steps=1");
+    assert_done(o);
+    cr_assert(strstr(o.out, "runs/small-2"), "the next free number: %s", o.out);
+    o = gradus("train " TINY "--set train.steps=1 --quiet");
+    cr_assert(o.code == 0 && !o.out[0] && !o.err[0], "quiet: '%s' '%s'", o.out, o.err);
+}
+
+Test(cli_train, trains_all_kinds_and_optimizers)
+{
+    static const char *const ways[] = {"model.kind=gpt2",       "model.kind=llama",    "train.optimizer=adamw",
+                                       "train.optimizer=lion",  "train.optimizer=sgd", "train.schedule=cosine",
+                                       "train.recompute=true",  "train.accumulate=2",  "data.tokenizer=char",
+                                       "data.order=sequential", "train.ema=0.9",       "model.dropout=0.1"};
+    for (int i = 0; i < 12; i++) {
+        outcome o =
+            gradus("train " TINY "--set train.steps=3 --set train.lr=1e-3 --set out=way%d --set %s", i, ways[i]);
+        cr_assert(o.code == 0, "%s: exit code %d: %s", ways[i], o.code, o.err);
+    }
+    outcome o =
+        gradus("train --model gpt2 --data small.txt --set data.tokenizer=bpe --set data.vocab=300 --set train.steps=2");
+    assert_done(o);
+    cr_assert(strstr(o.out, "vocabulary 300"), "%s", o.out);
+}
+
+Test(cli_train, trains_from_a_config_and_token_shards)
+{
+    static int32_t shard[256 + 500];
+    shard[0] = 20240520;
+    shard[1] = 1;
+    shard[2] = 1000;
+    uint16_t *tokens = (uint16_t *)(shard + 256);
+    for (int i = 0; i < 1000; i++) tokens[i] = (uint16_t)(i * 7 % 50);
+    scratch_write(scratch_path("train.bin"), shard, 1024 + 2000);
+    static const char config[] = "model: {kind: gpt2, layers: 1, heads: 1, width: 16, context: 8, vocab: 50}\n"
+                                 "data: {tokens: [train.bin], validation: [train.bin], order: sequential}\n"
+                                 "train: {steps: 250, batch: 4, lr: 1.0e-2, seed: 3}\nout: shards\n";
+    scratch_write(scratch_path("shards.yaml"), config, sizeof config - 1);
+    outcome o = gradus("train shards.yaml --json");
+    assert_done(o);
+    json_t *evals = events_named(o.out, "eval");
+    const json_t *eval = json_array_get(evals, json_array_size(evals) - 1);
+    cr_assert(number_of(eval, "loss") < 1.0, "each token tells the next one: %g", number_of(eval, "loss"));
+    cr_assert(!json_object_get(eval, "bits_per_byte"), "the text is not known");
+}
+
+/* ---- stopping and going on ---- */
+
+#define LONG TINY "--threads 2 --set train.steps=60 --set train.minutes=0 --set train.eval_every=25 "
+
+Test(cli_train, a_stopped_run_goes_on_to_the_same_bits)
+{
+    assert_done(gradus("train " LONG "--set out=whole --json"));
+    outcome o = gradus_stopped_after(13, "\"event\":\"step\"", "train " LONG "--set out=parts --json");
+    cr_assert(o.code == 3, "exit code %d: %s", o.code, o.err);
+    size_t before = json_array_size(events_named(o.out, "step"));
+    cr_assert(before >= 13 && before < 60, "%zu steps", before);
+    cr_assert(json_array_size(events_named(o.out, "saved")) == 1, "%s", o.out);
+    o = gradus("train --resume parts --threads 2 --json");
+    assert_done(o);
+    json_t *steps = events_named(o.out, "step");
+    cr_assert(json_array_size(steps) == 60 - before, "%zu and %zu steps", before, json_array_size(steps));
+    cr_assert(number_of(json_array_get(steps, 0), "step") == (double)before + 1, "%s", o.out);
+    cr_assert(
+        same_file("whole/checkpoints/step-000060/model.safetensors", "parts/checkpoints/step-000060/model.safetensors"),
+        "the weights differ");
+    cr_assert(same_file("whole/checkpoints/step-000060/optimizer.safetensors",
+                        "parts/checkpoints/step-000060/optimizer.safetensors"),
+              "the moments differ");
+    assert_done(gradus("train " LONG "--set out=other --set train.seed=2 --json"));
+    cr_assert(!same_file("whole/checkpoints/step-000060/model.safetensors",
+                         "other/checkpoints/step-000060/model.safetensors"),
+              "another seed gives other weights");
+}
+
+Test(cli_train, says_how_to_go_on)
+{
+    outcome o = gradus_stopped_after(1, "step 1/", "train " LONG "--set out=parts --set train.steps=100000");
+    cr_assert(o.code == 3, "exit code %d: %s", o.code, o.err);
+    cr_assert(strstr(o.out, "gradus train --resume parts"), "%s", o.out);
+    o = gradus("train --resume parts --set train.steps=1");
+    assert_done(o);
+    cr_assert(strstr(o.out, "nothing is left to do"), "%s", o.out);
+}
+
+Test(cli_train, resumes_without_a_checkpoint_from_step_0)
+{
+    assert_done(gradus("train " TINY "--set train.steps=2 --set out=run"));
+    cr_assert(system(NULL) != 0);
+    char line[512];
+    snprintf(line, sizeof line, "rm -r %s", scratch_path("run/checkpoints"));
+    cr_assert(system(line) == 0);
+    outcome o = gradus("train --resume run --set train.steps=2");
+    assert_done(o);
+    cr_assert(strstr(o.out, "there is no checkpoint in run yet: starting from step 0"), "%s", o.out);
+}
+
+static void damage(const char *path)
+{
+    size_t size;
+    char *bytes = scratch_read(scratch_path(path), &size);
+    bytes[size - 5] ^= 1;
+    scratch_write(scratch_path(path), bytes, size);
+    free(bytes);
+}
+
+Test(cli_train, refuses_a_damaged_checkpoint_and_takes_the_one_before)
+{
+    assert_done(gradus("train " TINY "--set train.steps=6 --set train.checkpoint_every=3 --set out=run"));
+    damage("run/checkpoints/step-000006/model.safetensors");
+    outcome o = gradus("train --resume run --set train.steps=9");
+    cr_assert(o.code == 2, "exit code %d: %s", o.code, o.err);
+    cr_assert(strstr(o.err, "step-000006/model.safetensors") && strstr(o.err, "tensor"), "%s", o.err);
+    o = gradus("sample run");
+    cr_assert(o.code == 2 && strstr(o.err, "step-000006/model.safetensors"), "sample, too: %d %s", o.code, o.err);
+    o = gradus("train --resume run --previous --set train.steps=9 --json");
+    assert_done(o);
+    cr_assert(number_of(json_array_get(events_named(o.out, "step"), 0), "step") == 4, "%s", o.out);
+}
+
+#define DIVERGING                                                                                                      \
+    TINY "--set train.optimizer=sgd --set train.lr=1e6 --set train.schedule=constant --set train.warmup=0 "            \
+         "--set train.clip_norm=0 --set train.steps=40 --set 'train.groups=[{match: \"**\", lr_scale: 1e6}]' --json "
+
+Test(cli_train, stops_at_a_gradient_that_is_not_finite)
+{
+    outcome o = gradus("train " DIVERGING "--set out=run");
+    cr_assert(o.code == 1, "exit code %d: %s", o.code, o.err);
+    cr_assert(strstr(o.err, "the gradient is not finite; first seen in"), "%s", o.err);
+    json_t *errors = events_named(o.out, "error"), *saved = events_named(o.out, "saved");
+    cr_assert(json_array_size(errors) == 1 && json_array_size(saved) == 1, "%s", o.out);
+    size_t steps = json_array_size(events_named(o.out, "step"));
+    cr_assert(number_of(json_array_get(saved, 0), "step") == (double)steps && steps < 40, "%zu steps", steps);
+    o = gradus("train " DIVERGING "--set out=skip --set train.on_nan=skip");
+    cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
+}
+
+/* ---- texts of all sizes ---- */
+
+Test(cli_train, chooses_something_that_works_for_short_texts)
+{
+    static const int sizes[] = {200, 1000, 5000};
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        size_t size;
+        char *text = scratch_read(scratch_path("small.txt"), &size);
+        snprintf(name, sizeof name, "short%d.txt", sizes[i]);
+        scratch_write(scratch_path(name), text, (size_t)sizes[i]);
+        free(text);
+        outcome o = gradus("train --data %s --set train.steps=3", name);
+        cr_assert(o.code == 0, "%d bytes: exit code %d: %s", sizes[i], o.code, o.err);
+    }
+}
+
+/* ---- sampling ---- */
+
+Test(cli_train, the_same_seed_gives_the_same_text)
+{
+    assert_done(gradus("train " TINY "--set train.steps=100 --set train.minutes=0 --set out=run"));
+    outcome a = gradus("sample run --prompt 'the cat' --tokens 60 --seed 5"),
+            b = gradus("sample run --prompt 'the cat' --tokens 60 --seed 5");
+    outcome c = gradus("sample run --prompt 'the cat' --tokens 60 --seed 6");
+    assert_done(a);
+    cr_assert(strncmp(a.out, "the cat", 7) == 0 && strlen(a.out) > 50, "%s", a.out);
+    cr_assert_str_eq(a.out, b.out);
+    cr_assert(strcmp(a.out, c.out) != 0, "another seed");
+    outcome likeliest = gradus("sample run --temperature 0 --seed 1"), one = gradus("sample run --top-k 1 --seed 2");
+    assert_done(likeliest);
+    cr_assert_str_eq(likeliest.out, one.out);
+    outcome nucleus = gradus("sample run --top-p 1e-6 --seed 3");
+    cr_assert_str_eq(likeliest.out, nucleus.out);
+    outcome json = gradus("sample run --prompt 'the cat' --tokens 60 --seed 5 --json");
+    const char *text = json_string_value(json_object_get(json_array_get(events_named(json.out, "sample"), 0), "text"));
+    cr_assert(strncmp(a.out, text, strlen(text)) == 0, "%s", json.out);
+}
