@@ -1,31 +1,43 @@
 #!/bin/sh
-# test.sh - installs what the tests need, builds, runs all of them; ends with ctest's summary.
-#   --sanitize   the same under AddressSanitizer and UndefinedBehaviorSanitizer
-#   --coverage   the same with line coverage of engine/, printed at the end
+# Installs what the tests need, builds, runs all tests; ctest's summary comes last.
+#   test.sh [--sanitize | --coverage] [ctest options...]
+#     --sanitize   under AddressSanitizer and UndefinedBehaviorSanitizer
+#     --coverage   prints the line coverage of engine/ before the summary is repeated
 set -eu
 cd "$(dirname "$0")"
-. scripts/packages.sh
+. scripts/install.sh
 
-build=build-test
-options=""
-for argument in "$@"; do
-    case $argument in
-    --sanitize) build=build-sanitize options="-DGRADUS_SANITIZE=ON" ;;
-    --coverage) build=build-coverage options="-DGRADUS_COVERAGE=ON" ;;
-    *) echo "error: $argument: no such option (--sanitize, --coverage)" >&2; exit 2 ;;
-    esac
-done
+test_packages="libcriterion-dev python3-minimal git ca-certificates"
+folder=build-test
+options=
+coverage=
+case ${1:-} in
+    --sanitize)
+        folder=build-sanitize
+        options=-DGRADUS_SANITIZE=ON
+        shift
+        ;;
+    --coverage)
+        folder=build-coverage
+        options=-DGRADUS_COVERAGE=ON
+        coverage=1
+        test_packages="$test_packages gcovr"
+        shift
+        ;;
+esac
 
-# shellcheck disable=SC2086
-need $BUILD_PACKAGES g++ git python3-minimal libcriterion-dev
-[ $build = build-coverage ] && need gcovr
-# shellcheck disable=SC2086
-cmake -S . -B $build -G Ninja -DGRADUS_TESTS=ON $options >/dev/null
-cmake --build $build -j "$(nproc)"
+install_missing "$build_packages" "$test_packages"
+build "$folder" -DGRADUS_TESTS=ON $options
 
+summary=$folder/summary.txt
 status=0
-ctest --test-dir $build --output-on-failure -j "$(nproc)" || status=$?
-if [ $build = build-coverage ]; then
-    gcovr --root . --filter engine/ --object-directory $build --gcov-ignore-parse-errors | tail -n 4
+{ ctest --test-dir "$folder" -j2 --output-on-failure --timeout 1200 "$@" || echo "$?" >"$folder/failed"; } | tee "$summary"
+if [ -f "$folder/failed" ]; then
+    status=$(cat "$folder/failed")
+    rm "$folder/failed"
 fi
-exit $status
+if [ "$coverage" ]; then
+    gcovr --root . --filter engine/ --exclude-unreachable-branches --print-summary "$folder" | grep '^lines'
+    sed -n '/tests passed/,$p' "$summary"
+fi
+exit "$status"
