@@ -6,13 +6,12 @@
 #include "backend/cpu/parallel.h"
 
 enum {
-    K_WHOLE = 400,            /* up to here K stays in one block */
-    K_BLOCK = 320,            /* longer ones are cut into equal blocks of at most this */
+    K_BLOCK = 800,            /* K is cut into equal blocks of at most this; fewer blocks, fewer passes over C */
     A_BYTES = 288 << 10,      /* a packed block of A: most of a second-level cache of 512 KiB */
     B_BYTES = 2 << 20,        /* packed slivers of B that several blocks of A use */
     GROUP = 2 * GEMM_COLUMNS, /* columns packed at a time */
-    NARROW_ROWS = 240,
-    NARROW_COLUMNS = 512 /* block of sums where C is not f32 */
+    NARROW_ROWS = 240,        /* block of sums where C is not f32 */
+    NARROW_COLUMNS = 512
 };
 
 /* Multiply-adds per cycle and cycles per packed element, as measured on Zen 3; only their ratios matter. */
@@ -47,10 +46,8 @@ static const void *at(const void *matrix, grd_dtype type, int64_t offset)
 
 static int64_t k_block_of(int64_t k)
 {
-    if (k <= K_WHOLE)
-        return k > 0 ? k : 1;
     int64_t blocks = (k + K_BLOCK - 1) / K_BLOCK;
-    return gemm_up((k + blocks - 1) / blocks, 4);
+    return blocks > 1 ? gemm_up((k + blocks - 1) / blocks, 4) : k > 0 ? k : 1;
 }
 
 /* ---- what to pack ---- */
