@@ -35,7 +35,8 @@ typedef uint8_t grdi_vb_any __attribute__((vector_size(GRDI_LANES), aligned(1), 
 
 static inline grdi_vf grdi_load(const float *p) { return *(const grdi_vf_any *)p; }
 static inline void grdi_store(float *p, grdi_vf v) { *(grdi_vf_any *)p = v; }
-static inline grdi_vf grdi_set(float value) { return (grdi_vf){0} + value; }
+/* All lanes the same. x - 0 is x for every x and costs nothing; 0 + x is not (-0) and would cost an addition. */
+static inline grdi_vf grdi_set(float value) { return value - (grdi_vf){0}; }
 
 /* The first `count` lanes, the rest zero. */
 static inline grdi_vf grdi_load_part(const float *p, int64_t count)
