@@ -1,6 +1,7 @@
 #!/bin/sh
-# From a fresh Debian or Ubuntu machine to a language model that has read the King James Bible: installs what is missing,
-# builds, trains for two minutes, and shows what the model writes. Run again, it installs and builds nothing anew.
+# From a fresh Debian or Ubuntu machine to a language model that has read the King James Bible: installs what is
+# missing, builds, trains for two minutes, and shows what the model writes. Run again, it installs and builds nothing
+# anew.
 #   quickstart.sh [gradus train options...]     e.g. quickstart.sh --set train.minutes=10
 set -eu
 cd "$(dirname "$0")"

@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")"
 . scripts/install.sh
 
-test_packages="libcriterion-dev python3-minimal git ca-certificates"
+test_packages="g++ libcriterion-dev python3-minimal git ca-certificates"
 folder=build-test
 options=
 coverage=
@@ -31,7 +31,9 @@ build "$folder" -DGRADUS_TESTS=ON $options
 
 summary=$folder/summary.txt
 status=0
-{ ctest --test-dir "$folder" -j2 --output-on-failure --timeout 1200 "$@" || echo "$?" >"$folder/failed"; } | tee "$summary"
+{
+    ctest --test-dir "$folder" -j2 --output-on-failure --timeout 1200 "$@" || echo "$?" >"$folder/failed"
+} | tee "$summary"
 if [ -f "$folder/failed" ]; then
     status=$(cat "$folder/failed")
     rm "$folder/failed"

@@ -2,7 +2,8 @@
 # shellcheck shell=sh
 
 # shellcheck disable=SC2034
-build_packages="gcc libc6-dev cmake ninja-build pkgconf libjansson-dev libfyaml-dev libxxhash-dev libpcre2-dev libdnnl-dev"
+build_packages="gcc libc6-dev cmake ninja-build pkgconf libjansson-dev libfyaml-dev libxxhash-dev libpcre2-dev
+libdnnl-dev"
 
 is_installed() {
     dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -q '^installed$'
@@ -16,12 +17,16 @@ install_missing() {
         is_installed "$package" || missing="$missing $package"
     done
     [ "$missing" ] || return 0
-    command -v apt-get >/dev/null ||
-        { echo "error: apt-get: not found (this script is for Debian and Ubuntu; elsewhere install the counterparts of:$missing)" >&2; exit 2; }
+    command -v apt-get >/dev/null || {
+        echo "error: apt-get: not found (this is for Debian and Ubuntu; elsewhere install the likes of:$missing)" >&2
+        exit 2
+    }
     as_root=
     if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null ||
-            { echo "error: packages are missing and there is no sudo (run as root: apt-get install$missing)" >&2; exit 2; }
+        command -v sudo >/dev/null || {
+            echo "error: packages are missing and there is no sudo (run as root: apt-get install$missing)" >&2
+            exit 2
+        }
         as_root=sudo
     fi
     echo "installing:$missing"

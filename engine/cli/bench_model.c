@@ -184,10 +184,10 @@ static void show_json(const bench *b, const result *r, double samples)
         1e3 * r->plan.flops_per_step / r->ms_median, "planned_peak_bytes", (json_int_t)r->plan.peak_bytes,
         "resident_bytes", (json_int_t)r->resident_bytes, "first_step_s", r->first_step_s, "matmul_flops_per_s",
         b->args->bf16 ? r->rates.matmul_bf16_flops_per_s : r->rates.matmul_flops_per_s, "copy_bytes_per_s",
-        r->rates.copy_bytes_per_s, "precision", b->args->bf16 ? "bf16" : "f32", "threads", cli_threads(&b->args->common),
-        "steps", (json_int_t)r->steps, "batch", (json_int_t)b->spec.batch, "context", (json_int_t)b->spec.context,
-        "flops_per_step", r->plan.flops_per_step, "predicted_step_ms", r->plan.predicted_step_ms, "device",
-        grd_engine_device_kind(b->engine), "version", grd_version());
+        r->rates.copy_bytes_per_s, "precision", b->args->bf16 ? "bf16" : "f32", "threads",
+        cli_threads(&b->args->common), "steps", (json_int_t)r->steps, "batch", (json_int_t)b->spec.batch, "context",
+        (json_int_t)b->spec.context, "flops_per_step", r->plan.flops_per_step, "predicted_step_ms",
+        r->plan.predicted_step_ms, "device", grd_engine_device_kind(b->engine), "version", grd_version());
     if (line) json_dumpf(line, stdout, JSON_COMPACT);
     printf("\n");
     json_decref(line);

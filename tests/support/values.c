@@ -23,9 +23,9 @@ void *test_alloc(size_t count, size_t size_bytes)
 
 struct values {
     const grd_graph *graph;
-    size_t count;                          /* nodes that have a place below */
-    double *(*data)[GRDI_OUTPUTS_MAX];     /* by node and output */
-    uint8_t *needed;                       /* by node: a bit for each output that is needed */
+    size_t count;                      /* nodes that have a place below */
+    double *(*data)[GRDI_OUTPUTS_MAX]; /* by node and output */
+    uint8_t *needed;                   /* by node: a bit for each output that is needed */
 };
 
 values *values_new(const grd_graph *graph)
@@ -102,9 +102,16 @@ static void run_reference(values *v, grdi_node *node)
         out[o] = room(v, (grd_tensor){node, o});
         for (int64_t i = 0, n = grd_dims_count(node->out[o].dims); i < n; i++) memcpy(&out[o][i], &unwritten_bits, 8);
     }
-    grdi_sample_reference(&(grdi_reference){.op = node->op, .attrs = node->attrs, .input_count = node->input_count,
-                                            .output_count = node->output_count, .in_type = in_type, .out_type = node->out,
-                                            .in = in, .out = out, .path_hash = node->path_hash, .literal = node->literal});
+    grdi_sample_reference(&(grdi_reference){.op = node->op,
+                                            .attrs = node->attrs,
+                                            .input_count = node->input_count,
+                                            .output_count = node->output_count,
+                                            .in_type = in_type,
+                                            .out_type = node->out,
+                                            .in = in,
+                                            .out = out,
+                                            .path_hash = node->path_hash,
+                                            .literal = node->literal});
 }
 
 bool values_run(values *v, const grd_tensor *wanted, int32_t count, char *message, size_t size)

@@ -2,7 +2,8 @@
  *
  * Each comes three ways: over all elements (a scalar, shape []), over one axis, and over `axis_count` axes (0: all).
  * Negative axes count from the end. `keep` leaves reduced axes in the shape with size 1; else they are dropped.
- * Errors: GRD_E_ARGUMENT for an axis out of range or named twice, GRD_E_DTYPE. "Number" and "float" as in ops_math.h. */
+ * Errors: GRD_E_ARGUMENT for an axis out of range or named twice, GRD_E_DTYPE. "Number" and "float" as in
+ * ops_math.h. */
 #ifndef GRADUS_OPS_REDUCE_H
 #define GRADUS_OPS_REDUCE_H
 
