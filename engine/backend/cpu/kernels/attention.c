@@ -113,8 +113,9 @@ static void do_block(const attention_context *c, const buffers *b, int64_t batch
     attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
     attention_spans(z, first, rows, span);
     const char *q = attention_at(z->q, batch, head);
-    attention_rows(q + first * z->q->stride[1] * (int64_t)grd_dtype_size(z->q->dtype), z->q->dtype, z->q->stride[1],
-                   rows, z->d, z->scale, b->rows, z->d);
+    q += first * z->q->stride[1] * (int64_t)grd_dtype_size(z->q->dtype);
+    attention_fetch(q, z->q->dtype, z->q->stride[1], rows, z->d);
+    attention_rows(q, z->q->dtype, z->q->stride[1], rows, z->d, z->scale, b->rows, z->d);
     memset(b->sums, 0, (size_t)(rows * z->dv_wide) * sizeof(float));
     for (int64_t i = 0; i < rows; i++)
         b->most[i] = -INFINITY, b->total[i] = 0;

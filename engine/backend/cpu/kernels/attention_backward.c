@@ -75,6 +75,7 @@ static void load_block(const grdi_view *view, int64_t batch, int64_t head, int64
 {
     const char *from = attention_at(view, batch, head);
     from += first * view->stride[1] * (int64_t)grd_dtype_size(view->dtype);
+    attention_fetch(from, view->dtype, view->stride[1], rows, view->dims.dim[3]);
     attention_rows(from, view->dtype, view->stride[1], rows, view->dims.dim[3], scale, to, view->dims.dim[3]);
 }
 
@@ -88,6 +89,7 @@ static void load_queries(const backward_context *c, const buffers *b, int64_t ba
     const int64_t count = z->dv, step = c->g->stride[1];
     const char *from = attention_at(c->g, batch, head);
     from += first * step * (int64_t)grd_dtype_size(c->g->dtype);
+    attention_fetch(from, c->g->dtype, step, rows, count);
     for (int64_t i = 0; i < rows; i++) {
         float g[512], *out = b->g + i * count, along = 0;
         for (int64_t j = 0; j < count; j += 512) {
