@@ -79,6 +79,18 @@ static void load_block(const grdi_view *view, int64_t batch, int64_t head, int64
     attention_rows(from, view->dtype, view->stride[1], rows, view->dims.dim[3], scale, to, view->dims.dim[3]);
 }
 
+static float dot(const float *x, const float *y, int64_t count)
+{
+    grdi_vf sum = {0};
+    int64_t i = 0;
+    for (; i + GRDI_LANES <= count; i += GRDI_LANES)
+        sum += grdi_load(x + i) * grdi_load(y + i);
+    float total = grdi_sum_lanes(sum);
+    for (; i < count; i++)
+        total += x[i] * y[i];
+    return total;
+}
+
 static void load_queries(const backward_context *c, const buffers *b, int64_t batch, int64_t head, int64_t first,
                          int64_t rows)
 {
@@ -96,8 +108,7 @@ static void load_queries(const backward_context *c, const buffers *b, int64_t ba
             int64_t some = gemm_least(512, count - j);
             attention_rows(from + (i * step + j) * (int64_t)grd_dtype_size(c->g->dtype), c->g->dtype, 0, 1, some, 1.0f,
                            g, 0);
-            for (int64_t e = 0; e < some; e++)
-                along += g[e] * out[j + e];
+            along += dot(g, out + j, some);
             memcpy(out + j, g, (size_t)some * sizeof(float));
         }
         b->along[i] = along;

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 
 enum {
+    CHAIN_TILE = 256, /* of chains: short, so that reading, computing and writing follow each other closely */
     TILE = 1024,      /* floats; eight tiles fill half of a first-level cache */
     SLOT = TILE + 32, /* the distance of tiles in scratch: not a power of two, so that they do not share cache sets */
     SHORT_ROW = 128,  /* rows below this are joined in tiles of several rows */
@@ -173,7 +174,8 @@ static void cut_tiles(map_state *state)
     state->row = space->dim[space->rank - 1];
     state->rows = grdi_space_count(space, space->rank - 1);
     if (state->row >= SHORT_ROW || space->rank == 1) {
-        int64_t parts = (state->row + TILE - 1) / TILE, lanes = GRDI_LANES;
+        int64_t most = state->step_count > 1 ? CHAIN_TILE : TILE, lanes = GRDI_LANES;
+        int64_t parts = (state->row + most - 1) / most;
         state->row_tile = ((state->row + parts - 1) / parts + lanes - 1) / lanes * lanes;
         parts = (state->row + state->row_tile - 1) / state->row_tile;
         state->tiles = state->rows * parts;
