@@ -38,11 +38,13 @@ static grd_tensor neutral(grdi_rewrite *r, const grdi_node *node, const int32_t 
     return none;
 }
 
-/* reshape, broadcast, sum_to, cast to what the input is already: the input. */
+/* reshape, broadcast, sum_to, cast to what the input is already, a slice of all of it, padding by nothing: the input.
+ */
 static grd_tensor identity(grdi_rewrite *r, const grdi_node *node, const int32_t *uses)
 {
     (void)uses;
-    bool candidate = is(node, "reshape") || is(node, "broadcast_to") || is(node, "sum_to") || is(node, "cast");
+    bool candidate = is(node, "reshape") || is(node, "broadcast_to") || is(node, "sum_to") || is(node, "cast") ||
+                     is(node, "slice") || is(node, "pad");
     return candidate && same_type(node->in[0], &node->out[0]) ? grdi_mapped(r, node->in[0]) : none;
 }
 
