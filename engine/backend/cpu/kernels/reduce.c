@@ -330,12 +330,24 @@ static double finish(const reduce_state *state, double result, double before)
     return result;
 }
 
+/* Sums and means that lie one after another as floats. */
+static void finish_run(float *to, const double *from, double factor, int64_t count, bool add)
+{
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (float)(from[i] * factor + (add ? (double)to[i] : 0.0));
+}
+
 static void finish_range(int64_t begin, int64_t end, int32_t thread, void *context)
 {
     (void)thread;
     const grdi_call *call = context;
     const reduce_state *state = call->state;
     const grdi_view *out = &call->out[0];
+    if (state->finish <= MEAN && out->dtype == GRD_F32 && grdi_space_contiguous(&state->kept, OUT)) {
+        double factor = state->finish == MEAN ? 1 / (double)state->values : 1;
+        finish_run((float *)out->data + begin, state->partial + begin, factor, end - begin, call->accumulate[0]);
+        return;
+    }
     grdi_walk walk;
     grdi_walk_start(&walk, &state->kept, state->kept.rank, begin);
     for (int64_t o = begin; o < end; o++, grdi_walk_next(&walk)) {
