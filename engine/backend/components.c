@@ -13,7 +13,7 @@
 
 static const char *onednn_version(void)
 {
-    const char *library = grdi_cpu_matmul_library ? grdi_cpu_matmul_library() : "";
+    const char *library = grdi_cpu_matmul_library();
     const char *dash = strchr(library, '-');
     return dash ? dash + 1 : NULL;
 }

@@ -126,7 +126,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
         return grd_fail(error, GRD_E_MEMORY, "device 'cpu': out of memory");
     d->isa = isa;
     d->threads = threads > 0 ? threads : usable_processors();
-    const char *library = grdi_cpu_matmul_library ? grdi_cpu_matmul_library() : "";
+    const char *library = grdi_cpu_matmul_library();
     snprintf(d->kind, sizeof d->kind, "cpu %s threads=%d%s%s", isa_names[isa], d->threads, library[0] ? " " : "",
              library);
     omp_set_num_threads(d->threads); /* for libraries that ask OpenMP how many threads to use */

@@ -26,8 +26,8 @@ void grdi_cpu_upload(grdi_device *device, void *to, const void *host, size_t siz
 void grdi_cpu_download(grdi_device *device, void *host, const void *from, size_t size_bytes);
 grd_status grdi_cpu_rates(grdi_device *device, grdi_rates *rates);
 
-/* The library that multiplies matrices, with its version, as part of the device kind ("onednn-2.6.3"); a build without
- * one has no such function. */
-const char *grdi_cpu_matmul_library(void) __attribute__((weak));
+/* The library that multiplies matrices, with its version, as part of the device kind ("onednn-2.6.3"); "" in a build
+ * without one. */
+const char *grdi_cpu_matmul_library(void);
 
 #endif
