@@ -59,7 +59,7 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.decay_part = 0.5;
     s->train.warmup = fast ? 0 : 20;
     s->train.eval_every = r->eval_every;
-    s->train.eval_windows = 256;
+    s->train.eval_windows = 64;
     s->train.checkpoint_every = r->minutes > 10 ? 2000 : 0;
 }
 

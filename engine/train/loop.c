@@ -170,6 +170,15 @@ static bool due(int64_t every, int64_t done)
     return every > 0 && done % every == 0;
 }
 
+/* Every eval_every steps; and, as nobody knows how many steps a machine makes in some minutes, at each fifth of a run
+ * that time limits. */
+static bool evaluation_due(const grdi_session *s, double before)
+{
+    const grd_settings *settings = s->settings;
+    bool fifth = settings->train.minutes > 0 && (int)(5 * progress(s)) > (int)(5 * before);
+    return settings->train.eval_every > 0 && (fifth || due(settings->train.eval_every, s->done));
+}
+
 static bool can_evaluate(const grdi_session *s)
 {
     return s->corpus ? grd_corpus_ids(s->corpus, GRD_VALIDATION)->count > 1 : s->shard_count[1] > 0;
@@ -200,7 +209,7 @@ static grd_status train(grdi_session *s)
     grd_status status = GRD_OK;
     s->start = grdi_seconds();
     while (!status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
-        double factor = schedule_factor(s), before = grdi_seconds();
+        double factor = schedule_factor(s), begun = progress(s), before = grdi_seconds();
         grd_metrics metrics;
         grd_step_set_lr(s->step, factor);
         status = one_step(s, &metrics);
@@ -210,7 +219,7 @@ static grd_status train(grdi_session *s)
         grd_event event = {.kind = GRD_EVENT_STEP,
                            .step = s->done,
                            .steps = settings->train.steps,
-                           .progress = progress(s),
+                           .progress = fmin(progress(s), 1),
                            .loss = metrics.loss,
                            .lr = settings->train.lr * factor,
                            .grad_norm = metrics.grad_norm,
@@ -220,8 +229,7 @@ static grd_status train(grdi_session *s)
                            .seconds = grdi_session_elapsed(s)};
         grdi_session_emit(s, &event);
         bool last = progress(s) >= 1;
-        if (!last && due(settings->train.eval_every, s->done))
-            status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
+        if (!last && evaluation_due(s, begun)) status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
         if (!status && !last && due(settings->train.checkpoint_every, s->done)) status = grdi_session_save(s);
     }
     s->elapsed_before = grdi_session_elapsed(s);
