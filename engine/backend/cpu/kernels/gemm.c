@@ -145,6 +145,13 @@ static fetcher fetch_next(const job *j, const void *from, int64_t columns, int64
     return f;
 }
 
+/* The same for slivers packed before: by now they are in the third-level cache at best. */
+static fetcher fetch_packed(const float *from, int64_t floats, int64_t tiles)
+{
+    int64_t lines = (floats + 15) / 16;
+    return (fetcher){.start = (const char *)from, .outer = 1, .inner = lines, .each = (lines + tiles - 1) / tiles};
+}
+
 GEMM_INLINE void fetch(fetcher *f)
 {
     for (int64_t t = 0; t < f->each && f->i < f->outer; t++) {
@@ -237,13 +244,14 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
         const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->b_row);
         float *packed = j->keep_b ? j->packed_b + q * k : j->packed_b;
         fetcher next = {0};
-        if (pack_b) {
+        int64_t following = gemm_least(GROUP, columns - q - width);
+        int64_t tiles = row_tiles * ((width + GEMM_COLUMNS - 1) / GEMM_COLUMNS);
+        if (pack_b)
             pack(source, j->b_type, j->b_col, j->b_row, width, k, packed, false);
-            int64_t following = gemm_least(GROUP, columns - q - width);
-            if (following > 0)
-                next = fetch_next(j, at(source, j->b_type, width * j->b_col), following, k,
-                                  row_tiles * ((width + GEMM_COLUMNS - 1) / GEMM_COLUMNS));
-        }
+        if (pack_b && following > 0)
+            next = fetch_next(j, at(source, j->b_type, width * j->b_col), following, k, tiles);
+        else if (!j->direct_b && following > 0)
+            next = fetch_packed(packed + width * k, following * k, tiles);
         group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add, &next);
         if (last && j->finish) {
             if (j->turned)

@@ -153,12 +153,12 @@ static void cut(const grdi_call *call, reduce_state *state)
         state->units = state->outputs;
     }
     state->parts = 1;
-    if (state->units < threads && total >= 2 * PARALLEL) {
-        int64_t blocks = (total + BLOCK - 1) / BLOCK;
-        state->parts = state->units == 1 && !state->columns ? blocks : threads;
-        state->parts = state->parts > BLOCKS_MAX ? BLOCKS_MAX : state->parts;
-        state->parts = state->parts > state->values ? state->values : state->parts;
-    }
+    if (state->units == 1 && !state->columns) /* whatever the threads */
+        state->parts = (total + BLOCK - 1) / BLOCK;
+    else if (state->units < threads && total >= 2 * PARALLEL)
+        state->parts = threads;
+    state->parts = state->parts > BLOCKS_MAX ? BLOCKS_MAX : state->parts;
+    state->parts = state->parts > state->values ? state->values : state->parts;
     state->part_values = (state->values + state->parts - 1) / state->parts;
     if (state->reduced.rank > 0 && !state->columns && state->parts > 1) /* whole registers */
         state->part_values = (state->part_values + 63) / 64 * 64;
