@@ -1,58 +1,16 @@
-/* storage.c - places variables and fills parameters. */
+/* storage.c - places variables. */
 #include "run/storage.h"
 
 #include "backend/backend.h"
-#include "base/random.h"
+#include "run/initial.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { ALIGNMENT = 64 };
 
 static size_t aligned(size_t size)
 {
     return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-static double fan_in(grd_dims dims)
-{
-    double fan = 1;
-    for (int32_t i = 1; i < dims.rank; i++) fan *= (double)dims.dim[i];
-    return fan;
-}
-
-/* Element i of a parameter is a function of (seed, path, i) alone. */
-static void fill(const grd_model *model, const grdi_variable *variable, float *values, int64_t count)
-{
-    uint64_t hash = grdi_hash_text(variable->path);
-    double scale = variable->init == GRD_INIT_DEFAULT ? 1.0 / sqrt(fan_in(variable->type.dims)) : variable->scale;
-#pragma omp parallel for schedule(static) num_threads(model->engine->threads) if (count > 65536)
-    for (int64_t i = 0; i < count; i++) {
-        switch (variable->init) {
-        case GRD_INIT_ZEROS: values[i] = 0; break;
-        case GRD_INIT_ONES: values[i] = 1; break;
-        case GRD_INIT_NORMAL: values[i] = (float)(scale * grdi_random_normal(model->seed, 0, hash, (uint64_t)i)); break;
-        default: {
-            double unit = grdi_unit(grdi_random_u32(model->seed, 0, hash, (uint64_t)i));
-            values[i] = (float)(scale * (2 * unit - 1));
-        }
-        }
-    }
-}
-
-static grd_status initialise(grd_model *model, const grdi_variable *variable, grd_error *error)
-{
-    if (!model->engine->backend->runs || variable->kind != GRDI_VARIABLE_PARAMETER || variable->init == GRD_INIT_ZEROS)
-        return GRD_OK;
-    int64_t count = grd_dims_count(variable->type.dims);
-    float *values = grdi_alloc((size_t)count * sizeof(float));
-    if (!values) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for its initial values", variable->path);
-    fill(model, variable, values, count);
-    model->engine->backend->upload(model->engine->device, grdi_variable_data(variable), values,
-                                   (size_t)count * sizeof(float));
-    grdi_free(values);
-    return GRD_OK;
 }
 
 /* Matrices first, then vectors; later parameters first, since backward reaches them first. */
@@ -94,7 +52,8 @@ static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_var
     model->storages = storage;
     for (size_t i = 0; i < count; i++) {
         list[i]->storage = storage;
-        if (initialise(model, list[i], error)) return GRD_E_MEMORY;
+        grd_status status = kind == GRDI_VARIABLE_PARAMETER ? grdi_initialise(model, list[i], error) : GRD_OK;
+        if (status) return status;
     }
     return GRD_OK;
 }
