@@ -4,6 +4,7 @@
 
 #include <argp.h>
 #include <gradus/gradus.h>
+#include <jansson.h>
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_STOPPED = 3 };
 
@@ -23,6 +24,10 @@ int cli_sample(int argc, char **argv);
 int cli_plan(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_tokenize(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
+int cli_eval(int argc, char **argv);
+int cli_convert(int argc, char **argv);
 
 /* Parses argv into `args`, which begins with a `cli`. True: go on. False: return *code. A parser refuses by `return
  * cli_refuse(...)` and hands other keys on as ARGP_ERR_UNKNOWN. */
@@ -39,6 +44,13 @@ error_t cli_number(struct argp_state *state, const char *option, const char *tex
 int cli_error(const cli *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The same for an engine's error. `running`: the work had begun, so that it is no wrong use (exit 1, not 2). */
 int cli_fail(const cli *c, const grd_error *error, bool running);
+
+/* Prints the object as one line on stdout and lets go of it. NULL (out of memory) is a failure: exit code 1. */
+int cli_print_json(const cli *c, json_t *line);
+/* A JSON string of any bytes: those that are not UTF-8 become U+FFFD. */
+json_t *cli_json_text(const char *bytes, size_t size);
+/* Whether there is a file or folder `name` in the folder `path`. */
+bool cli_has(const char *path, const char *name);
 
 /* "4,404,412"; "1.63 million", "6.4 MB", "12.3 GFLOP", "1:05". Each call may use one of eight texts at once. */
 const char *cli_count(int64_t value);

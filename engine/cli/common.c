@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -41,6 +40,52 @@ int cli_fail(const cli *c, const grd_error *error, bool running)
     const char *message = error->message[0] ? error->message : grd_status_name(error->status);
     bool machine = error->status == GRD_E_MEMORY || error->status == GRD_E_NUMERIC || error->status == GRD_E_STATE;
     return cli_error(c, running || machine ? CLI_FAILED : CLI_USAGE, "%s", message);
+}
+
+/* ---- results ---- */
+
+int cli_print_json(const cli *c, json_t *line)
+{
+    if (!line) return cli_error(c, CLI_FAILED, "out of memory for a line of JSON");
+    json_dumpf(line, stdout, JSON_COMPACT);
+    printf("\n");
+    fflush(stdout);
+    json_decref(line);
+    return CLI_DONE;
+}
+
+/* Bytes of the UTF-8 character at `text`; 0 where there is none. */
+static size_t character_bytes(const unsigned char *text, size_t size)
+{
+    size_t length = text[0] < 0x80 ? 1 : text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : 2;
+    if (length > size || (text[0] >= 0x80 && text[0] < 0xC2) || text[0] > 0xF4) return 0;
+    json_t *valid = json_stringn((const char *)text, length); /* knows surrogates and overlong forms */
+    json_decref(valid);
+    return valid ? length : 0;
+}
+
+json_t *cli_json_text(const char *bytes, size_t size)
+{
+    json_t *text = json_stringn(bytes, size);
+    if (text) return text;
+    char *repaired = malloc(3 * size + 1);
+    size_t used = 0;
+    if (!repaired) return NULL;
+    for (size_t at = 0; at < size;) {
+        size_t length = character_bytes((const unsigned char *)bytes + at, size - at);
+        memcpy(repaired + used, length ? bytes + at : "\xEF\xBF\xBD", length ? length : 3);
+        used += length ? length : 3;
+        at += length ? length : 1;
+    }
+    text = json_stringn(repaired, used);
+    free(repaired);
+    return text;
+}
+
+bool cli_has(const char *path, const char *name)
+{
+    char inside[4096];
+    return snprintf(inside, sizeof(inside), "%s/%s", path, name) < (int)sizeof(inside) && access(inside, F_OK) == 0;
 }
 
 /* ---- arguments ---- */

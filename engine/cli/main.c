@@ -13,7 +13,11 @@ typedef struct command {
 static const command commands[] = {
     {"train", cli_train, "train a language model on a text, from settings of its own choice or a config file"},
     {"sample", cli_sample, "continue a prompt with a trained model"},
+    {"eval", cli_eval, "score a text with a trained model: loss and bits per byte"},
     {"plan", cli_plan, "what a training step needs: memory, arithmetic, time; without running it"},
+    {"tokenize", cli_tokenize, "train a tokenizer; text to tokens and back"},
+    {"inspect", cli_inspect, "what a file or folder holds, checked: tensors, tokens, tokenizers, runs, configs"},
+    {"convert", cli_convert, "runs to Hugging Face folders, tensors to other types, tokens to other formats"},
     {"bench", cli_bench, "measure whole models or single ops on this machine"},
     {"doctor", cli_doctor, "what this build and this machine offer"},
 };
@@ -43,8 +47,7 @@ static int run(int argc, char **argv, const cli *c)
         print_help(stderr);
         return CLI_USAGE;
     }
-    return cli_error(c, CLI_USAGE, "gradus: there is no command '%s' (train, sample, plan, bench, doctor; see --help)",
-                     name);
+    return cli_error(c, CLI_USAGE, "gradus: there is no command '%s' (gradus --help lists them)", name);
 }
 
 int main(int argc, char **argv)

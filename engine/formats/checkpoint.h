@@ -57,4 +57,7 @@ const grd_safetensors *grdi_checkpoint_tensors(const grdi_checkpoint *checkpoint
 /* The bytes of another file (no zero byte after them), NULL if there is none. Owned by the checkpoint. */
 const char *grdi_checkpoint_file(const grdi_checkpoint *checkpoint, const char *name, size_t *size_bytes);
 
+/* What the checkpoint says of itself; grd_checkpoint_about without opening it again. */
+grd_status grdi_checkpoint_describe(const grdi_checkpoint *checkpoint, grd_checkpoint_info *info, grd_error *error);
+
 #endif

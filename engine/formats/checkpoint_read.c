@@ -195,3 +195,64 @@ const char *grdi_checkpoint_file(const grdi_checkpoint *checkpoint, const char *
     *size_bytes = file && !file->tensors ? file->mapping.size_bytes : 0;
     return file && !file->tensors ? (const char *)file->mapping.data : NULL;
 }
+
+/* ---- what it holds ---- */
+
+static grd_status read_state(const grdi_checkpoint *checkpoint, grd_checkpoint_info *info, grd_error *error)
+{
+    size_t size_bytes;
+    const char *text = grdi_checkpoint_file(checkpoint, "state.json", &size_bytes), *kind = "";
+    if (!text)
+        return grd_fail(error, GRD_E_FORMAT, "state.json: missing from the checkpoint");
+    json_t *state = grdi_json_parse(text, size_bytes, "state.json", error);
+    if (!state)
+        return GRD_E_FORMAT;
+    json_int_t step = -1;
+    grd_status status = GRD_OK;
+    if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &info->elapsed_seconds, "device_kind",
+                    &kind) != 0 || step < 0)
+        status = grd_fail(error, GRD_E_FORMAT,
+                          "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind");
+    info->step = step;
+    snprintf(info->device_kind, sizeof info->device_kind, "%s", kind);
+    json_decref(state);
+    return status;
+}
+
+grd_status grdi_checkpoint_describe(const grdi_checkpoint *checkpoint, grd_checkpoint_info *info, grd_error *error)
+{
+    *info = (grd_checkpoint_info){.files = (int64_t)checkpoint->count};
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        const grd_safetensors *tensors = checkpoint->files[i].tensors;
+        size_t count = tensors ? grd_safetensors_count(tensors) : 0;
+        info->tensors += (int64_t)count;
+        for (size_t k = 0; k < count; k++)
+            info->size_bytes += (int64_t)grd_safetensors_at(tensors, k)->size_bytes;
+    }
+    return read_state(checkpoint, info, error);
+}
+
+grd_status grd_checkpoint_about(const char *path, grd_checkpoint_info *info, grd_error *error)
+{
+    grdi_checkpoint *checkpoint;
+    *info = (grd_checkpoint_info){0};
+    grd_status status = grdi_checkpoint_open(path, &checkpoint, error);
+    if (status != GRD_OK)
+        return status;
+    status = grdi_checkpoint_describe(checkpoint, info, error);
+    grdi_checkpoint_close(checkpoint);
+    return status;
+}
+
+grd_status grd_checkpoint_path(const char *run, size_t back, char *path, size_t capacity, grd_error *error)
+{
+    uint64_t step;
+    char *found = NULL, *root = grdi_path_join(run, "checkpoints");
+    grd_status status = root ? grdi_checkpoint_find(root, back, &step, &found, error)
+                             : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", run);
+    if (status == GRD_OK && snprintf(path, capacity, "%s", found ? found : "") >= (int)capacity)
+        status = grd_fail(error, GRD_E_ARGUMENT, "%s: the path is too long", found);
+    grdi_free(found);
+    grdi_free(root);
+    return status;
+}

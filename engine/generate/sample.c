@@ -1,14 +1,10 @@
 /* sample.c - continues a prompt with the model of a run directory. */
-#include <gradus/hf.h>
-#include <gradus/model.h>
-#include <gradus/run.h>
-
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "data/utf8.h"
-#include "formats/checkpoint.h"
 #include "generate/choose.h"
+#include "generate/load.h"
 
 #include <math.h>
 #include <string.h>
@@ -18,120 +14,44 @@ enum { DEFAULT_TOKENS = 200 };
 /* What sampling holds: the model, one program that gives the logits at one position, and the tokens so far. */
 typedef struct sampler {
     const grd_sample_options *options;
-    grd_settings *settings;
-    grd_tokenizer *tokenizer;
-    grd_engine *engine;
-    grd_model *model;
+    grdi_loaded from;
     grd_graph *graph;
     grd_tensor ids, position, logits;
     grd_program *program;
-    int32_t unseen; /* the token that separates texts, where the training text had none of it; else -1 */
     float *values;
     grdi_choice *choices;
     int32_t *tokens;       /* prompt and what was added */
     int64_t count, window; /* the program sees the last `window` tokens */
-    bool hf_folder;
     grd_error *error;
 } sampler;
-
-/* A Hugging Face folder: config.json, tokenizer.json, model.safetensors. */
-static bool is_hf_folder(const char *run)
-{
-    char *yaml = grdi_path_join(run, "config.yaml"), *json = grdi_path_join(run, "config.json");
-    bool is = yaml && json && !grdi_path_exists(yaml) && grdi_path_exists(json);
-    grdi_free(yaml);
-    grdi_free(json);
-    return is;
-}
-
-static grd_status load_hf_folder(sampler *s, const char *folder)
-{
-    s->settings = grd_settings_new();
-    if (!s->settings) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
-    s->hf_folder = true;
-    grd_status status = grd_hf_read_config(folder, &s->settings->model.gpt, s->error);
-    return status ? status : grd_tokenizer_load(folder, &s->tokenizer, s->error);
-}
-
-/* A folder can hold files of two models; a vocabulary may well be padded. */
-static grd_status check_vocabulary(const sampler *s, const char *run)
-{
-    long long tokens = grd_tokenizer_vocab_size(s->tokenizer), vocab = s->settings->model.gpt.vocab;
-    if (tokens <= vocab) return GRD_OK;
-    return grd_fail(s->error, GRD_E_FORMAT,
-                    "%s: the tokenizer has %lld tokens, the model %lld (do they belong together?)", run, tokens, vocab);
-}
-
-static grd_status load_settings(sampler *s, const char *run)
-{
-    if (is_hf_folder(run)) return load_hf_folder(s, run);
-    char *config = grdi_path_join(run, "config.yaml"), *tokenizer = grdi_path_join(run, "tokenizer.json");
-    s->settings = grd_settings_new();
-    grd_status status = config && tokenizer && s->settings ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
-    if (!status && !grdi_path_exists(config))
-        status = grd_fail(s->error, GRD_E_IO, "%s: is no run directory (it has no config.yaml)", run);
-    if (!status) status = grd_settings_load(s->settings, config, s->error);
-    if (!status) status = grd_settings_resolve(s->settings, s->error);
-    if (!status) status = grd_tokenizer_load(tokenizer, &s->tokenizer, s->error);
-    if (!status && s->settings->model.gpt.vocab < 1)
-        s->settings->model.gpt.vocab = grd_tokenizer_vocab_size(s->tokenizer);
-    if (!status) status = grd_gpt_resolve(&s->settings->model.gpt, s->error);
-    grdi_free(config);
-    grdi_free(tokenizer);
-    return status;
-}
 
 static int64_t wanted_tokens(const sampler *s)
 {
     return s->options->tokens > 0 ? s->options->tokens : DEFAULT_TOKENS;
 }
 
-static grd_status build(sampler *s, const grd_run_options *run_options)
+static grd_status build(sampler *s)
 {
-    const grd_gpt *gpt = &s->settings->model.gpt;
-    s->engine = grd_engine_open(run_options->device, .threads = run_options->threads);
-    s->model = grd_model_new(s->engine, 0);
-    s->graph = grd_graph_new(s->model);
+    const grd_gpt *gpt = &s->from.settings->model.gpt;
+    s->graph = grd_graph_new(s->from.model);
     s->window = s->count + wanted_tokens(s) < gpt->context ? s->count + wanted_tokens(s) : gpt->context;
     s->ids = grd_input(s->graph, "ids", GRD_I32, grd_shape(1, s->window));
     s->position = grd_input(s->graph, "position", GRD_I32, grd_shape(1));
     grd_tensor none = {0}, hidden = grd_gpt_hidden(s->ids, gpt, none);
     s->logits = grd_gpt_logits(grd_take(hidden, s->position, 1), gpt);
     s->program = grd_program_new(&s->logits, 1);
-    const grd_error *error = grd_engine_error(s->engine);
+    const grd_error *error = grd_engine_error(s->from.engine);
     if (!s->program) return grd_fail(s->error, error->status ? error->status : GRD_E_MEMORY, "%s", error->message);
     s->values = grdi_alloc((size_t)gpt->vocab * sizeof(float));
     s->choices = grdi_alloc((size_t)gpt->vocab * sizeof(*s->choices));
     return s->values && s->choices ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
 }
 
-static grd_status load_hf_weights(sampler *s, const char *folder)
+/* Whether the training text had the token that separates texts: one file has none of it. */
+static bool separators_were_seen(const sampler *s)
 {
-    grd_safetensors *file;
-    grd_error problem = {GRD_OK, ""};
-    grd_status status = grd_safetensors_open(folder, &file, &problem);
-    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, &problem);
-    grd_safetensors_close(file);
-    return status ? grd_fail(s->error, status, "%s: %s", folder, problem.message) : GRD_OK;
-}
-
-static grd_status load_weights(sampler *s, const char *run)
-{
-    if (s->hf_folder) return load_hf_weights(s, run);
-    char *root = grdi_path_join(run, "checkpoints"), *path = NULL;
-    uint64_t step;
-    grd_status status = root ? grdi_checkpoint_find(root, 0, &step, &path, s->error)
-                             : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
-    if (!status && !path) status = grd_fail(s->error, GRD_E_IO, "%s: has no checkpoint yet", run);
-    grdi_checkpoint *c = NULL;
-    if (!status) status = grdi_checkpoint_open(path, &c, s->error);
-    const grd_safetensors *tensors = status ? NULL : grdi_checkpoint_tensors(c, "model.safetensors");
-    if (!status && !tensors) status = grd_fail(s->error, GRD_E_FORMAT, "%s: has no model.safetensors", path);
-    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, tensors, s->error);
-    grdi_checkpoint_close(c);
-    grdi_free(path);
-    grdi_free(root);
-    return status;
+    const char *path = s->from.settings->data.path;
+    return s->from.hf_folder || !path || grdi_path_is_directory(path);
 }
 
 /* What stands before a prompt: where texts were separated in training, the token that separates them; else nothing (the
@@ -139,12 +59,13 @@ static grd_status load_weights(sampler *s, const char *run)
  * as it does there. */
 static grd_status encode_prompt(sampler *s)
 {
-    const char *prompt = s->options->prompt ? s->options->prompt : "", *path = s->settings->data.path;
-    int32_t separator = grd_tokenizer_end_of_text(s->tokenizer);
-    bool separated = separator >= 0 && (s->hf_folder ? !prompt[0] : !path || grdi_path_is_directory(path));
+    const char *prompt = s->options->prompt ? s->options->prompt : "";
+    int32_t separator = grd_tokenizer_end_of_text(s->from.tokenizer);
+    bool separated = separator >= 0 && (s->from.hf_folder ? !prompt[0] : separators_were_seen(s));
     if (!prompt[0] && !separated) prompt = "\n";
     grd_ids ids = {0};
-    grd_status status = grd_tokenizer_encode(s->tokenizer, (grd_text){prompt, strlen(prompt)}, NULL, &ids, s->error);
+    grd_status status =
+        grd_tokenizer_encode(s->from.tokenizer, (grd_text){prompt, strlen(prompt)}, NULL, &ids, s->error);
     if (status) return status;
     int64_t total = ids.count + 1 + wanted_tokens(s);
     s->tokens = grdi_alloc((size_t)total * sizeof(int32_t));
@@ -171,10 +92,11 @@ static grd_status next_token(sampler *s, int64_t index)
     grd_status status = grd_program_run(s->program);
     if (!status) status = grd_program_read(s->program, s->logits, s->values);
     if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->program)->message);
-    if (s->unseen >= 0) s->values[s->unseen] = -INFINITY;
+    int32_t end = grd_tokenizer_end_of_text(s->from.tokenizer);
+    if (end >= 0 && !separators_were_seen(s)) s->values[end] = -INFINITY; /* its logit was never trained */
     double unit = grdi_unit(grdi_random_u32(s->options->seed, 0, grdi_hash_text("sample"), (uint64_t)index));
     s->tokens[s->count++] =
-        grdi_choose(s->values, (int32_t)grd_tokenizer_vocab_size(s->tokenizer), s->options, unit, s->choices);
+        grdi_choose(s->values, (int32_t)grd_tokenizer_vocab_size(s->from.tokenizer), s->options, unit, s->choices);
     return GRD_OK;
 }
 
@@ -225,9 +147,9 @@ static grd_status generate(sampler *s, void (*on_text)(void *, const char *, siz
         grd_status status = next_token(s, i);
         if (status) return status;
         const int32_t *token = &s->tokens[s->count - 1];
-        if (*token == grd_tokenizer_end_of_text(s->tokenizer)) break;
+        if (*token == grd_tokenizer_end_of_text(s->from.tokenizer)) break;
         size_t room = sizeof(p.bytes) - p.size;
-        int64_t length = grd_tokenizer_decode(s->tokenizer, token, 1, true, (char *)p.bytes + p.size, room);
+        int64_t length = grd_tokenizer_decode(s->from.tokenizer, token, 1, true, (char *)p.bytes + p.size, room);
         if (length < 0 || (size_t)length > room) continue; /* longer than any token of a real vocabulary */
         p.size += (size_t)length;
         hand_on(&p, false);
@@ -242,15 +164,16 @@ grd_status grd_sample_run(const char *run, const grd_sample_options *options, co
 {
     grd_error own = {GRD_OK, ""};
     sampler s = {.options = options, .error = error ? error : &own};
-    grd_status status = load_settings(&s, run);
-    if (!status) status = check_vocabulary(&s, run);
+    s.from.error = s.error;
+    grd_status status = grdi_load_open(&s.from, run, run_options);
+    if (!status && !s.from.tokenizer)
+        status =
+            grd_fail(s.error, GRD_E_IO, "%s: has no tokenizer.json (copy the one its tokens came from there)", run);
     if (!status) status = encode_prompt(&s);
-    if (!status) status = build(&s, run_options);
-    if (!status) status = load_weights(&s, run);
+    if (!status) status = build(&s);
+    if (!status) status = grdi_load_weights(&s.from);
     if (!status) status = generate(&s, on_text, context);
-    grd_engine_close(s.engine);
-    grd_tokenizer_free(s.tokenizer);
-    grd_settings_free(s.settings);
+    grdi_load_close(&s.from);
     grdi_free(s.values);
     grdi_free(s.choices);
     grdi_free(s.tokens);

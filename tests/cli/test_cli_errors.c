@@ -82,7 +82,7 @@ static const struct bad_input {
     {"train --data good.txt --set train.min_lr=1 --set train.lr=0.1", {"train.min_lr: 1 is above train.lr"}},
     {"train --data good.txt --set 'train.groups=[{match: \"embed/**\", optimizer: sgdd}]'", {"train.groups", "sgdd"}},
     {"train --data good.txt --set init.from=x", {"init.from"}},
-    {"train --data good.txt --set train.precision=bf16 --set out=b", {"bf16"}},
+    {"train --data good.txt --set train.precision=f8 --set out=b", {"train.precision: 'f8' is not one of"}},
     {"train --data good.txt --set out=used", {"out: used is not empty", "--resume used"}},
     {"train --data good.txt --set out=good.txt", {"good.txt"}},
     {"train --data good.txt --device tpu", {"device 'tpu'", "there is no such device"}},
@@ -108,6 +108,39 @@ static const struct bad_input {
     {"plan missing.yaml", {"missing.yaml"}},
     {"plan good.yaml --device h1000", {"null:h1000", "no such profile"}},
     {"plan good.yaml --set model.heads=5", {"heads"}},
+    {"eval", {"no model to score with"}},
+    {"eval missing", {"missing", "no run directory"}},
+    {"eval used", {"used", "no Hugging Face folder"}},
+    {"eval used --context 0", {"--context: 0 is outside 1"}},
+    {"tokenize", {"is not one of: train, encode, decode"}},
+    {"tokenize shred good.txt", {"'shred' is not one of"}},
+    {"tokenize train", {"nothing to work on"}},
+    {"tokenize train missing.txt", {"missing.txt"}},
+    {"tokenize train good.txt --kind word", {"--kind: 'word' is not one of: bpe, byte, char"}},
+    {"tokenize train good.txt --pattern gpt5", {"--pattern: 'gpt5'"}},
+    {"tokenize train good.txt --vocab 12", {"vocab", "12"}},
+    {"tokenize train binary.txt", {"binary.txt", "byte 1 is zero"}},
+    {"tokenize encode notes.json good.txt", {"notes.json"}},
+    {"tokenize encode notes.json", {"give one text"}},
+    {"tokenize encode notes.json good.txt --format zip", {"--format: 'zip'"}},
+    {"tokenize encode notes.json good.txt --validation v.bin", {"--validation: goes with"}},
+    {"tokenize decode notes.json", {"no tokens"}},
+    {"tokenize decode used 1 2", {"used"}},
+    {"inspect", {"nothing to look at"}},
+    {"inspect missing", {"missing: no such file"}},
+    {"inspect good.txt", {"good.txt: cannot tell what it is"}},
+    {"inspect used", {"used: is no run"}},
+    {"inspect shard.bin", {"shard.bin"}},
+    {"inspect notes.json", {"notes.json"}},
+    {"inspect typo.yaml", {"typo.yaml:4:1", "did you mean model.layers?"}},
+    {"convert", {"what to convert and where to"}},
+    {"convert used", {"what to convert and where to"}},
+    {"convert missing to", {"missing: no such file"}},
+    {"convert used to --dtype i8", {"--dtype: 'i8' is not one of"}},
+    {"convert used to", {"used"}},
+    {"convert good.txt to", {"becomes a .safetensors file"}},
+    {"convert shard.bin to.bin", {"shard.bin"}},
+    {"convert used to --format raw", {"--format: goes with token shards"}},
     {"bench", {"what is to be measured?"}},
     {"bench model", {"is not one of: gpt2-124m"}},
     {"bench model gpt9", {"'gpt9' is not one of: gpt2-124m"}},
@@ -164,8 +197,10 @@ Test(cli_errors, help_and_version_are_no_errors)
 {
     outcome none = gradus("%s", "");
     cr_assert(none.code == 2, "%d %s", none.code, none.err);
-    static const char *const commands[] = {"", "train", "sample", "plan", "bench", "doctor"};
-    for (int i = 0; i < 6; i++) {
+    static const char *const commands[] = {
+        "",     "train",   "sample",  "plan",           "bench",           "doctor",
+        "eval", "inspect", "convert", "tokenize train", "tokenize encode", "tokenize decode"};
+    for (int i = 0; i < 12; i++) {
         outcome o = gradus("%s --help", commands[i]);
         cr_assert(o.code == 0 && strstr(o.out, "Usage: gradus") && !o.err[0], "%s: %d %s", commands[i], o.code, o.err);
         if (i > 0) cr_assert(strstr(o.out, "--device=NAME"), "%s", o.out);

@@ -46,6 +46,30 @@ GRD_API const char *grd_safetensors_metadata(const grd_safetensors *file, const 
 GRD_API grd_status grd_safetensors_write(const char *path, const grd_file_tensor *tensors, size_t count,
                                          grd_error *error);
 
+/* Copies all tensors at `from` (as grd_safetensors_open takes it) into one file `to`: all of it or, on failure, none.
+ * Floats (f64, f32, bf16, f16) become `dtype`, one of f32, bf16, f16, rounded to nearest; GRD_DTYPE_COUNT leaves all as
+ * they are, bit for bit. GRD_E_UNSUPPORTED for a tensor whose dtype the engine has not, GRD_E_ARGUMENT for another
+ * `dtype`. *size_bytes, unless NULL, is that of the tensors written. */
+GRD_API grd_status grd_safetensors_convert(const char *from, const char *to, grd_dtype dtype, size_t *size_bytes,
+                                           grd_error *error);
+
+/* ---- checkpoints ---- */
+
+typedef struct grd_checkpoint_info {
+    int64_t step;
+    double elapsed_seconds; /* of training up to there */
+    char device_kind[128];  /* that it was written on */
+    int64_t files, tensors;
+    int64_t size_bytes; /* of the tensors */
+} grd_checkpoint_info;
+
+/* Verifies every checksum in the checkpoint folder `path` and says what it holds. GRD_E_FORMAT names the file, and the
+ * tensor where it is one, that is damaged. */
+GRD_API grd_status grd_checkpoint_about(const char *path, grd_checkpoint_info *info, grd_error *error);
+/* Writes the path of the newest checkpoint of a run directory (back 0), of the one before (back 1), ...: with a zero
+ * byte, at most `capacity` bytes. "" where there is none. It is not verified. */
+GRD_API grd_status grd_checkpoint_path(const char *run, size_t back, char *path, size_t capacity, grd_error *error);
+
 /* ---- token shards ---- */
 
 /* How the tokens lie in the file. GPT2 and LLAMA3 are llm.c's formats: 256 int32 (magic 20240520, version 1; magic

@@ -138,6 +138,21 @@ GRD_API grd_status grd_train_text(grd_settings *settings, const grd_run_options 
 GRD_API grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
                                      grd_error *error);
 
+/* ---- scoring text ---- */
+
+typedef struct grd_evaluate_options {
+    size_t size;
+    const char *data; /* a text file or folder, all of which is scored, or a token shard (.bin); NULL: what the run
+                         itself keeps for validation */
+    int64_t context;  /* tokens in a window; 0: the model's */
+} grd_evaluate_options;
+
+/* Scores a text with the newest checkpoint of a run directory, with one checkpoint, or with a Hugging Face folder:
+ * every token once, in windows that overlap by half (see grd_score). *event is a GRD_EVENT_EVAL with the loss in nats a
+ * token, bits per byte where the text is known (NaN for shards), and the checkpoint's step. */
+GRD_API grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options,
+                                    const grd_run_options *run_options, grd_event *event, grd_error *error);
+
 /* ---- generating text ---- */
 
 typedef struct grd_sample_options {
@@ -150,7 +165,8 @@ typedef struct grd_sample_options {
     uint64_t seed;
 } grd_sample_options;
 
-/* Continues the prompt with the model of a run directory (its newest checkpoint) or of a Hugging Face folder. `on_text`
+/* Continues the prompt with the model of a run directory (its newest checkpoint), of one checkpoint, or of a Hugging
+ * Face folder. `on_text`
  * gets the prompt's text and then each new piece, always whole UTF-8 characters. */
 GRD_API grd_status grd_sample_run(const char *run, const grd_sample_options *options,
                                   const grd_run_options *run_options,

@@ -1,0 +1,175 @@
+/* evaluate.c - scores a text with a trained model. */
+#include "base/memory.h"
+#include "generate/load.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { BATCH_TOKENS = 4096 };
+
+typedef struct evaluator {
+    const grd_evaluate_options *options;
+    grdi_loaded from;
+    grd_corpus *corpus;
+    grd_tokens *shard;
+    grd_ids shard_ids;
+    grd_score score;
+    grd_tensor ids, targets, losses;
+    grd_program *program;
+    int64_t batch, context;
+    int32_t *inputs; /* [2][batch * context]: inputs and targets */
+    float *values;   /* [batch * context] */
+    grd_error *error;
+} evaluator;
+
+static grd_status out_of_memory(const evaluator *e)
+{
+    return grd_fail(e->error, GRD_E_MEMORY, "out of memory for evaluation");
+}
+
+/* ---- what is scored ---- */
+
+static grd_status open_shard(evaluator *e, const char *path)
+{
+    grd_status status = grd_tokens_open(path, GRD_TOKENS_AUTO, &e->shard, e->error);
+    if (!status) status = grd_tokens_check(e->shard, e->from.settings->model.gpt.vocab, e->error);
+    if (status) return status;
+    size_t count = grd_tokens_count(e->shard);
+    e->shard_ids = (grd_ids){grdi_alloc(count * sizeof(int32_t)), (int64_t)count, sizeof(int32_t)};
+    if (!e->shard_ids.data) return out_of_memory(e);
+    status = grd_tokens_read(e->shard, 0, count, e->shard_ids.data, e->error);
+    return status ? status : grd_score_ids(&e->shard_ids, e->context, -1, &e->score, e->error);
+}
+
+static grd_status open_text(evaluator *e, const char *path, double validation_part, int32_t threads)
+{
+    const grd_corpus_options options = {.size = sizeof(options),
+                                        .validation_part = validation_part,
+                                        .no_validation = validation_part <= 0,
+                                        .threads = threads};
+    if (!e->from.tokenizer)
+        return grd_fail(e->error, GRD_E_ARGUMENT, "%s: the model has no tokenizer.json (give a token shard)", path);
+    grd_status status = grd_corpus_open(path, &options, &e->corpus, e->error);
+    if (!status) status = grd_corpus_encode(e->corpus, e->from.tokenizer, e->error);
+    if (status) return status;
+    grd_part part = validation_part > 0 ? GRD_VALIDATION : GRD_TRAIN;
+    return grd_score_corpus(e->corpus, part, e->from.tokenizer, e->context, &e->score, e->error);
+}
+
+static bool is_shard(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 4 && strcmp(path + length - 4, ".bin") == 0;
+}
+
+static grd_status open_data(evaluator *e, const char *run, int32_t threads)
+{
+    const grd_settings *settings = e->from.settings;
+    const char *data = e->options->data;
+    if (data) return is_shard(data) ? open_shard(e, data) : open_text(e, data, 0, threads);
+    if (settings->data.path && settings->data.validation_part > 0)
+        return open_text(e, settings->data.path, settings->data.validation_part, threads);
+    if (settings->data.validation_count) return open_shard(e, settings->data.validation[0]);
+    return grd_fail(e->error, GRD_E_ARGUMENT, "%s: names no validation text (give one: --data PATH)", run);
+}
+
+/* ---- scoring ---- */
+
+/* As many windows at once as training has in a batch, or as fit into some thousand tokens. */
+static int64_t batch_of(const evaluator *e)
+{
+    int64_t batch = BATCH_TOKENS / e->context;
+    if (!e->from.hf_folder) batch = e->from.settings->train.batch;
+    if (batch > e->score.windows) batch = e->score.windows;
+    return batch < 1 ? 1 : batch;
+}
+
+static grd_status build(evaluator *e)
+{
+    const grd_gpt *gpt = &e->from.settings->model.gpt;
+    const float one = 1;
+    grd_graph *graph = grd_graph_new(e->from.model);
+    grd_dims dims = grd_shape(e->batch, e->context);
+    e->ids = grd_input(graph, "ids", GRD_I32, dims);
+    e->targets = grd_input(graph, "targets", GRD_I32, dims);
+    grd_tensor scale = grd_constant(graph, GRD_F32, grd_scalar(), &one), none = {0}, outputs[2];
+    outputs[0] = grd_gpt_loss(grd_gpt_hidden(e->ids, gpt, none), gpt, e->targets, scale, &e->losses);
+    outputs[1] = e->losses;
+    e->program = grd_program_new(outputs, 2);
+    const grd_error *problem = grd_engine_error(e->from.engine);
+    if (problem->status) return grd_fail(e->error, problem->status, "%s", problem->message);
+    size_t count = (size_t)grd_dims_count(dims);
+    e->inputs = grdi_alloc(2 * count * sizeof(int32_t));
+    e->values = grdi_alloc(count * sizeof(float));
+    return e->program && e->inputs && e->values ? GRD_OK : out_of_memory(e);
+}
+
+/* Windows first, first + 1, ...; those past the last one score nothing. */
+static grd_status score_batch(const evaluator *e, int64_t first, double *nats)
+{
+    int64_t count = e->batch * e->context;
+    int32_t *targets = e->inputs + count;
+    for (int64_t b = 0; b < e->batch; b++)
+        grd_score_get(&e->score, first + b, e->inputs + b * e->context, targets + b * e->context);
+    grd_program_feed(e->program, e->ids, e->inputs);
+    grd_program_feed(e->program, e->targets, targets);
+    grd_status status = grd_program_run(e->program);
+    if (!status) status = grd_program_read(e->program, e->losses, e->values);
+    if (status) return grd_fail(e->error, status, "%s", grd_program_error(e->program)->message);
+    for (int64_t i = 0; i < count; i++)
+        if (targets[i] != GRD_IGNORE) *nats += e->values[i];
+    return GRD_OK;
+}
+
+static grd_status score_all(const evaluator *e, grd_event *event)
+{
+    double nats = 0;
+    for (int64_t first = 0; first < e->score.windows; first += e->batch) {
+        grd_status status = score_batch(e, first, &nats);
+        if (status) return status;
+    }
+    *event = (grd_event){.kind = GRD_EVENT_EVAL, .step = e->from.step, .tokens = e->score.tokens, .part = 1};
+    event->loss = nats / (double)e->score.tokens;
+    event->bits_per_byte = e->score.size_bytes ? nats / log(2.0) / (double)e->score.size_bytes : NAN;
+    return GRD_OK;
+}
+
+/* A window need not be longer than the text. */
+static grd_status choose_context(evaluator *e)
+{
+    int64_t most = e->from.settings->model.gpt.context, wanted = e->options->context;
+    e->context = wanted > 0 ? wanted : most;
+    if (e->context <= most) return GRD_OK;
+    return grd_fail(e->error, GRD_E_ARGUMENT, "--context: %lld is more than the model's %lld", (long long)wanted,
+                    (long long)most);
+}
+
+static grd_status evaluate(evaluator *e, const char *run, const grd_run_options *run_options, grd_event *event)
+{
+    grd_status status = grdi_load_open(&e->from, run, run_options);
+    if (!status) status = choose_context(e);
+    if (!status) status = open_data(e, run, run_options->threads);
+    if (status) return status;
+    if (e->score.windows == 1)
+        e->context = e->score.context = e->score.tokens < e->context ? e->score.tokens : e->context;
+    e->batch = batch_of(e);
+    status = build(e);
+    if (!status) status = grdi_load_weights(&e->from);
+    return status ? status : score_all(e, event);
+}
+
+grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options, const grd_run_options *run_options,
+                            grd_event *event, grd_error *error)
+{
+    grd_error own = {GRD_OK, ""};
+    evaluator e = {.options = options, .error = error ? error : &own};
+    e.from.error = e.error;
+    grd_status status = evaluate(&e, run, run_options, event);
+    grdi_load_close(&e.from);
+    grd_corpus_free(e.corpus);
+    grd_tokens_close(e.shard);
+    grdi_free(e.shard_ids.data);
+    grdi_free(e.inputs);
+    grdi_free(e.values);
+    return status;
+}
