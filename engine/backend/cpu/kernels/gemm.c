@@ -126,41 +126,6 @@ static job plan_job(const grdi_gemm *g, double *cycles)
 
 /* ---- the loops ---- */
 
-/* Source lines of the next group of B, fetched a few at a time while tiles are computed. */
-typedef struct fetcher {
-    const char *start;
-    int64_t step_bytes, outer, inner; /* `outer` runs of `inner` cache lines */
-    int64_t i, j, each;
-} fetcher;
-
-static fetcher fetch_next(const job *j, const void *from, int64_t columns, int64_t k, int64_t tiles)
-{
-    fetcher f = {.start = from};
-    int64_t size = j->b_type == GRD_F32 ? 4 : 2;
-    if (j->b_col == 1)
-        f.outer = k, f.inner = (columns * size + 63) / 64, f.step_bytes = j->b_row * size;
-    else if (j->b_row == 1)
-        f.outer = columns, f.inner = (k * size + 63) / 64, f.step_bytes = j->b_col * size;
-    f.each = (f.outer * f.inner + tiles - 1) / tiles;
-    return f;
-}
-
-/* The same for slivers packed before: by now they are in the third-level cache at best. */
-static fetcher fetch_packed(const float *from, int64_t floats, int64_t tiles)
-{
-    int64_t lines = (floats + 15) / 16;
-    return (fetcher){.start = (const char *)from, .outer = 1, .inner = lines, .each = (lines + tiles - 1) / tiles};
-}
-
-GEMM_INLINE void fetch(fetcher *f)
-{
-    for (int64_t t = 0; t < f->each && f->i < f->outer; t++) {
-        __builtin_prefetch(f->start + f->i * f->step_bytes + f->j * 64, 0, 2);
-        if (++f->j == f->inner)
-            f->j = 0, f->i++;
-    }
-}
-
 /* A tile that is not full or stands turned: through a buffer. */
 static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int columns, int64_t k, const float *a,
                      int64_t a_step, const float *b, int64_t b_step, bool add)
@@ -187,7 +152,7 @@ static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int co
 
 /* One block of A against `columns` <= GROUP columns of B that start at `column`. */
 static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t k,
-                        const float *a, const float *b, int64_t b_step, bool add, fetcher *next)
+                        const float *a, const float *b, int64_t b_step, bool add)
 {
     for (int64_t q = 0; q < columns; q += GEMM_COLUMNS) {
         int64_t width = gemm_least(GEMM_COLUMNS, columns - q);
@@ -201,7 +166,6 @@ static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column,
             int height = (int)gemm_least(GEMM_ROWS, rows - i);
             const float *panel = j->direct_a ? a + i * j->a_row : a + i * k;
             int64_t step = j->direct_a ? j->a_row : GEMM_ROWS;
-            fetch(next);
             if (whole && !j->turned) {
                 end.c = j->out + (row + i) * j->out_row + column + q;
                 GRDI_ISA_NAME(grdi_gemm_tile)
@@ -243,16 +207,9 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
         int64_t width = gemm_least(GROUP, columns - q);
         const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->b_row);
         float *packed = j->keep_b ? j->packed_b + q * k : j->packed_b;
-        fetcher next = {0};
-        int64_t following = gemm_least(GROUP, columns - q - width);
-        int64_t tiles = row_tiles * ((width + GEMM_COLUMNS - 1) / GEMM_COLUMNS);
         if (pack_b)
             pack(source, j->b_type, j->b_col, j->b_row, width, k, packed, false);
-        if (pack_b && following > 0)
-            next = fetch_next(j, at(source, j->b_type, width * j->b_col), following, k, tiles);
-        else if (!j->direct_b && following > 0)
-            next = fetch_packed(packed + width * k, following * k, tiles);
-        group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add, &next);
+        group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add);
         if (last && j->finish) {
             if (j->turned)
                 gemm_finish_block(j->finish, column + q, width, row, rows);
