@@ -202,7 +202,6 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
         a = j->packed_a;
     }
     bool add = j->add || p > 0, last = p + k >= j->k, pack_b = !j->direct_b && (!j->keep_b || row == 0);
-    int64_t row_tiles = (rows + GEMM_ROWS - 1) / GEMM_ROWS;
     for (int64_t q = 0; q < columns; q += GROUP) {
         int64_t width = gemm_least(GROUP, columns - q);
         const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->b_row);
