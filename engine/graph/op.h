@@ -118,7 +118,9 @@ typedef enum grdi_op_flags {
     GRDI_OP_RANDOM = 8,       /* depends on the node's path hash */
     GRDI_OP_EFFECT = 16,      /* kept even when nobody uses its outputs (assign) */
     GRDI_OP_NO_GRADIENT = 32, /* zero gradient by definition (comparison, argmax, stop_gradient, rounding) */
-    GRDI_OP_MATMUL = 64       /* its arithmetic runs at the matmul rate (cost model) */
+    GRDI_OP_MATMUL = 64,      /* its arithmetic runs at the matmul rate (cost model) */
+    GRDI_OP_FOLLOWS = 128,    /* bf16 precision: f32 outputs are stored in bf16 where an f32 input is */
+    GRDI_OP_MOVES = 256       /* it computes nothing, so that it can be done on values rounded to bf16 as they lie */
 } grdi_op_flags;
 
 typedef struct grdi_op {
@@ -142,6 +144,9 @@ typedef struct grdi_op {
 
     uint32_t
         inplace[GRDI_OUTPUTS_MAX]; /* by output: bit i set if it may be written over input i (same bytes, same place) */
+    uint32_t bf16_in;  /* bf16 precision: bit i: input i is rounded to bf16, since products run faster on it */
+    uint32_t bf16_out; /* bit o: output o is an activation or a gradient of one, and stored in bf16. Without any of
+                          these and GRDI_OP_FOLLOWS an op's results stay in f32; arithmetic is in f32 always */
     double tolerance; /* relative, f32 kernels against the reference; 0: 1e-6 per element-wise op rounding. Say why
                          beside it */
     const grdi_sample *samples; /* ends with in[0] NULL and attrs NULL */

@@ -14,7 +14,7 @@ static grd_tensor scalar_like(grd_tensor x, double value)
 
 /* Defines an op from its value as an expression of `a` and `b`, and its gradients by a and b as expressions of the
  * tensors g (the gradient arriving), a, b and y (the output), in the broadcast shape. */
-#define BINARY(NAME, SHAPE, VALUE, RULE_A, RULE_B, ...)                                                                \
+#define BINARY(NAME, SHAPE, FLAGS, VALUE, RULE_A, RULE_B, ...)                                                         \
     static double NAME##_value(const double *x, const grd_attr *attrs)                                                 \
     {                                                                                                                  \
         const double a = x[0], b = x[1];                                                                               \
@@ -32,7 +32,7 @@ static grd_tensor scalar_like(grd_tensor x, double value)
     const grdi_op grdi_op_##NAME = {                                                                                   \
         .name = #NAME,                                                                                                 \
         .inputs = 2,                                                                                                   \
-        .flags = GRDI_OP_MAP,                                                                                          \
+        .flags = GRDI_OP_MAP | (FLAGS),                                                                                \
         .shape = SHAPE,                                                                                                \
         .gradient = NAME##_gradient,                                                                                   \
         .reference = grdi_map_reference,                                                                               \
@@ -57,10 +57,14 @@ static grd_tensor scalar_like(grd_tensor x, double value)
 #define INTEGER_SAMPLES                                                                                                \
     {.in = {"i32[7,13] -9..9", "i32[13] -9..9"}}, {.in = {"bool[3]", "bool[3]"}, .bad = "number dtype"}
 
-BINARY(add, grdi_map_shape_number, a + b, g, g, SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
-BINARY(sub, grdi_map_shape_number, a - b, g, grd_neg(g), SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
-BINARY(mul, grdi_map_shape_number, a * b, grd_mul(g, b), grd_mul(g, a), SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
-BINARY(div, grdi_map_shape, a / b, grd_div(g, b), grd_neg(grd_div(grd_mul(g, y), b)), SAMPLES("-2..2", "0.3..3"),
+BINARY(add, grdi_map_shape_number, GRDI_OP_FOLLOWS, a + b, g, g, SAMPLES("-2..2", "-2..2"),
+       INTEGER_SAMPLES)
+BINARY(sub, grdi_map_shape_number, GRDI_OP_FOLLOWS, a - b, g, grd_neg(g), SAMPLES("-2..2", "-2..2"),
+       INTEGER_SAMPLES)
+BINARY(mul, grdi_map_shape_number, GRDI_OP_FOLLOWS, a * b, grd_mul(g, b), grd_mul(g, a),
+       SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
+BINARY(div, grdi_map_shape, GRDI_OP_FOLLOWS, a / b, grd_div(g, b), grd_neg(grd_div(grd_mul(g, y), b)),
+       SAMPLES("-2..2", "0.3..3"),
        {.in = {"i32[3]", "i32[3]"}, .bad = "float dtype"})
 
 /* b a^(b-1), 0 where b is 0; and a^b log(a), 0 where a is 0 (log is given a 1 there: its own gradient stays finite). */
@@ -77,7 +81,8 @@ static grd_tensor power_by_exponent(grd_tensor g, grd_tensor a, grd_tensor y)
     return grd_where(is_zero, zero, grd_mul(g, grd_mul(y, logarithm)));
 }
 
-BINARY(pow, grdi_map_shape, pow(a, b), power_by_base(g, a, b), power_by_exponent(g, a, y), SAMPLES("0.3..3", "-2..2"))
+BINARY(pow, grdi_map_shape, 0, pow(a, b), power_by_base(g, a, b), power_by_exponent(g, a, y),
+       SAMPLES("0.3..3", "-2..2"))
 
 /* g where `one` wins, half of it at a tie. */
 static grd_tensor winner(grd_tensor g, grd_tensor wins, grd_tensor a, grd_tensor b)
@@ -96,17 +101,18 @@ static double lesser(double a, double b)
     return a != a || a < b ? a : b;
 }
 
-BINARY(maximum, grdi_map_shape_number, greater(a, b), winner(g, grd_gt(a, b), a, b), winner(g, grd_lt(a, b), a, b),
-       SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
-BINARY(minimum, grdi_map_shape_number, lesser(a, b), winner(g, grd_lt(a, b), a, b), winner(g, grd_gt(a, b), a, b),
-       SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
+BINARY(maximum, grdi_map_shape_number, GRDI_OP_FOLLOWS, greater(a, b), winner(g, grd_gt(a, b), a, b),
+       winner(g, grd_lt(a, b), a, b), SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
+BINARY(minimum, grdi_map_shape_number, GRDI_OP_FOLLOWS, lesser(a, b), winner(g, grd_lt(a, b), a, b),
+       winner(g, grd_gt(a, b), a, b), SAMPLES("-2..2", "-2..2"), INTEGER_SAMPLES)
 
 static grd_tensor by_radius(grd_tensor g, grd_tensor a, grd_tensor b, grd_tensor by)
 {
     return grd_div(grd_mul(g, by), grd_add(grd_square(a), grd_square(b)));
 }
 
-BINARY(atan2, grdi_map_shape, atan2(a, b), by_radius(g, a, b, b), grd_neg(by_radius(g, a, b, a)),
+BINARY(atan2, grdi_map_shape, GRDI_OP_FOLLOWS, atan2(a, b), by_radius(g, a, b, b), grd_neg(by_radius(g, a, b, a)),
        SAMPLES("-2..2", "0.3..3"))
 /* trunc(a / b) is (a - y) / b; samples keep a / b away from whole numbers */
-BINARY(fmod, grdi_map_shape, fmod(a, b), g, grd_mul(g, grd_div(grd_sub(y, a), b)), SAMPLES("4.2..5.8", "1.95..2.05"))
+BINARY(fmod, grdi_map_shape, GRDI_OP_FOLLOWS, fmod(a, b), g, grd_mul(g, grd_div(grd_sub(y, a), b)),
+       SAMPLES("4.2..5.8", "1.95..2.05"))

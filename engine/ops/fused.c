@@ -255,6 +255,7 @@ const grdi_op grdi_op_fused_map = {
     .name = "fused_map",
     .inputs = 1,
     .inputs_max = GRDI_INPUTS_MAX,
+    .flags = GRDI_OP_FOLLOWS, /* and so does the op that gives the output, see passes/precision.c */
     .attrs = {GRD_INTS("code", NULL, 0), GRD_INTS("outputs", NULL, 0)},
     .shape = fused_map_shape,
     .compose = fused_map_compose,

@@ -88,8 +88,8 @@ static const grdi_sample gather_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_gather = {
-    .name = "gather", .inputs = 2, .attrs = {GRD_INT("axis", -1)}, .shape = gather_shape, .gradient = gather_gradient,
-    .reference = gather_reference, .bytes = moved_bytes, .samples = gather_samples};
+    .name = "gather", .inputs = 2, .flags = GRDI_OP_MOVES, .attrs = {GRD_INT("axis", -1)}, .shape = gather_shape,
+    .gradient = gather_gradient, .reference = gather_reference, .bytes = moved_bytes, .samples = gather_samples};
 
 grd_tensor grd_gather(grd_tensor x, grd_tensor ids, int32_t axis)
 {
@@ -212,8 +212,8 @@ static const grdi_sample take_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_take = {
-    .name = "take", .inputs = 2, .attrs = {GRD_INT("axis", 0)}, .shape = take_shape, .gradient = take_gradient,
-    .reference = take_reference, .bytes = moved_bytes, .samples = take_samples};
+    .name = "take", .inputs = 2, .flags = GRDI_OP_MOVES, .attrs = {GRD_INT("axis", 0)}, .shape = take_shape,
+    .gradient = take_gradient, .reference = take_reference, .bytes = moved_bytes, .samples = take_samples};
 
 grd_tensor grd_take(grd_tensor x, grd_tensor ids, int32_t axis)
 {
@@ -386,7 +386,7 @@ static const grdi_sample embedding_samples[] = {
 
 const grdi_op grdi_op_embedding = {
     .name = "embedding", .inputs = 2, .shape = embedding_shape, .gradient = embedding_gradient,
-    .reference = embedding_reference, .bytes = moved_bytes, .samples = embedding_samples};
+    .reference = embedding_reference, .bytes = moved_bytes, .bf16_out = 1, .samples = embedding_samples};
 
 grd_tensor grd_embedding(grd_tensor table, grd_tensor ids)
 {

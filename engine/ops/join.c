@@ -72,8 +72,9 @@ static const grdi_sample concat_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_concat = {
-    .name = "concat", .inputs = 1, .inputs_max = GRDI_INPUTS_MAX, .attrs = {GRD_INT("axis", 0)}, .shape = concat_shape,
-    .gradient = concat_gradient, .reference = concat_reference, .samples = concat_samples};
+    .name = "concat", .inputs = 1, .inputs_max = GRDI_INPUTS_MAX, .flags = GRDI_OP_MOVES,
+    .attrs = {GRD_INT("axis", 0)}, .shape = concat_shape, .gradient = concat_gradient,
+    .reference = concat_reference, .samples = concat_samples};
 
 grd_tensor grd_concat(const grd_tensor *parts, int32_t count, int32_t axis)
 {
@@ -161,7 +162,7 @@ static const grdi_sample pad_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_pad = {
-    .name = "pad", .inputs = 1,
+    .name = "pad", .inputs = 1, .flags = GRDI_OP_FOLLOWS, /* no move: bf16 may not hold its value */
     .attrs = {GRD_INTS("before", NULL, 0), GRD_INTS("after", NULL, 0), GRD_FLOAT("value", 0)}, .shape = pad_shape,
     .gradient = pad_gradient, .reference = pad_reference, .samples = pad_samples};
 
@@ -196,8 +197,8 @@ static const grdi_sample flip_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_flip = {
-    .name = "flip", .inputs = 1, .attrs = {GRD_INT("axis", -1)}, .shape = axis_shape, .gradient = flip_gradient,
-    .reference = flip_reference, .samples = flip_samples};
+    .name = "flip", .inputs = 1, .flags = GRDI_OP_MOVES, .attrs = {GRD_INT("axis", -1)}, .shape = axis_shape,
+    .gradient = flip_gradient, .reference = flip_reference, .samples = flip_samples};
 
 grd_tensor grd_flip(grd_tensor x, int32_t axis)
 {
@@ -255,12 +256,12 @@ static const grdi_sample triangle_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_tril = {
-    .name = "tril", .inputs = 1, .attrs = {GRD_INT("diagonal", 0)}, .shape = triangle_shape, .gradient = tril_gradient,
-    .reference = tril_reference, .inplace = {1}, .samples = triangle_samples};
+    .name = "tril", .inputs = 1, .flags = GRDI_OP_MOVES, .attrs = {GRD_INT("diagonal", 0)}, .shape = triangle_shape,
+    .gradient = tril_gradient, .reference = tril_reference, .inplace = {1}, .samples = triangle_samples};
 
 const grdi_op grdi_op_triu = {
-    .name = "triu", .inputs = 1, .attrs = {GRD_INT("diagonal", 0)}, .shape = triangle_shape, .gradient = triu_gradient,
-    .reference = triu_reference, .inplace = {1}, .samples = triangle_samples};
+    .name = "triu", .inputs = 1, .flags = GRDI_OP_MOVES, .attrs = {GRD_INT("diagonal", 0)}, .shape = triangle_shape,
+    .gradient = triu_gradient, .reference = triu_reference, .inplace = {1}, .samples = triangle_samples};
 
 grd_tensor grd_tril(grd_tensor x, int64_t diagonal)
 {

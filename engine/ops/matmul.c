@@ -111,7 +111,8 @@ static const grdi_sample matmul_samples[] = {
 
 const grdi_op grdi_op_matmul = {
     .name = "matmul", .inputs = 2, .shape = matmul_shape, .gradient = matmul_gradient, .reference = matmul_reference,
-    .flops = matmul_flops, .flags = GRDI_OP_MATMUL, .tolerance = SUM_TOLERANCE, .samples = matmul_samples};
+    .flops = matmul_flops, .flags = GRDI_OP_MATMUL, .bf16_in = 3, .bf16_out = 1, .tolerance = SUM_TOLERANCE,
+    .samples = matmul_samples};
 
 grd_tensor grd_matmul(grd_tensor a, grd_tensor b)
 {
@@ -244,7 +245,8 @@ static const grdi_sample linear_samples[] = {
 const grdi_op grdi_op_linear = {
     .name = "linear", .inputs = 2, .inputs_max = 3, .outputs = 2, .attrs = {GRD_INT("activation", 0)},
     .shape = linear_shape, .gradient = linear_gradient, .compose = linear_compose, .reference = linear_reference,
-    .flops = matmul_flops, .flags = GRDI_OP_MATMUL, .tolerance = SUM_TOLERANCE, .samples = linear_samples};
+    .flops = matmul_flops, .flags = GRDI_OP_MATMUL, .bf16_in = 3, .bf16_out = 3, .tolerance = SUM_TOLERANCE,
+    .samples = linear_samples};
 
 grd_tensor grd_affine_with(grd_tensor x, grd_tensor w, const grd_affine_options *options)
 {

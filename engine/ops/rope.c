@@ -102,6 +102,7 @@ static const grdi_sample rope_samples[] = {
 const grdi_op grdi_op_rope = {
     .name = "rope",
     .inputs = 3,
+    .flags = GRDI_OP_FOLLOWS,
     .attrs = {GRD_FLAG("inverse", false), GRD_FLAG("interleaved", false)},
     .shape = rope_shape,
     .gradient = rope_gradient,

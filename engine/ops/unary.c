@@ -74,41 +74,46 @@ static grd_tensor scalar_like(grd_tensor x, double value)
 
 #define UNARY(NAME, VALUE, RULE, RANGE)                                                                                \
     GRADIENT_RULE(NAME, RULE)                                                                                          \
+    UNARY_OP(NAME, grdi_map_shape, VALUE, GRDI_OP_FOLLOWS, NAME##_gradient, NULL, FLOAT_SAMPLES(RANGE))
+/* Steep, or one step of a loss: bf16 precision leaves its results in f32. */
+#define UNARY_F32(NAME, VALUE, RULE, RANGE)                                                                            \
+    GRADIENT_RULE(NAME, RULE)                                                                                          \
     UNARY_OP(NAME, grdi_map_shape, VALUE, 0, NAME##_gradient, NULL, FLOAT_SAMPLES(RANGE))
 #define UNARY_NUMBER(NAME, VALUE, RULE, RANGE)                                                                         \
     GRADIENT_RULE(NAME, RULE)                                                                                          \
-    UNARY_OP(NAME, grdi_map_shape_number, VALUE, 0, NAME##_gradient, NULL, NUMBER_SAMPLES(RANGE))
+    UNARY_OP(NAME, grdi_map_shape_number, VALUE, GRDI_OP_FOLLOWS, NAME##_gradient, NULL, NUMBER_SAMPLES(RANGE))
 #define UNARY_FLAT(NAME, VALUE)                                                                                        \
-    UNARY_OP(NAME, grdi_map_shape, VALUE, GRDI_OP_NO_GRADIENT, NULL, NULL, FLOAT_SAMPLES("-4..4"))
+    UNARY_OP(NAME, grdi_map_shape, VALUE, GRDI_OP_NO_GRADIENT | GRDI_OP_FOLLOWS, NULL, NULL, FLOAT_SAMPLES("-4..4"))
 
 /*           name        value                       gradient                                                 samples */
 UNARY_NUMBER(neg,        -x,                         grd_neg(g),                                               "-2..2")
 UNARY_NUMBER(abs,        fabs(x),                    grd_mul(g, grd_sign(x)),                                  "-2..2")
 UNARY_NUMBER(square,     x * x,                      scaled(grd_mul(g, x), 2.0),                               "-2..2")
-UNARY(exp,               exp(x),                     grd_mul(g, y),                                            "-3..3")
-UNARY(expm1,             expm1(x),                   grd_mul(g, grd_add_scalar(y, 1.0)),                       "-3..3")
-UNARY(log,               log(x),                     grd_div(g, x),                                            "0.1..3")
-UNARY(log1p,             log1p(x),                   grd_div(g, grd_add_scalar(x, 1.0)),                      "-0.5..3")
+UNARY_F32(exp,           exp(x),                     grd_mul(g, y),                                            "-3..3")
+UNARY_F32(expm1,         expm1(x),                   grd_mul(g, grd_add_scalar(y, 1.0)),                       "-3..3")
+UNARY_F32(log,           log(x),                     grd_div(g, x),                                            "0.1..3")
+UNARY_F32(log1p,         log1p(x),                   grd_div(g, grd_add_scalar(x, 1.0)),                      "-0.5..3")
 UNARY(sqrt,              sqrt(x),                    scaled(grd_div(g, y), 0.5),                               "0.1..3")
-UNARY(rsqrt,             1.0 / sqrt(x),              scaled(grd_mul(g, grd_mul(y, grd_square(y))), -0.5),      "0.2..3")
-UNARY(reciprocal,        1.0 / x,                    grd_neg(grd_mul(g, grd_square(y))),                       "0.3..3")
+UNARY_F32(rsqrt,         1.0 / sqrt(x),              scaled(grd_mul(g, grd_mul(y, grd_square(y))), -0.5),      "0.2..3")
+UNARY_F32(reciprocal,    1.0 / x,                    grd_neg(grd_mul(g, grd_square(y))),                       "0.3..3")
 UNARY(sin,               sin(x),                     grd_mul(g, grd_cos(x)),                                   "-6..6")
 UNARY(cos,               cos(x),                     grd_neg(grd_mul(g, grd_sin(x))),                          "-6..6")
-UNARY(tan,               tan(x),                     grd_mul(g, grd_add_scalar(grd_square(y), 1.0)),           "-1..1")
+UNARY_F32(tan,           tan(x),                     grd_mul(g, grd_add_scalar(grd_square(y), 1.0)),           "-1..1")
 UNARY(tanh,              tanh(x),                    grd_tanh_backward(g, y),                                  "-4..4")
 UNARY(sigmoid,           sigmoid_of(x),              grd_sigmoid_backward(g, y),                               "-6..6")
-UNARY(softplus,          log1p(exp(-fabs(x))) + fmax(x, 0.0), grd_mul(g, grd_sigmoid(x)),                      "-6..6")
+UNARY_F32(softplus,      log1p(exp(-fabs(x))) + fmax(x, 0.0), grd_mul(g, grd_sigmoid(x)),                      "-6..6")
 UNARY(erf,               erf(x), scaled(grd_mul(g, grd_exp(grd_neg(grd_square(x)))), 2.0 / sqrt(pi)),          "-3..3")
 UNARY(relu,              x < 0.0 ? 0.0 : x,          grd_relu_backward(g, y),                                  "-2..2")
 UNARY_FLAT(floor,        floor(x))
 UNARY_FLAT(ceil,         ceil(x))
 UNARY_FLAT(round,        rint(x)) /* the rounding mode of the environment, which is to nearest, ties to even */
 
-UNARY_OP(sign, grdi_map_shape_number, (x > 0.0) - (x < 0.0) + (x != x ? x : 0.0), GRDI_OP_NO_GRADIENT, NULL, NULL,
-         NUMBER_SAMPLES("-2..2"))
+UNARY_OP(sign, grdi_map_shape_number, (x > 0.0) - (x < 0.0) + (x != x ? x : 0.0),
+         GRDI_OP_NO_GRADIENT | GRDI_OP_FOLLOWS, NULL, NULL, NUMBER_SAMPLES("-2..2"))
 
 GRADIENT_RULE(copy, g)
-UNARY_OP(copy, grdi_map_shape_any, x, 0, copy_gradient, NULL, {.in = {"f32[7,13]"}}, {.in = {"i32[2,1,33] -9..9"}},
+UNARY_OP(copy, grdi_map_shape_any, x, GRDI_OP_FOLLOWS, copy_gradient, NULL,
+         {.in = {"f32[7,13]"}}, {.in = {"i32[2,1,33] -9..9"}},
          {.in = {"bool[5]"}}, {.in = {"f32[3]", "f32[3]"}, .bad = "takes 1 to 1 inputs"},
          {.in = {"f32[1024,1024]"}, .large = true})
 
@@ -144,7 +149,7 @@ static grd_tensor gelu_tanh_inner(grd_tensor x) /* sqrt(2/pi) (x + 0.044715 x^3)
 #define ACTIVATION(NAME, VALUE, RULE)                                                                                  \
     COMPOSE_RULE(NAME, RULE)                                                                                           \
     GRADIENT_RULE(NAME, grd_##NAME##_backward(g, x))                                                                   \
-    UNARY_OP(NAME, grdi_map_shape, VALUE, 0, NAME##_gradient, NAME##_compose, FLOAT_SAMPLES("-4..4"))
+    UNARY_OP(NAME, grdi_map_shape, VALUE, GRDI_OP_FOLLOWS, NAME##_gradient, NAME##_compose, FLOAT_SAMPLES("-4..4"))
 
 /*         name          value                                                     from simpler ops */
 ACTIVATION(gelu,         x * 0.5 * (1.0 + erf(x * sqrt(0.5))),                     grd_mul(x, phi_integral(x)))
@@ -182,7 +187,7 @@ static bool backward_shape(grdi_infer *c)
     const grdi_op grdi_op_##NAME = {                                                                                   \
         .name = #NAME,                                                                                                 \
         .inputs = 2,                                                                                                   \
-        .flags = GRDI_OP_MAP,                                                                                          \
+        .flags = GRDI_OP_MAP | GRDI_OP_FOLLOWS,                                                                        \
         .shape = backward_shape,                                                                                       \
         .gradient = GRADIENT,                                                                                          \
         .compose = COMPOSE,                                                                                            \
@@ -264,7 +269,7 @@ BACKWARD_OP(relu_backward, x > 0.0 ? g : 0.0, relu_backward_gradient, NULL)
 /* ---- with a FLOAT attribute ---- */
 
 /* As UNARY_OP, for an op with the attribute KEY, which is `k` in VALUE and RULE. */
-#define UNARY_WITH(NAME, KEY, DEFAULT, SHAPE, VALUE, RULE, ...)                                                        \
+#define UNARY_WITH(NAME, KEY, DEFAULT, SHAPE, FLAGS, VALUE, RULE, ...)                                                 \
     static double NAME##_value(const double *in, const grd_attr *attrs)                                                \
     {                                                                                                                  \
         const double x = in[0], k = grdi_attr_float(attrs, #KEY);                                                      \
@@ -281,7 +286,7 @@ BACKWARD_OP(relu_backward, x > 0.0 ? g : 0.0, relu_backward_gradient, NULL)
     const grdi_op grdi_op_##NAME = {                                                                                   \
         .name = #NAME,                                                                                                 \
         .inputs = 1,                                                                                                   \
-        .flags = GRDI_OP_MAP,                                                                                          \
+        .flags = GRDI_OP_MAP | (FLAGS),                                                                                \
         .attrs = {GRD_FLOAT(#KEY, DEFAULT)},                                                                           \
         .shape = SHAPE,                                                                                                \
         .gradient = NAME##_gradient,                                                                                   \
@@ -308,18 +313,20 @@ static grd_tensor power_gradient(grd_tensor g, grd_tensor x, double k)
     return scaled(grd_mul(g, k == 2.0 ? x : grd_pow_scalar(x, k - 1.0)), k);
 }
 
-UNARY_WITH(add_scalar, value, 0.0, grdi_map_shape_number, x + k, g, {.in = {"f32[7,13]"}, .attrs = "value=0.75"},
+UNARY_WITH(add_scalar, value, 0.0, grdi_map_shape_number, GRDI_OP_FOLLOWS, x + k, g,
+           {.in = {"f32[7,13]"}, .attrs = "value=0.75"},
            {.in = {"i32[2,1,33] -9..9"}, .attrs = "value=-3"}, {.in = {"bool[3]"}, .bad = "number dtype"})
-UNARY_WITH(mul_scalar, value, 1.0, grdi_map_shape_number, x * k, scaled(g, k),
+UNARY_WITH(mul_scalar, value, 1.0, grdi_map_shape_number, GRDI_OP_FOLLOWS, x * k, scaled(g, k),
            {.in = {"f32[7,13]"}, .attrs = "value=-1.5"}, {.in = {"i32[2,1,33] -9..9"}, .attrs = "value=3"},
            {.in = {"bool[3]"}, .bad = "number dtype"})
-UNARY_WITH(pow_scalar, value, 1.0, grdi_map_shape, pow(x, k), power_gradient(g, x, k),
+UNARY_WITH(pow_scalar, value, 1.0, grdi_map_shape, 0, pow(x, k), power_gradient(g, x, k),
            {.in = {"f32[7,13] 0.2..3"}, .attrs = "value=1.7"}, {.in = {"f32[33] -2..2"}, .attrs = "value=3"},
            {.in = {"f32[5] 0.5..2"}, .attrs = "value=-0.5"}, {.in = {"f32[5] -2..2"}, .attrs = "value=2"},
            {.in = {"f32[5] -2..2"}, .attrs = "value=0"}, {.in = {"i32[3] 0..5"}, .bad = "float dtype"})
-UNARY_WITH(leaky_relu, slope, 0.01, grdi_map_shape, x > 0.0 ? x : k * x, grd_where(positive(x), g, scaled(g, k)),
+UNARY_WITH(leaky_relu, slope, 0.01, grdi_map_shape, GRDI_OP_FOLLOWS, x > 0.0 ? x : k * x,
+           grd_where(positive(x), g, scaled(g, k)),
            FLOAT_SAMPLES("-2..2"), {.in = {"f32[5,3]"}, .attrs = "slope=0.3"})
-UNARY_WITH(elu, alpha, 1.0, grdi_map_shape, x > 0.0 ? x : k * expm1(x),
+UNARY_WITH(elu, alpha, 1.0, grdi_map_shape, GRDI_OP_FOLLOWS, x > 0.0 ? x : k * expm1(x),
            grd_where(positive(x), g, grd_mul(g, grd_add_scalar(y, k))), FLOAT_SAMPLES("-2..2"),
            {.in = {"f32[5,3]"}, .attrs = "alpha=0.7"})
 
@@ -356,7 +363,7 @@ static const grdi_sample clamp_samples[] = {
 const grdi_op grdi_op_clamp = {
     .name = "clamp",
     .inputs = 1,
-    .flags = GRDI_OP_MAP,
+    .flags = GRDI_OP_MAP | GRDI_OP_FOLLOWS,
     .attrs = {GRD_FLOAT("low", 0.0), GRD_FLOAT("high", 1.0)},
     .shape = clamp_shape,
     .gradient = clamp_gradient,

@@ -99,7 +99,8 @@ static const grdi_sample reshape_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_reshape = {
-    .name = "reshape", .inputs = 1, .flags = GRDI_OP_VIEW, .attrs = {GRD_INTS("dims", NULL, 0)}, .shape = reshape_shape,
+    .name = "reshape", .inputs = 1, .flags = GRDI_OP_VIEW | GRDI_OP_MOVES, .attrs = {GRD_INTS("dims", NULL, 0)},
+    .shape = reshape_shape,
     .gradient = reshape_gradient, .reference = copy_reference, .view = reshape_view, .samples = reshape_samples};
 
 grd_tensor grd_reshape(grd_tensor x, grd_dims dims)
@@ -225,7 +226,7 @@ static const grdi_sample transpose_samples[] = {
 
 const grdi_op grdi_op_transpose = {.name = "transpose",
                                    .inputs = 1,
-                                   .flags = GRDI_OP_VIEW,
+                                   .flags = GRDI_OP_VIEW | GRDI_OP_MOVES,
                                    .attrs = {GRD_INTS("axes", NULL, 0)},
                                    .shape = transpose_shape,
                                    .gradient = transpose_gradient,
@@ -328,7 +329,7 @@ static const grdi_sample slice_samples[] = {
 
 const grdi_op grdi_op_slice = {.name = "slice",
                                .inputs = 1,
-                               .flags = GRDI_OP_VIEW,
+                               .flags = GRDI_OP_VIEW | GRDI_OP_MOVES,
                                .attrs = {GRD_INT("axis", 0), GRD_INT("start", 0), GRD_INT("count", -1)},
                                .shape = slice_shape,
                                .gradient = slice_gradient,
@@ -418,7 +419,7 @@ static const grdi_sample broadcast_to_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_broadcast_to = {
-    .name = "broadcast_to", .inputs = 1, .flags = GRDI_OP_VIEW, .attrs = {GRD_INTS("dims", NULL, 0)},
+    .name = "broadcast_to", .inputs = 1, .flags = GRDI_OP_VIEW | GRDI_OP_MOVES, .attrs = {GRD_INTS("dims", NULL, 0)},
     .shape = broadcast_to_shape, .gradient = broadcast_to_gradient, .reference = broadcast_to_reference,
     .view = broadcast_to_view, .samples = broadcast_to_samples};
 
@@ -442,7 +443,8 @@ static const grdi_sample stop_gradient_samples[] = {
     {.in = {NULL}}};
 
 const grdi_op grdi_op_stop_gradient = {
-    .name = "stop_gradient", .inputs = 1, .flags = GRDI_OP_VIEW | GRDI_OP_NO_GRADIENT, .shape = stop_gradient_shape,
+    .name = "stop_gradient", .inputs = 1, .flags = GRDI_OP_VIEW | GRDI_OP_MOVES | GRDI_OP_NO_GRADIENT,
+    .shape = stop_gradient_shape,
     .reference = copy_reference, .view = same_view, .samples = stop_gradient_samples};
 
 grd_tensor grd_stop_gradient(grd_tensor x)

@@ -154,9 +154,18 @@ static const struct {
     const char *name;
     grdi_pass run;
 } passes[] = {
-    {"extract", grdi_pass_extract}, {"simplify", grdi_pass_simplify}, {"recompute", grdi_pass_recompute},
-    {"fuse", grdi_pass_fuse},       {"schedule", grdi_pass_schedule},
+    {"extract", grdi_pass_extract}, {"simplify", grdi_pass_simplify},   {"recompute", grdi_pass_recompute},
+    {"fuse", grdi_pass_fuse},       {"precision", grdi_pass_precision}, {"schedule", grdi_pass_schedule},
 };
+
+/* Asked for, or always needed, and not switched off. */
+static bool wanted(const grdi_compile *c, size_t index)
+{
+    grdi_pass pass = passes[index].run;
+    if (pass == grdi_pass_extract || pass == grdi_pass_schedule) return true;
+    if (pass == grdi_pass_precision && !c->options->bf16) return false;
+    return !grdi_listed(c->options->disable, passes[index].name);
+}
 
 static bool dump(grdi_compile *c, const grd_graph *graph, size_t index)
 {
@@ -172,8 +181,7 @@ grd_graph *grdi_passes_run(grdi_compile *c, const grd_graph *graph)
 {
     grd_graph *now = NULL;
     for (size_t i = 0; i < sizeof(passes) / sizeof(passes[0]); i++) {
-        bool required = passes[i].run == grdi_pass_extract || passes[i].run == grdi_pass_schedule;
-        if (!required && grdi_listed(c->options->disable, passes[i].name)) continue;
+        if (!wanted(c, i)) continue;
         grd_graph *next = passes[i].run(c, now ? now : graph);
         if (now) grdi_graph_destroy(now);
         now = next;

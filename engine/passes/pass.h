@@ -43,6 +43,7 @@ grd_graph *grdi_pass_extract(grdi_compile *c, const grd_graph *old);   /* only w
 grd_graph *grdi_pass_simplify(grdi_compile *c, const grd_graph *old);  /* algebra: fewer nodes, same values */
 grd_graph *grdi_pass_recompute(grdi_compile *c, const grd_graph *old); /* segments rebuilt for backward */
 grd_graph *grdi_pass_fuse(grdi_compile *c, const grd_graph *old);      /* element-wise chains into one node */
+grd_graph *grdi_pass_precision(grdi_compile *c, const grd_graph *old); /* what is stored in bf16 */
 grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old);  /* order: assigns as early as they may */
 
 /* Runs all passes that are not disabled, dumping graphs where asked. `graph` is the user's and stays. */

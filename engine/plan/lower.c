@@ -1,5 +1,8 @@
 /* lower.c - turns nodes into launches: views become strides, values get buffers, gradients land in their storage.
  *
+ * Casts between f32 and bf16 are left to kernels that read or write bf16 where the graph says f32: a cast to f32 hands
+ * on the value as it lies, and what is only cast to bf16 is written so. Where there is no such kernel, a copy converts.
+ *
  * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write
  * its own output there (in place), and after it the buffer is free for others. */
 #include "plan/plan.h"
@@ -21,6 +24,7 @@ typedef struct lowering {
     int32_t *uses;          /* reads of each value still to be lowered */
     const grdi_node **sink; /* by value: the assign whose target it may be written to directly */
     piece *pieces;          /* by value: the concat that it may be written into directly */
+    grdi_node **rounded;    /* by value: the cast to bf16 that alone reads it, so that it may be written in bf16 */
     grd_error *error;
 } lowering;
 
@@ -47,9 +51,10 @@ static int32_t add_buffer(lowering *l, grdi_place place, grdi_class class, size_
     return index;
 }
 
-static void row_major_value(grdi_value *value, int32_t buffer, grd_dims dims)
+static void row_major_value(grdi_value *value, int32_t buffer, grd_dtype dtype, grd_dims dims)
 {
     value->buffer = buffer;
+    value->dtype = dtype;
     memset(&value->strides, 0, sizeof(value->strides));
     grdi_row_major(dims, value->strides.stride);
 }
@@ -88,16 +93,16 @@ static bool lower_source(lowering *l, grdi_node *node)
     l->plan->buffers[buffer].variable = node->variable;
     l->plan->buffers[buffer].literal = node->literal;
     grdi_value value;
-    row_major_value(&value, buffer, type.dims);
+    row_major_value(&value, buffer, type.dtype, type.dims);
     define(l, t, value);
     return true;
 }
 
 /* ---- launches ---- */
 
-static grdi_view view_of(const grdi_value *value, grdi_type type)
+static grdi_view view_of(const grdi_value *value, grd_dims dims)
 {
-    grdi_view view = {.data = NULL, .dtype = type.dtype, .dims = type.dims};
+    grdi_view view = {.data = NULL, .dtype = value->dtype, .dims = dims};
     memcpy(view.stride, value->strides.stride, sizeof(view.stride));
     return view;
 }
@@ -147,10 +152,15 @@ static bool push(lowering *l, grdi_launch *launch)
     return true;
 }
 
+static const grdi_kernel *look_up(const lowering *l, const grdi_call *call)
+{
+    const grdi_kernel *kernel = grdi_custom_kernel(l->engine, call);
+    return kernel ? kernel : l->engine->backend->find(l->engine->device, call);
+}
+
 static const grdi_kernel *find_kernel(lowering *l, const grdi_launch *launch)
 {
-    const grdi_kernel *kernel = grdi_custom_kernel(l->engine, &launch->call);
-    if (!kernel) kernel = l->engine->backend->find(l->engine->device, &launch->call);
+    const grdi_kernel *kernel = look_up(l, &launch->call);
     if (!kernel)
         grd_fail(l->error, GRD_E_UNSUPPORTED, "%s%s%s: device %s has no kernel for it", launch->node->scope,
                  launch->node->scope[0] ? "/" : "", launch->call.op->name, l->engine->backend->name);
@@ -175,8 +185,8 @@ static void costs(grdi_launch *launch)
     launch->bytes = call->op->bytes ? call->op->bytes(in, call->input_count, out, call->attrs) : bytes;
 }
 
-/* Copies `value` to `place`. */
-static bool copy_to(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value,
+/* Copies `value` to `place`, which may be of another dtype. */
+static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value,
                     const grdi_value *place)
 {
     static const grd_attr no_attrs[] = {{.name = NULL}};
@@ -188,21 +198,21 @@ static bool copy_to(lowering *l, const grdi_node *node, grdi_type type, const gr
                                    .threads = l->engine->threads}};
     launch.in[0] = *value;
     launch.out[0] = *place;
-    launch.call.in[0] = view_of(value, type);
-    launch.call.out[0] = view_of(place, type);
+    launch.call.in[0] = view_of(value, dims);
+    launch.call.out[0] = view_of(place, dims);
     launch.kernel = find_kernel(l, &launch);
     if (!launch.kernel) return false;
     costs(&launch);
     return push(l, &launch);
 }
 
-/* A row-major copy of `value` in a buffer of its own. */
+/* A row-major copy of `value` in a buffer of its own, of the dtype asked for. */
 static bool copy_value(lowering *l, const grdi_node *node, grdi_type type, const grdi_value *value, grdi_value *result)
 {
     int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(type));
     if (buffer < 0) return false;
-    row_major_value(result, buffer, type.dims);
-    return copy_to(l, node, type, value, result);
+    row_major_value(result, buffer, type.dtype, type.dims);
+    return copy_to(l, node, type.dims, value, result);
 }
 
 /* ---- where outputs go ---- */
@@ -268,7 +278,7 @@ static bool piece_place(lowering *l, const piece *p, grdi_value *value)
     if (out->buffer < 0) {
         int32_t buffer = add_buffer(l, GRDI_IN_ARENA, GRDI_CLASS_ACTIVATIONS, grdi_type_bytes(p->concat->out[0]));
         if (buffer < 0) return false;
-        row_major_value(out, buffer, dims);
+        row_major_value(out, buffer, p->concat->out[0].dtype, dims);
     }
     int64_t axis = grdi_attr_int(p->concat->attrs, "axis"), before = 0;
     if (axis < 0) axis += dims.rank;
@@ -300,7 +310,7 @@ static bool place_in_concat(lowering *l, grdi_launch *launch, grd_tensor t, int3
     const piece *p = &l->pieces[slot(t)];
     grdi_value value;
     if (!p->concat || !((launch->kernel->strided_out >> o) & 1) || !piece_strides(l, t, p, &value)) return false;
-    if (!rows_only(&value, t.node->out[o].dims)) return false;
+    if (value.dtype != launch->call.out[o].dtype || !rows_only(&value, launch->call.out[o].dims)) return false;
     launch->out[o] = value;
     memcpy(launch->call.out[o].stride, value.strides.stride, sizeof(value.strides.stride));
     return true;
@@ -308,9 +318,9 @@ static bool place_in_concat(lowering *l, grdi_launch *launch, grd_tensor t, int3
 
 static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t o, bool kept)
 {
-    grdi_type type = t.node->out[o];
+    grdi_type type = *grdi_type_of(t);
     launch->out[o].buffer = -1;
-    if (l->uses[slot(t)] == 0 && !(o == 0 && t.node->output_count == 1)) return true; /* nobody reads it */
+    if (l->uses[slot(t)] == 0 && !(o == 0 && launch->node->output_count == 1)) return true; /* nobody reads it */
     if (place_in_concat(l, launch, t, o)) return true;
     int32_t buffer = sink_buffer(l, launch, t, o);
     if (buffer >= 0) {
@@ -322,7 +332,7 @@ static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t
         buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA, kept ? GRDI_CLASS_INPUTS : GRDI_CLASS_ACTIVATIONS,
                             grdi_type_bytes(type));
     if (buffer < 0) return false;
-    row_major_value(&launch->out[o], buffer, type.dims);
+    row_major_value(&launch->out[o], buffer, type.dtype, type.dims);
     return true;
 }
 
@@ -331,6 +341,61 @@ static bool is_root(const lowering *l, grd_tensor t)
     for (int32_t i = 0; i < l->plan->root_count; i++)
         if (grdi_same_tensor(l->plan->roots[i], t)) return true;
     return false;
+}
+
+/* ---- kernels that read and write through casts ---- */
+
+/* What output `o` is written as: itself, or what a cast makes of it. */
+static grd_tensor written_as(const lowering *l, const grdi_launch *launch, int32_t o)
+{
+    grd_tensor t = {(grdi_node *)launch->node, o};
+    grdi_node *rounded = l->rounded[slot(t)];
+    return rounded && launch->call.out[o].dtype == rounded->out[0].dtype ? (grd_tensor){rounded, 0} : t;
+}
+
+/* Sets the call's dtypes: inputs as they lie or as the graph says, outputs rounded where a cast says so or not. */
+static void set_dtypes(const lowering *l, grdi_launch *launch, bool as_they_lie, bool rounding)
+{
+    const grdi_node *node = launch->node;
+    for (int32_t i = 0; i < node->input_count; i++)
+        launch->call.in[i].dtype = as_they_lie ? launch->in[i].dtype : grdi_type_of(node->in[i])->dtype;
+    for (int32_t o = 0; o < node->output_count; o++) {
+        const grdi_node *rounded = l->rounded[slot((grd_tensor){(grdi_node *)node, o})];
+        launch->call.out[o].dtype = rounding && rounded ? rounded->out[0].dtype : node->out[o].dtype;
+    }
+}
+
+/* The kernel that needs the fewest casts of its own; the reference only where no other takes the call in any dtypes. */
+static const grdi_kernel *choose_kernel(lowering *l, grdi_launch *launch)
+{
+    static const struct {
+        bool as_they_lie, rounding;
+    } ways[] = {{true, true}, {true, false}, {false, true}, {false, false}};
+    for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
+        set_dtypes(l, launch, ways[w].as_they_lie, ways[w].rounding);
+        const grdi_kernel *kernel = look_up(l, &launch->call);
+        if (kernel && kernel != &grdi_reference_kernel) return kernel;
+    }
+    set_dtypes(l, launch, true, true);
+    return find_kernel(l, launch);
+}
+
+/* Copies inputs whose dtype or strides the kernel does not take. */
+static bool adapt_inputs(lowering *l, grdi_launch *launch)
+{
+    const grdi_node *node = launch->node;
+    grdi_call *call = &launch->call;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        grdi_type type = {call->in[i].dtype, call->in[i].dims};
+        if (type.dtype == launch->in[i].dtype && takes_strides(launch->kernel, call, i)) continue;
+        grdi_value copy;
+        if (!copy_value(l, node, type, &launch->in[i], &copy)) return false;
+        l->plan->buffers[launch->in[i].buffer].uses_left--; /* this read has happened */
+        l->plan->buffers[copy.buffer].uses_left++;
+        launch->in[i] = copy;
+        call->in[i] = view_of(&copy, type.dims);
+    }
+    return true;
 }
 
 static bool lower_kernel(lowering *l, grdi_node *node)
@@ -346,33 +411,32 @@ static bool lower_kernel(lowering *l, grdi_node *node)
     grdi_call *call = &launch.call;
     for (int32_t i = 0; i < node->input_count; i++) {
         launch.in[i] = *grdi_value_of(l->plan, node->in[i]);
-        call->in[i] = view_of(&launch.in[i], *grdi_type_of(node->in[i]));
+        call->in[i] = view_of(&launch.in[i], grdi_type_of(node->in[i])->dims);
     }
     for (int32_t o = 0; o < node->output_count; o++) {
-        call->out[o] = (grdi_view){.dtype = node->out[o].dtype, .dims = node->out[o].dims};
+        call->out[o] = (grdi_view){.dims = node->out[o].dims};
         grdi_row_major(node->out[o].dims, call->out[o].stride);
     }
-    launch.kernel = find_kernel(l, &launch);
-    if (!launch.kernel) return false;
-    for (int32_t i = 0; i < node->input_count; i++) {
-        if (takes_strides(launch.kernel, call, i)) continue;
-        grdi_type type = *grdi_type_of(node->in[i]);
-        grdi_value copy;
-        if (!copy_value(l, node, type, &launch.in[i], &copy)) return false;
-        l->plan->buffers[launch.in[i].buffer].uses_left--; /* this read has happened */
-        l->plan->buffers[copy.buffer].uses_left++;
-        launch.in[i] = copy;
-        call->in[i] = view_of(&copy, type);
-    }
+    launch.kernel = choose_kernel(l, &launch);
+    if (!launch.kernel || !adapt_inputs(l, &launch)) return false;
     for (int32_t o = 0; o < node->output_count; o++) {
-        grd_tensor t = {node, o};
+        grd_tensor t = written_as(l, &launch, o);
         if (!place_output(l, &launch, t, o, is_root(l, t))) return false;
     }
     costs(&launch);
     if (!push(l, &launch)) return false;
     for (int32_t i = 0; i < node->input_count; i++) l->plan->buffers[launch.in[i].buffer].uses_left--;
     for (int32_t o = 0; o < node->output_count; o++)
-        if (launch.out[o].buffer >= 0) define(l, (grd_tensor){node, o}, launch.out[o]);
+        if (launch.out[o].buffer >= 0) define(l, written_as(l, &launch, o), launch.out[o]);
+    return true;
+}
+
+/* A cast to f32 of what lies in bf16: those who read it convert, so that it is a view. */
+static bool lower_widening(lowering *l, grdi_node *node)
+{
+    grdi_value value = *grdi_value_of(l->plan, node->in[0]);
+    l->plan->buffers[value.buffer].uses_left--;
+    define(l, (grd_tensor){node, 0}, value);
     return true;
 }
 
@@ -382,7 +446,7 @@ static bool lower_view(lowering *l, grdi_node *node)
     grdi_value from = *grdi_value_of(l->plan, node->in[0]), to = from;
     if (!node->op->view(in, &from.strides, node->attrs, &node->out[0], &to.strides)) {
         grdi_value copy;
-        if (!copy_value(l, node, *in, &from, &copy)) return false;
+        if (!copy_value(l, node, (grdi_type){from.dtype, in->dims}, &from, &copy)) return false;
         l->plan->buffers[from.buffer].uses_left--;
         l->plan->buffers[copy.buffer].uses_left++;
         from = to = copy;
@@ -413,13 +477,13 @@ static bool lower_assign(lowering *l, grdi_node *node)
     launch.out[0] = target;
     launch.accumulate[0] = (uint8_t)grdi_attr_int(node->attrs, "mode");
     launch.call.may_accumulate[0] = launch.accumulate[0] != 0;
-    launch.call.in[0] = launch.call.out[0] = view_of(&target, node->out[0]);
-    launch.call.in[1] = view_of(&value, node->out[0]);
+    launch.call.in[0] = launch.call.out[0] = view_of(&target, node->out[0].dims);
+    launch.call.in[1] = view_of(&value, node->out[0].dims);
     launch.kernel = find_kernel(l, &launch);
     if (!launch.kernel) return false;
     if (!takes_strides(launch.kernel, &launch.call, 1)) {
-        if (!copy_value(l, node, node->out[0], &value, &launch.in[1])) return false;
-        launch.call.in[1] = view_of(&launch.in[1], node->out[0]);
+        if (!copy_value(l, node, (grdi_type){value.dtype, node->out[0].dims}, &value, &launch.in[1])) return false;
+        launch.call.in[1] = view_of(&launch.in[1], node->out[0].dims);
     }
     costs(&launch);
     if (!push(l, &launch)) return false;
@@ -432,7 +496,8 @@ static bool lower_assign(lowering *l, grdi_node *node)
 /* True when the input lies already where it belongs in the concat's output. */
 static bool in_place_in(const grdi_value *value, const grdi_value *place, grd_dims dims)
 {
-    if (value->buffer != place->buffer || value->strides.offset != place->strides.offset) return false;
+    bool start = value->buffer == place->buffer && value->strides.offset == place->strides.offset;
+    if (!start || value->dtype != place->dtype) return false;
     for (int32_t d = 0; d < dims.rank; d++)
         if (dims.dim[d] != 1 && value->strides.stride[d] != place->strides.stride[d]) return false;
     return true;
@@ -447,7 +512,7 @@ static bool lower_joined(lowering *l, grdi_node *node)
         grdi_value value = *grdi_value_of(l->plan, node->in[i]), place;
         const piece p = {node, i};
         if (!piece_place(l, &p, &place)) return false;
-        if (!in_place_in(&value, &place, type.dims) && !copy_to(l, node, type, &value, &place)) return false;
+        if (!in_place_in(&value, &place, type.dims) && !copy_to(l, node, type.dims, &value, &place)) return false;
         l->plan->buffers[value.buffer].uses_left--;
     }
     touch(l, whole.buffer);
@@ -459,10 +524,11 @@ static bool lower_joined(lowering *l, grdi_node *node)
 static bool settle_root(lowering *l, grd_tensor root)
 {
     grdi_value *value = grdi_value_of(l->plan, root);
-    bool row_major = grdi_is_row_major(grdi_type_of(root)->dims, value->strides.stride);
-    if (l->plan->buffers[value->buffer].place != GRDI_IN_ARENA && row_major) return true;
+    const grdi_type *type = grdi_type_of(root);
+    bool as_said = value->dtype == type->dtype && grdi_is_row_major(type->dims, value->strides.stride);
+    if (l->plan->buffers[value->buffer].place != GRDI_IN_ARENA && as_said) return true;
     grdi_value copy;
-    if (!copy_value(l, root.node, *grdi_type_of(root), value, &copy)) return false;
+    if (!copy_value(l, root.node, *type, value, &copy)) return false;
     l->plan->buffers[copy.buffer].place = GRDI_IN_KEPT;
     l->plan->buffers[copy.buffer].class = GRDI_CLASS_INPUTS;
     *value = copy;
@@ -500,6 +566,25 @@ static void find_pieces(lowering *l)
     }
 }
 
+/* Values that nobody reads but a cast to bf16. */
+static void find_rounded(lowering *l)
+{
+    grd_graph *graph = l->plan->graph;
+    for (size_t n = 0; n < graph->count; n++) {
+        grdi_node *node = graph->nodes[n];
+        bool rounds = node->op == &grdi_op_cast && node->out[0].dtype == GRD_BF16;
+        if (rounds && grdi_type_of(node->in[0])->dtype == GRD_F32 && l->uses[slot(node->in[0])] == 1)
+            l->rounded[slot(node->in[0])] = node;
+    }
+}
+
+static bool lower_cast(lowering *l, grdi_node *node)
+{
+    if (grdi_value_of(l->plan, (grd_tensor){node, 0})->buffer >= 0) return true; /* written so by the op before */
+    bool widens = node->out[0].dtype == GRD_F32 && grdi_value_of(l->plan, node->in[0])->dtype == GRD_BF16;
+    return widens ? lower_widening(l, node) : lower_kernel(l, node);
+}
+
 static bool lower_node(lowering *l, grdi_node *node)
 {
     bool joined = node->op == &grdi_op_concat && grdi_value_of(l->plan, (grd_tensor){node, 0})->buffer >= 0;
@@ -507,6 +592,7 @@ static bool lower_node(lowering *l, grdi_node *node)
     if (node->op->flags & GRDI_OP_SOURCE) return lower_source(l, node);
     if (node->op->flags & GRDI_OP_VIEW) return lower_view(l, node);
     if (node->op == &grdi_op_assign) return lower_assign(l, node);
+    if (node->op == &grdi_op_cast) return lower_cast(l, node);
     return lower_kernel(l, node);
 }
 
@@ -518,16 +604,19 @@ bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error)
     l.uses = grdi_use_counts(plan->graph, &c);
     l.sink = grdi_alloc_zero(slots, sizeof(*l.sink));
     l.pieces = grdi_alloc_zero(slots, sizeof(*l.pieces));
+    l.rounded = grdi_alloc_zero(slots, sizeof(*l.rounded));
     plan->values = grdi_alloc_zero(slots, sizeof(*plan->values));
-    bool ok = l.uses && l.sink && l.pieces && plan->values;
+    bool ok = l.uses && l.sink && l.pieces && l.rounded && plan->values;
     if (!ok) grd_fail(error, GRD_E_MEMORY, "out of memory for the plan");
     for (size_t s = 0; ok && s < slots; s++) plan->values[s].buffer = -1;
     if (ok) find_sinks(&l);
     if (ok) find_pieces(&l);
+    if (ok) find_rounded(&l);
     for (size_t n = 0; ok && n < plan->graph->count; n++) ok = lower_node(&l, plan->graph->nodes[n]);
     for (int32_t i = 0; ok && i < plan->root_count; i++) ok = settle_root(&l, plan->roots[i]);
     grdi_free(l.uses);
     grdi_free(l.sink);
     grdi_free(l.pieces);
+    grdi_free(l.rounded);
     return ok;
 }

@@ -34,7 +34,8 @@ typedef struct grdi_buffer {
 
 /* Where a value of the graph lies: a buffer and strides into it. */
 typedef struct grdi_value {
-    int32_t buffer; /* -1: nowhere (yet) */
+    int32_t buffer;  /* -1: nowhere (yet) */
+    grd_dtype dtype; /* as it lies there: bf16 where the node says f32 and casts from bf16 */
     grdi_strides strides;
 } grdi_value;
 

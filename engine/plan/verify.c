@@ -36,7 +36,8 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
         grdi_node *node = plan->graph->nodes[n];
         size_t slot = n * GRDI_OUTPUTS_MAX;
         if (node->op->flags & GRDI_OP_SOURCE) made_by[slot] = -1;
-        if (node->op->flags & GRDI_OP_VIEW)
+        bool through = (node->op->flags & GRDI_OP_VIEW) || node->op == &grdi_op_cast; /* where nothing runs for it */
+        if (through)
             made_by[slot] = made_by[(size_t)node->in[0].node->id * GRDI_OUTPUTS_MAX + (size_t)node->in[0].output];
         for (; next < plan->launch_count && plan->launches[next].node == node; next++) {
             const grdi_launch *launch = &plan->launches[next];

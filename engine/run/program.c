@@ -135,10 +135,6 @@ grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, i
         grd_fail(error, GRD_E_DEVICE, "%s", graph->model->engine->error.message);
         return NULL;
     }
-    if (options->bf16) {
-        grd_fail(error, GRD_E_UNSUPPORTED, "precision: bf16 is not built yet (use f32)");
-        return NULL;
-    }
     if (grdi_model_place(graph->model, error)) return NULL;
     grd_program *program = grdi_alloc_zero(1, sizeof(*program));
     grd_tensor *copy = grdi_alloc_zero((size_t)count + 1, sizeof(*copy));

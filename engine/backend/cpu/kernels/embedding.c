@@ -23,11 +23,16 @@ static void embedding_range(int64_t begin, int64_t end, int32_t thread, void *co
     size_t row_bytes = (size_t)width * grd_dtype_size(table->dtype);
     for (int64_t i = begin; i < end; i++) {
         int64_t id = ids[i];
-        if (id < 0 || id >= rows)
+        if (id < 0 || id >= rows) {
             fill_missing(out, i * width, width);
+            continue;
+        }
+        const void *from = grdi_run_at(table->data, table->dtype, id * table->stride[0]);
+        void *to = grdi_run_at(out->data, out->dtype, i * width);
+        if (table->dtype == out->dtype)
+            memcpy(to, from, row_bytes);
         else
-            memcpy(grdi_run_at(out->data, out->dtype, i * width),
-                   grdi_run_at(table->data, table->dtype, id * table->stride[0]), row_bytes);
+            grdi_run_convert(to, out->dtype, from, table->dtype, width);
     }
 }
 
@@ -40,7 +45,7 @@ static grd_status embedding_run(grdi_call *call)
 
 static bool embedding_supports(const grdi_call *call)
 {
-    return grdi_is_activation(call->in[0].dtype) && call->in[0].dtype == call->out[0].dtype &&
+    return grdi_is_activation(call->in[0].dtype) && grdi_is_activation(call->out[0].dtype) &&
            call->in[1].dtype == GRD_I32;
 }
 
@@ -53,6 +58,10 @@ static void add_run(float *to, const grdi_view *g, int64_t offset, int64_t count
         const float *from = (const float *)g->data + offset;
         for (; i + GRDI_LANES <= count; i += GRDI_LANES)
             grdi_store(to + i, grdi_load(to + i) + grdi_load(from + i));
+    } else {
+        const uint16_t *from = (const uint16_t *)g->data + offset;
+        for (; i + GRDI_LANES <= count; i += GRDI_LANES)
+            grdi_store(to + i, grdi_load(to + i) + grdi_load_bf16(from + i));
     }
     for (; i < count; i++)
         to[i] += grdi_run_get(g->data, g->dtype, offset + i);

@@ -298,8 +298,20 @@ static grd_status gather_run(grdi_call *call)
     return GRD_OK;
 }
 
+/* Bytes are moved as they are. */
+static bool any_dtype(const grdi_call *call)
+{
+    for (int32_t i = 0; i < call->input_count; i++)
+        if (call->in[i].dtype != call->out[0].dtype)
+            return false;
+    return true;
+}
+
 static bool fills_output(const grdi_call *call) { return fills(call->out[0].dtype); }
-static bool any_dtype(const grdi_call *call) { return grd_dtype_size(call->in[0].dtype) > 0; }
+static bool moves_and_fills(const grdi_call *call)
+{
+    return fills_output(call) && call->in[0].dtype == call->out[0].dtype;
+}
 
 static const grdi_kernel kernel_concat = {.op = "concat",
                                           .strided_in = UINT32_MAX,
@@ -312,13 +324,13 @@ static const grdi_kernel kernel_flip = {
 static const grdi_kernel kernel_full = {.op = "full", .supports = fills_output, .run = full_run};
 static const grdi_kernel kernel_arange = {.op = "arange", .supports = fills_output, .run = arange_run};
 static const grdi_kernel kernel_pad = {
-    .op = "pad", .strided_in = 1, .rows_in = 1, .supports = fills_output, .run = pad_run};
+    .op = "pad", .strided_in = 1, .rows_in = 1, .supports = moves_and_fills, .run = pad_run};
 static const grdi_kernel kernel_one_hot = {.op = "one_hot", .supports = fills_output, .run = one_hot_run};
 static const grdi_kernel kernel_tril = {.op = "tril", .in_place = 1, .supports = any_dtype, .run = triangle_run};
 static const grdi_kernel kernel_triu = {.op = "triu", .in_place = 1, .supports = any_dtype, .run = triangle_run};
-static const grdi_kernel kernel_take = {.op = "take", .supports = fills_output, .run = take_run};
+static const grdi_kernel kernel_take = {.op = "take", .supports = moves_and_fills, .run = take_run};
 static const grdi_kernel kernel_gather = {
-    .op = "gather", .strided_in = 1, .rows_in = 1, .supports = fills_output, .run = gather_run};
+    .op = "gather", .strided_in = 1, .rows_in = 1, .supports = moves_and_fills, .run = gather_run};
 
 const grdi_kernel *const GRDI_ISA_TABLE(moves)[] = {&kernel_concat, &kernel_flip,    &kernel_full, &kernel_arange,
                                                     &kernel_pad,    &kernel_one_hot, &kernel_tril, &kernel_triu,

@@ -136,12 +136,12 @@ static grd_status forward_run(grdi_call *call)
 
 static bool forward_supports(const grdi_call *call)
 {
-    bool fits = grdi_is_activation(call->in[0].dtype);
-    for (int32_t i = 1; i < call->input_count; i++)
-        fits &= call->in[i].dtype == call->in[0].dtype;
+    bool fits = grdi_is_activation(call->out[0].dtype);
+    for (int32_t i = 0; i < call->input_count; i++)
+        fits &= grdi_is_activation(call->in[i].dtype);
     for (int32_t o = 1; o < call->output_count; o++)
         fits &= call->out[o].dtype == GRD_F32;
-    return fits && call->out[0].dtype == call->in[0].dtype;
+    return fits;
 }
 
 /* ---- backward: with n = (x - mean) rstd and h = g gain, gx = rstd (h - mean(h) - n mean(h n)), ggain = sum of g n,
@@ -284,7 +284,7 @@ static bool backward_supports(const grdi_call *call)
     int32_t statistics = strncmp(call->op->name, "layer", 5) == 0 ? 2 : 1;
     bool fits = grdi_is_activation(call->in[0].dtype);
     for (int32_t i = 1; i < call->input_count; i++)
-        fits &= call->in[i].dtype == (i >= 2 && i < 2 + statistics ? GRD_F32 : call->in[0].dtype);
+        fits &= i >= 2 && i < 2 + statistics ? call->in[i].dtype == GRD_F32 : grdi_is_activation(call->in[i].dtype);
     for (int32_t o = 0; o < call->output_count; o++)
         fits &= grdi_is_activation(call->out[o].dtype);
     return fits;

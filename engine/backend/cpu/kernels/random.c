@@ -79,7 +79,7 @@ static void dropout_range(int64_t begin, int64_t end, int32_t thread, void *cont
     for (int64_t at = begin; at < end; at += PIECE) {
         int64_t n = end - at < PIECE ? end - at : PIECE;
         draw(words, &job->stream, (uint64_t)at / 4);
-        if (in->dtype == GRD_F32) {
+        if (in->dtype == GRD_F32 && out->dtype == GRD_F32) {
             dropout_piece((float *)out->data + at, (const float *)in->data + at, words, job, n);
             continue;
         }
@@ -100,8 +100,8 @@ static grd_status dropout_run(grdi_call *call)
 
 static bool dropout_supports(const grdi_call *call)
 {
-    grd_dtype dtype = call->in[0].dtype;
-    return (dtype == GRD_F32 || dtype == GRD_BF16) && call->out[0].dtype == dtype;
+    grd_dtype in = call->in[0].dtype, out = call->out[0].dtype;
+    return (in == GRD_F32 || in == GRD_BF16) && (out == GRD_F32 || out == GRD_BF16);
 }
 
 /* ---- random_uniform, random_normal ---- */

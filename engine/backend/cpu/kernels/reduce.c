@@ -379,8 +379,10 @@ static grd_status run(grdi_call *call)
 
 static bool supports(const grdi_call *call)
 {
-    return grdi_run_dtype(call->in[0].dtype) && call->in[0].dtype == call->out[0].dtype && call->in[0].dims.rank < 32 &&
-           !(call->may_accumulate[0] && call->out[0].dtype == GRD_BOOL);
+    grd_dtype in = call->in[0].dtype, out = call->out[0].dtype;
+    bool floats = (in == GRD_F32 || in == GRD_BF16) && (out == GRD_F32 || out == GRD_BF16);
+    bool bools = in == GRD_BOOL && out == GRD_BOOL && !call->may_accumulate[0];
+    return (floats || bools) && call->in[0].dims.rank < 32;
 }
 
 /* ---- argmax and argmin ---- */

@@ -29,11 +29,12 @@ static void turn_row(const grdi_call *call, int64_t from, int64_t to, int64_t co
     bool interleaved = grdi_attr_int(call->attrs, "interleaved") != 0;
     int64_t step = interleaved ? 2 : 1, second = interleaved ? 1 : half;
     float sign = grdi_attr_int(call->attrs, "inverse") ? -1.0f : 1.0f;
-    if (!interleaved && in->dtype == GRD_F32) {
+    const grdi_view *cosine = &call->in[1], *sine = &call->in[2];
+    if (!interleaved && in->dtype == GRD_F32 && out->dtype == GRD_F32 && cosine->dtype == GRD_F32) {
         const float *x = (const float *)in->data + from;
         float *y = (float *)out->data + to;
-        turn(y, y + half, x, x + half, (const float *)call->in[1].data + cosines,
-             (const float *)call->in[2].data + sines, sign, half);
+        turn(y, y + half, x, x + half, (const float *)cosine->data + cosines, (const float *)sine->data + sines, sign,
+             half);
         return;
     }
     float a[PIECE], b[PIECE], c[PIECE], s[PIECE];
@@ -41,8 +42,8 @@ static void turn_row(const grdi_call *call, int64_t from, int64_t to, int64_t co
         int64_t n = half - i < PIECE ? half - i : PIECE;
         grdi_run_load(a, grdi_run_at(in->data, in->dtype, from + i * step), in->dtype, step, n);
         grdi_run_load(b, grdi_run_at(in->data, in->dtype, from + i * step + second), in->dtype, step, n);
-        grdi_run_load(c, grdi_run_at(call->in[1].data, in->dtype, cosines + i), in->dtype, 1, n);
-        grdi_run_load(s, grdi_run_at(call->in[2].data, in->dtype, sines + i), in->dtype, 1, n);
+        grdi_run_load(c, grdi_run_at(cosine->data, cosine->dtype, cosines + i), cosine->dtype, 1, n);
+        grdi_run_load(s, grdi_run_at(sine->data, sine->dtype, sines + i), sine->dtype, 1, n);
         turn(a, b, a, b, c, s, sign, n);
         grdi_run_store(grdi_run_at(out->data, out->dtype, to + i * step), out->dtype, step, a, n, false);
         grdi_run_store(grdi_run_at(out->data, out->dtype, to + i * step + second), out->dtype, step, b, n, false);
@@ -76,9 +77,9 @@ static grd_status run(grdi_call *call)
 
 static bool supports(const grdi_call *call)
 {
-    grd_dtype dtype = call->in[0].dtype;
-    return grdi_is_activation(dtype) && call->in[1].dtype == dtype && call->in[2].dtype == dtype &&
-           call->out[0].dtype == dtype;
+    grd_dtype table = call->in[1].dtype;
+    return grdi_is_activation(call->in[0].dtype) && grdi_is_activation(table) && call->in[2].dtype == table &&
+           grdi_is_activation(call->out[0].dtype);
 }
 
 static const grdi_kernel kernel_rope = {

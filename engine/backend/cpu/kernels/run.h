@@ -88,4 +88,13 @@ static inline void grdi_run_store(void *data, grd_dtype dtype, int64_t stride, c
         grdi_run_put(data, dtype, i * stride, from[i] + (add ? grdi_run_get(data, dtype, i * stride) : 0.0f));
 }
 
+/* `count` elements from one dtype to another; one of them is f32. */
+static inline void grdi_run_convert(void *to, grd_dtype to_dtype, const void *from, grd_dtype dtype, int64_t count)
+{
+    if (dtype == GRD_F32)
+        grdi_run_store(to, to_dtype, 1, from, count, false);
+    else
+        grdi_run_load(to, from, dtype, 1, count);
+}
+
 #endif

@@ -120,7 +120,7 @@ static grd_status softmax_run(grdi_call *call)
 
 static bool softmax_supports(const grdi_call *call)
 {
-    return grdi_is_activation(call->in[0].dtype) && call->out[0].dtype == call->in[0].dtype;
+    return grdi_is_activation(call->in[0].dtype) && grdi_is_activation(call->out[0].dtype);
 }
 
 /* ---- cross_entropy ---- */
@@ -264,7 +264,7 @@ static grd_status slope_run(grdi_call *call)
 static bool slope_supports(const grdi_call *call)
 {
     return grdi_is_activation(call->in[0].dtype) && grdi_is_activation(call->in[1].dtype) &&
-           call->in[3].dtype == GRD_F32 && call->out[0].dtype == call->in[1].dtype;
+           call->in[3].dtype == GRD_F32 && grdi_is_activation(call->out[0].dtype);
 }
 
 #define SOFTMAX(name)                                                                                                  \
