@@ -79,6 +79,24 @@ GRD_API grd_tensor grd_attention_with(grd_tensor q, grd_tensor k, grd_tensor v, 
 #define grd_attention(...) GRD_ATTENTION_(__VA_ARGS__, .size = sizeof(grd_attention_options))
 #define GRD_ATTENTION_(q, k, v, ...) grd_attention_with(q, k, v, &(grd_attention_options){__VA_ARGS__})
 
+typedef struct grd_cached_attention_options {
+    size_t size;
+    int32_t window;       /* w > 0: only the last w tokens are seen; 0: no limit */
+    double scale;         /* of the products q.k; 0: 1/sqrt(D) */
+} grd_cached_attention_options;
+
+/* Attention of T new tokens, the first at `position` (i32 [1]), over all tokens so far: their keys k [B,T,Hkv,D] and
+ * values v [B,T,Hkv,Dv] take the rows position .. position + T - 1 of *k_cache [B,S,Hkv,D] and *v_cache [B,S,Hkv,Dv]
+ * (rows that do not exist are left out), and query i of q [B,T,H,D] sees the rows j <= position + i (with a window also
+ * j > position + i - w), as in grd_attention -> [B,T,H,Dv]. *k_cache and *v_cache become the caches with the new rows:
+ * grd_assign them to the states that they came from, which then costs no copy. */
+GRD_API grd_tensor grd_cached_attention_with(grd_tensor q, grd_tensor k, grd_tensor v, grd_tensor *k_cache,
+                                             grd_tensor *v_cache, grd_tensor position,
+                                             const grd_cached_attention_options *options);
+#define grd_cached_attention(...) GRD_CACHED_ATTENTION_(__VA_ARGS__, .size = sizeof(grd_cached_attention_options))
+#define GRD_CACHED_ATTENTION_(q, k, v, k_cache, v_cache, position, ...)                                                \
+    grd_cached_attention_with(q, k, v, k_cache, v_cache, position, &(grd_cached_attention_options){__VA_ARGS__})
+
 /* ---- dropout ---- */
 
 /* Keeps element i (row-major) of x where uniform(i) >= p, scaled by 1/(1-p), else 0. 0 <= p < 1; p = 0 returns x
