@@ -71,7 +71,8 @@ typedef struct grdi_backend {
      * is none. */
     const grdi_kernel *(*find)(grdi_device *device, const grdi_call *call);
     grd_status (*rates)(grdi_device *device, grdi_rates *rates); /* measures on first use where it must */
-    bool runs;                                                   /* false: plans only */
+    bool (*fast_bf16)(grdi_device *device); /* optional: products of bf16 are faster than those of f32 */
+    bool runs;                              /* false: plans only */
 } grdi_backend;
 
 /* Strides of a row-major tensor. */

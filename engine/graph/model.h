@@ -70,6 +70,7 @@ struct grd_model {
     grdi_variable **table; /* open hash by path, a power of two, views left out */
     size_t table_size;
     grdi_storage *storages;
+    int64_t weights_version; /* counts the times that parameters were written to: what was made of them may be old */
     struct {
         void *data;
         size_t size_bytes;

@@ -145,7 +145,12 @@ static bool push(lowering *l, grdi_launch *launch)
         }
     }
     for (int32_t i = 0; i < launch->call.input_count; i++) touch(l, launch->in[i].buffer);
-    for (int32_t o = 0; o < launch->call.output_count; o++) touch(l, launch->out[o].buffer);
+    for (int32_t o = 0; o < launch->call.output_count; o++) {
+        int32_t b = launch->out[o].buffer;
+        touch(l, b);
+        if (b < 0 || plan->buffers[b].place != GRDI_IN_VARIABLE) continue;
+        plan->writes_weights |= plan->buffers[b].class == GRDI_CLASS_WEIGHTS;
+    }
     plan->flops += launch->flops;
     plan->bytes += launch->bytes;
     plan->launches[plan->launch_count++] = *launch;
@@ -316,6 +321,7 @@ static bool place_in_concat(lowering *l, grdi_launch *launch, grd_tensor t, int3
     return true;
 }
 
+/* `kept`: in the program's own block, where it stays after the run. */
 static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t o, bool kept)
 {
     grdi_type type = *grdi_type_of(t);
@@ -329,7 +335,10 @@ static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t
     }
     if (buffer < 0 && !kept) buffer = in_place_buffer(l, launch, o);
     if (buffer < 0)
-        buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA, kept ? GRDI_CLASS_INPUTS : GRDI_CLASS_ACTIVATIONS,
+        buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA,
+                            launch->of_weights ? GRDI_CLASS_WEIGHTS
+                            : kept             ? GRDI_CLASS_INPUTS
+                                               : GRDI_CLASS_ACTIVATIONS,
                             grdi_type_bytes(type));
     if (buffer < 0) return false;
     row_major_value(&launch->out[o], buffer, type.dtype, type.dims);
@@ -419,9 +428,10 @@ static bool lower_kernel(lowering *l, grdi_node *node)
     }
     launch.kernel = choose_kernel(l, &launch);
     if (!launch.kernel || !adapt_inputs(l, &launch)) return false;
+    launch.of_weights = node->op == &grdi_op_cast && node->in[0].node->op == &grdi_op_parameter;
     for (int32_t o = 0; o < node->output_count; o++) {
         grd_tensor t = written_as(l, &launch, o);
-        if (!place_output(l, &launch, t, o, is_root(l, t))) return false;
+        if (!place_output(l, &launch, t, o, is_root(l, t) || launch.of_weights)) return false;
     }
     costs(&launch);
     if (!push(l, &launch)) return false;

@@ -45,6 +45,8 @@ typedef struct grdi_launch {
     const grdi_node *node;
     grdi_value in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
     int32_t scratch;                      /* buffer or -1 */
+    bool of_weights;                      /* depends on parameters alone and writes to the kept block: done anew only
+                                             when they have changed */
     uint8_t accumulate[GRDI_OUTPUTS_MAX]; /* assign modes: 0 overwrite, 1 add, 2 add while the program accumulates */
     double flops, bytes;
 } grdi_launch;
@@ -59,6 +61,7 @@ typedef struct grdi_plan {
     size_t arena_bytes, kept_bytes;
     size_t arena_floor_bytes; /* the largest sum of buffers alive at once: no order-preserving layout needs less */
     double flops, bytes, matmul_flops;
+    bool writes_weights;
     grd_tensor *roots; /* the outputs, in plan->graph; as many as were asked for */
     int32_t root_count;
 } grdi_plan;

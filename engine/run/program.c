@@ -149,6 +149,7 @@ grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, i
     program->graph = graph;
     program->outputs = copy;
     program->output_count = count;
+    program->weights_version = -1;
     program->plan = make_plan(program, options, error);
     ok = program->plan && allocate(program, error) == GRD_OK;
     if (ok && bind(program)) ok = !grd_fail(error, program->error.status, "%s", program->error.message);
@@ -261,8 +262,11 @@ grd_status grd_program_run(grd_program *program)
     grd_status status = ready(program);
     if (status) return status;
     double before = program->launch_seconds ? grdi_seconds() : 0;
+    grd_model *model = program->graph->model;
+    model->weights_version += program->plan->writes_weights; /* even if it should fail half-way */
     for (size_t n = 0; n < program->plan->launch_count; n++) {
         grdi_launch *launch = &program->plan->launches[n];
+        if (launch->of_weights && program->weights_version == model->weights_version) continue;
         set_accumulate(program, launch);
         status = launch->kernel->run(&launch->call);
         if (status) return launch_failed(program, launch, status);
@@ -272,6 +276,7 @@ grd_status grd_program_run(grd_program *program)
         program->launch_seconds[n] += after - before;
         before = after;
     }
+    program->weights_version = model->weights_version;
     if (program->launch_seconds) program->profiled_runs++;
     return GRD_OK;
 }

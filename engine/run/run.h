@@ -11,6 +11,7 @@ struct grd_program {
     const void *bound_arena; /* where the launches point; the arena may move when it grows */
     size_t high_water;       /* end of the highest byte of the arena that a launch was given */
     bool accumulating;       /* assigns of mode 2 add in this run */
+    int64_t weights_version; /* of the model, when this program last made its copies of weights; -1: never */
     grd_tensor *outputs;     /* as the user named them, beside plan->roots */
     int32_t output_count;
     double *launch_seconds; /* by launch, summed over profiled runs; NULL: not profiling */

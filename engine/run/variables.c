@@ -72,5 +72,6 @@ grd_status grd_model_write(grd_model *model, const char *path, const void *data,
     const grdi_variable *v = placed(model, path, error);
     if (!v) return GRD_E_ARGUMENT;
     model->engine->backend->upload(model->engine->device, grdi_variable_data(v), data, grdi_type_bytes(v->type));
+    model->weights_version++;
     return GRD_OK;
 }

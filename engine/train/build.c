@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "formats/checkpoint.h"
+#include "run/run.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -144,12 +145,25 @@ static grd_status load_initial_weights(grdi_session *s)
     return status ? grd_fail(s->error, status, "init.from: %s: %s", from, problem.message) : GRD_OK;
 }
 
-grd_status grdi_session_build(grdi_session *s)
+grd_status grdi_session_open_engine(grdi_session *s)
 {
     const char *device = s->options->device ? s->options->device : "auto";
     s->engine = grd_engine_open(device, .threads = s->options->threads);
     const grd_error *error = grd_engine_error(s->engine);
     if (error->status) return grd_fail(s->error, error->status, "%s", error->message);
+    const grdi_backend *backend = s->engine->backend;
+    bool fast = backend->fast_bf16 && backend->fast_bf16(s->engine->device);
+    if (s->settings->train.precision == GRD_PRECISION_AUTO)
+        s->settings->train.precision = fast ? GRD_PRECISION_BF16 : GRD_PRECISION_F32;
+    return GRD_OK;
+}
+
+grd_status grdi_session_build(grdi_session *s)
+{
+    if (!s->engine) {
+        grd_status opened = grdi_session_open_engine(s);
+        if (opened) return opened;
+    }
     s->model = grd_model_new(s->engine, (uint64_t)s->settings->train.seed);
     if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
     grd_status status = build_step(s);

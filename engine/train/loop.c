@@ -275,6 +275,7 @@ static grd_status run(grdi_session *s)
     if (!status) status = grdi_session_open_data(s);
     if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
     if (!status) status = grdi_session_make_batches(s);
+    if (!status) status = grdi_session_open_engine(s);
     if (!status) status = open_directory(s);
     if (!status) status = save_tokenizer(s);
     if (!status) status = grdi_session_build(s);

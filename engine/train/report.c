@@ -17,6 +17,16 @@ static size_t workspace(const grdi_plan *plan)
     return most;
 }
 
+/* Copies of weights that a program keeps. */
+static size_t weight_copies(const grdi_plan *plan)
+{
+    size_t size = 0;
+    for (size_t b = 0; b < plan->buffer_count; b++)
+        if (plan->buffers[b].class == GRDI_CLASS_WEIGHTS && plan->buffers[b].place == GRDI_IN_KEPT)
+            size += (plan->buffers[b].size_bytes + 63) / 64 * 64;
+    return size;
+}
+
 grd_status grd_step_report(grd_step *step, grd_plan_report *report)
 {
     if (!step || !step->update) return GRD_E_ARGUMENT;
@@ -34,7 +44,9 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     report->workspace_bytes = workspace(micro) > workspace(update) ? workspace(micro) : workspace(update);
     report->activations_bytes =
         report->arena_bytes - (report->workspace_bytes < report->arena_bytes ? report->workspace_bytes : 0);
-    report->inputs_bytes = micro->kept_bytes + update->kept_bytes;
+    size_t copies = weight_copies(micro) + weight_copies(update);
+    report->weights_bytes += copies;
+    report->inputs_bytes = micro->kept_bytes + update->kept_bytes - copies;
     report->peak_bytes = report->weights_bytes + report->gradients_bytes + report->optimizer_bytes +
                          report->state_bytes + report->arena_bytes + report->inputs_bytes;
     report->flops_per_step = micros * micro->flops + update->flops;

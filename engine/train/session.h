@@ -45,6 +45,8 @@ void grdi_session_close_data(grdi_session *s);
 
 /* build.c: engine, model, training step and evaluation program. */
 grd_status grdi_session_build(grdi_session *s);
+/* Opens the engine, which settles what `auto` precision is; done by grdi_session_build() where it was not yet. */
+grd_status grdi_session_open_engine(grdi_session *s);
 grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, double lr);
 
 /* evaluate.c: loss and bits per byte of the validation part, from at most `most` of its windows (0: all). When the run

@@ -384,5 +384,6 @@ grd_status grd_step_swap_ema(grd_step *step)
         grdi_free(weights);
     }
     step->ema_swapped = !step->ema_swapped;
+    step->model->weights_version++;
     return GRD_OK;
 }

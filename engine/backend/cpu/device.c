@@ -2,6 +2,7 @@
  * processor, "cpu:base", "cpu:avx2" and "cpu:avx512" ask for one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/device.h"
+#include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
 
@@ -146,6 +147,12 @@ static const char *kind(grdi_device *device) { return device->kind; }
 
 static const grdi_kernel *find(grdi_device *device, const grdi_call *call) { return grdi_cpu_find(device->isa, call); }
 
+static bool fast_bf16(grdi_device *device)
+{
+    (void)device;
+    return grdi_onednn_fast_bf16();
+}
+
 const grdi_backend grdi_backend_cpu = {
     .name = "cpu",
     .open = open_device,
@@ -157,5 +164,6 @@ const grdi_backend grdi_backend_cpu = {
     .download = grdi_cpu_download,
     .find = find,
     .rates = grdi_cpu_rates,
+    .fast_bf16 = fast_bf16,
     .runs = true,
 };

@@ -199,6 +199,11 @@ static bool make_variant(variant *v, const grdi_gemm *g, bool add, bool bias)
     return good;
 }
 
+bool grdi_onednn_fast_bf16(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
 /* bf16 at twice the rate of f32 needs the processor's bf16 instructions; f32 is ours: see docs/LOG.md. */
 static bool wanted(const grdi_gemm *g)
 {
@@ -211,8 +216,7 @@ static bool wanted(const grdi_gemm *g)
         return false;
     if (choice && strcmp(choice, "onednn") == 0)
         return true;
-    return g->a_type == GRD_BF16 &&
-           (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+    return g->a_type == GRD_BF16 && grdi_onednn_fast_bf16();
 }
 
 grdi_onednn *grdi_onednn_new(const grdi_gemm *g)
@@ -279,6 +283,11 @@ grdi_onednn *grdi_onednn_new(const grdi_gemm *g)
 {
     (void)g;
     return NULL;
+}
+
+bool grdi_onednn_fast_bf16(void)
+{
+    return false;
 }
 
 size_t grdi_onednn_scratch(const grdi_onednn *product)

@@ -13,6 +13,8 @@ typedef struct grdi_onednn grdi_onednn;
  * own. An activation is left to the caller. GRADUS_MATMUL=onednn in the environment makes it take all it can,
  * GRADUS_MATMUL=own nothing. */
 grdi_onednn *grdi_onednn_new(const grdi_gemm *g);
+/* Whether oneDNN is there and this processor has instructions for products of bf16 (AVX512_BF16 or AMX). */
+bool grdi_onednn_fast_bf16(void);
 /* 64-byte aligned scratch for a run. */
 size_t grdi_onednn_scratch(const grdi_onednn *product);
 /* Runs on all threads of the OpenMP pool. Takes pointers and `add` from g. */

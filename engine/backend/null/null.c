@@ -106,6 +106,14 @@ static grd_status rates(grdi_device *device, grdi_rates *rates)
     return GRD_OK;
 }
 
+/* As this processor, or as the profile's rates say. */
+static bool fast_bf16(grdi_device *device)
+{
+    const grdi_rates *r = &device->profile->rates;
+    return r->matmul_flops_per_s == 0 ? grdi_backend_cpu.fast_bf16(NULL)
+                                      : r->matmul_bf16_flops_per_s > r->matmul_flops_per_s;
+}
+
 const grdi_backend grdi_backend_null = {
     .name = "null",
     .open = open_device,
@@ -117,5 +125,6 @@ const grdi_backend grdi_backend_null = {
     .download = download,
     .find = find,
     .rates = rates,
+    .fast_bf16 = fast_bf16,
     .runs = false,
 };
