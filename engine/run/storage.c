@@ -23,6 +23,15 @@ static int storage_order(const void *a, const void *b)
                                              : x->offset_bytes < y->offset_bytes; /* order of creation, see below */
 }
 
+/* Undoes the placing of variables some of which have no first values: the next attempt starts again from nothing. */
+static void take_back(grd_model *model, grdi_storage *storage, grdi_variable **list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) list[i]->storage = NULL;
+    model->storages = storage->next;
+    model->engine->backend->release(model->engine->device, storage->data, storage->size_bytes);
+    grdi_free(storage);
+}
+
 static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_variable **list, grd_error *error)
 {
     size_t count = 0, size = 0;
@@ -50,12 +59,13 @@ static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_var
     storage->kind = kind;
     storage->next = model->storages;
     model->storages = storage;
-    for (size_t i = 0; i < count; i++) {
+    grd_status status = GRD_OK;
+    for (size_t i = 0; i < count && !status; i++) {
         list[i]->storage = storage;
-        grd_status status = kind == GRDI_VARIABLE_PARAMETER ? grdi_initialise(model, list[i], error) : GRD_OK;
-        if (status) return status;
+        if (kind == GRDI_VARIABLE_PARAMETER) status = grdi_initialise(model, list[i], error);
     }
-    return GRD_OK;
+    if (status) take_back(model, storage, list, count);
+    return status;
 }
 
 grd_status grdi_model_place(grd_model *model, grd_error *error)

@@ -308,6 +308,10 @@ static grd_status nonfinite(grd_step *step)
 grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
 {
     if (!step) return GRD_E_ARGUMENT;
+    if (step->ema_swapped)
+        return grd_fail(&step->error, GRD_E_STATE,
+                        "step %lld: the moving average is in the weights' place (grd_step_swap_ema brings them back)",
+                        (long long)step->count);
     grd_metrics m = {0};
     step->micro->accumulating = step->micro_done > 0;
     if (step->micro_done == 0) step->loss_sum = 0;
@@ -370,19 +374,21 @@ grd_status grd_step_swap_ema(grd_step *step)
 {
     if (!step || step->options.ema_decay <= 0) return GRD_E_STATE;
     const grd_engine *engine = step->model->engine;
+    size_t most = 0;
+    for (int32_t i = 0; i < step->trained_count; i++)
+        if (grdi_type_bytes(step->trained[i].parameter->type) > most)
+            most = grdi_type_bytes(step->trained[i].parameter->type);
+    char *weights = grdi_alloc_zero(2, most); /* once, before anything moves: half of them swapped helps nobody */
+    if (!weights) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for swapping in the moving average");
     for (int32_t i = 0; i < step->trained_count; i++) {
         grdi_trained *t = &step->trained[i];
         size_t size = grdi_type_bytes(t->parameter->type);
-        char *weights = grdi_alloc(2 * size);
-        if (!weights)
-            return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the moving average of %s",
-                            t->parameter->path);
         engine->backend->download(engine->device, weights, grdi_variable_data(t->parameter), size);
-        engine->backend->download(engine->device, weights + size, grdi_variable_data(t->average), size);
-        engine->backend->upload(engine->device, grdi_variable_data(t->parameter), weights + size, size);
+        engine->backend->download(engine->device, weights + most, grdi_variable_data(t->average), size);
+        engine->backend->upload(engine->device, grdi_variable_data(t->parameter), weights + most, size);
         engine->backend->upload(engine->device, grdi_variable_data(t->average), weights, size);
-        grdi_free(weights);
     }
+    grdi_free(weights);
     step->ema_swapped = !step->ema_swapped;
     step->model->weights_version++;
     return GRD_OK;

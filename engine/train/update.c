@@ -54,8 +54,10 @@ static run next_run(const grd_step *step, int32_t first)
 
 static grd_tensor range_node(grd_step *step, grdi_variable *from, grdi_variable *to)
 {
-    grdi_variable *range = grdi_model_range(step->model, from, to, &step->error);
-    return range ? grdi_variable_node(step->update_graph, range) : (grd_tensor){NULL, 0};
+    grd_error error = {GRD_OK, ""};
+    grdi_variable *range = grdi_model_range(step->model, from, to, &error);
+    return range ? grdi_variable_node(step->update_graph, range)
+                 : grdi_graph_fail(step->update_graph, error.status, "%s", error.message);
 }
 
 #define RANGE(step, r, field) range_node(step, (step)->trained[(r).first].field, (step)->trained[(r).last].field)

@@ -171,6 +171,8 @@ Test(step, moving_average_swaps_in_and_out)
     cr_assert(weights != average && average > 0, "the average is %.6g, the weight %.6g", average, weights);
     cr_assert(grd_step_swap_ema(step) == GRD_OK, "swap failed");
     cr_assert(tiny_square_sum(t.model, "h0/mlp/up/weight") == average, "the average did not come in");
+    cr_assert(grd_step_run(step, NULL) == GRD_E_STATE, "trained the average instead of the weights");
+    cr_assert(tiny_square_sum(t.model, "h0/mlp/up/weight") == average, "and changed it");
     cr_assert(grd_step_swap_ema(step) == GRD_OK, "swap failed");
     cr_assert(tiny_square_sum(t.model, "h0/mlp/up/weight") == weights, "the weight did not come back");
     tiny_close(&t);

@@ -93,7 +93,8 @@ GRD_API const grd_error *grd_step_error(const grd_step *step);
 /* Steps done so far, which bias corrections and random keys depend on; set after loading a checkpoint. */
 GRD_API int64_t grd_step_count(const grd_step *step);
 GRD_API void grd_step_set_count(grd_step *step, int64_t count);
-/* Swaps the weights with their moving average (ema_decay), for evaluation, and back. */
+/* Swaps the weights with their moving average (ema_decay), for evaluation, and back. Between the two, grd_step_run
+ * refuses with GRD_E_STATE. */
 GRD_API grd_status grd_step_swap_ema(grd_step *step);
 
 /* ---- what a plan needs ---- */
