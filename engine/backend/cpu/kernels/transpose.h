@@ -11,11 +11,12 @@ enum { GRDI_TRANSPOSE_BAND = 16 };
 
 #if GRDI_LANES >= 8
 enum { GRDI_TRANSPOSE_SIDE = 8 };
+#define GRDI_TRANSPOSE_SQUARE grdi_transpose_8x8
 typedef uint32_t grdi_tr __attribute__((vector_size(32)));
 typedef uint32_t grdi_tr_any __attribute__((vector_size(32), aligned(4), may_alias));
 
 /* to[r][c] = from[c][r] for r, c < 8; strides in elements. */
-static inline void grdi_transpose_square(uint32_t *to, int64_t to_stride, const uint32_t *from, int64_t from_stride)
+static inline void grdi_transpose_8x8(uint32_t *to, int64_t to_stride, const uint32_t *from, int64_t from_stride)
 {
     grdi_tr a[8], b[8];
     const grdi_tr low1 = {0, 8, 1, 9, 4, 12, 5, 13}, high1 = {2, 10, 3, 11, 6, 14, 7, 15};
@@ -40,11 +41,12 @@ static inline void grdi_transpose_square(uint32_t *to, int64_t to_stride, const 
 }
 #else
 enum { GRDI_TRANSPOSE_SIDE = 4 };
+#define GRDI_TRANSPOSE_SQUARE grdi_transpose_4x4
 typedef uint32_t grdi_tr __attribute__((vector_size(16)));
 typedef uint32_t grdi_tr_any __attribute__((vector_size(16), aligned(4), may_alias));
 
 /* to[r][c] = from[c][r] for r, c < 4; strides in elements. */
-static inline void grdi_transpose_square(uint32_t *to, int64_t to_stride, const uint32_t *from, int64_t from_stride)
+static inline void grdi_transpose_4x4(uint32_t *to, int64_t to_stride, const uint32_t *from, int64_t from_stride)
 {
     const grdi_tr low1 = {0, 4, 1, 5}, high1 = {2, 6, 3, 7}, low2 = {0, 1, 4, 5}, high2 = {2, 3, 6, 7};
     grdi_tr a[4], b[4];
@@ -68,7 +70,7 @@ static inline void grdi_transpose_band(uint32_t *to, int64_t to_stride, const ui
     int64_t side = GRDI_TRANSPOSE_SIDE, full_rows = rows / side * side, full_columns = columns / side * side;
     for (int64_t c = 0; c < full_columns; c += side)
         for (int64_t r = 0; r < full_rows; r += side)
-            grdi_transpose_square(to + r * to_stride + c, to_stride, from + c * from_stride + r, from_stride);
+            GRDI_TRANSPOSE_SQUARE(to + r * to_stride + c, to_stride, from + c * from_stride + r, from_stride);
     for (int64_t r = 0; r < full_rows; r++)
         for (int64_t c = full_columns; c < columns; c++)
             to[r * to_stride + c] = from[c * from_stride + r];
