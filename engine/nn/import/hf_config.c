@@ -24,13 +24,17 @@ grd_hf_kind grd_hf_kind_of(const grd_gpt *g)
 
 /* ---- writing ---- */
 
-static void set(json_t *o, const char *key, json_t *value)
+typedef struct object {
+    json_t *json;
+    bool complete; /* false: out of memory; a key that is silently missing would make it another model's */
+} object;
+
+static void set(object *o, const char *key, json_t *value)
 {
-    json_object_set_new(o, key,
-                        value); /* out of memory shows as a missing key: json_dumps then still gives valid JSON */
+    if (json_object_set_new(o->json, key, value)) o->complete = false;
 }
 
-static void write_gpt2(json_t *o, const grd_gpt *g)
+static void write_gpt2(object *o, const grd_gpt *g)
 {
     set(o, "n_layer", json_integer(g->layers));
     set(o, "n_head", json_integer(g->heads));
@@ -55,7 +59,7 @@ static json_t *rope_scaling(const grd_gpt *g)
                      (json_int_t)g->rope_original);
 }
 
-static void write_llama(json_t *o, const grd_gpt *g)
+static void write_llama(object *o, const grd_gpt *g)
 {
     set(o, "num_hidden_layers", json_integer(g->layers));
     set(o, "num_attention_heads", json_integer(g->heads));
@@ -73,14 +77,27 @@ static void write_llama(json_t *o, const grd_gpt *g)
     set(o, "attention_dropout", json_real(0));
 }
 
+/* Into memory of our own, all of it or nothing: json_dumps leaves out what its buffer cannot grow for. */
+static char *indented(const json_t *json)
+{
+    size_t size = json_dumpb(json, NULL, 0, JSON_INDENT(2));
+    char *text = malloc(size + 1);
+    if (text && json_dumpb(json, text, size, JSON_INDENT(2)) == size) {
+        text[size] = '\0';
+        return text;
+    }
+    free(text);
+    return NULL;
+}
+
 char *grd_hf_config_text(const grd_gpt *g, int32_t end_of_text)
 {
     static const char *const architectures[] = {"GradusForCausalLM", "GPT2LMHeadModel", "LlamaForCausalLM",
                                                 "Qwen2ForCausalLM", "Qwen3ForCausalLM"};
     static const char *const types[] = {"gradus", "gpt2", "llama", "qwen2", "qwen3"};
     grd_hf_kind kind = grd_hf_kind_of(g);
-    json_t *o = json_pack("{s:[s], s:s}", "architectures", architectures[kind], "model_type", types[kind]);
-    if (!o) return NULL;
+    json_t *json = json_pack("{s:[s], s:s}", "architectures", architectures[kind], "model_type", types[kind]);
+    object object = {json, json != NULL}, *o = &object;
     if (kind == GRD_HF_GPT2) write_gpt2(o, g);
     else write_llama(o, g);
     set(o, "vocab_size", json_integer(g->vocab));
@@ -90,8 +107,8 @@ char *grd_hf_config_text(const grd_gpt *g, int32_t end_of_text)
     if (kind == GRD_HF_QWEN2) set(o, "use_sliding_window", json_false());
     set(o, "bos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
     set(o, "eos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
-    char *text = json_dumps(o, JSON_INDENT(2));
-    json_decref(o);
+    char *text = object.complete ? indented(json) : NULL;
+    json_decref(json);
     return text;
 }
 
