@@ -11,7 +11,7 @@ typedef struct sample_args {
     grd_sample_options sample;
 } sample_args;
 
-enum { KEY_PROMPT = 1, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_SEED };
+enum { KEY_PROMPT = 1, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_SEED, KEY_NO_CACHE };
 
 static const struct argp_option options[] = {
     {"prompt", KEY_PROMPT, "TEXT", 0, "what to continue (default: a text from its start)", 1},
@@ -21,6 +21,7 @@ static const struct argp_option options[] = {
     {"top-k", KEY_TOP_K, "N", 0, "only among the N likeliest tokens", 1},
     {"top-p", KEY_TOP_P, "X", 0, "only among the likeliest tokens that have probability X together", 1},
     {"seed", KEY_SEED, "N", 0, "the same seed gives the same text (default 0)", 1},
+    {"no-cache", KEY_NO_CACHE, NULL, 0, "run the whole text again for each token: slower, the same text", 2},
     {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -45,6 +46,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         failed = cli_whole(state, "--seed", text, 0, INT64_MAX, &whole);
         a->sample.seed = (uint64_t)whole;
         return failed;
+    case KEY_NO_CACHE: a->sample.no_cache = true; return 0;
     case ARGP_KEY_ARG:
         if (a->run) return cli_refuse(state, "'%s': a second run directory after %s (give one)", text, a->run);
         a->run = text;
@@ -85,8 +87,12 @@ int cli_sample(int argc, char **argv)
 {
     sample_args a = {.common = {.command = "gradus sample"}, .sample = {.size = sizeof(a.sample)}};
     int code;
-    if (!cli_parse(&a, options, parse, "RUN_DIR", "Continues a prompt with the newest checkpoint of a run.", argc, argv,
-                   &code))
+    if (!cli_parse(
+            &a, options, parse, "RUN_DIR\nHF_DIR",
+            "Continues a prompt with the newest checkpoint of a run, with one checkpoint, or with a Hugging Face "
+            "folder.\vText that outgrows the model's context goes on from the later half of what the model saw, "
+            "each time that the context is full.",
+            argc, argv, &code))
         return code;
     const grd_run_options run = {.size = sizeof(run), .device = a.common.device, .threads = a.common.threads};
     grd_error error = {GRD_OK, ""};

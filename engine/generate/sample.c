@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "data/utf8.h"
 #include "generate/choose.h"
+#include "generate/decode.h"
 #include "generate/load.h"
 
 #include <math.h>
@@ -11,17 +12,15 @@
 
 enum { DEFAULT_TOKENS = 200 };
 
-/* What sampling holds: the model, one program that gives the logits at one position, and the tokens so far. */
+/* What sampling holds: the model, what decodes with it, and the tokens so far. */
 typedef struct sampler {
     const grd_sample_options *options;
     grdi_loaded from;
-    grd_graph *graph;
-    grd_tensor ids, position, logits;
-    grd_program *program;
-    float *values;
+    grdi_decoder decoder;
+    float *values; /* [vocab]: the logits, without what is not to be chosen */
     grdi_choice *choices;
-    int32_t *tokens;       /* prompt and what was added */
-    int64_t count, window; /* the program sees the last `window` tokens */
+    int32_t *tokens; /* prompt and what was added */
+    int64_t count;
     grd_error *error;
 } sampler;
 
@@ -33,18 +32,11 @@ static int64_t wanted_tokens(const sampler *s)
 static grd_status build(sampler *s)
 {
     const grd_gpt *gpt = &s->from.settings->model.gpt;
-    s->graph = grd_graph_new(s->from.model);
-    s->window = s->count + wanted_tokens(s) < gpt->context ? s->count + wanted_tokens(s) : gpt->context;
-    s->ids = grd_input(s->graph, "ids", GRD_I32, grd_shape(1, s->window));
-    s->position = grd_input(s->graph, "position", GRD_I32, grd_shape(1));
-    grd_tensor none = {0}, hidden = grd_gpt_hidden(s->ids, gpt, none);
-    s->logits = grd_gpt_logits(grd_take(hidden, s->position, 1), gpt);
-    s->program = grd_program_new(&s->logits, 1);
-    const grd_error *error = grd_engine_error(s->from.engine);
-    if (!s->program) return grd_fail(s->error, error->status ? error->status : GRD_E_MEMORY, "%s", error->message);
     s->values = grdi_alloc((size_t)gpt->vocab * sizeof(float));
     s->choices = grdi_alloc((size_t)gpt->vocab * sizeof(*s->choices));
-    return s->values && s->choices ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!s->values || !s->choices) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    return grdi_decoder_open(&s->decoder, s->from.model, gpt, s->count + wanted_tokens(s), s->options->no_cache,
+                             s->error);
 }
 
 /* Whether the training text had the token that separates texts: one file has none of it. */
@@ -79,19 +71,13 @@ static grd_status encode_prompt(sampler *s)
     return s->tokens ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
 }
 
-/* One more token: the last `context` tokens go in, the logits after the last come out. */
+/* One more token. */
 static grd_status next_token(sampler *s, int64_t index)
 {
-    int64_t seen = s->count < s->window ? s->count : s->window;
-    int32_t position = (int32_t)(seen - 1), *window = grdi_alloc_zero((size_t)s->window, sizeof(int32_t));
-    if (!window) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
-    memcpy(window, s->tokens + s->count - seen, (size_t)seen * sizeof(int32_t));
-    grd_program_feed(s->program, s->ids, window);
-    grd_program_feed(s->program, s->position, &position);
-    grdi_free(window);
-    grd_status status = grd_program_run(s->program);
-    if (!status) status = grd_program_read(s->program, s->logits, s->values);
-    if (status) return grd_fail(s->error, status, "%s", grd_program_error(s->program)->message);
+    const float *logits;
+    grd_status status = grdi_decoder_logits(&s->decoder, s->tokens, s->count, &logits);
+    if (status) return status;
+    memcpy(s->values, logits, (size_t)s->from.settings->model.gpt.vocab * sizeof(float));
     int32_t end = grd_tokenizer_end_of_text(s->from.tokenizer);
     if (end >= 0 && !separators_were_seen(s)) s->values[end] = -INFINITY; /* its logit was never trained */
     double unit = grdi_unit(grdi_random_u32(s->options->seed, 0, grdi_hash_text("sample"), (uint64_t)index));
@@ -173,6 +159,7 @@ grd_status grd_sample_run(const char *run, const grd_sample_options *options, co
     if (!status) status = build(&s);
     if (!status) status = grdi_load_weights(&s.from);
     if (!status) status = generate(&s, on_text, context);
+    grdi_decoder_close(&s.decoder);
     grdi_load_close(&s.from);
     grdi_free(s.values);
     grdi_free(s.choices);

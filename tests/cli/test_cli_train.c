@@ -282,3 +282,20 @@ Test(cli_train, the_same_seed_gives_the_same_text)
     const char *text = json_string_value(json_object_get(json_array_get(events_named(json.out, "sample"), 0), "text"));
     cr_assert(strncmp(a.out, text, strlen(text)) == 0, "%s", json.out);
 }
+
+/* Greedily and at random, past the end of the context. */
+Test(cli_train, a_cache_changes_no_text)
+{
+    static const char *const kinds[] = {"fast", "gpt2", "llama"};
+    for (int i = 0; i < 3; i++) {
+        assert_done(gradus("train --model %s " TINY "--set train.steps=10 --set out=%s", kinds[i], kinds[i]));
+        for (int greedy = 0; greedy < 2; greedy++) {
+            char how[128];
+            snprintf(how, sizeof how, "sample %s --prompt 'a bird' --tokens 70 %s", kinds[i],
+                     greedy ? "--temperature 0" : "--seed 3 --top-k 20 --top-p 0.9");
+            outcome cached = gradus("%s", how), plain = gradus("%s --no-cache", how);
+            assert_done(cached);
+            cr_assert_str_eq(cached.out, plain.out);
+        }
+    }
+}

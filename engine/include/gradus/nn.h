@@ -84,6 +84,12 @@ GRD_API int64_t grd_gpt_parameters(const grd_gpt *gpt);
  * position/weight, h<i>/norm1, h<i>/attn/qkv, h<i>/attn/out, h<i>/norm2, h<i>/mlp/up (SwiGLU: gate_up), h<i>/mlp/down,
  * norm, head/weight (untied). Each block is one recompute segment. */
 GRD_API grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key);
+/* The same for tokens that follow others, whose keys and values a cache holds: ids [B,T] stand at positions i32 [T],
+ * each one more than the one before, below `length` (and below the context). Tokens before positions[0] must have gone
+ * through this or another such graph of the model, with the same B and length. Each layer keeps two states,
+ * h<i>/attn/cache/k and v, [B,length,kv_heads,head_dim]; a program has to be made of values that need all layers. No
+ * dropout. */
+GRD_API grd_tensor grd_gpt_hidden_cached(grd_tensor ids, grd_tensor positions, int64_t length, const grd_gpt *gpt);
 /* Logits [...,vocab] of hidden values [...,width]. */
 GRD_API grd_tensor grd_gpt_logits(grd_tensor hidden, const grd_gpt *gpt);
 /* scale * sum of the cross-entropies (nats) of all positions with a target other than -100; targets i32 [B,T], scale

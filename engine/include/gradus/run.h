@@ -163,11 +163,12 @@ typedef struct grd_sample_options {
     int32_t top_k;      /* 0: all */
     double top_p;       /* 0: 1 */
     uint64_t seed;
+    bool no_cache; /* run the whole text again for each token; slower, for comparison */
 } grd_sample_options;
 
 /* Continues the prompt with the model of a run directory (its newest checkpoint), of one checkpoint, or of a Hugging
- * Face folder. `on_text`
- * gets the prompt's text and then each new piece, always whole UTF-8 characters. */
+ * Face folder. `on_text` gets the prompt's text and then each new piece, always whole UTF-8 characters. Text that
+ * outgrows the model's context goes on from the later half of what the model saw, each time that context is full. */
 GRD_API grd_status grd_sample_run(const char *run, const grd_sample_options *options,
                                   const grd_run_options *run_options,
                                   void (*on_text)(void *context, const char *bytes, size_t size_bytes), void *context,

@@ -89,6 +89,8 @@ static bool rope_tables(grd_graph *graph, const grd_gpt *gpt, int64_t length, gr
 typedef struct block_context {
     const grd_gpt *gpt;
     grd_tensor cosines, sines, key;
+    grd_tensor positions; /* i32 [T] of the tokens, where a cache holds those before them; else poison */
+    int64_t cached;       /* tokens that the cache has room for */
 } block_context;
 
 typedef struct projection {
@@ -134,6 +136,21 @@ static grd_tensor take_heads(const block_context *c, grd_tensor qkv, int64_t sta
     return x;
 }
 
+/* Attention over the cache of this layer, states "k" and "v" [B,cached,Hkv,D] of its scope. */
+static grd_tensor attend_cached(const block_context *c, grd_tensor q, grd_tensor k, grd_tensor v)
+{
+    grd_graph *graph = grd_tensor_graph(q);
+    grd_dims dims = grd_shape(grd_dim(q, 0), c->cached, c->gpt->kv_heads, c->gpt->head_dim);
+    grd_scope_push(graph, "cache");
+    grd_tensor keys = grd_state(graph, "k", GRD_F32, dims), values = grd_state(graph, "v", GRD_F32, dims);
+    grd_scope_pop(graph);
+    grd_tensor next_keys = keys, next_values = values, position = grd_slice(c->positions, 0, 0, 1);
+    grd_tensor y = grd_cached_attention(q, k, v, &next_keys, &next_values, position, .window = c->gpt->window);
+    grd_assign(keys, next_keys);
+    grd_assign(values, next_values);
+    return y;
+}
+
 static grd_tensor attend(const block_context *c, grd_tensor x)
 {
     const grd_gpt *gpt = c->gpt;
@@ -146,7 +163,8 @@ static grd_tensor attend(const block_context *c, grd_tensor x)
     grd_tensor q = take_heads(c, qkv, 0, gpt->heads, "q_norm");
     grd_tensor k = take_heads(c, qkv, heads, gpt->kv_heads, "k_norm");
     grd_tensor v = take_heads(c, qkv, heads + kv, gpt->kv_heads, NULL);
-    grd_tensor y = grd_attention(q, k, v, .causal = true, .window = gpt->window);
+    grd_tensor y = grd_is_poison(c->positions) ? grd_attention(q, k, v, .causal = true, .window = gpt->window)
+                                               : attend_cached(c, q, k, v);
     y = grd_reshape(y, grd_shape(batch, length, heads * gpt->head_dim));
     return project(c, y, "out", (projection){.features = gpt->width, .bias = !gpt->no_bias, .residual = true});
 }
@@ -185,33 +203,61 @@ static grd_tensor block(const block_context *c, grd_tensor x)
     return grd_add(x, h);
 }
 
-grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key)
+/* The table of learned positions, for T tokens: its first rows, or those of their positions. */
+static grd_tensor learned_positions(const block_context *c, grd_graph *graph, int64_t length)
+{
+    const grd_gpt *gpt = c->gpt;
+    grd_scope_push(graph, "position");
+    grd_tensor table = grd_parameter(graph, "weight", grd_shape(gpt->context, gpt->width), .init = GRD_INIT_NORMAL,
+                                     .scale = gpt->init_std);
+    grd_scope_pop(graph);
+    return grd_is_poison(c->positions) ? grd_slice(table, 0, 0, length) : grd_embedding(table, c->positions);
+}
+
+/* Cosines and sines of the tokens' positions. */
+static bool find_rotations(block_context *c, grd_graph *graph, int64_t length)
+{
+    bool whole = grd_is_poison(c->positions);
+    if (!rope_tables(graph, c->gpt, whole ? length : c->cached, &c->cosines, &c->sines)) return false;
+    if (whole) return true;
+    c->cosines = grd_take(c->cosines, c->positions, 0);
+    c->sines = grd_take(c->sines, c->positions, 0);
+    return true;
+}
+
+static grd_tensor hidden(block_context *c, grd_tensor ids)
 {
     const grd_tensor poison = {0};
+    const grd_gpt *gpt = c->gpt;
     grd_graph *graph = grd_tensor_graph(ids);
     int64_t length = grd_dim(ids, 1);
     if (!graph || length < 1) return poison;
-    block_context c = {.gpt = gpt, .key = key};
     grd_tensor x = grd_embed(ids, "embed", gpt->vocab, gpt->width, gpt->muon_init ? 1.0 : gpt->init_std);
-    if (gpt->position == GRD_POSITION_LEARNED) {
-        grd_scope_push(graph, "position");
-        grd_tensor table = grd_parameter(graph, "weight", grd_shape(gpt->context, gpt->width), .init = GRD_INIT_NORMAL,
-                                         .scale = gpt->init_std);
-        grd_scope_pop(graph);
-        x = grd_add(x, grd_slice(table, 0, 0, length));
-    } else if (!rope_tables(graph, gpt, length, &c.cosines, &c.sines)) {
-        return poison;
-    }
+    if (gpt->position == GRD_POSITION_LEARNED) x = grd_add(x, learned_positions(c, graph, length));
+    else if (!find_rotations(c, graph, length)) return poison;
     if (gpt->embedding_norm) x = grd_norm(x, "embed_norm", GRD_NORM_RMSNORM, gpt->norm_eps, true, false);
-    x = maybe_drop(&c, x);
+    x = maybe_drop(c, x);
     for (int32_t i = 0; i < gpt->layers && !grd_is_poison(x); i++) {
         grd_scope_push(graph, "h%d", i);
         grd_segment_begin(graph);
-        x = block(&c, x);
+        x = block(c, x);
         grd_segment_end(graph);
         grd_scope_pop(graph);
     }
     return grd_is_poison(x) ? x : norm(gpt, x, "norm");
+}
+
+grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key)
+{
+    block_context c = {.gpt = gpt, .key = key};
+    return hidden(&c, ids);
+}
+
+grd_tensor grd_gpt_hidden_cached(grd_tensor ids, grd_tensor positions, int64_t length, const grd_gpt *gpt)
+{
+    block_context c = {.gpt = gpt, .positions = positions, .cached = length};
+    const grd_tensor poison = {0};
+    return grd_is_poison(positions) ? poison : hidden(&c, ids);
 }
 
 static grd_tensor head_weight(grd_graph *graph, const grd_gpt *gpt)
