@@ -71,6 +71,16 @@ ParameterizedTest(int *index, kernels, cpu_two_threads)
     check_device(*index, "cpu", 2, check_kernel);
 }
 
+ParameterizedTestParameters(kernels, cpu_bf16)
+{
+    return all_ops();
+}
+
+ParameterizedTest(int *index, kernels, cpu_bf16)
+{
+    check_device(*index, "cpu", 2, check_kernel_bf16);
+}
+
 ParameterizedTestParameters(kernels, cpu_large)
 {
     return all_ops();

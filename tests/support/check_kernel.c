@@ -1,6 +1,9 @@
 /* check_kernel.c - kernels against references, with guards around all that they may touch. */
 #include "check_kernel.h"
 
+#include "base/convert.h"
+#include "ops/table.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -42,6 +45,7 @@ typedef struct kernel_case {
     op_case c;
     const grdi_node *node;
     double *in[GRDI_INPUTS_MAX], *want[GRDI_OUTPUTS_MAX];
+    uint32_t in_bf16, out_bf16;           /* a bit for each input and output that lies in bf16 instead of f32 */
     uint32_t given;                       /* outputs that the reference writes for this sample */
     double tolerance;
     double
@@ -57,6 +61,20 @@ static bool wrong(char *message, const char *format, ...)
     vsnprintf(message, CHECK_TEXT, format, args);
     va_end(args);
     return false;
+}
+
+static grdi_type in_type(const kernel_case *k, int32_t i)
+{
+    grdi_type type = *grdi_type_of(k->c.in[i]);
+    if (k->in_bf16 >> i & 1) type.dtype = GRD_BF16;
+    return type;
+}
+
+static grdi_type out_type(const kernel_case *k, int32_t o)
+{
+    grdi_type type = k->node->out[o];
+    if (k->out_bf16 >> o & 1) type.dtype = GRD_BF16;
+    return type;
 }
 
 /* ---- placing values ---- */
@@ -165,11 +183,11 @@ static void place_all(launch *l)
     const kernel_case *k = l->k;
     grdi_call *call = &l->call;
     for (int32_t i = 0; i < call->input_count; i++) {
-        l->in[i] = place(k->target, *grdi_type_of(k->c.in[i]), l->how->in[i], k->in[i]);
+        l->in[i] = place(k->target, in_type(k, i), l->how->in[i], k->in[i]);
         call->in[i] = l->in[i].view;
     }
     for (int32_t o = 0; o < call->output_count; o++) {
-        grdi_type type = k->node->out[o];
+        grdi_type type = out_type(k, o);
         int64_t count = grd_dims_count(type.dims);
         call->out[o] = (grdi_view){.dtype = type.dtype, .dims = type.dims};
         grdi_row_major(type.dims, call->out[o].stride);
@@ -196,21 +214,25 @@ static double tolerance_of(const kernel_case *k, grd_dtype dtype, bool accumulat
 {
     double last_place = dtype == GRD_BF16 ? 0x1p-7 : dtype == GRD_F16 ? 0x1p-10 : 0;
     if (!grd_dtype_is_float(dtype)) return 0;
+    /* its gradients are products of slopes that it rounds to bf16, like its operands: all off the same way where rows
+     * repeat each other */
+    if (k->in_bf16 && k->c.op == &grdi_op_linear_cross_entropy) last_place = 0x1p-6;
+    if (k->in_bf16 | k->out_bf16) return fmax(k->tolerance, last_place);
     return accumulate || k->c.op->tolerance > 0 ? fmax(k->tolerance, last_place) : k->tolerance;
 }
 
 static bool compare_output(launch *l, int32_t o, char *message)
 {
     const kernel_case *k = l->k;
-    const grdi_type *type = &k->node->out[o];
-    int64_t count = grd_dims_count(type->dims);
+    const grdi_type type = out_type(k, o);
+    int64_t count = grd_dims_count(type.dims);
     double *want = test_alloc((size_t)count, sizeof *want);
-    unsigned char *rounded = test_alloc((size_t)count, grd_dtype_size(type->dtype));
+    unsigned char *rounded = test_alloc((size_t)count, grd_dtype_size(type.dtype));
     char why[CHECK_TEXT];
     for (int64_t i = 0; i < count; i++) want[i] = k->want[o][i] + (l->call.accumulate[o] ? l->base[o][i] : 0);
-    grdi_sample_store(type->dtype, want, count, rounded);
-    grdi_sample_load(type->dtype, rounded, count, want);
-    double tolerance = tolerance_of(k, type->dtype, l->call.accumulate[o]);
+    grdi_sample_store(type.dtype, want, count, rounded);
+    grdi_sample_load(type.dtype, rounded, count, want);
+    double tolerance = tolerance_of(k, type.dtype, l->call.accumulate[o]);
     bool ok = check_close_sized(l->got[o], want, count, tolerance, k->size[o], why);
     if (!ok) wrong(message, "output %d: %s", o, why);
     free(want);
@@ -358,6 +380,17 @@ static void compute_references(kernel_case *k)
         if (!is_unwritten(k->want[o][0])) k->given |= 1u << o;
 }
 
+/* The sample's values, rounded where they lie in bf16. */
+static void load_inputs(kernel_case *k)
+{
+    for (int32_t i = 0; i < k->c.in_count; i++) {
+        int64_t count = grd_dims_count(grd_tensor_dims(k->c.in[i]));
+        memcpy(k->in[i], k->c.data[i], sizeof(double) * (size_t)count);
+        for (int64_t e = 0; k->in_bf16 >> i & 1 && e < count; e++)
+            k->in[i][e] = grdi_bf16_to_f32(grdi_f32_to_bf16((float)k->in[i][e]));
+    }
+}
+
 static bool accepts(const grdi_kernel *kernel, int32_t input, grd_dims dims, layout how)
 {
     if (how == ROW_MAJOR || how == SHIFTED || kernel->strided_in >> input & 1) return true;
@@ -385,8 +418,7 @@ static bool try_layouts(kernel_case *k, const grdi_kernel *kernel, char *message
             if (!used) continue;
             if (how == REPEATED) compute_references(k);
             bool ok = run_variant(k, &v, why);
-            for (int32_t i = 0; i < k->c.in_count; i++) /* the sample's own values again */
-                memcpy(k->in[i], k->c.data[i], sizeof(double) * (size_t)grd_dims_count(grd_tensor_dims(k->c.in[i])));
+            load_inputs(k); /* the sample's own values again */
             if (how == REPEATED) compute_references(k);
             if (!ok) return wrong(message, "%s inputs (%d): %s", layout_name[how], alone, why);
         }
@@ -412,9 +444,9 @@ static bool try_outputs(kernel_case *k, const grdi_kernel *kernel, char *message
     return true;
 }
 
-static bool same_type(const grdi_type *a, const grdi_type *b)
+static bool same_type(grdi_type a, grdi_type b)
 {
-    return a->dtype == b->dtype && grd_dims_equal(a->dims, b->dims);
+    return a.dtype == b.dtype && grd_dims_equal(a.dims, b.dims);
 }
 
 /* Each output over each input that the op and the kernel allow, then all outputs over the first such input that is
@@ -428,7 +460,7 @@ static bool try_in_place(kernel_case *k, const grdi_kernel *kernel, char *messag
         if (!(k->given >> o & 1) || !(kernel->in_place >> o & 1)) continue;
         for (int32_t i = 0; i < k->c.in_count; i++) {
             variant v = {.outputs = k->given};
-            if (!(k->c.op->inplace[o] >> i & 1) || !same_type(&k->node->out[o], grdi_type_of(k->c.in[i]))) continue;
+            if (!(k->c.op->inplace[o] >> i & 1) || !same_type(out_type(k, o), in_type(k, i))) continue;
             v.over[o] = i + 1;
             if (!run_variant(k, &v, why)) return wrong(message, "output %d over input %d: %s", o, i, why);
             if (all.over[o] || taken >> i & 1) continue;
@@ -448,11 +480,9 @@ static bool open_case(kernel_case *k, const kernel_target *t, const grdi_op *op,
         return false;
     k->node = k->c.out[0].node;
     k->tolerance = op->tolerance > 0 ? op->tolerance : 1e-6; /* a few roundings of 6e-8 */
-    for (int32_t i = 0; i < k->c.in_count; i++) {
-        size_t size = sizeof(double) * (size_t)grd_dims_count(grd_tensor_dims(k->c.in[i]));
-        k->in[i] = test_alloc(size, 1);
-        memcpy(k->in[i], k->c.data[i], size);
-    }
+    for (int32_t i = 0; i < k->c.in_count; i++)
+        k->in[i] = test_alloc((size_t)grd_dims_count(grd_tensor_dims(k->c.in[i])), sizeof(double));
+    load_inputs(k);
     for (int32_t o = 0; o < k->c.out_count; o++)
         k->want[o] = test_alloc((size_t)grd_dims_count(k->node->out[o].dims), sizeof(double));
     compute_references(k);
@@ -514,6 +544,68 @@ static bool too_large(const grdi_op *op, int32_t index)
 static bool failed_on(const kernel_target *t, const grdi_op *op, int32_t index, const char *why, char *message)
 {
     return wrong(message, "%s sample %d, %s: %s", op->name, index, t->backend->kind(t->device), why);
+}
+
+/* ---- bf16 ---- */
+
+/* The bits of f32 values. */
+static uint32_t f32_bits(const grd_tensor *values, int32_t count)
+{
+    uint32_t bits = 0;
+    for (int32_t i = 0; i < count; i++) bits |= (uint32_t)(grdi_type_of(values[i])->dtype == GRD_F32) << i;
+    return bits;
+}
+
+/* What may be tried with these inputs and outputs in bf16. */
+typedef enum effort {
+    IF_TAKEN,  /* row-major, if the backend has a kernel of its own for it */
+    ALL_WAYS,  /* a kernel of its own must be there; all variants */
+} effort;
+
+static bool run_in_bf16(kernel_case *k, uint32_t in, uint32_t out, effort how, char *message)
+{
+    char why[CHECK_TEXT];
+    k->in_bf16 = in, k->out_bf16 = out;
+    load_inputs(k);
+    compute_references(k);
+    const grdi_kernel *kernel = plain_kernel(k);
+    bool own = kernel && kernel != &grdi_reference_kernel;
+    if (!own) return how == IF_TAKEN || wrong(message, "inputs %#x and outputs %#x in bf16: no own kernel", in, out);
+    variant plain = {.outputs = k->given};
+    bool ok = run_variant(k, &plain, why);
+    if (how == ALL_WAYS)
+        ok = ok && try_layouts(k, kernel, why) && try_outputs(k, kernel, why) && try_in_place(k, kernel, why);
+    return ok || wrong(message, "inputs %#x and outputs %#x in bf16: %s", in, out, why);
+}
+
+/* What bf16 precision hands to the op's kernels: operands rounded, results rounded or (gradients of weights) not; and
+ * each value by itself, as whoever made or reads it may have it stored: kernels that take it must do so rightly. */
+static bool all_in_bf16(kernel_case *k, char *message)
+{
+    const grdi_op *op = k->c.op;
+    uint32_t in = f32_bits(k->c.in, k->c.in_count), out = f32_bits(k->c.out, k->c.out_count);
+    bool alike = (op->flags & GRDI_OP_MOVES) || (op->flags & GRDI_OP_MAP && op->flags & GRDI_OP_FOLLOWS);
+    if (in && alike && !run_in_bf16(k, in, out, ALL_WAYS, message)) return false;
+    if (op->bf16_in && (!run_in_bf16(k, in & op->bf16_in, out & op->bf16_out, ALL_WAYS, message) ||
+                        !run_in_bf16(k, in & op->bf16_in, 0, ALL_WAYS, message)))
+        return false;
+    uint32_t stored = op->flags & GRDI_OP_FOLLOWS ? out : out & op->bf16_out;
+    for (int32_t i = 0; i < k->c.in_count; i++)
+        if (in >> i & 1 && (!run_in_bf16(k, 1u << i, 0, IF_TAKEN, message) ||
+                            !run_in_bf16(k, 1u << i, stored, IF_TAKEN, message)))
+            return false;
+    return run_in_bf16(k, 0, out, IF_TAKEN, message);
+}
+
+bool check_kernel_bf16(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
+{
+    kernel_case k;
+    char why[CHECK_TEXT] = "";
+    if (skipped(op, index) || op->flags & (GRDI_OP_VIEW | GRDI_OP_EFFECT) || op == &grdi_op_cast) return true;
+    bool ok = open_case(&k, target, op, index, why);
+    if (ok && plain_kernel(&k) != &grdi_reference_kernel) ok = all_in_bf16(&k, why);
+    close_case(&k);
+    return ok || failed_on(target, op, index, why, message);
 }
 
 bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message)

@@ -18,6 +18,11 @@ typedef struct kernel_target {
  * written (bytes around and between the elements, inputs, scratch beyond its size). Bad and large samples pass. */
 bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
 
+/* The same with inputs and outputs in bf16 instead of f32, as bf16 precision (passes/precision.c) lays them: against
+ * the reference on the rounded inputs, to a unit in the last place of bf16, outputs in f32 to the op's tolerance.
+ * Operands that the op's row has rounded must find a kernel of the backend's own, if it has one for f32. */
+bool check_kernel_bf16(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
+
 /* Runs a large sample, row-major only: what it takes for kernels to share the work among threads. Other samples pass,
  * and so do those with more than 2^24 elements, for which a reference in double takes too long. */
 bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message);

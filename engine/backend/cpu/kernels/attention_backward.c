@@ -264,7 +264,10 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
 
 static bool takes(const grdi_call *call)
 {
-    return attention_takes(call, 1, 6, 4) && call->in[0].dtype == call->in[1].dtype &&
+    /* The mask's gradient is summed where it is stored: in bf16 only if the mask was given so. */
+    const grdi_view *mask = attention_sizes_of(call, 1, 6).mask;
+    bool sums = !mask || mask->dtype == GRD_BF16 || call->out[3].dtype == GRD_F32;
+    return sums && attention_takes(call, 1, 6, 4) && call->in[0].dtype == call->in[1].dtype &&
            call->in[4].dtype == call->in[1].dtype && call->in[5].dtype == GRD_F32;
 }
 
@@ -296,6 +299,7 @@ static const grdi_kernel attention_backward = {.op = "attention_backward",
                                                .strided_in = 192, /* mask and segments */
                                                .rows_in = 31,     /* g, q, k, v, out */
                                                .strided_out = 7,
+                                               .rate_part = 0.5, /* measured: 0.35 with heads of 32, 0.6 of 64 */
                                                .supports = takes,
                                                .prepare = prepare,
                                                .run = run};

@@ -138,7 +138,10 @@ static grd_status scatter_run(grdi_call *call)
     return GRD_OK;
 }
 
-static bool scatter_supports(const grdi_call *call) { return call->in[0].dtype == GRD_F32; }
+static bool scatter_supports(const grdi_call *call)
+{
+    return call->in[0].dtype == GRD_F32 && call->in[2].dtype == GRD_F32 && call->out[0].dtype == GRD_F32;
+}
 
 static const grdi_kernel kernel_cumsum = {
     .op = "cumsum", .strided_in = 1, .rows_in = 1, .strided_out = 1, .supports = floats_only, .run = cumsum_run};

@@ -174,6 +174,9 @@ static bool supports(const grdi_call *call)
     for (int32_t i = 0; i < call->input_count; i++)
         if (call->in[i].dtype != GRD_F32)
             return false;
+    for (int32_t o = 0; o < call->output_count; o++)
+        if (call->out[o].dtype != GRD_F32)
+            return false;
     return true;
 }
 
