@@ -1,5 +1,5 @@
-/* test_bf16.c - bf16 precision: losses follow f32, memory shrinks, gradients of weights stay in f32, and every kernel is
- * handed what it can take. */
+/* test_bf16.c - bf16 precision: losses follow f32, memory shrinks, gradients of weights stay in f32, and kernels are
+ * handed what they can take. */
 #include "tiny.h"
 
 #include "ops/table.h"
