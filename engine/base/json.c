@@ -4,7 +4,27 @@
 #include "base/file.h"
 #include "base/memory.h"
 
+#include <pthread.h>
 #include <string.h>
+
+/* Where its text buffer cannot grow, jansson goes on without the character, and a long name or number comes out as
+ * another one. So its allocations go through a function that notes when one failed. */
+static json_malloc_t host_allocate;
+static _Thread_local bool ran_out;
+
+static void *note_failure(size_t size_bytes)
+{
+    void *memory = host_allocate(size_bytes);
+    ran_out |= memory == NULL;
+    return memory;
+}
+
+static void watch_allocations(void)
+{
+    json_free_t host_free;
+    json_get_alloc_funcs(&host_allocate, &host_free);
+    json_set_alloc_funcs(note_failure, host_free);
+}
 
 /* False when brackets nest deeper than allowed; *line is then where. Brackets inside strings do not count. */
 static bool nesting_is_allowed(const char *text, size_t size_bytes, size_t *line)
@@ -43,12 +63,16 @@ json_t *grdi_json_parse(const char *text, size_t size_bytes, const char *place, 
         grd_fail(error, GRD_E_FORMAT, "%s: json: a zero byte in the text", place);
         return NULL;
     }
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_allocations);
     json_error_t why;
+    ran_out = false;
     json_t *value = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, &why);
-    if (value)
+    if (value && !ran_out)
         return value;
+    json_decref(value);
     /* jansson leaves the text empty where an allocation failed. */
-    if (why.text[0] == 0 || json_error_code(&why) == json_error_out_of_memory)
+    if (ran_out || why.text[0] == 0 || json_error_code(&why) == json_error_out_of_memory)
         grd_fail(error, GRD_E_MEMORY, "%s: out of memory", place);
     else
         grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: json: %s", place, why.line, why.column, why.text);

@@ -204,9 +204,10 @@ static grd_status read_state(const grdi_checkpoint *checkpoint, grd_checkpoint_i
     const char *text = grdi_checkpoint_file(checkpoint, "state.json", &size_bytes), *kind = "";
     if (!text)
         return grd_fail(error, GRD_E_FORMAT, "state.json: missing from the checkpoint");
-    json_t *state = grdi_json_parse(text, size_bytes, "state.json", error);
+    grd_error problem = {0};
+    json_t *state = grdi_json_parse(text, size_bytes, "state.json", &problem);
     if (!state)
-        return GRD_E_FORMAT;
+        return grd_fail(error, problem.status, "%s", problem.message);
     json_int_t step = -1;
     grd_status status = GRD_OK;
     if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &info->elapsed_seconds, "device_kind",

@@ -40,37 +40,34 @@ bool grd_model_variable_find(const grd_model *model, const char *path, grd_varia
     return v != NULL;
 }
 
-/* The variable with its memory in place, or NULL and an error. */
-static grdi_variable *placed(grd_model *model, const char *path, grd_error *error)
+/* *variable gets the variable with its memory in place. */
+static grd_status placed(grd_model *model, const char *path, const grdi_variable **variable, grd_error *error)
 {
-    if (!model) {
-        grd_fail(error, GRD_E_ARGUMENT, "%s: no model", path);
-        return NULL;
-    }
-    grdi_variable *v = grdi_model_find(model, path);
-    if (!v) {
-        grd_fail(error, GRD_E_ARGUMENT, "%s: the model has no such variable", path);
-        return NULL;
-    }
-    if (!model->engine->backend->runs) {
-        grd_fail(error, GRD_E_UNSUPPORTED, "%s: device %s only plans", path, model->engine->name);
-        return NULL;
-    }
-    return grdi_model_place(model, error) ? NULL : v;
+    if (!model) return grd_fail(error, GRD_E_ARGUMENT, "%s: no model", path);
+    *variable = grdi_model_find(model, path);
+    if (!*variable)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "%s: the model has no such variable (grd_model_variable_at lists those it has)", path);
+    if (!model->engine->backend->runs)
+        return grd_fail(error, GRD_E_UNSUPPORTED, "%s: device %s only plans (open cpu to have values)", path,
+                        model->engine->name);
+    return grdi_model_place(model, error);
 }
 
 grd_status grd_model_read(grd_model *model, const char *path, void *data, grd_error *error)
 {
-    const grdi_variable *v = placed(model, path, error);
-    if (!v) return GRD_E_ARGUMENT;
+    const grdi_variable *v;
+    grd_status status = placed(model, path, &v, error);
+    if (status) return status;
     model->engine->backend->download(model->engine->device, data, grdi_variable_data(v), grdi_type_bytes(v->type));
     return GRD_OK;
 }
 
 grd_status grd_model_write(grd_model *model, const char *path, const void *data, grd_error *error)
 {
-    const grdi_variable *v = placed(model, path, error);
-    if (!v) return GRD_E_ARGUMENT;
+    const grdi_variable *v;
+    grd_status status = placed(model, path, &v, error);
+    if (status) return status;
     model->engine->backend->upload(model->engine->device, grdi_variable_data(v), data, grdi_type_bytes(v->type));
     model->weights_version++;
     return GRD_OK;

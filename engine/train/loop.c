@@ -113,7 +113,7 @@ static grd_status reuse_tokenizer(grdi_session *s)
 {
     if (!s->options->resume || !s->settings->out) return GRD_OK;
     char *path = grdi_path_join(s->settings->out, "tokenizer.json");
-    grd_status status = GRD_OK;
+    grd_status status = path ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", s->settings->out);
     if (path && grdi_path_exists(path)) status = grd_tokenizer_load(path, &s->tokenizer, s->error);
     grdi_free(path);
     return status;
@@ -260,6 +260,7 @@ static grd_status finish(grdi_session *s, grd_status status)
     stopped = stopped || !whole;
     if (!after) after = grdi_session_save(s);
     s->error = first;
+    if (after && numeric) grdi_session_note(s, "the weights are not saved: %s", later.message);
     if (after || numeric) return numeric ? status : after;
     if (s->options->profile) grd_step_profile_write(s->step, stderr, s->options->profile);
     grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_DONE, .step = s->done, .seconds = s->elapsed_before});

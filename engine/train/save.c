@@ -76,7 +76,8 @@ static grd_status add_tokenizer(grdi_session *s, grdi_checkpoint_writer *w)
 {
     if (!s->tokenizer) return GRD_OK;
     char *path = grdi_path_join(s->settings->out, "tokenizer.json");
-    grd_status status = path ? grdi_checkpoint_copy_file(w, "tokenizer.json", path) : GRD_E_MEMORY;
+    grd_status status = path ? grdi_checkpoint_copy_file(w, "tokenizer.json", path)
+                             : grd_fail(s->error, GRD_E_MEMORY, "tokenizer.json: out of memory");
     grdi_free(path);
     return status;
 }
@@ -93,8 +94,7 @@ grd_status grdi_session_save(grdi_session *s)
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
     if (status) {
-        grd_fail(s->error, w.error.status ? w.error.status : status, "%s",
-                 w.error.status ? w.error.message : "checkpoint failed");
+        if (w.error.status) grd_fail(s->error, w.error.status, "%s", w.error.message);
         grdi_checkpoint_abandon(&w);
     } else {
         status = grdi_checkpoint_commit(&w, KEPT_CHECKPOINTS, &path, s->error);
@@ -107,49 +107,54 @@ grd_status grdi_session_save(grdi_session *s)
 
 /* ---- reading ---- */
 
-static grd_status load_weights(grdi_session *s, const grdi_checkpoint *c)
+#define EARLIER " (--previous takes the one before)"
+
+static grd_status load_weights(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, "model.safetensors");
-    if (!tensors) return grd_fail(s->error, GRD_E_FORMAT, "model.safetensors: missing from the checkpoint");
-    return grd_hf_import(s->model, &s->settings->model.gpt, tensors, s->error);
+    if (!tensors) return grd_fail(error, GRD_E_FORMAT, "model.safetensors: missing from the checkpoint" EARLIER);
+    return grd_hf_import(s->model, &s->settings->model.gpt, tensors, error);
 }
 
-static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c)
+static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {
-    static const char file[] = "optimizer.safetensors", hint[] = "the config has changed since it was written";
+    static const char file[] = "optimizer.safetensors",
+                      hint[] = "the config has changed since it was written: change it back, or start anew";
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, file);
-    if (!tensors) return grd_fail(s->error, GRD_E_FORMAT, "%s: missing from the checkpoint", file);
+    if (!tensors) return grd_fail(error, GRD_E_FORMAT, "%s: missing from the checkpoint" EARLIER, file);
     grd_variable v;
     for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
         if (!kept_beside(&v)) continue;
         const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
-        if (!t) return grd_fail(s->error, GRD_E_FORMAT, "%s: has no tensor '%s' (%s)", file, v.path, hint);
+        if (!t) return grd_fail(error, GRD_E_FORMAT, "%s: has no tensor '%s' (%s)", file, v.path, hint);
         if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims)) {
             char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
-            return grd_fail(s->error, GRD_E_FORMAT, "%s: '%s' is %s, the model's is %s (%s)", file, v.path,
-                            grd_dims_text(t->dims, a), grd_dims_text(v.dims, b), hint);
+            return grd_fail(error, GRD_E_FORMAT, "%s: '%s' is %s%s, the model's is %s%s (%s)", file, v.path,
+                            grd_dtype_name(t->dtype), grd_dims_text(t->dims, a), grd_dtype_name(v.dtype),
+                            grd_dims_text(v.dims, b), hint);
         }
-        grd_status status = grd_model_write(s->model, v.path, t->data, s->error);
+        grd_status status = grd_model_write(s->model, v.path, t->data, error);
         if (status) return status;
     }
     return GRD_OK;
 }
 
-static grd_status load_state(grdi_session *s, const grdi_checkpoint *c)
+static grd_status load_state(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {
     size_t size;
     const char *text = grdi_checkpoint_file(c, "state.json", &size);
-    json_t *state = text ? grdi_json_parse(text, size, "state.json", s->error) : NULL;
-    if (!text) grd_fail(s->error, GRD_E_FORMAT, "state.json: missing from the checkpoint");
-    if (!state) return GRD_E_FORMAT;
+    grd_error problem = {GRD_OK, ""};
+    json_t *state = text ? grdi_json_parse(text, size, "state.json", &problem) : NULL;
+    if (!text) return grd_fail(error, GRD_E_FORMAT, "state.json: missing from the checkpoint" EARLIER);
+    if (!state) return grd_fail(error, problem.status, "%s", problem.message);
     json_int_t step = -1;
     double elapsed = 0;
     const char *kind = "";
     grd_status status = GRD_OK;
     if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &elapsed, "device_kind", &kind) ||
         step < 0)
-        status = grd_fail(s->error, GRD_E_FORMAT,
-                          "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind");
+        status = grd_fail(error, GRD_E_FORMAT,
+                          "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind" EARLIER);
     else if (strcmp(kind, grd_engine_device_kind(s->engine)) != 0)
         grdi_session_note(s,
                           "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it "
@@ -172,9 +177,11 @@ grd_status grdi_session_resume(grdi_session *s, bool *found)
     *found = !status && path;
     if (*found) {
         status = grdi_checkpoint_open(path, &c, s->error);
-        if (!status) status = load_weights(s, c);
-        if (!status) status = load_optimizer(s, c);
-        if (!status) status = load_state(s, c);
+        grd_error problem = {GRD_OK, ""};
+        if (!status) status = load_weights(s, c, &problem);
+        if (!status) status = load_optimizer(s, c, &problem);
+        if (!status) status = load_state(s, c, &problem);
+        if (problem.status) grd_fail(s->error, problem.status, "%s: %s", path, problem.message);
         grdi_checkpoint_close(c);
         if (!status) grdi_session_note(s, "resuming from %s", path);
     }

@@ -71,7 +71,9 @@ Test(json, text_is_written_and_read_back)
 Test(json, running_out_of_memory_is_no_crash_and_no_leak)
 {
     faults_install();
-    const char *text = "{\"a\": [1, 2.5, \"text\", {\"b\": true}], \"c\": {\"d\": \"e\"}}";
+    const char *text = "{\"a\": [1, 2.5, \"text\", {\"b\": true}], \"c\": {\"d\": \"e\"}, "
+                       "\"a name of more than 16 bytes\": "
+                       "\"a text of more than 64 bytes, so that the buffer that jansson reads it into has to grow\"}";
     bool hit = true;
     for (long n = 1; hit; n++) {
         grd_error error = {0};
