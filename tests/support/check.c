@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+check_counts checks_made;
+
 static bool wrong(char *message, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool wrong(char *message, const char *format, ...)
@@ -190,6 +192,7 @@ static bool check_refused(const op_case *c, bool opened, int32_t index, const ch
     if (!c->graph || !grd_graph_error(c->graph)->status)
         return wrong(message, "%s", why);
     const char *text = grd_graph_error(c->graph)->message;
+    checks_made.refused++;
     if (strstr(text, c->sample->bad) && strstr(text, c->op->name))
         return true;
     return wrong(message, "%s sample %d: the error '%s' should say '%s' and name the op", c->op->name, index, text,
@@ -209,6 +212,7 @@ bool check_sample(const grdi_op *op, int32_t index, char *message)
     for (int32_t o = 0; ok && o < c.out_count; o++) {
         const grdi_type *type = grdi_type_of(c.out[o]);
         ok = type->dtype < GRD_DTYPE_COUNT && type->dims.rank <= GRD_RANK_MAX && grd_dims_count(type->dims) >= 0;
+        checks_made.accepted += o == 0;
         if (!ok)
             wrong(message, "%s sample %d: output %d has no sound type", op->name, index, o);
     }
@@ -243,6 +247,7 @@ static bool check_output(const op_case *c, int32_t o, const double *value, char 
         unwritten += is_unwritten(value[i]);
     if (unwritten == count && o > 0)
         return true; /* not given in this case */
+    checks_made.outputs |= 1u << o;
     for (int64_t i = 0; i < count; i++) {
         const char *what = is_unwritten(value[i]) ? "never written" : isnan(value[i]) ? "NaN" : NULL;
         if (!what && isinf(value[i]) && o == 0 && !c->sample->no_gradient)
@@ -267,6 +272,7 @@ static bool check_again(const op_case *c, const values *want, uint32_t mask, cha
     bool ok = values_run(v, wanted, count, message, CHECK_TEXT);
     for (int32_t i = 0; ok && i < count; i++) {
         size_t size = sizeof(double) * (size_t)grd_dims_count(grdi_type_of(wanted[i])->dims);
+        checks_made.reference++;
         ok = memcmp(values_get(v, wanted[i]), values_get(want, wanted[i]), size) == 0;
         if (!ok)
             wrong(message, "output %d differs between two runs (outputs asked for: %x)", wanted[i].output, mask);
@@ -325,6 +331,7 @@ static bool check_layout(const op_case *c, const double *want, const grdi_stride
         return !must || wrong(message, "no view of a row-major input");
     double *buffer = test_alloc((size_t)size, sizeof *buffer);
     bool ok = true;
+    checks_made.view++;
     for (int64_t i = 0; i < size; i++)
         buffer[i] = NAN;
     for (int64_t i = 0, n = grd_dims_count(in->dims); i < n; i++)
@@ -399,6 +406,7 @@ static bool compare_composed(const op_case *c, const grd_tensor *composed, char 
         const double *want = values_get(v, wanted[i]), *have = values_get(v, wanted[i + 1]);
         if (is_unwritten(want[0]))
             continue; /* not given in this case */
+        checks_made.compose++;
         ok = check_close(have, want, grd_dims_count(grdi_type_of(wanted[i])->dims), 1e-9,
                          why); /* some rounding in double */
         if (!ok)

@@ -18,6 +18,19 @@ bool check_close(const double *got, const double *want, int64_t count, double to
 /* The root mean square of the finite values. */
 double typical_size(const double *values, int64_t count);
 
+/* How many comparisons of each kind this process has made. A check passes where it does not apply, so only this tells
+ * what was checked. */
+typedef struct check_counts {
+    long refused, accepted; /* samples that the shape rule should refuse, accept */
+    long reference, view, compose;
+    uint32_t outputs;       /* a bit for each output that a reference has written */
+    long first, second;     /* derivatives against finite differences; of ops without a gradient, against zero */
+    long kernel;            /* runs of a kernel, twice each, and of these: */
+    long strided, added, in_place, partial; /* other layouts, outputs added to, over inputs, some outputs left out */
+} check_counts;
+
+extern check_counts checks_made;
+
 /* The definition itself: names, flags and functions that belong together, enough samples. */
 bool check_definition(const grdi_op *op, char *message);
 

@@ -194,6 +194,8 @@ static bool sweep_outputs(const grdi_op *op, int32_t index, int32_t order, uint3
     if (ok && *mask && s.wrt_count && grd_gradients(&s.scalar, 1, s.wrt, s.wrt_count, gradients))
         ok = wrong(message, "%s", grd_graph_error(c.graph)->message);
     for (int32_t k = 0; ok && compare && *mask && k < s.wrt_count; k++) {
+        bool counts = order == 1 || !(op->flags & GRDI_OP_NO_GRADIENT);
+        *(order == 1 ? &checks_made.first : &checks_made.second) += counts;
         if (op->flags & GRDI_OP_NO_GRADIENT)
             ok = order > 1 || all_zero(&s, gradients[k], message);
         else

@@ -271,8 +271,24 @@ static bool run_once(launch *l, char *message)
     return ok || wrong(message, "scratch of %zu bytes: %s", l->call.scratch_bytes, why);
 }
 
+static void count_run(const launch *l)
+{
+    bool strided = false, over = false;
+    for (int32_t i = 0; i < l->call.input_count; i++) strided |= l->how->in[i] != ROW_MAJOR;
+    for (int32_t o = 0; o < l->call.output_count; o++) {
+        strided |= l->how->out[o] != ROW_MAJOR;
+        over |= l->how->over[o] != 0;
+    }
+    checks_made.kernel++;
+    checks_made.strided += strided;
+    checks_made.in_place += over;
+    checks_made.added += l->how->accumulate != 0;
+    checks_made.partial += l->how->outputs != l->k->given;
+}
+
 static bool run_twice(launch *l, char *message)
 {
+    count_run(l);
     double *first[GRDI_OUTPUTS_MAX] = {NULL};
     bool ok = run_once(l, message);
     for (int32_t o = 0; ok && o < l->call.output_count; o++) {
