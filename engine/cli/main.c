@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 typedef struct command {
@@ -53,6 +54,7 @@ static int run(int argc, char **argv, const cli *c)
 int main(int argc, char **argv)
 {
     const cli c = {.command = "gradus"};
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that writing tells of, as a full disk is */
     int code = run(argc, argv, &c);
     if ((fflush(stdout) || ferror(stdout)) && code == CLI_DONE)
         return cli_error(&c, CLI_FAILED, "stdout: %s", errno ? strerror(errno) : "not all could be written");

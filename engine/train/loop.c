@@ -6,7 +6,6 @@
 #include "run/run.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -22,15 +21,7 @@ double grdi_session_elapsed(const grdi_session *s)
 void grdi_session_emit(grdi_session *s, const grd_event *event)
 {
     if (s->options->on_event) s->options->on_event(s->options->context, event);
-    if (s->metrics_fd < 0) return;
-    char line[8192];
-    size_t length = grd_event_json(event, line, sizeof(line) - 1);
-    if (length >= sizeof(line) - 1) return;
-    line[length++] = '\n';
-    if (grdi_file.write(s->metrics_fd, line, length) == (ssize_t)length) return;
-    grdi_file.close(s->metrics_fd); /* said once; the run itself is worth going on with */
-    s->metrics_fd = -1;
-    grdi_session_note(s, "%s/metrics.jsonl: %s (no more lines are written there)", s->settings->out, strerror(errno));
+    grdi_metrics_write(s, event);
 }
 
 void grdi_session_note(grdi_session *s, const char *format, ...)
@@ -45,10 +36,22 @@ void grdi_session_note(grdi_session *s, const char *format, ...)
 
 /* ---- the run directory ---- */
 
+/* A run that was killed before it had a config.yaml leaves half of one; that is no use of the folder. */
+static bool is_used(const char *out)
+{
+    char **names;
+    size_t count, used = 0;
+    if (!grdi_directory_has_entries(out)) return false;
+    if (grdi_directory_list(out, &names, &count, NULL)) return true;
+    for (size_t i = 0; i < count; i++) used += strncmp(names[i], "config.yaml.tmp-", 16) != 0;
+    grdi_names_free(names, count);
+    return used > 0;
+}
+
 static grd_status refuse_used_directory(const grdi_session *s)
 {
     const char *out = s->settings->out;
-    if (!out || s->options->resume || !grdi_directory_has_entries(out)) return GRD_OK;
+    if (!out || s->options->resume || !is_used(out)) return GRD_OK;
     return grd_fail(s->error, GRD_E_ARGUMENT,
                     "out: %s is not empty (choose another folder, or --resume %s to go on with it)", out, out);
 }
@@ -86,15 +89,11 @@ static grd_status open_directory(grdi_session *s)
     if (!out) return GRD_OK;
     grd_status status = make_paths_absolute(s);
     if (!status) status = grdi_directory_make(out, s->error);
-    char *config = grdi_path_join(out, "config.yaml"), *metrics = grdi_path_join(out, "metrics.jsonl");
-    if (!status && (!config || !metrics)) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    char *config = grdi_path_join(out, "config.yaml");
+    if (!status && !config) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
     if (!status) status = grd_settings_save(s->settings, config, s->error);
-    if (!status) {
-        s->metrics_fd = grdi_file.open(metrics, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        if (s->metrics_fd < 0) status = grd_fail(s->error, GRD_E_IO, "%s: %s", metrics, strerror(errno));
-    }
+    if (!status) status = grdi_metrics_open(s);
     grdi_free(config);
-    grdi_free(metrics);
     return status;
 }
 
@@ -284,6 +283,7 @@ static grd_status run(grdi_session *s)
         status = grd_fail(s->error, GRD_E_ARGUMENT, "device %s: only plans (gradus plan does; train on cpu)",
                           grd_engine_device(s->engine));
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
+    if (!status && s->options->resume) status = grdi_metrics_resume(s);
     if (status) return status;
     if (s->options->resume && !found)
         grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
@@ -311,7 +311,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);
-    if (s->metrics_fd >= 0) grdi_file.close(s->metrics_fd);
+    grdi_metrics_close(s);
     grdi_free(s);
     return status;
 }

@@ -57,6 +57,13 @@ grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event
 grd_status grdi_session_save(grdi_session *s);
 grd_status grdi_session_resume(grdi_session *s, bool *found);
 
+/* metrics.c: metrics.jsonl. Resume, called when s->done is known, takes out the lines of later steps and one that was
+ * cut off. */
+grd_status grdi_metrics_open(grdi_session *s);
+void grdi_metrics_close(grdi_session *s);
+void grdi_metrics_write(grdi_session *s, const grd_event *event);
+grd_status grdi_metrics_resume(grdi_session *s);
+
 bool grdi_session_asked_to_stop(const grdi_session *s);
 /* Hands an event to the caller and writes its line to metrics.jsonl. */
 void grdi_session_emit(grdi_session *s, const grd_event *event);

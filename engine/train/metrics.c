@@ -1,0 +1,89 @@
+/* metrics.c - metrics.jsonl in the run directory: a line for each event, appended as it comes. A run that is resumed
+ * takes out the lines of steps that it makes again, so that each step stands there once. */
+#include "train/session.h"
+
+#include "base/json.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+enum { METRICS_BYTES_MAX = 1 << 30 };
+
+static char *path_of(const grdi_session *s)
+{
+    return grdi_path_join(s->settings->out, "metrics.jsonl");
+}
+
+grd_status grdi_metrics_open(grdi_session *s)
+{
+    char *path = path_of(s);
+    if (!path) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    s->metrics_fd = grdi_file.open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    grd_status status = s->metrics_fd < 0 ? grd_fail(s->error, GRD_E_IO, "%s: %s", path, strerror(errno)) : GRD_OK;
+    grdi_free(path);
+    return status;
+}
+
+void grdi_metrics_close(grdi_session *s)
+{
+    if (s->metrics_fd >= 0) grdi_file.close(s->metrics_fd);
+    s->metrics_fd = -1;
+}
+
+void grdi_metrics_write(grdi_session *s, const grd_event *event)
+{
+    char line[8192];
+    if (s->metrics_fd < 0) return;
+    size_t length = grd_event_json(event, line, sizeof(line) - 1);
+    if (length >= sizeof(line) - 1) return;
+    line[length++] = '\n';
+    if (grdi_file.write(s->metrics_fd, line, length) == (ssize_t)length) return;
+    int problem = errno;
+    grdi_metrics_close(s); /* said once; the run itself is worth going on with */
+    grdi_session_note(s, "%s/metrics.jsonl: %s (no more lines are written there)", s->settings->out, strerror(problem));
+}
+
+/* ---- resuming ---- */
+
+/* Whether the line tells of something that happened up to step `done`. A line that is no JSON was cut off. */
+static bool stays(const char *line, size_t length, int64_t done)
+{
+    grd_error error = {GRD_OK, ""};
+    json_t *object = grdi_json_parse(line, length, "metrics.jsonl", &error);
+    const json_t *step = json_object_get(object, "step"), *steps = json_object_get(object, "steps");
+    bool keep = object && json_integer_value(step) <= done && json_integer_value(steps) <= done;
+    json_decref(object);
+    return keep;
+}
+
+static grd_status write_kept(const char *path, const char *text, size_t size, int64_t done, grd_error *error)
+{
+    grdi_writer writer;
+    grdi_writer_open(&writer, path);
+    for (size_t at = 0; at < size;) {
+        const char *end = memchr(text + at, '\n', size - at);
+        if (!end) break;
+        size_t length = (size_t)(end - text) - at + 1;
+        if (stays(text + at, length - 1, done)) grdi_writer_put(&writer, text + at, length);
+        at += length;
+    }
+    return grdi_writer_commit(&writer, error);
+}
+
+grd_status grdi_metrics_resume(grdi_session *s)
+{
+    char *text, *path = s->settings->out ? path_of(s) : NULL;
+    size_t size;
+    if (!s->settings->out) return GRD_OK;
+    if (!path) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    grdi_metrics_close(s);
+    grd_status status = grdi_file_read(path, METRICS_BYTES_MAX, &text, &size, s->error);
+    if (!status) {
+        status = write_kept(path, text, size, s->done, s->error);
+        grdi_free(text);
+    }
+    grdi_free(path);
+    return status ? status : grdi_metrics_open(s);
+}
