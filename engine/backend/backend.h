@@ -43,6 +43,7 @@ typedef struct grdi_kernel {
     grd_status (*bind)(grdi_call *call, grd_error *error);    /* optional: pointers are known now */
     grd_status (*run)(grdi_call *call);                       /* no allocation, no output but the call's */
     void (*release)(grdi_call *call);                         /* optional */
+    double rate_part; /* of the device's matmul rate, that the kernel reaches (cost model); 0: all of it */
 } grdi_kernel;
 
 typedef struct grdi_device grdi_device;

@@ -3,7 +3,17 @@
 #include "backend/cpu/device.h"
 #include "base/log.h"
 
-/* Best seconds of `repeats` runs of a call with `in_count` inputs and one output, all of shape `dims`, over memory of
+#include <stdlib.h>
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+enum { REPEATS_MAX = 50 };
+
+/* Median seconds of `repeats` runs of a call with `in_count` inputs and one output, all of shape `dims`, over memory of
  * the device; 0 when it cannot be run. */
 static double time_call(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count, grd_dims dims,
                         int repeats)
@@ -26,23 +36,26 @@ static double time_call(grdi_device *device, const char *op_name, grd_dtype dtyp
     }
     call.out[0] = view;
     const grdi_kernel *kernel = grdi_cpu_find(device->isa, &call);
-    double best = 0;
+    double median = 0, taken[REPEATS_MAX];
     if (kernel && kernel != &grdi_reference_kernel && (!kernel->prepare || kernel->prepare(&call, NULL) == GRD_OK)) {
         call.scratch = call.scratch_bytes ? grdi_cpu_allocate(device, call.scratch_bytes) : NULL;
         bool ready = (call.scratch || !call.scratch_bytes) && (!kernel->bind || kernel->bind(&call, NULL) == GRD_OK);
         for (int i = 0; ready && i <= repeats; i++) { /* the first one brings the pages in and does not count */
             double start = grdi_seconds();
             ready = kernel->run(&call) == GRD_OK;
-            double taken = grdi_seconds() - start;
-            if (i > 0 && (best == 0 || taken < best))
-                best = taken;
+            if (i > 0)
+                taken[i - 1] = grdi_seconds() - start;
+        }
+        if (ready) {
+            qsort(taken, (size_t)repeats, sizeof *taken, by_size);
+            median = taken[repeats / 2];
         }
         if (kernel->release)
             kernel->release(&call);
         grdi_cpu_release(device, call.scratch, call.scratch_bytes);
     }
     grdi_cpu_release(device, memory, memory_bytes);
-    return best;
+    return median;
 }
 
 grd_status grdi_cpu_rates(grdi_device *device, grdi_rates *rates)

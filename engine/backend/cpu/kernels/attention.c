@@ -184,6 +184,7 @@ static const grdi_kernel attention = {.op = "attention",
                                       .strided_in = 24, /* mask and segments */
                                       .rows_in = 7,
                                       .strided_out = 1,
+                                      .rate_part = 0.5, /* measured: 0.35 with heads of 32, 0.6 of 64 */
                                       .supports = takes,
                                       .prepare = prepare,
                                       .run = run};

@@ -412,7 +412,17 @@ static grd_status run(grdi_call *call)
 }
 
 #define MAP_KERNEL(name)                                                                                               \
-    {#name, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, supports, prepare, bind, run, release}
+    {.op = #name,                                                                                                      \
+     .strided_in = UINT32_MAX,                                                                                         \
+     .rows_in = UINT32_MAX,                                                                                            \
+     .strided_out = UINT32_MAX,                                                                                        \
+     .accumulates = UINT32_MAX,                                                                                        \
+     .in_place = UINT32_MAX,                                                                                           \
+     .supports = supports,                                                                                             \
+     .prepare = prepare,                                                                                               \
+     .bind = bind,                                                                                                     \
+     .run = run,                                                                                                       \
+     .release = release}
 #define MAP_OP_KERNEL(name, inputs, cost) static const grdi_kernel kernel_##name = MAP_KERNEL(name);
 MAP_OPS(MAP_OP_KERNEL)
 static const grdi_kernel kernel_fused_map = MAP_KERNEL(fused_map);
