@@ -82,7 +82,8 @@ static grd_status kind_named(const char *name, int *kind, grd_error *error)
 }
 
 /* Settings for --data: from the size of the text. */
-static grd_status choose(const train_args *a, grd_settings *settings, show *s, grd_error *error)
+static grd_status choose(const train_args *a, grd_settings *settings, int64_t *bytes, char *why, size_t why_bytes,
+                         grd_error *error)
 {
     grd_corpus *corpus;
     const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
@@ -90,17 +91,20 @@ static grd_status choose(const train_args *a, grd_settings *settings, show *s, g
     grd_status status = kind_named(a->model, &kind, error);
     if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
     if (status) return status;
-    int64_t bytes = grd_corpus_about(corpus).size_bytes[GRD_TRAIN];
+    *bytes = grd_corpus_about(corpus).size_bytes[GRD_TRAIN];
     grd_corpus_free(corpus);
-    char why[256], note[512];
-    status = grd_settings_for_text(settings, kind, bytes, why, sizeof(why), error);
-    if (!status) status = set_text(settings, "data.path", a->data, error);
-    if (status) return status;
+    status = grd_settings_for_text(settings, kind, *bytes, why, why_bytes, error);
+    return status ? status : set_text(settings, "data.path", a->data, error);
+}
+
+/* Says what was chosen. */
+static void show_choice(const grd_settings *settings, int64_t bytes, const char *why, show *s)
+{
+    char note[512];
     snprintf(note, sizeof(note), "chosen for %s bytes of text: %d layers, %lld wide, windows of %lld tokens (%s)",
              cli_count(bytes), settings->model.gpt.layers, (long long)settings->model.gpt.width,
              (long long)settings->model.gpt.context, why);
-    show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = note});
-    return GRD_OK;
+    show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = settings->init.from ? why : note});
 }
 
 static grd_status load_run(const train_args *a, grd_settings *settings, grd_error *error)
@@ -137,10 +141,14 @@ static grd_status default_out(const train_args *a, grd_settings *settings, grd_e
 
 static grd_status make_settings(const train_args *a, grd_settings *settings, show *s, grd_error *error)
 {
-    grd_status status = a->data     ? choose(a, settings, s, error)
+    char why[PATH_TEXT_MAX + 256] = "";
+    int64_t bytes = 0;
+    grd_status status = a->data     ? choose(a, settings, &bytes, why, sizeof(why), error)
                         : a->resume ? load_run(a, settings, error)
                                     : grd_settings_load(settings, a->config, error);
     for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
+    if (!status && a->data && settings->init.from) status = grd_settings_for_tuning(settings, why, sizeof(why), error);
+    if (!status && a->data) show_choice(settings, bytes, why, s);
     if (!status && !settings->out) status = default_out(a, settings, error);
     return status;
 }
@@ -219,11 +227,14 @@ int cli_train(int argc, char **argv)
 {
     train_args a = {.common = {.command = "gradus train"}};
     int code;
-    if (!cli_parse(&a, options, parse, "[CONFIG.yaml]",
-                   "Trains a language model.\v"
-                   "Exit codes: 0 done, 1 failed while running, 2 wrong use or bad input, 3 stopped by Ctrl-C or "
-                   "SIGTERM after saving.",
-                   argc, argv, &code))
+    if (!cli_parse(
+            &a, options, parse, "[CONFIG.yaml]",
+            "Trains a language model.\v"
+            "With --data and --set init.from=HF_DIR, the model of that folder is trained further, with AdamW and "
+            "a small learning rate.\n"
+            "Exit codes: 0 done, 1 failed while running, 2 wrong use or bad input, 3 stopped by Ctrl-C or "
+            "SIGTERM after saving.",
+            argc, argv, &code))
         return code;
     grd_settings *settings = grd_settings_new();
     if (!settings) return cli_error(&a.common, CLI_FAILED, "out of memory");

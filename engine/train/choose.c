@@ -1,5 +1,7 @@
 /* choose.c - settings for a text that nobody gave settings for. What is chosen for which size stands in one table. */
-#include <gradus/run.h>
+#include "train/settings.h"
+
+#include <gradus/hf.h>
 
 #include "base/memory.h"
 
@@ -86,5 +88,47 @@ grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, 
     s->model.gpt.context = fitting_context(r->context, text_bytes);
     choose_training(s, r);
     snprintf(why, why_bytes, "%s", r->why);
+    return GRD_OK;
+}
+
+/* ---- going on with somebody's model ---- */
+
+enum { TUNING_TOKENS = 4096, TUNING_WARMUP = 20 };
+#define TUNING_LR 5e-5
+
+static bool given(const grd_settings *s, const char *path)
+{
+    return grdi_key_was_set(s, grdi_key_find(path));
+}
+
+/* A trained model is moved little: AdamW with a rate far below that of training from nothing, and no shock from it at
+ * the beginning. */
+static void choose_tuning(grd_settings *s)
+{
+    if (!given(s, "train.optimizer")) s->train.optimizer = GRD_OPTIMIZER_ADAMW;
+    bool adam = s->train.optimizer == GRD_OPTIMIZER_ADAMW || s->train.optimizer == GRD_OPTIMIZER_ADAM;
+    if (!given(s, "train.lr") && adam) s->train.lr = TUNING_LR;
+    if (!given(s, "train.min_lr")) s->train.min_lr = 0;
+    if (!given(s, "train.betas")) s->train.betas[0] = 0.9, s->train.betas[1] = 0.999;
+    if (!given(s, "train.eps")) s->train.eps = 1e-8;
+    if (!given(s, "train.weight_decay")) s->train.weight_decay = 0.01;
+    if (!given(s, "train.clip_norm")) s->train.clip_norm = 1;
+    if (!given(s, "train.schedule")) s->train.schedule = GRD_SCHEDULE_COSINE;
+    if (!given(s, "train.warmup")) s->train.warmup = TUNING_WARMUP;
+}
+
+grd_status grd_settings_for_tuning(grd_settings *s, char *why, size_t why_bytes, grd_error *error)
+{
+    grd_gpt gpt;
+    grd_error problem = {GRD_OK, ""};
+    if (!s->init.from) return grd_fail(error, GRD_E_ARGUMENT, "init.from: there is no model to go on with (set it)");
+    if (grd_hf_read_config(s->init.from, &gpt, &problem))
+        return grd_fail(error, problem.status, "init.from: %s", problem.message);
+    choose_tuning(s);
+    int64_t context = given(s, "model.context") ? s->model.gpt.context : gpt.context;
+    int64_t batch = TUNING_TOKENS / context;
+    if (!given(s, "train.batch")) s->train.batch = batch < 1 ? 1 : batch > 16 ? 16 : batch;
+    snprintf(why, why_bytes, "fine-tuning %s: learning rate %g, %lld windows of %lld tokens a step", s->init.from,
+             s->train.lr, (long long)s->train.batch, (long long)context);
     return GRD_OK;
 }

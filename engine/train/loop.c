@@ -97,13 +97,17 @@ static grd_status open_directory(grdi_session *s)
     return status;
 }
 
+/* tokenizer.json, and what transformers needs beside it. */
 static grd_status save_tokenizer(grdi_session *s)
 {
     if (!s->tokenizer || !s->settings->out) return GRD_OK;
     char *path = grdi_path_join(s->settings->out, "tokenizer.json");
-    grd_status status =
-        path ? grd_tokenizer_save(s->tokenizer, path, s->error) : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    char *config = grdi_path_join(s->settings->out, "tokenizer_config.json");
+    grd_status status = path && config ? grd_tokenizer_save(s->tokenizer, path, s->error)
+                                       : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!status) status = grd_tokenizer_save_config(s->tokenizer, config, s->settings->model.gpt.context, s->error);
     grdi_free(path);
+    grdi_free(config);
     return status;
 }
 

@@ -74,11 +74,13 @@ static grd_status add_json(grdi_session *s, grdi_checkpoint_writer *w, const cha
 
 static grd_status add_tokenizer(grdi_session *s, grdi_checkpoint_writer *w)
 {
-    if (!s->tokenizer) return GRD_OK;
-    char *path = grdi_path_join(s->settings->out, "tokenizer.json");
-    grd_status status = path ? grdi_checkpoint_copy_file(w, "tokenizer.json", path)
-                             : grd_fail(s->error, GRD_E_MEMORY, "tokenizer.json: out of memory");
-    grdi_free(path);
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json"};
+    grd_status status = GRD_OK;
+    for (int i = 0; i < 2 && s->tokenizer && !status; i++) {
+        char *path = grdi_path_join(s->settings->out, names[i]);
+        status = path ? grdi_checkpoint_copy_file(w, names[i], path) : GRD_E_MEMORY;
+        grdi_free(path);
+    }
     return status;
 }
 

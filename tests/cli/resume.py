@@ -24,7 +24,8 @@ STEPS = 200
 CONFIG = f"""
 model: {{kind: fast, layers: 2, heads: 2, width: 32, context: 16}}
 data: {{path: text.txt, tokenizer: bpe, vocab: 300}}
-train: {{steps: {STEPS}, batch: 4, accumulate: 2, optimizer: muon, lr: 1.0e-2, eval_every: 40, checkpoint_every: 6, seed: 7}}
+train: {{steps: {STEPS}, batch: 4, accumulate: 2, optimizer: muon, lr: 1.0e-2, eval_every: 40, checkpoint_every: 6,
+        seed: 7}}
 """
 STATE = ("model.safetensors", "optimizer.safetensors")
 

@@ -139,7 +139,7 @@ Test(cli_files, inspects_all_that_a_run_has)
     cr_assert(number_of(tokenizer, "vocab") == 257 && number_of(tokenizer, "end_of_text") == 256, "byte tokens");
     outcome o = gradus("inspect run");
     assert_done(o);
-    cr_assert(strstr(o.out, "all 5 checksums match") && strstr(o.out, "last validation: loss"), "%s", o.out);
+    cr_assert(strstr(o.out, "all 6 checksums match") && strstr(o.out, "last validation: loss"), "%s", o.out);
     size_t size;
     char *bytes = scratch_read(scratch_path("run/checkpoints/step-000002/optimizer.safetensors"), &size);
     bytes[size / 2] ^= 4;
@@ -193,4 +193,39 @@ Test(cli_files, converts_weights_bit_for_bit_or_rounded)
     assert_done(gradus("convert half wide.safetensors --dtype f32"));
     assert_done(gradus("convert wide.safetensors again.safetensors --dtype bf16"));
     cr_assert(same_file("half/model.safetensors", "again.safetensors"), "rounding what is rounded changes nothing");
+}
+
+/* ---- going on with somebody's model ---- */
+
+/* A model of a folder is trained on as such models are: the value of a key in the config.yaml that the run wrote. */
+static double resolved(const char *run, const char *key)
+{
+    char path[128];
+    size_t size;
+    snprintf(path, sizeof path, "%s/config.yaml", run);
+    char *text = scratch_read(scratch_path(path), &size), *at = strstr(text, key);
+    cr_assert(at && at[strlen(key)] == ':', "no '%s' in %s", key, text);
+    double value = strtod(at + strlen(key) + 1, NULL);
+    free(text);
+    return value;
+}
+
+Test(cli_files, fine_tunes_with_a_small_rate)
+{
+    assert_done(gradus(RUN("gpt2")));
+    assert_done(gradus("convert run hf"));
+    outcome o = gradus("train --data text.txt --set init.from=hf --set train.steps=2 --set out=tuned");
+    assert_done(o);
+    cr_assert(strstr(o.out, "fine-tuning hf: learning rate 5e-05, 16 windows of 16 tokens"), "%s", o.out);
+    cr_assert(resolved("tuned", "lr") == 5e-5 && resolved("tuned", "clip_norm") == 1, "AdamW's settings");
+    size_t size;
+    char *config = scratch_read(scratch_path("tuned/config.yaml"), &size);
+    cr_assert(strstr(config, "optimizer: adamw") && !strstr(config, "optimizer: muon"), "%s", config);
+    free(config);
+    o = gradus("train --data text.txt --set init.from=hf --set train.steps=2 --set train.optimizer=muon "
+               "--set train.lr=0.01 --set out=other");
+    assert_done(o);
+    cr_assert(resolved("other", "lr") == 0.01, "what was set stays");
+    cr_assert(access(scratch_path("tuned/checkpoints/step-000002/tokenizer_config.json"), R_OK) == 0,
+              "for transformers");
 }

@@ -80,6 +80,10 @@ GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignme
  * for people. */
 GRD_API grd_status grd_settings_for_text(grd_settings *settings, int kind, int64_t text_bytes, char *why,
                                          size_t why_bytes, grd_error *error);
+/* Sets training for going on with the model of init.from, for people who gave few settings: AdamW with a small learning
+ * rate, a batch of some thousand tokens. Keys that grd_settings_load or grd_settings_set have set stay. `why` gets a
+ * remark for people. */
+GRD_API grd_status grd_settings_for_tuning(grd_settings *settings, char *why, size_t why_bytes, grd_error *error);
 /* Checks that the settings fit each other; fills in what depends on other keys (kind's defaults, mlp width, ...). With
  * init.from the model's keys come from that folder's config.json and the tokenizer is the folder's, unless
  * data.tokenizer names one; a model key that was set and says otherwise is an error, but for dropout and for a shorter
