@@ -22,6 +22,7 @@ void grdi_session_emit(grdi_session *s, const grd_event *event)
 {
     if (s->options->on_event) s->options->on_event(s->options->context, event);
     grdi_metrics_write(s, event);
+    grdi_session_board_event(s, event);
 }
 
 void grdi_session_note(grdi_session *s, const char *format, ...)
@@ -289,6 +290,7 @@ static grd_status run(grdi_session *s)
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
     if (!status && s->options->resume) status = grdi_metrics_resume(s);
     if (status) return status;
+    grdi_session_begin_board(s);
     if (s->options->resume && !found)
         grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
     if (found && progress(s) >= 1)
@@ -309,13 +311,14 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     s->settings = settings;
     s->options = options;
     s->error = error ? error : &own;
-    s->metrics_fd = -1;
+    s->metrics_fd = s->board.fd = -1;
     grd_status status = run(s);
     grdi_session_close_data(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);
     grdi_metrics_close(s);
+    grdi_board_close(&s->board);
     grdi_free(s);
     return status;
 }
@@ -337,7 +340,7 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     s->settings = settings;
     s->options = options;
     s->error = error;
-    s->metrics_fd = -1;
+    s->metrics_fd = s->board.fd = -1;
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);

@@ -6,6 +6,7 @@
 #include <gradus/run.h>
 
 #include "base/file.h"
+#include "formats/tensorboard.h"
 
 typedef struct grdi_session {
     grd_settings *settings;
@@ -33,7 +34,8 @@ typedef struct grdi_session {
     int64_t done;                 /* steps */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
     double last_loss;
-    int metrics_fd; /* metrics.jsonl, appended line by line; -1: none */
+    int metrics_fd;   /* metrics.jsonl, appended line by line; -1: none */
+    grdi_board board; /* the same for TensorBoard */
 } grdi_session;
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
@@ -63,6 +65,10 @@ grd_status grdi_metrics_open(grdi_session *s);
 void grdi_metrics_close(grdi_session *s);
 void grdi_metrics_write(grdi_session *s, const grd_event *event);
 grd_status grdi_metrics_resume(grdi_session *s);
+
+/* board.c: events for TensorBoard, in a file that begins when s->done is known. */
+void grdi_session_begin_board(grdi_session *s);
+void grdi_session_board_event(grdi_session *s, const grd_event *event);
 
 bool grdi_session_asked_to_stop(const grdi_session *s);
 /* Hands an event to the caller and writes its line to metrics.jsonl. */

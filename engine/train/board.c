@@ -1,0 +1,44 @@
+/* board.c - the events of a run for TensorBoard, beside metrics.jsonl. */
+#include "train/session.h"
+
+#include <math.h>
+#include <time.h>
+
+static double time_of_day(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Said once; the run itself is worth going on with. */
+static void settle(grdi_session *s, grd_status status, const grd_error *error)
+{
+    if (status) grdi_session_note(s, "%s (no more is written there for TensorBoard)", error->message);
+}
+
+void grdi_session_begin_board(grdi_session *s)
+{
+    grd_error error = {GRD_OK, ""};
+    if (!s->settings->out) return;
+    settle(s, grdi_board_open(&s->board, s->settings->out, s->done, time_of_day(), &error), &error);
+}
+
+void grdi_session_board_event(grdi_session *s, const grd_event *event)
+{
+    grd_error error = {GRD_OK, ""};
+    if (s->board.fd < 0) return;
+    const grdi_scalar of_step[] = {{"loss/train", event->loss},
+                                   {"learning_rate", event->lr},
+                                   {"gradient_norm", event->grad_norm},
+                                   {"tokens_per_second", event->tokens_per_s}};
+    const grdi_scalar of_eval[] = {{"loss/validation", event->loss}, {"bits_per_byte", event->bits_per_byte}};
+    grd_status status = GRD_OK;
+    if (event->kind == GRD_EVENT_STEP)
+        status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, 4, &error);
+    if (event->kind == GRD_EVENT_EVAL)
+        status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_eval, 2, &error);
+    if (event->kind == GRD_EVENT_NOTE)
+        status = grdi_board_text(&s->board, s->done, time_of_day(), "note", event->text, &error);
+    settle(s, status, &error);
+}
