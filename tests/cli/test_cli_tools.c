@@ -59,6 +59,39 @@ Test(cli_tools, the_plan_is_that_of_the_run)
     cr_assert(number_of(more, "parameters") > number_of(plan, "parameters"), "--set counts");
 }
 
+/* Plan and run agree in bf16 too, which takes less memory; the weights saved are still f32 of the same size. */
+Test(cli_tools, bf16_is_planned_and_run)
+{
+    static const char config[] = "model: {layers: 2, heads: 2, width: 64, context: 64}\n"
+                                 "data: {path: a.txt, tokenizer: byte}\n"
+                                 "train: {steps: 3, batch: 8, accumulate: 2, precision: bf16}\n";
+    char text[4000];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = "to be or not to be\n"[i % 19];
+    scratch_write(scratch_path("a.yaml"), config, sizeof config - 1);
+    scratch_write(scratch_path("a.txt"), text, sizeof text);
+    const json_t *wide = only_event(gradus("plan a.yaml --json --set train.precision=f32"), "plan");
+    const json_t *plan = only_event(gradus("plan a.yaml --json"), "plan");
+    outcome o = gradus("train a.yaml --json --set out=narrow");
+    cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
+    const json_t *run = json_array_get(events_named(o.out, "plan"), 0);
+    cr_assert(number_of(plan, "peak_bytes") == number_of(run, "peak_bytes"), "%g planned, %g run",
+              number_of(plan, "peak_bytes"), number_of(run, "peak_bytes"));
+    cr_assert(number_of(plan, "activations_bytes") < 0.6 * number_of(wide, "activations_bytes"), "%g bytes, %g in f32",
+              number_of(plan, "activations_bytes"), number_of(wide, "activations_bytes"));
+    cr_assert(number_of(plan, "peak_bytes") < number_of(wide, "peak_bytes"), "%g bytes, %g in f32",
+              number_of(plan, "peak_bytes"), number_of(wide, "peak_bytes"));
+    outcome f32 = gradus("train a.yaml --json --set train.precision=f32 --set out=wide");
+    for (int i = 0; i < 3; i++) {
+        double a = number_of(json_array_get(events_named(o.out, "step"), (size_t)i), "loss");
+        double b = number_of(json_array_get(events_named(f32.out, "step"), (size_t)i), "loss");
+        cr_assert(a != b && a > 0.99 * b && a < 1.01 * b, "step %d: %g in bf16, %g in f32", i, a, b);
+    }
+    size_t narrow_bytes, wide_bytes;
+    free(scratch_read(scratch_path("narrow/checkpoints/step-000003/model.safetensors"), &narrow_bytes));
+    free(scratch_read(scratch_path("wide/checkpoints/step-000003/model.safetensors"), &wide_bytes));
+    cr_assert(narrow_bytes == wide_bytes, "%zu bytes saved, %zu in f32", narrow_bytes, wide_bytes);
+}
+
 Test(cli_tools, measures_models)
 {
     static const char *const keys[] = {"ms_min",         "ms_median",    "flops_per_s",        "planned_peak_bytes",
@@ -67,6 +100,8 @@ Test(cli_tools, measures_models)
     for (int i = 0; i < 8; i++) cr_assert(number_of(mlp, keys[i]) > 0, "%s", keys[i]);
     cr_assert(number_of(mlp, "samples_per_s") > 0 && !json_object_get(mlp, "tokens_per_s"), "samples");
     cr_assert(number_of(mlp, "ms_min") <= number_of(mlp, "ms_median") && number_of(mlp, "steps") == 5, "five times");
+    const char *bf16 = "bench model gpt-small --steps 1 --batch 1 --context 8 --precision bf16 --json";
+    cr_assert(gradus(bf16).code == 0, "bf16 is not measured");
     const json_t *gpt = only_event(gradus("bench model gpt-small --steps 1 --batch 1 --context 8 --json"), "bench");
     for (int i = 0; i < 8; i++) cr_assert(number_of(gpt, keys[i]) > 0, "%s", keys[i]);
     cr_assert(number_of(gpt, "tokens_per_s") > 0, "tokens");

@@ -79,15 +79,16 @@ static void feed_tiny(void *context, grd_step *step)
 Test(allocations, transformers_make_none)
 {
     find_counter();
-    for (int kind = 0; kind < 4; kind++) {
-        bool modern = kind & 1, recompute = kind & 2;
+    for (int kind = 0; kind < 8; kind++) {
+        bool modern = kind & 1, recompute = kind & 2, bf16 = kind & 4;
         tiny t;
         tiny_build(&t, "cpu", modern);
         grd_step *step = grd_step_new(t.loss, grd_adamw(1e-3), .clip_norm = 1, .sum_micro = true,
-                                      .program = {.recompute = recompute});
+                                      .program = {.recompute = recompute, .bf16 = bf16});
         cr_assert(step != NULL, "%s", grd_engine_error(t.engine)->message);
         char what[64];
-        snprintf(what, sizeof(what), "%s%s", modern ? "llama kind" : "gpt-2 kind", recompute ? ", recompute" : "");
+        snprintf(what, sizeof(what), "%s%s%s", modern ? "llama kind" : "gpt-2 kind", recompute ? ", recompute" : "",
+                 bf16 ? ", bf16" : "");
         cr_expect(count_steps(what, (trial){step, feed_tiny, &t}, NULL) == 0, "%s allocates in a step", what);
         tiny_close(&t);
     }
