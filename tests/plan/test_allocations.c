@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM_UP = 2, STEPS = 100 };
+enum { WARM_UP = 2, STEPS = 100, FEW_STEPS = 3 };
 
 static allocations_start_fn *counter_start;
 static allocations_stop_fn *counter_stop;
@@ -40,9 +40,9 @@ typedef struct trial {
     void *context;
 } trial;
 
-/* Our own allocations in STEPS steps, feeding included; fails the test when a step does. `all`, unless NULL, gets all
+/* Our own allocations in so many steps, feeding included; fails the test when a step does. `all`, unless NULL, gets all
  * that was counted. */
-static long count_steps(const char *what, trial t, allocation_counts *all)
+static long count_steps_of(const char *what, trial t, int steps, allocation_counts *all)
 {
     for (int i = 0; i < WARM_UP; i++) {
         t.feed(t.context, t.step);
@@ -51,7 +51,7 @@ static long count_steps(const char *what, trial t, allocation_counts *all)
     grd_status status = GRD_OK;
     allocation_counts counts;
     counter_start();
-    for (int i = 0; i < STEPS && !status; i++) {
+    for (int i = 0; i < steps && !status; i++) {
         t.feed(t.context, t.step);
         status = grd_step_run(t.step, NULL);
     }
@@ -65,10 +65,15 @@ static long count_steps(const char *what, trial t, allocation_counts *all)
         used += counts.own[k] > 0;
     }
     printf("%-28s %d steps: %ld allocations of our own (on %d threads), %ld inside %ld oneDNN primitives\n", what,
-           STEPS, own, used, library, counts.primitives);
+           steps, own, used, library, counts.primitives);
     if (own) print_callers(&counts);
     if (all) *all = counts;
     return own;
+}
+
+static long count_steps(const char *what, trial t, allocation_counts *all)
+{
+    return count_steps_of(what, t, STEPS, all);
 }
 
 static void feed_tiny(void *context, grd_step *step)
@@ -157,6 +162,73 @@ Test(allocations, those_of_onednn_are_told_apart)
     cr_expect(own == 0, "%ld allocations around oneDNN's", own);
     cr_expect(!present || counts.primitives >= STEPS, "oneDNN executed %ld primitives", counts.primitives);
     grd_engine_close(p.engine);
+}
+
+/* ---- the models of `gradus bench model` ---- */
+
+/* Shapes as there, but fewer tokens a step, and the two large ones fewer steps, unless GRADUS_ALL_STEPS is set: what a
+ * step allocates depends on neither. */
+static const struct bench_model {
+    const char *name;
+    grd_gpt gpt;
+    int64_t batch, context;
+    bool large;
+} bench_models[] = {
+    {"gpt-small", {.layers = 4, .heads = 4, .width = 128, .context = 128, .vocab = 1024}, 16, 128, false},
+    {"gpt-baby", {.layers = 6, .heads = 6, .width = 384, .context = 256, .vocab = 65, .no_bias = true}, 16, 256, true},
+    {"gpt2-124m", {.layers = 12, .heads = 12, .width = 768, .context = 1024, .vocab = 50304}, 4, 64, true},
+};
+
+typedef struct gpt_batch {
+    grd_tensor ids, targets, scale;
+    int32_t *tokens;
+    float scale_value;
+} gpt_batch;
+
+static void feed_gpt(void *context, grd_step *step)
+{
+    gpt_batch *b = context;
+    cr_assert(!grd_step_feed(step, b->ids, b->tokens) && !grd_step_feed(step, b->targets, b->tokens) &&
+                  !grd_step_feed(step, b->scale, &b->scale_value),
+              "feed");
+}
+
+static void count_model(const struct bench_model *m, bool recompute)
+{
+    bool whole = getenv("GRADUS_ALL_STEPS") != NULL;
+    int64_t batch = whole ? m->batch : 1, context = whole ? m->context : 16, count = batch * context;
+    gpt_batch b = {.tokens = calloc((size_t)count, sizeof(int32_t)), .scale_value = 1.0f / (float)count};
+    for (int64_t i = 0; i < count; i++) b.tokens[i] = (int32_t)(i * 7919 % m->gpt.vocab);
+    grd_gpt gpt = m->gpt;
+    grd_error error = {GRD_OK, ""};
+    cr_assert(!grd_gpt_resolve(&gpt, &error), "%s", error.message);
+    grd_engine *engine = grd_engine_open("cpu", .threads = 2);
+    grd_graph *graph = grd_graph_new(grd_model_new(engine, 1));
+    b.ids = grd_input(graph, "ids", GRD_I32, grd_shape(batch, context));
+    b.targets = grd_input(graph, "targets", GRD_I32, grd_shape(batch, context));
+    b.scale = grd_input(graph, "scale", GRD_F32, grd_scalar());
+    grd_tensor none = {0}, loss = grd_gpt_loss(grd_gpt_hidden(b.ids, &gpt, none), &gpt, b.targets, b.scale, NULL);
+    grd_step *step = grd_step_new(loss, grd_adamw(3e-4), .program = {.recompute = recompute});
+    cr_assert(step != NULL, "%s", grd_engine_error(engine)->message);
+    char what[64];
+    snprintf(what, sizeof(what), "%s%s", m->name, recompute ? ", recompute" : "");
+    long own = count_steps_of(what, (trial){step, feed_gpt, &b}, whole || !m->large ? STEPS : FEW_STEPS, NULL);
+    cr_expect(own == 0, "%s: %ld allocations", what, own);
+    grd_plan_report report;
+    cr_assert(!grd_step_report(step, &report), "report");
+    cr_expect(grd_step_high_water(step) == report.arena_bytes, "%s: planned %zu bytes of arena, used %zu", what,
+              report.arena_bytes, grd_step_high_water(step));
+    grd_engine_close(engine);
+    free(b.tokens);
+}
+
+Test(allocations, bench_models_make_none, .timeout = 3000)
+{
+    find_counter();
+    for (size_t i = 0; i < sizeof(bench_models) / sizeof(bench_models[0]); i++) {
+        count_model(&bench_models[i], false);
+        count_model(&bench_models[i], true);
+    }
 }
 
 /* ---- the counter sees what it is there to see ---- */
