@@ -10,6 +10,7 @@ typedef struct grdi_view {
     grd_dtype dtype;
     grd_dims dims;
     int64_t stride[GRD_RANK_MAX];
+    bool rounded; /* an input in f32 that counts as rounded to bf16; only if the kernel accepts it */
 } grdi_view;
 
 /* One launch of a plan. Everything but `data`, `scratch` and `accumulate` is fixed before prepare(); those are fixed
@@ -35,6 +36,7 @@ typedef struct grdi_kernel {
     const char *op;
     uint32_t strided_in;  /* bit i: input i may have any strides */
     uint32_t rows_in;     /* bit i: input i may have any strides but 1 along its last axis */
+    uint32_t rounds_in;   /* bit i: input i may be f32 that the kernel rounds to bf16 as it reads it */
     uint32_t strided_out; /* bit o: output o may have any strides but 1 along its last axis */
     uint32_t accumulates; /* bit o: honours accumulate[o] */
     uint32_t in_place;    /* bit o: output o may lie over an input as op->inplace says. Elementwise kernels */

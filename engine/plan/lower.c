@@ -55,6 +55,7 @@ static void row_major_value(grdi_value *value, int32_t buffer, grd_dtype dtype, 
 {
     value->buffer = buffer;
     value->dtype = dtype;
+    value->rounded = false;
     memset(&value->strides, 0, sizeof(value->strides));
     grdi_row_major(dims, value->strides.stride);
 }
@@ -102,7 +103,7 @@ static bool lower_source(lowering *l, grdi_node *node)
 
 static grdi_view view_of(const grdi_value *value, grd_dims dims)
 {
-    grdi_view view = {.data = NULL, .dtype = value->dtype, .dims = dims};
+    grdi_view view = {.data = NULL, .dtype = value->dtype, .dims = dims, .rounded = value->rounded};
     memcpy(view.stride, value->strides.stride, sizeof(view.stride));
     return view;
 }
@@ -190,9 +191,8 @@ static void costs(grdi_launch *launch)
     launch->bytes = call->op->bytes ? call->op->bytes(in, call->input_count, out, call->attrs) : bytes;
 }
 
-/* Copies `value` to `place`, which may be of another dtype. */
-static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value,
-                    const grdi_value *place)
+static bool push_copy(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value,
+                      const grdi_value *place, bool of_weights)
 {
     static const grd_attr no_attrs[] = {{.name = NULL}};
     grdi_launch launch = {.node = node,
@@ -200,7 +200,8 @@ static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grd
                                    .attrs = no_attrs,
                                    .input_count = 1,
                                    .output_count = 1,
-                                   .threads = l->engine->threads}};
+                                   .threads = l->engine->threads},
+                          .of_weights = of_weights};
     launch.in[0] = *value;
     launch.out[0] = *place;
     launch.call.in[0] = view_of(value, dims);
@@ -209,6 +210,36 @@ static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grd
     if (!launch.kernel) return false;
     costs(&launch);
     return push(l, &launch);
+}
+
+/* Copies `value` to `place`, which may be of another dtype. */
+static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value,
+                    const grdi_value *place)
+{
+    return push_copy(l, node, dims, value, place, false);
+}
+
+/* A parameter that counts as rounded becomes its copy in bf16, which the program keeps and all readers share. */
+static bool use_copy(lowering *l, const grdi_node *node, grdi_value *value)
+{
+    if (!value->rounded) return true;
+    int32_t b = value->buffer;
+    const grdi_type type = l->plan->buffers[b].variable->type;
+    grdi_value whole, copy;
+    row_major_value(&whole, b, type.dtype, type.dims);
+    if (!l->plan->buffers[b].bf16_copy) {
+        int32_t to = add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_WEIGHTS, grdi_type_bytes((grdi_type){GRD_BF16, type.dims}));
+        if (to < 0) return false;
+        row_major_value(&copy, to, GRD_BF16, type.dims);
+        l->plan->buffers[b].bf16_copy = to + 1;
+        if (!push_copy(l, node, type.dims, &whole, &copy, true)) return false;
+    }
+    l->plan->buffers[b].uses_left--; /* this read has happened */
+    value->buffer = l->plan->buffers[b].bf16_copy - 1;
+    value->dtype = GRD_BF16;
+    value->rounded = false;
+    l->plan->buffers[value->buffer].uses_left++;
+    return true;
 }
 
 /* A row-major copy of `value` in a buffer of its own, of the dtype asked for. */
@@ -335,10 +366,7 @@ static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t
     }
     if (buffer < 0 && !kept) buffer = in_place_buffer(l, launch, o);
     if (buffer < 0)
-        buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA,
-                            launch->of_weights ? GRDI_CLASS_WEIGHTS
-                            : kept             ? GRDI_CLASS_INPUTS
-                                               : GRDI_CLASS_ACTIVATIONS,
+        buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA, kept ? GRDI_CLASS_INPUTS : GRDI_CLASS_ACTIVATIONS,
                             grdi_type_bytes(type));
     if (buffer < 0) return false;
     row_major_value(&launch->out[o], buffer, type.dtype, type.dims);
@@ -375,7 +403,7 @@ static void set_dtypes(const lowering *l, grdi_launch *launch, bool as_they_lie,
 }
 
 /* The kernel that needs the fewest casts of its own; the reference only where no other takes the call in any dtypes. */
-static const grdi_kernel *choose_kernel(lowering *l, grdi_launch *launch)
+static const grdi_kernel *best_kernel(lowering *l, grdi_launch *launch)
 {
     static const struct {
         bool as_they_lie, rounding;
@@ -387,6 +415,22 @@ static const grdi_kernel *choose_kernel(lowering *l, grdi_launch *launch)
     }
     set_dtypes(l, launch, true, true);
     return find_kernel(l, launch);
+}
+
+static bool choose_kernel(lowering *l, grdi_launch *launch)
+{
+    const grdi_backend *backend = l->engine->backend;
+    bool copies = backend->fast_bf16 && backend->fast_bf16(l->engine->device); /* which f32 would slow down */
+    launch->kernel = best_kernel(l, launch);
+    for (int32_t i = 0; i < launch->call.input_count && launch->kernel; i++) {
+        bool takes = !copies && (launch->kernel->rounds_in >> i) & 1 && takes_strides(launch->kernel, &launch->call, i);
+        if (!launch->in[i].rounded || takes) continue;
+        if (!use_copy(l, launch->node, &launch->in[i])) return false;
+        launch->call.in[i] = view_of(&launch->in[i], launch->call.in[i].dims);
+        launch->kernel = best_kernel(l, launch);
+        i = -1; /* it may take other inputs than the one before */
+    }
+    return launch->kernel != NULL;
 }
 
 /* Copies inputs whose dtype or strides the kernel does not take. */
@@ -426,12 +470,10 @@ static bool lower_kernel(lowering *l, grdi_node *node)
         call->out[o] = (grdi_view){.dims = node->out[o].dims};
         grdi_row_major(node->out[o].dims, call->out[o].stride);
     }
-    launch.kernel = choose_kernel(l, &launch);
-    if (!launch.kernel || !adapt_inputs(l, &launch)) return false;
-    launch.of_weights = node->op == &grdi_op_cast && node->in[0].node->op == &grdi_op_parameter;
+    if (!choose_kernel(l, &launch) || !adapt_inputs(l, &launch)) return false;
     for (int32_t o = 0; o < node->output_count; o++) {
         grd_tensor t = written_as(l, &launch, o);
-        if (!place_output(l, &launch, t, o, is_root(l, t) || launch.of_weights)) return false;
+        if (!place_output(l, &launch, t, o, is_root(l, t))) return false;
     }
     costs(&launch);
     if (!push(l, &launch)) return false;
@@ -441,10 +483,11 @@ static bool lower_kernel(lowering *l, grdi_node *node)
     return true;
 }
 
-/* A cast to f32 of what lies in bf16: those who read it convert, so that it is a view. */
-static bool lower_widening(lowering *l, grdi_node *node)
+/* A cast to f32 of what lies in bf16, or to bf16 of a parameter: those who read it convert, so that it is a view. */
+static bool lower_as_view(lowering *l, grdi_node *node)
 {
     grdi_value value = *grdi_value_of(l->plan, node->in[0]);
+    value.rounded |= node->out[0].dtype == GRD_BF16;
     l->plan->buffers[value.buffer].uses_left--;
     define(l, (grd_tensor){node, 0}, value);
     return true;
@@ -456,6 +499,7 @@ static bool lower_view(lowering *l, grdi_node *node)
     grdi_value from = *grdi_value_of(l->plan, node->in[0]), to = from;
     if (!node->op->view(in, &from.strides, node->attrs, &node->out[0], &to.strides)) {
         grdi_value copy;
+        if (!use_copy(l, node, &from)) return false;
         if (!copy_value(l, node, (grdi_type){from.dtype, in->dims}, &from, &copy)) return false;
         l->plan->buffers[from.buffer].uses_left--;
         l->plan->buffers[copy.buffer].uses_left++;
@@ -472,6 +516,7 @@ static bool lower_view(lowering *l, grdi_node *node)
 static bool lower_assign(lowering *l, grdi_node *node)
 {
     grdi_value target = *grdi_value_of(l->plan, node->in[0]), value = *grdi_value_of(l->plan, node->in[1]);
+    if (!use_copy(l, node, &value)) return false;
     if (target.buffer == value.buffer) {
         l->plan->buffers[target.buffer].uses_left -= 2;
         define(l, (grd_tensor){node, 0}, target);
@@ -521,7 +566,7 @@ static bool lower_joined(lowering *l, grdi_node *node)
         grdi_type type = *grdi_type_of(node->in[i]);
         grdi_value value = *grdi_value_of(l->plan, node->in[i]), place;
         const piece p = {node, i};
-        if (!piece_place(l, &p, &place)) return false;
+        if (!piece_place(l, &p, &place) || !use_copy(l, node, &value)) return false;
         if (!in_place_in(&value, &place, type.dims) && !copy_to(l, node, type.dims, &value, &place)) return false;
         l->plan->buffers[value.buffer].uses_left--;
     }
@@ -535,6 +580,7 @@ static bool settle_root(lowering *l, grd_tensor root)
 {
     grdi_value *value = grdi_value_of(l->plan, root);
     const grdi_type *type = grdi_type_of(root);
+    if (!use_copy(l, root.node, value)) return false;
     bool as_said = value->dtype == type->dtype && grdi_is_row_major(type->dims, value->strides.stride);
     if (l->plan->buffers[value->buffer].place != GRDI_IN_ARENA && as_said) return true;
     grdi_value copy;
@@ -591,8 +637,10 @@ static void find_rounded(lowering *l)
 static bool lower_cast(lowering *l, grdi_node *node)
 {
     if (grdi_value_of(l->plan, (grd_tensor){node, 0})->buffer >= 0) return true; /* written so by the op before */
-    bool widens = node->out[0].dtype == GRD_F32 && grdi_value_of(l->plan, node->in[0])->dtype == GRD_BF16;
-    return widens ? lower_widening(l, node) : lower_kernel(l, node);
+    const grdi_value *in = grdi_value_of(l->plan, node->in[0]);
+    bool widens = node->out[0].dtype == GRD_F32 && (in->dtype == GRD_BF16 || in->rounded);
+    bool rounds = node->out[0].dtype == GRD_BF16 && node->in[0].node->op == &grdi_op_parameter;
+    return widens || rounds ? lower_as_view(l, node) : lower_kernel(l, node);
 }
 
 static bool lower_node(lowering *l, grdi_node *node)

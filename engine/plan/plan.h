@@ -30,12 +30,14 @@ typedef struct grdi_buffer {
     int32_t uses_left;               /* while lowering: edges that will still read it */
     grdi_variable *variable;
     const void *literal; /* of constants: copied in once */
+    int32_t bf16_copy;   /* of parameters: 1 + the buffer of a rounded copy; 0: none */
 } grdi_buffer;
 
 /* Where a value of the graph lies: a buffer and strides into it. */
 typedef struct grdi_value {
     int32_t buffer;  /* -1: nowhere (yet) */
     grd_dtype dtype; /* as it lies there: bf16 where the node says f32 and casts from bf16 */
+    bool rounded;    /* lies there in f32, but counts as rounded to bf16 */
     grdi_strides strides;
 } grdi_value;
 
@@ -45,8 +47,7 @@ typedef struct grdi_launch {
     const grdi_node *node;
     grdi_value in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
     int32_t scratch;                      /* buffer or -1 */
-    bool of_weights;                      /* depends on parameters alone and writes to the kept block: done anew only
-                                             when they have changed */
+    bool of_weights;                      /* copies a parameter to the kept block: done anew only when some changed */
     uint8_t accumulate[GRDI_OUTPUTS_MAX]; /* assign modes: 0 overwrite, 1 add, 2 add while the program accumulates */
     double flops, bytes;
 } grdi_launch;

@@ -13,7 +13,8 @@ static grd_status run_once(const grd_model *model, const grdi_variable *variable
     const grdi_backend *backend = model->engine->backend;
     grdi_device *device = model->engine->device;
     int64_t count = grd_dims_count(variable->type.dims);
-    call->out[0] = (grdi_view){grdi_variable_data(variable), variable->type.dtype, grd_shape(count), {1}};
+    call->out[0] = (grdi_view){
+        .data = grdi_variable_data(variable), .dtype = variable->type.dtype, .dims = grd_shape(count), .stride = {1}};
     call->output_count = 1;
     call->threads = model->engine->threads;
     const grdi_kernel *kernel = backend->find(device, call);
@@ -52,7 +53,7 @@ static grd_status draw(const grd_model *model, const grdi_variable *variable, co
                               GRD_INT("stream", (int64_t)grdi_hash_text(variable->path)),
                               {0}};
     grdi_call call = {.op = op, .attrs = attrs, .input_count = 1};
-    call.in[0] = (grdi_view){key, GRD_I32, grd_shape(4), {1}};
+    call.in[0] = (grdi_view){.data = key, .dtype = GRD_I32, .dims = grd_shape(4), .stride = {1}};
     grd_status status = run_once(model, variable, &call, error);
     backend->release(model->engine->device, key, sizeof words);
     return status;

@@ -46,6 +46,7 @@ typedef struct kernel_case {
     const grdi_node *node;
     double *in[GRDI_INPUTS_MAX], *want[GRDI_OUTPUTS_MAX];
     uint32_t in_bf16, out_bf16;           /* a bit for each input and output that lies in bf16 instead of f32 */
+    uint32_t in_rounded;                  /* inputs in f32 that the kernel is to round to bf16 itself */
     uint32_t given;                       /* outputs that the reference writes for this sample */
     double tolerance;
     double
@@ -75,6 +76,12 @@ static grdi_type out_type(const kernel_case *k, int32_t o)
     grdi_type type = k->node->out[o];
     if (k->out_bf16 >> o & 1) type.dtype = GRD_BF16;
     return type;
+}
+
+/* What lies in memory: the reference's values, but where the kernel has to round them first. */
+static const double *placed_values(const kernel_case *k, int32_t i)
+{
+    return k->in_rounded >> i & 1 ? k->c.data[i] : k->in[i];
 }
 
 /* ---- placing values ---- */
@@ -183,8 +190,9 @@ static void place_all(launch *l)
     const kernel_case *k = l->k;
     grdi_call *call = &l->call;
     for (int32_t i = 0; i < call->input_count; i++) {
-        l->in[i] = place(k->target, in_type(k, i), l->how->in[i], k->in[i]);
+        l->in[i] = place(k->target, in_type(k, i), l->how->in[i], placed_values(k, i));
         call->in[i] = l->in[i].view;
+        call->in[i].rounded = k->in_rounded >> i & 1;
     }
     for (int32_t o = 0; o < call->output_count; o++) {
         grdi_type type = out_type(k, o);
@@ -216,8 +224,9 @@ static double tolerance_of(const kernel_case *k, grd_dtype dtype, bool accumulat
     if (!grd_dtype_is_float(dtype)) return 0;
     /* its gradients are products of slopes that it rounds to bf16, like its operands: all off the same way where rows
      * repeat each other */
-    if (k->in_bf16 && k->c.op == &grdi_op_linear_cross_entropy) last_place = 0x1p-6;
-    if (k->in_bf16 | k->out_bf16) return fmax(k->tolerance, last_place);
+    uint32_t in = k->in_bf16 | k->in_rounded;
+    if (in && k->c.op == &grdi_op_linear_cross_entropy) last_place = 0x1p-6;
+    if (in | k->out_bf16) return fmax(k->tolerance, last_place);
     return accumulate || k->c.op->tolerance > 0 ? fmax(k->tolerance, last_place) : k->tolerance;
 }
 
@@ -260,7 +269,7 @@ static bool run_once(launch *l, char *message)
         int64_t count = grd_dims_count(l->in[i].view.dims);
         double *now = test_alloc((size_t)count, sizeof *now);
         bool ok = over_input[i] || (read_back(t, &l->in[i], now, why) &&
-                                    memcmp(now, l->k->in[i], sizeof *now * (size_t)count) == 0);
+                                    memcmp(now, placed_values(l->k, i), sizeof *now * (size_t)count) == 0);
         free(now);
         if (!ok) return wrong(message, "input %d was changed", i);
     }
@@ -402,7 +411,7 @@ static void load_inputs(kernel_case *k)
     for (int32_t i = 0; i < k->c.in_count; i++) {
         int64_t count = grd_dims_count(grd_tensor_dims(k->c.in[i]));
         memcpy(k->in[i], k->c.data[i], sizeof(double) * (size_t)count);
-        for (int64_t e = 0; k->in_bf16 >> i & 1 && e < count; e++)
+        for (int64_t e = 0; (k->in_bf16 | k->in_rounded) >> i & 1 && e < count; e++)
             k->in[i][e] = grdi_bf16_to_f32(grdi_f32_to_bf16((float)k->in[i][e]));
     }
 }
@@ -594,6 +603,26 @@ static bool run_in_bf16(kernel_case *k, uint32_t in, uint32_t out, effort how, c
     return ok || wrong(message, "inputs %#x and outputs %#x in bf16: %s", in, out, why);
 }
 
+/* The kernel rounds operands in f32 itself, all of them or the second, which weights are. */
+static bool rounds_operands(kernel_case *k, uint32_t operands, char *message)
+{
+    bool ok = true;
+    for (int alone = 0; alone < 2 && ok; alone++) {
+        char why[CHECK_TEXT];
+        k->in_rounded = alone ? operands & 2 : operands;
+        k->in_bf16 = operands & ~k->in_rounded, k->out_bf16 = 0;
+        load_inputs(k);
+        compute_references(k);
+        const grdi_kernel *kernel = plain_kernel(k);
+        variant plain = {.outputs = k->given};
+        if ((kernel->rounds_in & k->in_rounded) == k->in_rounded)
+            ok = (run_variant(k, &plain, why) && try_outputs(k, kernel, why)) ||
+                 wrong(message, "inputs %#x rounded by the kernel: %s", k->in_rounded, why);
+    }
+    k->in_rounded = 0;
+    return ok;
+}
+
 /* What bf16 precision hands to the op's kernels: operands rounded, results rounded or (gradients of weights) not; and
  * each value by itself, as whoever made or reads it may have it stored: kernels that take it must do so rightly. */
 static bool all_in_bf16(kernel_case *k, char *message)
@@ -603,7 +632,8 @@ static bool all_in_bf16(kernel_case *k, char *message)
     bool alike = (op->flags & GRDI_OP_MOVES) || (op->flags & GRDI_OP_MAP && op->flags & GRDI_OP_FOLLOWS);
     if (in && alike && !run_in_bf16(k, in, out, ALL_WAYS, message)) return false;
     if (op->bf16_in && (!run_in_bf16(k, in & op->bf16_in, out & op->bf16_out, ALL_WAYS, message) ||
-                        !run_in_bf16(k, in & op->bf16_in, 0, ALL_WAYS, message)))
+                        !run_in_bf16(k, in & op->bf16_in, 0, ALL_WAYS, message) ||
+                        !rounds_operands(k, in & op->bf16_in, message)))
         return false;
     uint32_t stored = op->flags & GRDI_OP_FOLLOWS ? out : out & op->bf16_out;
     for (int32_t i = 0; i < k->c.in_count; i++)

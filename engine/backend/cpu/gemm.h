@@ -34,6 +34,7 @@ typedef struct grdi_gemm {
     int64_t y_row;
     grd_dtype a_type, b_type, c_type, bias_type; /* y has c_type */
     grdi_activation activation;
+    bool a_round, b_round; /* A or B is f32 and counts as rounded to bf16 */
     bool add; /* add to C; not together with bias or activation */
 } grdi_gemm;
 

@@ -212,7 +212,7 @@ static bool wanted(const grdi_gemm *g)
                  (g->a_type == GRD_BF16 && g->b_type == GRD_BF16);
     bool plain = (g->a_row == 1 || g->a_col == 1) && (g->b_row == 1 || g->b_col == 1) && g->m > 0 && g->n > 0 &&
                  g->k > 0;
-    if (!types || !plain || (choice && strcmp(choice, "own") == 0))
+    if (!types || !plain || g->a_round || g->b_round || (choice && strcmp(choice, "own") == 0))
         return false;
     if (choice && strcmp(choice, "onednn") == 0)
         return true;

@@ -76,6 +76,8 @@ static void load_view(double *to, const grdi_view *view)
     int64_t index[GRD_RANK_MAX] = {0}, offset = 0, count = grd_dims_count(view->dims);
     for (int64_t i = 0; i < count; i++) {
         to[i] = load_element(view->data, view->dtype, offset);
+        if (view->rounded)
+            to[i] = grdi_bf16_to_f32(grdi_f32_to_bf16((float)to[i]));
         offset = step_offset(view, index, offset);
     }
 }
@@ -182,6 +184,7 @@ const grdi_kernel grdi_reference_kernel = {
     .op = "*",
     .strided_in = UINT32_MAX,
     .rows_in = UINT32_MAX,
+    .rounds_in = UINT32_MAX,
     .strided_out = UINT32_MAX,
     .accumulates = UINT32_MAX,
     .in_place = UINT32_MAX,

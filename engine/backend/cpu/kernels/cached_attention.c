@@ -137,6 +137,8 @@ static bool supports(const grdi_call *call)
 {
     for (int32_t i = 0; i < POSITION; i++)
         if (call->in[i].dtype != GRD_F32) return false;
+    for (int32_t o = 0; o < call->output_count; o++)
+        if (call->out[o].dtype != GRD_F32) return false;
     return call->in[POSITION].dtype == GRD_I32;
 }
 

@@ -75,7 +75,9 @@ static void describe_products(classifier_state *s, const grdi_call *call)
                               .b_col = w->stride[0],
                               .c_row = s->classes,
                               .a_type = x->dtype,
-                              .b_type = w->dtype};
+                              .b_type = w->dtype,
+                              .a_round = x->rounded,
+                              .b_round = w->rounded};
     s->dx.g = (grdi_gemm){.m = s->chunk,
                           .n = s->channels,
                           .k = s->classes,
@@ -86,7 +88,8 @@ static void describe_products(classifier_state *s, const grdi_call *call)
                           .c_row = dx->stride[0],
                           .a_type = slope,
                           .b_type = w->dtype,
-                          .c_type = dx->dtype};
+                          .c_type = dx->dtype,
+                          .b_round = w->rounded};
     s->dw.g = (grdi_gemm){.m = s->classes,
                           .n = s->channels,
                           .k = s->chunk,
@@ -97,7 +100,13 @@ static void describe_products(classifier_state *s, const grdi_call *call)
                           .c_row = dw->stride[0],
                           .a_type = slope,
                           .b_type = x->dtype,
-                          .c_type = dw->dtype};
+                          .c_type = dw->dtype,
+                          .b_round = x->rounded};
+}
+
+static bool is_bf16(const grdi_view *view)
+{
+    return view->dtype == GRD_BF16 || view->rounded;
 }
 
 static grd_status prepare(grdi_call *call, grd_error *error)
@@ -111,7 +120,7 @@ static grd_status prepare(grdi_call *call, grd_error *error)
                          (float)grdi_attr_float(call->attrs, "label_smoothing"),
                          (float)grdi_attr_float(call->attrs, "z_loss"), (float)grdi_attr_float(call->attrs, "softcap")};
     s->chunk = chunk_rows(s->rows, s->classes);
-    s->narrow = call->in[0].dtype == GRD_BF16 && call->in[1].dtype == GRD_BF16;
+    s->narrow = is_bf16(&call->in[0]) && is_bf16(&call->in[1]);
     describe_products(s, call);
     size_t bytes[3] = {prepare_product(&s->logits, call, false), prepare_product(&s->dx, call, call->may_accumulate[2]),
                        prepare_product(&s->dw, call, true)};
@@ -365,6 +374,7 @@ static grd_status run(grdi_call *call)
 
 static const grdi_kernel linear_cross_entropy = {.op = "linear_cross_entropy",
                                                  .strided_in = 3,
+                                                 .rounds_in = 3,
                                                  .strided_out = 12,
                                                  .accumulates = 12,
                                                  .supports = takes,

@@ -31,7 +31,7 @@ typedef struct job {
     float *out;
     int64_t out_row;
     const float *bias; /* by column of C */
-    bool add, turned, direct_a, direct_b;
+    bool add, turned, direct_a, direct_b, a_round, b_round;
     const gemm_finish *finish; /* NULL: none */
     int64_t k_block, m_block, n_block;
     bool keep_b; /* slivers stay packed for the following blocks of A */
@@ -72,9 +72,9 @@ static double plan_packing(job *j)
     double compute = (rows + GEMM_ROWS * 0.5) * columns * (double)j->k / RATE;
     double pack_a = pack_cost(j->a_type, j->a_row, j->a_col, j->m, j->k);
     double pack_b = pack_cost(j->b_type, j->b_col, j->b_row, j->n, j->k);
-    j->direct_a = j->a_type == GRD_F32 && j->a_col == 1 &&
+    j->direct_a = j->a_type == GRD_F32 && j->a_col == 1 && !j->a_round &&
                   (j->m <= GEMM_ROWS || (pack_a > 0.025 * compute && !crowded(j->a_row, 1024)));
-    j->direct_b = j->b_type == GRD_F32 && j->b_col == 1 &&
+    j->direct_b = j->b_type == GRD_F32 && j->b_col == 1 && !j->b_round &&
                   (j->m <= GEMM_ROWS || (pack_b > 0.025 * compute && !crowded(j->b_row, 128)));
     double turn = j->turned ? TURN * (double)j->m * (double)j->n * (double)((j->k + j->k_block - 1) / j->k_block) : 0;
     return compute + (j->direct_a ? 0 : pack_a) + (j->direct_b ? 0 : pack_b) + turn;
@@ -85,8 +85,8 @@ static job turned_job(const job *j)
 {
     job t = *j;
     t.m = j->n, t.n = j->m;
-    t.a = j->b, t.a_row = j->b_col, t.a_col = j->b_row, t.a_type = j->b_type;
-    t.b = j->a, t.b_row = j->a_col, t.b_col = j->a_row, t.b_type = j->a_type;
+    t.a = j->b, t.a_row = j->b_col, t.a_col = j->b_row, t.a_type = j->b_type, t.a_round = j->b_round;
+    t.b = j->a, t.b_row = j->a_col, t.b_col = j->a_row, t.b_type = j->a_type, t.b_round = j->a_round;
     t.turned = true;
     return t;
 }
@@ -104,6 +104,8 @@ static job plan_job(const grdi_gemm *g, double *cycles)
              .b_col = g->b_col,
              .a_type = g->a_type,
              .b_type = g->b_type,
+             .a_round = g->a_round,
+             .b_round = g->b_round,
              .k_block = k_block_of(g->k)};
     job t = turned_job(&j);
     double straight = plan_packing(&j), turned = plan_packing(&t);
@@ -193,12 +195,24 @@ static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_
     }
 }
 
+/* Rounds values to bf16 while they are in cache. */
+static void round_packed(float *packed, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + GRDI_LANES <= count; i += GRDI_LANES)
+        grdi_store(packed + i, (grdi_vf)(grdi_bf16_bits(grdi_load(packed + i)) << 16));
+    for (; i < count; i++)
+        packed[i] = grdi_bf16_to_f32(grdi_f32_to_bf16(packed[i]));
+}
+
 /* One block of A (rows from `row`) against the columns [column, column + columns) over k from `p`. */
 static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t p, int64_t k)
 {
     const void *a = at(j->a, j->a_type, row * j->a_row + p * j->a_col);
     if (!j->direct_a) {
         pack(a, j->a_type, j->a_row, j->a_col, rows, k, j->packed_a, true);
+        if (j->a_round)
+            round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
         a = j->packed_a;
     }
     bool add = j->add || p > 0, last = p + k >= j->k, pack_b = !j->direct_b && (!j->keep_b || row == 0);
@@ -208,6 +222,8 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
         float *packed = j->keep_b ? j->packed_b + q * k : j->packed_b;
         if (pack_b)
             pack(source, j->b_type, j->b_col, j->b_row, width, k, packed, false);
+        if (pack_b && j->b_round)
+            round_packed(packed, gemm_up(width, GEMM_COLUMNS) * k);
         group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add);
         if (last && j->finish) {
             if (j->turned)

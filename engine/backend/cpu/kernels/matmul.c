@@ -112,7 +112,9 @@ static grd_status matmul_prepare(grdi_call *call, grd_error *error)
                        .y_row = c->stride[cr - 2],
                        .a_type = a->dtype,
                        .b_type = b->dtype,
-                       .c_type = c->dtype};
+                       .c_type = c->dtype,
+                       .a_round = a->rounded,
+                       .b_round = b->rounded};
     fold_batches(s, a, b, c, c);
     return set_up(call, s);
 }
@@ -145,6 +147,8 @@ static grd_status linear_prepare(grdi_call *call, grd_error *error)
                        .a_type = x.dtype,
                        .b_type = w->dtype,
                        .c_type = y.dtype,
+                       .a_round = x.rounded,
+                       .b_round = w->rounded,
                        .bias = call->input_count == 3 ? w : NULL, /* only says that there is one */
                        .bias_type = call->input_count == 3 ? call->in[2].dtype : GRD_F32,
                        .activation = (grdi_activation)grdi_attr_int(call->attrs, "activation")};
@@ -259,6 +263,7 @@ static void release(grdi_call *call)
 
 static const grdi_kernel matmul = {.op = "matmul",
                                    .strided_in = 3,
+                                   .rounds_in = 3,
                                    .strided_out = 1,
                                    .accumulates = 1,
                                    .supports = float_dtypes,
@@ -267,6 +272,7 @@ static const grdi_kernel matmul = {.op = "matmul",
                                    .release = release};
 static const grdi_kernel linear = {.op = "linear",
                                    .strided_in = 3,
+                                   .rounds_in = 3,
                                    .strided_out = 3,
                                    .supports = float_dtypes,
                                    .prepare = linear_prepare,
