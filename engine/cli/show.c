@@ -127,6 +127,7 @@ void show_event(void *context, const grd_event *event)
 {
     show *s = context;
     s->planned |= event->kind == GRD_EVENT_PLAN;
+    if (event->kind == GRD_EVENT_DONE) s->last_step = event->step;
     if (s->c->json) show_json(event);
     if (s->c->json || s->c->quiet) return;
     if (event->kind != GRD_EVENT_STEP && event->kind != GRD_EVENT_EVAL) show_end(s);

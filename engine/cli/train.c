@@ -185,7 +185,9 @@ static grd_status show_sample(const train_args *a, const grd_settings *settings,
     const grd_run_options run = {.size = sizeof(run), .device = a->common.device, .threads = a->common.threads};
     text t = {0};
     grd_status status = grd_sample_run(settings->out, &sample, &run, append, &t, error);
-    if (!status && t.bytes) show_event(s, &(grd_event){.kind = GRD_EVENT_SAMPLE, .text = t.bytes});
+    if (!status && t.bytes)
+        show_event(s, &(grd_event){.kind = GRD_EVENT_SAMPLE, .step = s->last_step, .text = t.bytes});
+    if (!status && t.bytes) status = grd_run_add_sample(settings->out, t.bytes, error);
     free(t.bytes);
     return status;
 }

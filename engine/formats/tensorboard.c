@@ -147,15 +147,37 @@ static grd_status write_record(grdi_board *board, message *event, grd_error *err
     return whole ? GRD_OK : fail(board, problem, error);
 }
 
+#define NAME_PREFIX "events.out.tfevents."
+
+static grd_status open_file(grdi_board *board, const char *folder, const char *name, grd_error *error)
+{
+    board->path = grdi_path_join(folder, name);
+    if (!board->path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
+    board->fd = grdi_file.open(board->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    return board->fd < 0 ? fail(board, errno, error) : GRD_OK;
+}
+
+grd_status grdi_board_reopen(grdi_board *board, const char *folder, grd_error *error)
+{
+    *board = (grdi_board){.fd = -1};
+    char **names;
+    size_t count, newest;
+    grd_status status = grdi_directory_list(folder, &names, &count, error);
+    if (status) return status;
+    for (newest = count; newest > 0; newest--) /* they are sorted */
+        if (strncmp(names[newest - 1], NAME_PREFIX, strlen(NAME_PREFIX)) == 0) break;
+    if (newest) status = open_file(board, folder, names[newest - 1], error);
+    grdi_names_free(names, count);
+    return status;
+}
+
 grd_status grdi_board_open(grdi_board *board, const char *folder, int64_t done, double seconds, grd_error *error)
 {
     *board = (grdi_board){.fd = -1};
     char name[128];
-    snprintf(name, sizeof(name), "events.out.tfevents.%010lld.gradus.%ld", (long long)seconds, (long)getpid());
-    board->path = grdi_path_join(folder, name);
-    if (!board->path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
-    board->fd = grdi_file.open(board->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (board->fd < 0) return fail(board, errno, error);
+    snprintf(name, sizeof(name), NAME_PREFIX "%010lld.gradus.%ld", (long long)seconds, (long)getpid());
+    grd_status opened = open_file(board, folder, name, error);
+    if (opened) return opened;
     message version = event_at(0, seconds), start = event_at(done + 1, seconds), log = {0};
     put_text(&version, 3, "brain.Event:2");
     put_whole(&log, 1, 1); /* SessionLog.status START: events from this step on in earlier files are void */

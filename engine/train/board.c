@@ -24,6 +24,12 @@ void grdi_session_begin_board(grdi_session *s)
     settle(s, grdi_board_open(&s->board, s->settings->out, s->done, time_of_day(), &error), &error);
 }
 
+void grdi_session_reopen_board(grdi_session *s)
+{
+    grd_error error = {GRD_OK, ""};
+    settle(s, grdi_board_reopen(&s->board, s->settings->out, &error), &error);
+}
+
 void grdi_session_board_event(grdi_session *s, const grd_event *event)
 {
     grd_error error = {GRD_OK, ""};
@@ -40,5 +46,7 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_eval, 2, &error);
     if (event->kind == GRD_EVENT_NOTE)
         status = grdi_board_text(&s->board, s->done, time_of_day(), "note", event->text, &error);
+    if (event->kind == GRD_EVENT_SAMPLE)
+        status = grdi_board_text(&s->board, event->step, time_of_day(), "sample", event->text, &error);
     settle(s, status, &error);
 }

@@ -93,8 +93,11 @@ size_t grd_event_json(const grd_event *event, char *text, size_t capacity)
     case GRD_EVENT_PLAN: put_plan(&l, &event->plan); break;
     case GRD_EVENT_STEP: put_step(&l, event); break;
     case GRD_EVENT_EVAL: put_eval(&l, event); break;
-    case GRD_EVENT_NOTE:
-    case GRD_EVENT_SAMPLE: put_text(&l, "text", event->text); break;
+    case GRD_EVENT_SAMPLE:
+        if (event->step > 0) put_whole(&l, "step", event->step);
+        put_text(&l, "text", event->text);
+        break;
+    case GRD_EVENT_NOTE: put_text(&l, "text", event->text); break;
     case GRD_EVENT_SAVED:
         put_whole(&l, "step", event->step);
         put_text(&l, "path", event->text);

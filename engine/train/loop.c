@@ -18,11 +18,24 @@ double grdi_session_elapsed(const grdi_session *s)
 
 /* ---- events ---- */
 
+/* Now and then: the report is a picture of how far the run is. */
+static void write_report(grdi_session *s, const grd_event *event)
+{
+    grd_error error = {GRD_OK, ""};
+    bool due = event->kind == GRD_EVENT_EVAL || event->kind == GRD_EVENT_SAVED || event->kind == GRD_EVENT_DONE ||
+               event->kind == GRD_EVENT_SAMPLE;
+    if (!due || s->metrics_fd < 0) return;
+    if (grdi_report_write(&s->history, s->settings, s->settings->out, &error))
+        grdi_session_note(s, "%s", error.message);
+}
+
 void grdi_session_emit(grdi_session *s, const grd_event *event)
 {
     if (s->options->on_event) s->options->on_event(s->options->context, event);
     grdi_metrics_write(s, event);
     grdi_session_board_event(s, event);
+    grdi_history_add(&s->history, event);
+    write_report(s, event);
 }
 
 void grdi_session_note(grdi_session *s, const char *format, ...)
@@ -319,6 +332,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grdi_free(s->eval_values);
     grdi_metrics_close(s);
     grdi_board_close(&s->board);
+    grdi_history_free(&s->history);
     grdi_free(s);
     return status;
 }

@@ -1,5 +1,6 @@
 /* metrics.c - metrics.jsonl in the run directory: a line for each event, appended as it comes. A run that is resumed
- * takes out the lines of steps that it makes again, so that each step stands there once. */
+ * takes out the lines of steps that it makes again, so that each step stands there once. What the report shows is read
+ * back from here. */
 #include "train/session.h"
 
 #include "base/json.h"
@@ -47,18 +48,20 @@ void grdi_metrics_write(grdi_session *s, const grd_event *event)
 
 /* ---- resuming ---- */
 
-/* Whether the line tells of something that happened up to step `done`. A line that is no JSON was cut off. */
-static bool stays(const char *line, size_t length, int64_t done)
+/* Whether the line tells of something that happened up to the step that the run stands at: then it goes into the
+ * history. A line that is no JSON was cut off. */
+static bool stays(grdi_session *s, const char *line, size_t length)
 {
     grd_error error = {GRD_OK, ""};
     json_t *object = grdi_json_parse(line, length, "metrics.jsonl", &error);
     const json_t *step = json_object_get(object, "step"), *steps = json_object_get(object, "steps");
-    bool keep = object && json_integer_value(step) <= done && json_integer_value(steps) <= done;
+    bool keep = object && json_integer_value(step) <= s->done && json_integer_value(steps) <= s->done;
+    if (keep) grdi_history_add_json(&s->history, object);
     json_decref(object);
     return keep;
 }
 
-static grd_status write_kept(const char *path, const char *text, size_t size, int64_t done, grd_error *error)
+static grd_status write_kept(grdi_session *s, const char *path, const char *text, size_t size)
 {
     grdi_writer writer;
     grdi_writer_open(&writer, path);
@@ -66,10 +69,10 @@ static grd_status write_kept(const char *path, const char *text, size_t size, in
         const char *end = memchr(text + at, '\n', size - at);
         if (!end) break;
         size_t length = (size_t)(end - text) - at + 1;
-        if (stays(text + at, length - 1, done)) grdi_writer_put(&writer, text + at, length);
+        if (stays(s, text + at, length - 1)) grdi_writer_put(&writer, text + at, length);
         at += length;
     }
-    return grdi_writer_commit(&writer, error);
+    return grdi_writer_commit(&writer, s->error);
 }
 
 grd_status grdi_metrics_resume(grdi_session *s)
@@ -79,11 +82,53 @@ grd_status grdi_metrics_resume(grdi_session *s)
     if (!s->settings->out) return GRD_OK;
     if (!path) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
     grdi_metrics_close(s);
+    grdi_history_free(&s->history);
     grd_status status = grdi_file_read(path, METRICS_BYTES_MAX, &text, &size, s->error);
     if (!status) {
-        status = write_kept(path, text, size, s->done, s->error);
+        status = write_kept(s, path, text, size);
         grdi_free(text);
     }
     grdi_free(path);
     return status ? status : grdi_metrics_open(s);
+}
+
+/* ---- after a run ---- */
+
+static grd_status open_run(grdi_session *s, const char *run)
+{
+    char *config = grdi_path_join(run, "config.yaml"), *out = grdi_strdup(run);
+    grd_status status = config && out && s->settings ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!status) status = grd_settings_load(s->settings, config, s->error);
+    if (!status) status = grd_settings_resolve(s->settings, s->error);
+    if (!status) {
+        grdi_free(s->settings->out);
+        s->settings->out = out;
+        out = NULL;
+    }
+    grdi_free(config);
+    grdi_free(out);
+    return status ? status : grdi_metrics_resume(s);
+}
+
+grd_status grd_run_add_sample(const char *run, const char *text, grd_error *error)
+{
+    static const grd_run_options none = {.size = sizeof(none)};
+    grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a sample");
+    s->settings = grd_settings_new();
+    s->options = &none;
+    s->error = error;
+    s->metrics_fd = s->board.fd = -1;
+    s->done = INT64_MAX;
+    grd_status status = open_run(s, run);
+    if (!status) {
+        grdi_session_reopen_board(s);
+        grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_SAMPLE, .step = s->history.step, .text = text});
+    }
+    grdi_metrics_close(s);
+    grdi_board_close(&s->board);
+    grdi_history_free(&s->history);
+    grd_settings_free(s->settings);
+    grdi_free(s);
+    return status;
 }

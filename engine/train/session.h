@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "formats/tensorboard.h"
+#include "train/history.h"
 
 typedef struct grdi_session {
     grd_settings *settings;
@@ -34,8 +35,9 @@ typedef struct grdi_session {
     int64_t done;                 /* steps */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
     double last_loss;
-    int metrics_fd;   /* metrics.jsonl, appended line by line; -1: none */
-    grdi_board board; /* the same for TensorBoard */
+    int metrics_fd;       /* metrics.jsonl, appended line by line; -1: none */
+    grdi_board board;     /* the same for TensorBoard */
+    grdi_history history; /* for report.html */
 } grdi_session;
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
@@ -60,7 +62,7 @@ grd_status grdi_session_save(grdi_session *s);
 grd_status grdi_session_resume(grdi_session *s, bool *found);
 
 /* metrics.c: metrics.jsonl. Resume, called when s->done is known, takes out the lines of later steps and one that was
- * cut off. */
+ * cut off, and puts the others into the history. */
 grd_status grdi_metrics_open(grdi_session *s);
 void grdi_metrics_close(grdi_session *s);
 void grdi_metrics_write(grdi_session *s, const grd_event *event);
@@ -68,6 +70,7 @@ grd_status grdi_metrics_resume(grdi_session *s);
 
 /* board.c: events for TensorBoard, in a file that begins when s->done is known. */
 void grdi_session_begin_board(grdi_session *s);
+void grdi_session_reopen_board(grdi_session *s);
 void grdi_session_board_event(grdi_session *s, const grd_event *event);
 
 bool grdi_session_asked_to_stop(const grdi_session *s);

@@ -84,12 +84,15 @@ Test(cli_train, keeps_the_lines_in_metrics_jsonl)
     assert_done(o);
     size_t size;
     char *kept = scratch_read(scratch_path("run/metrics.jsonl"), &size);
-    static const char *const names[] = {"plan", "step", "eval", "saved", "done"};
-    for (int i = 0; i < 5; i++) {
+    static const char *const names[] = {"plan", "step", "eval", "saved", "done", "sample"};
+    for (int i = 0; i < 6; i++) {
         json_t *printed = events_named(o.out, names[i]), *written = events_named(kept, names[i]);
         cr_assert(json_array_size(printed) > 0 && json_equal(printed, written), "%s:\n%s\n%s", names[i], o.out, kept);
     }
     free(kept);
+    char *report = scratch_read(scratch_path("run/report.html"), &size);
+    cr_assert(strstr(report, "Step 7 of 7") && strstr(report, "after step 7</p><pre>"), "%s", report);
+    free(report);
 }
 
 Test(cli_train, prints_plain_lines_and_names_the_run)

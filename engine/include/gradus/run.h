@@ -137,6 +137,9 @@ typedef struct grd_run_options {
  * GRD_E_STOPPED after a stop that saved; GRD_E_NUMERIC after a gradient that was not finite (weights of the last good
  * step saved). */
 GRD_API grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error);
+/* Adds a sample text (UTF-8), made by the model as it is after the run's last step, to the run directory: to
+ * metrics.jsonl, the TensorBoard events and report.html. */
+GRD_API grd_status grd_run_add_sample(const char *run, const char *text, grd_error *error);
 /* Compiles the step of these settings without data (vocabulary as set) and reports what it needs; works on "null:..."
  * devices. */
 GRD_API grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,

@@ -1,0 +1,142 @@
+/* history.c - a run's events in bounded memory. */
+#include "train/history.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- steps ---- */
+
+/* The mean of both; of one that is NaN the other. */
+static double blend(double a, int64_t a_steps, double b, int64_t b_steps)
+{
+    if (isnan(a) || isnan(b)) return isnan(a) ? b : a;
+    return (a * (double)a_steps + b * (double)b_steps) / (double)(a_steps + b_steps);
+}
+
+/* Takes the steps of `b`, which come later, into `a`. */
+static void join(grdi_history_point *a, const grdi_history_point *b)
+{
+    a->loss = blend(a->loss, a->steps, b->loss, b->steps);
+    a->lr = blend(a->lr, a->steps, b->lr, b->steps);
+    a->grad_norm = blend(a->grad_norm, a->steps, b->grad_norm, b->steps);
+    a->tokens_per_s = blend(a->tokens_per_s, a->steps, b->tokens_per_s, b->steps);
+    a->least = fmin(a->least, b->least);
+    a->most = fmax(a->most, b->most);
+    a->steps += b->steps;
+    a->step = b->step;
+}
+
+static void add_step(grdi_history *h, grdi_history_point point)
+{
+    if (!h->stride) h->stride = 1;
+    if (h->count && h->points[h->count - 1].steps < h->stride) {
+        join(&h->points[h->count - 1], &point);
+        return;
+    }
+    if (h->count == GRDI_HISTORY_POINTS) {
+        for (size_t i = 0; i < GRDI_HISTORY_POINTS / 2; i++) {
+            h->points[i] = h->points[2 * i];
+            join(&h->points[i], &h->points[2 * i + 1]);
+        }
+        h->count /= 2;
+        h->stride *= 2;
+    }
+    h->points[h->count++] = point;
+}
+
+/* A step that went wrong has no number to draw. */
+static double or_nan(double value)
+{
+    return isfinite(value) ? value : NAN;
+}
+
+/* ---- the rest ---- */
+
+static void add_eval(grdi_history *h, grdi_history_eval eval)
+{
+    if (GRDI_GROW(h->evals, h->eval_capacity, h->eval_count)) h->evals[h->eval_count++] = eval;
+}
+
+static void add_sample(grdi_history *h, int64_t step, const char *text)
+{
+    char *copy = text ? grdi_strdup(text) : NULL;
+    if (copy && GRDI_GROW(h->samples, h->sample_capacity, h->sample_count))
+        h->samples[h->sample_count++] = (grdi_history_sample){step, copy};
+    else grdi_free(copy);
+}
+
+void grdi_history_add(grdi_history *h, const grd_event *event)
+{
+    double loss;
+    switch (event->kind) {
+    case GRD_EVENT_PLAN: h->plan = event->plan; break;
+    case GRD_EVENT_STEP:
+        loss = or_nan(event->loss);
+        add_step(h, (grdi_history_point){event->step, 1, loss, loss, loss, event->lr, or_nan(event->grad_norm),
+                                         or_nan(event->tokens_per_s)});
+        h->step = event->step;
+        h->seconds = event->seconds;
+        break;
+    case GRD_EVENT_EVAL: add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte}); break;
+    case GRD_EVENT_SAMPLE: add_sample(h, event->step, event->text); break;
+    case GRD_EVENT_DONE: h->seconds = event->seconds; break;
+    default: break;
+    }
+}
+
+/* NaN where there is none: JSON has no NaN, a line says null. */
+static double number(const json_t *line, const char *key)
+{
+    const json_t *value = json_object_get(line, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static size_t whole(const json_t *line, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(line, key));
+    return value > 0 ? (size_t)value : 0;
+}
+
+static void read_plan(const json_t *line, grd_plan_report *plan)
+{
+    plan->parameters = (int64_t)whole(line, "parameters");
+    plan->peak_bytes = whole(line, "peak_bytes");
+    plan->weights_bytes = whole(line, "weights_bytes");
+    plan->gradients_bytes = whole(line, "gradients_bytes");
+    plan->optimizer_bytes = whole(line, "optimizer_bytes");
+    plan->activations_bytes = whole(line, "activations_bytes");
+    plan->workspace_bytes = whole(line, "workspace_bytes");
+    plan->state_bytes = whole(line, "state_bytes");
+    plan->inputs_bytes = whole(line, "inputs_bytes");
+    plan->flops_per_step = number(line, "flops_per_step");
+    plan->predicted_step_ms = number(line, "predicted_step_ms");
+}
+
+void grdi_history_add_json(grdi_history *h, const json_t *line)
+{
+    static const char *const names[] = {"note", "plan", "step", "eval", "sample", "saved", "done"};
+    const char *name = json_string_value(json_object_get(line, "event"));
+    int kind = 0;
+    while (kind < 7 && (!name || strcmp(name, names[kind]) != 0)) kind++;
+    if (kind == 7) return;
+    grd_event event = {.kind = (grd_event_kind)kind, .step = json_integer_value(json_object_get(line, "step"))};
+    event.text = json_string_value(json_object_get(line, "text"));
+    event.loss = number(line, "loss");
+    event.lr = number(line, "lr");
+    event.grad_norm = number(line, "grad_norm");
+    event.tokens_per_s = number(line, "tokens_per_s");
+    event.bits_per_byte = number(line, "bits_per_byte");
+    event.seconds = event.kind == GRD_EVENT_STEP ? h->seconds + number(line, "time_ms") / 1e3 : number(line, "seconds");
+    if (event.kind == GRD_EVENT_PLAN) read_plan(line, &event.plan);
+    grdi_history_add(h, &event);
+}
+
+void grdi_history_free(grdi_history *h)
+{
+    for (size_t i = 0; i < h->sample_count; i++) grdi_free(h->samples[i].text);
+    grdi_free(h->samples);
+    grdi_free(h->evals);
+    *h = (grdi_history){0};
+}

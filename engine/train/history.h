@@ -1,0 +1,51 @@
+/* history.h - what has happened in a run so far, in a fixed number of points: what the report shows. */
+#ifndef GRDI_HISTORY_H
+#define GRDI_HISTORY_H
+
+#include <gradus/run.h>
+#include <jansson.h>
+
+enum { GRDI_HISTORY_POINTS = 400 };
+
+/* Means over `steps` steps, the last of them `step`. */
+typedef struct grdi_history_point {
+    int64_t step, steps;
+    double loss, least, most; /* of the loss also the extremes */
+    double lr, grad_norm, tokens_per_s;
+} grdi_history_point;
+
+typedef struct grdi_history_eval {
+    int64_t step;
+    double loss, bits_per_byte; /* NaN where the text is not known */
+} grdi_history_eval;
+
+typedef struct grdi_history_sample {
+    int64_t step;
+    char *text;
+} grdi_history_sample;
+
+/* Zeroed means empty. Points are equally wide: when there is no room for one more, neighbours become one. */
+typedef struct grdi_history {
+    grdi_history_point points[GRDI_HISTORY_POINTS];
+    size_t count;
+    int64_t stride; /* steps that a point has room for */
+    grdi_history_eval *evals;
+    size_t eval_count, eval_capacity;
+    grdi_history_sample *samples;
+    size_t sample_count, sample_capacity;
+    grd_plan_report plan; /* parameters 0: none yet */
+    int64_t step;
+    double seconds;
+} grdi_history;
+
+/* Adds an event; one that there is no memory for is left out. */
+void grdi_history_add(grdi_history *history, const grd_event *event);
+/* The same from a line of metrics.jsonl. */
+void grdi_history_add_json(grdi_history *history, const json_t *line);
+void grdi_history_free(grdi_history *history);
+
+/* report_html.c: writes report.html into the run directory `out`: all of it or, on failure, nothing. */
+grd_status grdi_report_write(const grdi_history *history, const grd_settings *settings, const char *out,
+                             grd_error *error);
+
+#endif
