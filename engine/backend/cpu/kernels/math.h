@@ -17,7 +17,7 @@ static inline grdi_vf grdi_exp_reduce(grdi_vf x, grdi_vi *n)
 {
     grdi_vf shifted =
         x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer nearest to the product is in the low bits */
-    *n = (grdi_vi)shifted - 0x4B400000;
+    *n = (grdi_vi)((grdi_vu)shifted - 0x4B400000u);
     grdi_vf count = __builtin_convertvector(*n, grdi_vf);
     grdi_vf r = x - count * 0.693359375f; /* ln 2 in two parts; the first has 9 bits, so this product is exact */
     GRDI_EXACT(r);
@@ -73,14 +73,16 @@ static inline grdi_vf grdi_expm1(grdi_vf x)
     return grdi_select(x == 0.0f, x, y);
 }
 
-/* x = 2^e m with m in [sqrt(1/2), sqrt 2), for positive finite x; returns m - 1. */
+/* x = 2^e m with m in [sqrt(1/2), sqrt 2), for positive finite x; returns m - 1. Other x give anything: their bits are
+ * subtracted as unsigned numbers, which may wrap. */
 static inline grdi_vf grdi_log_reduce(grdi_vf x, grdi_vf *e)
 {
     grdi_vi tiny = x < 1.17549435e-38f;
     x = grdi_select(tiny, x * 8388608.0f, x);
-    grdi_vi bits = (grdi_vi)x, power = (bits - 0x3F3504F3) >> 23; /* 0x3F3504F3: sqrt(1/2) */
+    grdi_vu bits = (grdi_vu)x;
+    grdi_vi power = (grdi_vi)(bits - 0x3F3504F3u) >> 23; /* 0x3F3504F3: sqrt(1/2) */
     *e = __builtin_convertvector(power + (tiny & -23), grdi_vf);
-    grdi_vf m = (grdi_vf)(bits - (power << 23));
+    grdi_vf m = (grdi_vf)(bits - ((grdi_vu)power << 23));
     GRDI_EXACT(m);
     return m - 1.0f;
 }
@@ -215,7 +217,7 @@ static inline grdi_vf grdi_sine_or_cosine(grdi_vf r, grdi_vi cosine)
 static inline grdi_vf grdi_sin_shifted(grdi_vf x, int quarters)
 {
     grdi_vf shifted = x * 0.636619772f + 12582912.0f;
-    grdi_vi n = (grdi_vi)shifted - 0x4B400000;
+    grdi_vi n = (grdi_vi)((grdi_vu)shifted - 0x4B400000u);
     grdi_vf count = __builtin_convertvector(n, grdi_vf);
     grdi_vf r = x - count * 1.5703125f; /* pi/2 in three parts; the first two have 8 and 11 bits: exact products */
     GRDI_EXACT(r);
