@@ -29,7 +29,9 @@ grd_status grd_score_ids(const grd_ids *ids, int64_t context, int32_t start_id, 
         return grd_fail(error, GRD_E_ARGUMENT, "scoring: context %lld is not positive", (long long)context);
     score->tokens = sequence_length(score) - 1;
     if (score->tokens < 1)
-        return grd_fail(error, GRD_E_ARGUMENT, "scoring: the text has too few tokens (give a longer one)");
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "scoring: the validation part has too few tokens (give a longer text, or raise "
+                        "data.validation_part)");
     int64_t left = score->tokens - context, stride = stride_of(context);
     score->windows = left > 0 ? 1 + (left + stride - 1) / stride : 1;
     return GRD_OK;

@@ -253,7 +253,7 @@ static grd_status find_match(splitting *s, int32_t level, const uint8_t *text, s
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(rc, why, sizeof(why));
         return grd_fail(s->error, rc == PCRE2_ERROR_NOMEMORY ? GRD_E_MEMORY : GRD_E_FORMAT,
-                        "tokenizer: the pattern fails on this text: %s", why);
+                        "tokenizer: its pattern fails on this text: %s (try another tokenizer)", why);
     }
     const PCRE2_SIZE *range = pcre2_get_ovector_pointer(s->work->match);
     *start = rc < 0 ? size_bytes : range[0];

@@ -159,6 +159,12 @@ grdi_node *grdi_node_copy(grd_graph *graph, const grdi_node *node, const grd_ten
     return copy;
 }
 
+static const char *kind_name(grd_attr_kind kind)
+{
+    static const char *const names[] = {"int", "float", "bool", "dtype", "ints"};
+    return (size_t)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "none at all";
+}
+
 /* Defaults of the op overlaid with what the caller gave; false and an error for names or kinds that do not fit. */
 static bool attrs_resolve(grd_graph *graph, const grdi_op *op, const grd_attr *given, int32_t count, grd_attr *all,
                           int32_t *all_count)
@@ -181,7 +187,8 @@ static bool attrs_resolve(grd_graph *graph, const grdi_op *op, const grd_attr *g
             continue;
         }
         if (all[at].kind != given[i].kind) {
-            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: attribute '%s' has another kind", op->name, given[i].name);
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: attribute '%s' is of kind %s, not %s", op->name,
+                            given[i].name, kind_name(all[at].kind), kind_name(given[i].kind));
             return false;
         }
         if (all[at].kind == GRD_ATTR_INTS && (given[i].count < 0 || (given[i].count > 0 && !given[i].ints))) {
@@ -214,7 +221,8 @@ static bool check_inputs(grd_graph *graph, const grdi_op *op, const grd_tensor *
     int32_t most = op->inputs_max ? op->inputs_max : op->inputs;
     for (int32_t i = 0; i < count; i++) {
         if (in[i].node->graph == graph) continue;
-        grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: input %d belongs to another graph", op->name, i);
+        grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: input %d belongs to another graph (build both in one)", op->name,
+                        i);
         return false;
     }
     if (count >= op->inputs && count <= most) return true;
@@ -276,7 +284,8 @@ grd_tensor grd_call(grd_graph *graph, const char *name, const grd_tensor *inputs
     if (op && !source && input_count >= 0 && input_count <= GRDI_INPUTS_MAX)
         return grdi_emit(graph, op, inputs, input_count, attrs, attr_count, outputs);
     for (int32_t o = 0; outputs && o < GRDI_OUTPUTS_MAX; o++) outputs[o] = (grd_tensor){NULL, 0};
-    if (!op) return grdi_graph_fail(graph, GRD_E_ARGUMENT, "there is no op '%s'", name ? name : "(null)");
+    if (!op) return grdi_graph_fail(graph, GRD_E_ARGUMENT, "there is no op '%s' (grd_op_name lists those there are)",
+                                    name ? name : "(null)");
     if (source) return grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: not to be had by name (use grd_%s)", name, name);
     return grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: cannot take %d inputs", name, input_count);
 }

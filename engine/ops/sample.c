@@ -3,7 +3,6 @@
 
 #include "base/convert.h"
 #include "base/random.h"
-#include "ops/map.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -262,10 +261,7 @@ void grdi_sample_fill(const grdi_sample_input *input, uint64_t seed, double *val
 
 void grdi_sample_reference(const grdi_reference *r)
 {
-    if (r->op->reference)
-        r->op->reference(r);
-    else
-        grdi_map_reference(r);
+    r->op->reference(r);
 }
 
 /* Input `at`, which another op gives, from the inputs already filled. */

@@ -11,6 +11,7 @@ typedef struct sweep {
     int32_t low, high;
     uint8_t *wanted;      /* by node, a bit for each output that is in `wrt` */
     bool *depends;        /* by node: some input leads back to a `wrt` */
+    const grdi_op *rule;  /* whose gradient rule is asked; NULL before the first */
     grd_tensor *gradient; /* [node][GRDI_OUTPUTS_MAX]: the sum so far, node NULL: none */
 } sweep;
 
@@ -31,9 +32,10 @@ static bool contribute(sweep *s, grd_tensor to, grd_tensor gradient)
     const grdi_type *want = grdi_type_of(to), *have = grdi_type_of(gradient);
     if (want->dtype != have->dtype || !grd_dims_equal(want->dims, have->dims)) {
         char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
-        grdi_graph_fail(s->graph, GRD_E_STATE, "gradient rule gave %s%s for a value of %s%s made by %s",
-                        grd_dtype_name(have->dtype), grd_dims_text(have->dims, a), grd_dtype_name(want->dtype),
-                        grd_dims_text(want->dims, b), to.node->op->name);
+        grdi_graph_fail(s->graph, GRD_E_STATE,
+                        "%s: its gradient rule gave %s%s for an input of %s%s, made by %s (the two must be alike)",
+                        s->rule ? s->rule->name : "seed", grd_dtype_name(have->dtype), grd_dims_text(have->dims, a),
+                        grd_dtype_name(want->dtype), grd_dims_text(want->dims, b), to.node->op->name);
         return false;
     }
     grd_tensor *sum = slot(s, to);
@@ -56,7 +58,8 @@ static bool through_compose(sweep *s, const grdi_node *node, grdi_gradient *g)
     for (int32_t o = 0; o < node->output_count; o++) {
         if (!g->grad_out[o].node) continue;
         if (!c.out[o].node) {
-            grdi_graph_fail(s->graph, GRD_E_UNSUPPORTED, "%s: output %d has no gradient", node->op->name, o);
+            grdi_graph_fail(s->graph, GRD_E_UNSUPPORTED, "%s: output %d has no gradient (its compose does not make it)",
+                            node->op->name, o);
             return false;
         }
         outputs[output_count] = c.out[o];
@@ -96,12 +99,14 @@ static bool visit(sweep *s, grdi_node *node)
                        grad_out, need,        grad_in,           op->gradient == NULL};
     const char *scope = s->graph->scope;
     s->graph->scope = node->scope;
+    s->rule = op;
     bool ok = true;
     if (op->gradient) op->gradient(&g);
     if (g.through_compose && op->compose) {
         ok = through_compose(s, node, &g);
     } else if (g.through_compose) {
-        grdi_graph_fail(s->graph, GRD_E_UNSUPPORTED, "%s has no gradient", op->name);
+        grdi_graph_fail(s->graph, GRD_E_UNSUPPORTED,
+                        "%s: has no gradient (give it a gradient rule, or grd_stop_gradient to its input)", op->name);
         ok = false;
     }
     for (int32_t i = 0; ok && i < node->input_count; i++)

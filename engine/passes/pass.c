@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define REPORT " (a fault of the engine: please report it, and disable passes until one is found to blame)"
+
 bool grdi_rewrite_begin(grdi_rewrite *r, const grd_graph *old, grd_error *error)
 {
     *r = (grdi_rewrite){.old = old};
@@ -130,7 +132,7 @@ bool grdi_verify_graph(const grd_graph *graph, grd_error *error)
         for (int32_t i = 0; i < node->input_count; i++) {
             const grdi_node *from = node->in[i].node;
             if (!from || from->graph != graph || from->id >= (int32_t)n || node->in[i].output >= from->output_count)
-                return !grd_fail(error, GRD_E_STATE, "verify: node %zu (%s) input %d is not made before it", n,
+                return !grd_fail(error, GRD_E_STATE, "verify: node %zu (%s) input %d is not made before it" REPORT, n,
                                  node->op->name, i);
             in[i] = *grdi_type_of(node->in[i]);
         }
@@ -140,11 +142,11 @@ bool grdi_verify_graph(const grd_graph *graph, grd_error *error)
                             .in = in,
                             .output_count = node->op->outputs ? node->op->outputs : 1};
         if (!node->op->shape(&infer))
-            return !grd_fail(error, GRD_E_STATE, "verify: node %zu (%s): %s", n, node->op->name, infer.message);
+            return !grd_fail(error, GRD_E_STATE, "verify: node %zu (%s): %s" REPORT, n, node->op->name, infer.message);
         for (int32_t o = 0; o < node->output_count; o++)
             if (infer.out[o].dtype != node->out[o].dtype || !grd_dims_equal(infer.out[o].dims, node->out[o].dims))
                 return !grd_fail(error, GRD_E_STATE,
-                                 "verify: node %zu (%s) output %d has another type than its rule says", n,
+                                 "verify: node %zu (%s) output %d has another type than its rule says" REPORT, n,
                                  node->op->name, o);
     }
     return true;

@@ -168,8 +168,10 @@ static const grdi_kernel *find_kernel(lowering *l, const grdi_launch *launch)
 {
     const grdi_kernel *kernel = look_up(l, &launch->call);
     if (!kernel)
-        grd_fail(l->error, GRD_E_UNSUPPORTED, "%s%s%s: device %s has no kernel for it", launch->node->scope,
-                 launch->node->scope[0] ? "/" : "", launch->call.op->name, l->engine->backend->name);
+        grd_fail(l->error, GRD_E_UNSUPPORTED, "%s%s%s: device %s has no kernel for %s (grd_cast the inputs)",
+                 launch->node->scope, launch->node->scope[0] ? "/" : "", launch->call.op->name,
+                 l->engine->backend->name,
+                 launch->call.input_count ? grd_dtype_name(launch->call.in[0].dtype) : "it");
     return kernel;
 }
 
@@ -505,7 +507,9 @@ static bool lower_view(lowering *l, grdi_node *node)
         l->plan->buffers[copy.buffer].uses_left++;
         from = to = copy;
         if (!node->op->view(in, &from.strides, node->attrs, &node->out[0], &to.strides))
-            return !grd_fail(l->error, GRD_E_STATE, "%s: no view even of a row-major input", node->op->name);
+            return !grd_fail(l->error, GRD_E_STATE,
+                             "%s: no view even of a row-major input (a fault of the engine: please report it)",
+                             node->op->name);
     }
     l->plan->buffers[to.buffer].uses_left--;
     define(l, (grd_tensor){node, 0}, to);

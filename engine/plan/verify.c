@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define REPORT " (a fault of the engine: please report it, and disable passes until one is found to blame)"
+
 static bool overlap(const grdi_buffer *a, const grdi_buffer *b)
 {
     bool alive = a->first <= b->last && b->first <= a->last;
@@ -19,10 +21,10 @@ static bool verify_places(const grdi_plan *plan, grd_error *error)
         const grdi_buffer *a = &plan->buffers[i];
         if (a->place != GRDI_IN_ARENA) continue;
         if (a->offset_bytes + a->size_bytes > plan->arena_bytes)
-            return !grd_fail(error, GRD_E_STATE, "verify: buffer %zu ends outside the arena", i);
+            return !grd_fail(error, GRD_E_STATE, "verify: buffer %zu ends outside the arena" REPORT, i);
         for (size_t k = i + 1; k < plan->buffer_count; k++)
             if (plan->buffers[k].place == GRDI_IN_ARENA && overlap(a, &plan->buffers[k]))
-                return !grd_fail(error, GRD_E_STATE, "verify: buffers %zu and %zu overlap in the arena", i, k);
+                return !grd_fail(error, GRD_E_STATE, "verify: buffers %zu and %zu overlap in the arena" REPORT, i, k);
     }
     return true;
 }
@@ -48,7 +50,7 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
                 int32_t b = launch->in[i].buffer;
                 if (b == plan->values[from].buffer && writer[b] != made_by[from])
                     return !grd_fail(error, GRD_E_STATE,
-                                     "verify: launch %zu (%s) reads input %d after launch %d overwrote it", next,
+                                     "verify: launch %zu (%s) reads input %d after launch %d overwrote it" REPORT, next,
                                      node->op->name, i, writer[b]);
             }
             for (int32_t o = 0; o < launch->call.output_count; o++) {

@@ -180,7 +180,7 @@ grd_status grd_bench_op(grd_engine *engine, const char *name, void (*on_time)(vo
     const grdi_op *op = grdi_op_find(name);
     if (!status && !op) status = grd_fail(error, GRD_E_ARGUMENT, "op '%s': there is no such op", name);
     if (!status && !engine->backend->runs)
-        status = grd_fail(error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+        status = grd_fail(error, GRD_E_UNSUPPORTED, "device %s only plans (give cpu or ref)", engine->name);
     if (status || op->flags & (GRDI_OP_SOURCE | GRDI_OP_VIEW)) return status;
     timed *t = grdi_alloc(sizeof(*t));
     if (!t) return grd_fail(error, GRD_E_MEMORY, "op %s: out of memory", name);

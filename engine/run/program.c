@@ -96,7 +96,7 @@ static grd_status allocate(grd_program *program, grd_error *error)
     if (plan->kept_bytes) {
         program->kept = engine->backend->allocate(engine->device, plan->kept_bytes);
         if (!program->kept)
-            return grd_fail(error, GRD_E_MEMORY, "%zu bytes for inputs and outputs are not to be had",
+            return grd_fail(error, GRD_E_MEMORY, "%zu bytes for inputs and outputs are not to be had (a smaller batch)",
                             plan->kept_bytes);
     }
     for (size_t b = 0; b < plan->buffer_count && engine->backend->runs; b++)
@@ -164,7 +164,8 @@ grd_program *grd_program_new_with(const grd_tensor *outputs, int32_t count, cons
     for (int32_t i = 0; i < count; i++) {
         if (!outputs[i].node) return NULL; /* the graph that made the poison holds the error */
         if (graph && outputs[i].node->graph != graph) {
-            grdi_graph_fail(graph, GRD_E_ARGUMENT, "program: output %d belongs to another graph", i);
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "program: output %d belongs to another graph (make two programs)",
+                            i);
             return NULL;
         }
         graph = outputs[i].node->graph;
@@ -230,7 +231,7 @@ grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *
     if (!to) return GRD_OK; /* the outputs do not depend on it */
     grd_engine *engine = program->graph->model->engine;
     if (!engine->backend->runs)
-        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
     engine->backend->upload(engine->device, to, data, size);
     return GRD_OK;
 }
@@ -239,7 +240,7 @@ static grd_status ready(grd_program *program)
 {
     grd_engine *engine = program->graph->model->engine;
     if (!engine->backend->runs)
-        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
     return program->bound_arena == program->graph->model->arena.data ? GRD_OK : bind(program);
 }
 
@@ -252,8 +253,9 @@ static void set_accumulate(grd_program *program, grdi_launch *launch)
 
 static grd_status launch_failed(grd_program *program, const grdi_launch *launch, grd_status status)
 {
-    return grd_fail(&program->error, status, "%s%s%s failed on %s", launch->node->scope,
-                    launch->node->scope[0] ? "/" : "", launch->call.op->name, program->graph->model->engine->name);
+    return grd_fail(&program->error, status, "%s%s%s failed on %s (%s)", launch->node->scope,
+                    launch->node->scope[0] ? "/" : "", launch->call.op->name, program->graph->model->engine->name,
+                    grd_status_name(status));
 }
 
 grd_status grd_program_run(grd_program *program)
@@ -288,7 +290,7 @@ grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data)
         if (!grdi_same_tensor(program->outputs[i], tensor)) continue;
         grd_engine *engine = program->graph->model->engine;
         if (!engine->backend->runs)
-            return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans", engine->name);
+            return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
         grd_tensor root = program->plan->roots[i];
         const grdi_value *value = grdi_value_of(program->plan, root);
         engine->backend->download(engine->device, data, value_data(program, value, grdi_type_of(root)->dtype),

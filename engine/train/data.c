@@ -13,10 +13,11 @@ static grd_status open_shards(grdi_session *s)
         int count = part ? settings->data.validation_count : settings->data.token_count;
         for (int i = 0; i < count; i++) {
             grd_status status = grd_tokens_open(files[i], GRD_TOKENS_AUTO, &s->shards[part][i], s->error);
-            if (!status && settings->model.gpt.vocab > 0)
+            if (status) return status;
+            s->shard_count[part]++; /* from now on it is closed with the others */
+            if (settings->model.gpt.vocab > 0)
                 status = grd_tokens_check(s->shards[part][i], settings->model.gpt.vocab, s->error);
             if (status) return status;
-            s->shard_count[part]++;
         }
     }
     if (settings->model.gpt.vocab < 1)
@@ -25,6 +26,13 @@ static grd_status open_shards(grdi_session *s)
     if (settings->data.tokenizer && strchr(settings->data.tokenizer, '.'))
         return grd_tokenizer_load(settings->data.tokenizer, &s->tokenizer, s->error);
     return GRD_OK;
+}
+
+/* What tokenizers and batches complain of has no name there; here it has. */
+static grd_status blame_data(const grdi_session *s, const grd_error *problem)
+{
+    const char *path = s->settings->data.path;
+    return grd_fail(s->error, problem->status, "%s: %s", path ? path : "data.tokens", problem->message);
 }
 
 static grd_status make_tokenizer(grdi_session *s)
@@ -40,7 +48,8 @@ static grd_status make_tokenizer(grdi_session *s)
                                      .threads = s->options->threads};
     size_t count;
     const grd_text *texts = grd_corpus_texts(s->corpus, GRD_TRAIN, &count);
-    return grd_tokenizer_train(texts, count, &options, &s->tokenizer, s->error);
+    grd_error problem = {GRD_OK, ""};
+    return grd_tokenizer_train(texts, count, &options, &s->tokenizer, &problem) ? blame_data(s, &problem) : GRD_OK;
 }
 
 static grd_status open_text(grdi_session *s)
@@ -51,7 +60,8 @@ static grd_status open_text(grdi_session *s)
                                   .threads = s->options->threads};
     grd_status status = grd_corpus_open(settings->data.path, &options, &s->corpus, s->error);
     if (!status && !s->tokenizer) status = make_tokenizer(s);
-    if (!status) status = grd_corpus_encode(s->corpus, s->tokenizer, s->error);
+    grd_error problem = {GRD_OK, ""};
+    if (!status && grd_corpus_encode(s->corpus, s->tokenizer, &problem)) status = blame_data(s, &problem);
     if (status) return status;
     int64_t vocab = grd_tokenizer_vocab_size(s->tokenizer);
     if (settings->model.gpt.vocab && settings->model.gpt.vocab < vocab)
@@ -87,15 +97,15 @@ grd_status grdi_session_make_batches(grdi_session *s)
                                    .order = (grd_order)settings->data.order,
                                    .seed = (uint64_t)settings->train.seed,
                                    .vocab_size = (int32_t)settings->model.gpt.vocab};
-    grd_status status;
+    grd_error problem = {GRD_OK, ""};
     if (s->corpus) {
         const grd_ids *ids = grd_corpus_ids(s->corpus, GRD_TRAIN);
-        status = grd_batches_of_ids(&ids, 1, &options, &s->batches, s->error);
+        grd_batches_of_ids(&ids, 1, &options, &s->batches, &problem);
     } else {
-        status = grd_batches_of_shards((const grd_tokens *const *)s->shards[0], s->shard_count[0], &options,
-                                       &s->batches, s->error);
+        grd_batches_of_shards((const grd_tokens *const *)s->shards[0], s->shard_count[0], &options, &s->batches,
+                              &problem);
     }
-    return status;
+    return problem.status ? blame_data(s, &problem) : GRD_OK;
 }
 
 grd_status grdi_session_start_batches(grdi_session *s)

@@ -77,7 +77,7 @@ static grd_status make_absolute(grdi_session *s, char **path)
     if (!*path || (*path)[0] == '/') return GRD_OK;
     if (!getcwd(here, sizeof(here))) return grd_fail(s->error, GRD_E_IO, "current folder: %s", strerror(errno));
     char *absolute = grdi_path_join(here, *path);
-    if (!absolute) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!absolute) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", *path);
     grdi_free(*path);
     *path = absolute;
     return GRD_OK;
@@ -104,7 +104,7 @@ static grd_status open_directory(grdi_session *s)
     grd_status status = make_paths_absolute(s);
     if (!status) status = grdi_directory_make(out, s->error);
     char *config = grdi_path_join(out, "config.yaml");
-    if (!status && !config) status = grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!status && !config) status = grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", out);
     if (!status) status = grd_settings_save(s->settings, config, s->error);
     if (!status) status = grdi_metrics_open(s);
     grdi_free(config);
@@ -118,7 +118,7 @@ static grd_status save_tokenizer(grdi_session *s)
     char *path = grdi_path_join(s->settings->out, "tokenizer.json");
     char *config = grdi_path_join(s->settings->out, "tokenizer_config.json");
     grd_status status = path && config ? grd_tokenizer_save(s->tokenizer, path, s->error)
-                                       : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+                                       : grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", s->settings->out);
     if (!status) status = grd_tokenizer_save_config(s->tokenizer, config, s->settings->model.gpt.context, s->error);
     grdi_free(path);
     grdi_free(config);

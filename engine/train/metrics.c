@@ -20,7 +20,7 @@ static char *path_of(const grdi_session *s)
 grd_status grdi_metrics_open(grdi_session *s)
 {
     char *path = path_of(s);
-    if (!path) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!path) return grd_fail(s->error, GRD_E_MEMORY, "metrics.jsonl: out of memory");
     s->metrics_fd = grdi_file.open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     grd_status status = s->metrics_fd < 0 ? grd_fail(s->error, GRD_E_IO, "%s: %s", path, strerror(errno)) : GRD_OK;
     grdi_free(path);
@@ -80,7 +80,7 @@ grd_status grdi_metrics_resume(grdi_session *s)
     char *text, *path = s->settings->out ? path_of(s) : NULL;
     size_t size;
     if (!s->settings->out) return GRD_OK;
-    if (!path) return grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+    if (!path) return grd_fail(s->error, GRD_E_MEMORY, "metrics.jsonl: out of memory");
     grdi_metrics_close(s);
     grdi_history_free(&s->history);
     grd_status status = grdi_file_read(path, METRICS_BYTES_MAX, &text, &size, s->error);

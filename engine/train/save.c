@@ -175,7 +175,7 @@ grd_status grdi_session_resume(grdi_session *s, bool *found)
     uint64_t step;
     grdi_checkpoint *c = NULL;
     grd_status status = root ? grdi_checkpoint_find(root, s->options->previous ? 1 : 0, &step, &path, s->error)
-                             : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
+                             : grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", s->settings->out);
     *found = !status && path;
     if (*found) {
         status = grdi_checkpoint_open(path, &c, s->error);

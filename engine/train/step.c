@@ -66,7 +66,8 @@ static bool find_trained(grd_step *step, grd_optimizer optimizer)
         }
     }
     if (step->trained_count) return true;
-    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: there is no parameter to train%s%s",
+    return !grd_fail(&step->error, GRD_E_ARGUMENT,
+                     "step: there is no parameter to train%s%s (all may be frozen, or none match)",
                      step->options.train ? " that matches " : "", step->options.train ? step->options.train : "");
 }
 
@@ -99,7 +100,8 @@ static bool differentiate(grd_step *step)
     grdi_free(wrt);
     if (!ok) return !grd_fail(&step->error, step->graph->error.status, "%s", step->graph->error.message);
     if (kept) return true;
-    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: the loss depends on no parameter that is to be trained");
+    return !grd_fail(&step->error, GRD_E_ARGUMENT,
+                     "step: the loss depends on no parameter that is to be trained (see grd_stop_gradient and .train)");
 }
 
 static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter,
@@ -192,7 +194,9 @@ static bool compile_micro(grd_step *step)
     for (int32_t i = 0; ok && i < step->options.output_count; i++) {
         roots[count++] = step->options.outputs[i];
         ok = grd_tensor_graph(step->options.outputs[i]) == step->graph;
-        if (!ok) grd_fail(&step->error, GRD_E_ARGUMENT, "step: output %d does not belong to the loss's graph", i);
+        if (!ok)
+            grd_fail(&step->error, GRD_E_ARGUMENT,
+                     "step: output %d does not belong to the loss's graph (read it by a program)", i);
     }
     ok = ok && store_gradients(step, roots, &count);
     if (ok) step->micro = grdi_program_compile(step->graph, roots, count, &step->options.program, &step->error);

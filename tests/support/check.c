@@ -82,7 +82,7 @@ bool check_definition(const grdi_op *op, char *message)
         return wrong(message, "%s: VIEW without a view", op->name);
     if ((op->flags & GRDI_OP_MAP) && !op->scalar)
         return wrong(message, "%s: MAP without a scalar", op->name);
-    if (!op->reference && !(op->flags & GRDI_OP_MAP))
+    if (!op->reference)
         return wrong(message, "%s: no reference", op->name);
     if ((op->flags & GRDI_OP_NO_GRADIENT) && op->gradient)
         return wrong(message, "%s: NO_GRADIENT and a rule", op->name);

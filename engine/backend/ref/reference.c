@@ -92,37 +92,9 @@ static void store_view(const grdi_view *view, const double *from, bool accumulat
     }
 }
 
-/* The scalar formula over NumPy broadcasting: axes are matched from the last one, size 1 repeats. */
-static void map_scalar(const grdi_reference *r)
-{
-    grd_dims dims = r->out_type[0].dims;
-    int64_t count = grd_dims_count(dims), index[GRD_RANK_MAX] = {0};
-    int64_t stride[GRDI_INPUTS_MAX][GRD_RANK_MAX] = {{0}};
-    for (int32_t input = 0; input < r->input_count; input++) {
-        grd_dims d = r->in_type[input].dims;
-        int64_t step = 1;
-        for (int32_t axis = d.rank - 1; axis >= 0; axis--) {
-            stride[input][dims.rank - d.rank + axis] = d.dim[axis] == 1 ? 0 : step;
-            step *= d.dim[axis];
-        }
-    }
-    for (int64_t i = 0; i < count; i++) {
-        double x[GRDI_INPUTS_MAX];
-        for (int32_t input = 0; input < r->input_count; input++) {
-            int64_t offset = 0;
-            for (int32_t axis = 0; axis < dims.rank; axis++)
-                offset += index[axis] * stride[input][axis];
-            x[input] = r->in[input][offset];
-        }
-        r->out[0][i] = r->op->scalar(x, r->attrs);
-        for (int32_t axis = dims.rank - 1; axis >= 0 && ++index[axis] == dims.dim[axis]; axis--)
-            index[axis] = 0;
-    }
-}
-
 static bool supports(const grdi_call *call)
 {
-    return call->op->reference || ((call->op->flags & GRDI_OP_MAP) && call->op->scalar);
+    return call->op->reference != NULL;
 }
 
 /* Scratch: the doubles of all inputs, then of all outputs. */
@@ -159,20 +131,17 @@ static grd_status run(grdi_call *call)
         out[o] = view->data ? next : NULL;
         next += grd_dims_count(view->dims);
     }
-    grdi_reference r = {.op = call->op,
-                        .attrs = call->attrs,
-                        .input_count = call->input_count,
-                        .output_count = call->output_count,
-                        .in_type = in_type,
-                        .out_type = out_type,
-                        .in = in,
-                        .out = out,
-                        .path_hash = call->path_hash,
-                        .literal = call->literal};
-    if (call->op->reference)
-        call->op->reference(&r);
-    else
-        map_scalar(&r);
+    const grdi_reference r = {.op = call->op,
+                              .attrs = call->attrs,
+                              .input_count = call->input_count,
+                              .output_count = call->output_count,
+                              .in_type = in_type,
+                              .out_type = out_type,
+                              .in = in,
+                              .out = out,
+                              .path_hash = call->path_hash,
+                              .literal = call->literal};
+    call->op->reference(&r);
     for (int32_t o = 0; o < call->output_count; o++)
         if (out[o])
             store_view(&call->out[o], out[o], call->accumulate[o]);
