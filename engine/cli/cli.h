@@ -40,6 +40,8 @@ error_t cli_whole(struct argp_state *state, const char *option, const char *text
 error_t cli_number(struct argp_state *state, const char *option, const char *text, double least, double most,
                    double *value);
 
+/* Whether --json is among the arguments, for errors that come before they are parsed. */
+bool cli_wants_json(int argc, char **argv);
 /* Prints "error: ..." to stderr, with --json also as a line on stdout; returns `code`. */
 int cli_error(const cli *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The same for an engine's error. `running`: the work had begun, so that it is no wrong use (exit 1, not 2). */

@@ -130,6 +130,13 @@ static error_t parse_common(int key, char *text, struct argp_state *state)
     }
 }
 
+bool cli_wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--json") == 0) return true;
+    return false;
+}
+
 bool cli_parse(void *args, const struct argp_option *options, argp_parser_t parser, const char *args_doc,
                const char *doc, int argc, char **argv, int *code)
 {
@@ -137,7 +144,7 @@ bool cli_parse(void *args, const struct argp_option *options, argp_parser_t pars
     cli *c = args;
     struct argp_child children[] = {{.argp = &common}, {0}};
     struct argp own = {.options = options, .parser = parser, .args_doc = args_doc, .doc = doc, .children = children};
-    for (int i = 1; i < argc; i++) c->json |= strcmp(argv[i], "--json") == 0; /* errors before it are JSON too */
+    c->json = cli_wants_json(argc, argv);
     error_t failed = argp_parse(&own, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, args);
     *code = c->ended ? CLI_DONE : CLI_USAGE;
     if (failed && !c->ended && !c->refused) cli_error(c, CLI_USAGE, "%s: %s", c->command, strerror(failed));

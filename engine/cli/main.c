@@ -53,7 +53,7 @@ static int run(int argc, char **argv, const cli *c)
 
 int main(int argc, char **argv)
 {
-    const cli c = {.command = "gradus"};
+    const cli c = {.command = "gradus", .json = cli_wants_json(argc, argv)};
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that writing tells of, as a full disk is */
     int code = run(argc, argv, &c);
     if ((fflush(stdout) || ferror(stdout)) && code == CLI_DONE)

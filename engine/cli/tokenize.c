@@ -339,7 +339,7 @@ int cli_tokenize(int argc, char **argv)
 {
     tokenize_args *a = calloc(1, sizeof(*a));
     const char *name = argc > 1 ? argv[1] : "";
-    const cli plain = {.command = "gradus tokenize"};
+    const cli plain = {.command = "gradus tokenize", .json = cli_wants_json(argc, argv)};
     if (!a) return cli_error(&plain, CLI_FAILED, "out of memory");
     int code = CLI_USAGE, way = 0;
     while (way < WAYS && strcmp(ways[way].name, name) != 0) way++;

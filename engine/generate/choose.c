@@ -23,9 +23,10 @@ int32_t grdi_choose(const float *logits, int32_t count, const grd_sample_options
     double temperature = options->temperature > 0 ? options->temperature : 1;
     int32_t kept = options->top_k > 0 && options->top_k < count ? options->top_k : count;
     double most = logits[best], all = 0;
-    qsort(choices, (size_t)count, sizeof(*choices), likelier_first);
+    bool nucleus = options->top_p > 0 && options->top_p < 1;
+    if (kept < count || nucleus) qsort(choices, (size_t)count, sizeof(*choices), likelier_first);
     for (int32_t i = 0; i < kept; i++) all += exp((choices[i].logit - most) / temperature);
-    if (options->top_p > 0 && options->top_p < 1) {
+    if (nucleus) {
         double sum = 0;
         int32_t i = 0;
         while (i < kept && sum < options->top_p * all) sum += exp((choices[i++].logit - most) / temperature);
