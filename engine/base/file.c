@@ -461,3 +461,27 @@ char *grdi_path_join(const char *a, const char *b)
     size_t length = strlen(a);
     return grdi_format("%s%s%s", a, length > 0 && a[length - 1] != '/' ? "/" : "", b);
 }
+
+/* ---- what killed writers leave ---- */
+
+/* "<name>.tmp-<pid>" */
+static bool is_temporary(const char *name)
+{
+    const char *suffix = strstr(name, ".tmp-");
+    return suffix && suffix[5] && suffix[5 + strspn(suffix + 5, "0123456789")] == 0;
+}
+
+void grdi_writer_sweep(const char *directory)
+{
+    char **names;
+    size_t count;
+    if (grdi_directory_list(directory, &names, &count, NULL) != GRD_OK)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        char *path = is_temporary(names[i]) ? grdi_path_join(directory, names[i]) : NULL;
+        if (path)
+            grdi_file.unlink(path);
+        grdi_free(path);
+    }
+    grdi_names_free(names, count);
+}

@@ -47,6 +47,8 @@ grd_status grdi_writer_put(grdi_writer *writer, const void *bytes, size_t size_b
 grd_status grdi_writer_print(grdi_writer *writer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 grd_status grdi_writer_commit(grdi_writer *writer, grd_error *error);
 void grdi_writer_abandon(grdi_writer *writer);
+/* Removes the temporary files that killed writers left in a directory. None may be writing there. */
+void grdi_writer_sweep(const char *directory);
 
 bool grdi_path_exists(const char *path);
 bool grdi_path_is_directory(const char *path);

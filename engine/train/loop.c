@@ -103,6 +103,7 @@ static grd_status open_directory(grdi_session *s)
     if (!out) return GRD_OK;
     grd_status status = make_paths_absolute(s);
     if (!status) status = grdi_directory_make(out, s->error);
+    if (!status) grdi_writer_sweep(out);
     char *config = grdi_path_join(out, "config.yaml");
     if (!status && !config) status = grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", out);
     if (!status) status = grd_settings_save(s->settings, config, s->error);

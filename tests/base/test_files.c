@@ -194,3 +194,14 @@ Test(files, directories)
     grdi_free(plain);
     grdi_free(empty);
 }
+
+Test(files, what_killed_writers_left_is_swept_up)
+{
+    static const char *const names[] = {"sweep/a.txt.tmp-123", "sweep/b.tmp-", "sweep/c.tmp-12x", "sweep/d.txt"};
+    grd_error error = {GRD_OK, ""};
+    cr_assert(grdi_directory_make(scratch_path("sweep"), &error) == GRD_OK);
+    for (int i = 0; i < 4; i++) scratch_write(scratch_path(names[i]), "x", 1);
+    grdi_writer_sweep(scratch_path("sweep"));
+    for (int i = 0; i < 4; i++) cr_assert(grdi_path_exists(scratch_path(names[i])) == (i > 0), "%s", names[i]);
+    grdi_writer_sweep(scratch_path("nowhere"));
+}

@@ -80,6 +80,8 @@ class Bench:
         done = self.train(run, *more)
         check(done.returncode == 0, f"{run}: exit code {done.returncode}: {done.stderr}")
         check(self.state(run) == self.sums, f"{run}: weights or optimizer state differ from the whole run's")
+        left = [p.name for p in (self.folder / run).rglob("*") if ".tmp-" in p.name or p.name.endswith(".replaced")]
+        check(not left, f"{run}: files of killed writers are left: {left}")
         lines = (self.folder / run / "metrics.jsonl").read_text().splitlines()
         steps = [e["step"] for e in map(json.loads, lines) if e["event"] == "step"]
         check(steps == list(range(1, STEPS + 1)), f"{run}: metrics.jsonl has {len(steps)} steps, some twice or none")
