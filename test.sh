@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")"
 . scripts/install.sh
 
-test_packages="g++ libcriterion-dev python3 git ca-certificates"
+test_packages="g++ make libcriterion-dev python3 git ca-certificates"
 folder=build-test
 options=
 coverage=
