@@ -53,6 +53,8 @@ int cli_print_json(const cli *c, json_t *line);
 json_t *cli_json_text(const char *bytes, size_t size);
 /* Whether there is a file or folder `name` in the folder `path`. */
 bool cli_has(const char *path, const char *name);
+/* Whether a file of that path has a name before the ending: ".bin" alone has none. */
+bool cli_ends_with(const char *path, const char *ending);
 
 /* "4,404,412"; "1.63 million", "6.4 MB", "12.3 GFLOP", "1:05". Each call may use one of eight texts at once. */
 const char *cli_count(int64_t value);

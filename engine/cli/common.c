@@ -88,6 +88,12 @@ bool cli_has(const char *path, const char *name)
     return snprintf(inside, sizeof(inside), "%s/%s", path, name) < (int)sizeof(inside) && access(inside, F_OK) == 0;
 }
 
+bool cli_ends_with(const char *path, const char *ending)
+{
+    size_t length = strlen(path), size = strlen(ending);
+    return length > size && strcmp(path + length - size, ending) == 0;
+}
+
 /* ---- arguments ---- */
 
 enum { KEY_DEVICE = 0x1000, KEY_THREADS, KEY_QUIET, KEY_JSON, KEY_HELP, KEY_VERSION };

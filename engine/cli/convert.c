@@ -59,12 +59,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
     }
 }
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t length = strlen(path), size = strlen(ending);
-    return length > size && strcmp(path + length - size, ending) == 0;
-}
-
 static int done(const convert_args *a, const char *what, size_t size_bytes)
 {
     if (a->common.json)
@@ -199,9 +193,9 @@ static int convert(const convert_args *a)
     struct stat about;
     if (stat(a->from, &about) != 0)
         return cli_error(&a->common, CLI_USAGE, "%s: no such file or folder (give one that is there)", a->from);
-    if (!S_ISDIR(about.st_mode) && ends_with(a->from, ".bin")) return convert_shard(a);
+    if (!S_ISDIR(about.st_mode) && cli_ends_with(a->from, ".bin")) return convert_shard(a);
     if (a->format || a->read) return cli_error(&a->common, CLI_USAGE, "--format: goes with token shards (.bin)");
-    if (!S_ISDIR(about.st_mode) && !ends_with(a->to, ".safetensors"))
+    if (!S_ISDIR(about.st_mode) && !cli_ends_with(a->to, ".safetensors"))
         return cli_error(&a->common, CLI_USAGE, "%s: a single file becomes a .safetensors file (name one)", a->to);
     snprintf(folder, sizeof(folder), "%s", a->from);
     if (cli_has(a->from, "config.yaml") && grd_checkpoint_path(a->from, 0, folder, sizeof(folder), &error))
@@ -209,7 +203,7 @@ static int convert(const convert_args *a)
     if (!folder[0]) return cli_error(&a->common, CLI_USAGE, "%s: has no checkpoint yet", a->from);
     if (cli_has(folder, "checksums.json") && grd_checkpoint_about(folder, &info, &error))
         return cli_fail(&a->common, &error, false);
-    return ends_with(a->to, ".safetensors") ? convert_tensors(a, folder) : convert_folder(a, folder);
+    return cli_ends_with(a->to, ".safetensors") ? convert_tensors(a, folder) : convert_folder(a, folder);
 }
 
 int cli_convert(int argc, char **argv)

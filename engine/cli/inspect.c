@@ -19,12 +19,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
     }
 }
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t length = strlen(path), size = strlen(ending);
-    return length > size && strcmp(path + length - size, ending) == 0;
-}
-
 static int inspect_folder(inspection *a)
 {
     const char *path = a->path;
@@ -41,10 +35,10 @@ static int inspect_folder(inspection *a)
 
 static int inspect_file(inspection *a)
 {
-    if (ends_with(a->path, ".safetensors") || ends_with(a->path, ".index.json")) return inspect_tensors(a);
-    if (ends_with(a->path, ".bin")) return inspect_shard(a);
-    if (ends_with(a->path, ".yaml") || ends_with(a->path, ".yml")) return inspect_config(a);
-    if (ends_with(a->path, ".json")) return inspect_tokenizer(a);
+    if (cli_ends_with(a->path, ".safetensors") || cli_ends_with(a->path, ".index.json")) return inspect_tensors(a);
+    if (cli_ends_with(a->path, ".bin")) return inspect_shard(a);
+    if (cli_ends_with(a->path, ".yaml") || cli_ends_with(a->path, ".yml")) return inspect_config(a);
+    if (cli_ends_with(a->path, ".json")) return inspect_tokenizer(a);
     return cli_error(
         &a->common, CLI_USAGE,
         "%s: cannot tell what it is (give a .safetensors, .index.json, .bin, .yaml or tokenizer.json file, "

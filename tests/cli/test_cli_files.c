@@ -33,13 +33,10 @@ static void assert_done(outcome o)
     cr_assert(o.code == 0 && !o.err[0], "exit code %d: %s%s", o.code, o.out, o.err);
 }
 
-/* The one event of that name; the test fails when there is another number of them. */
 static const json_t *only(outcome o, const char *name)
 {
     assert_done(o);
-    json_t *events = events_named(o.out, name);
-    cr_assert(json_array_size(events) == 1, "%s", o.out);
-    return json_array_get(events, 0);
+    return only_event(o, name);
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -47,16 +44,6 @@ static const char *text_of(const json_t *object, const char *key)
     const char *text = json_string_value(json_object_get(object, key));
     cr_assert(text, "no text '%s' in %s", key, json_dumps(object, JSON_COMPACT));
     return text;
-}
-
-static bool same_file(const char *a, const char *b)
-{
-    size_t size_a, size_b;
-    char *bytes_a = scratch_read(scratch_path(a), &size_a), *bytes_b = scratch_read(scratch_path(b), &size_b);
-    bool same = size_a == size_b && memcmp(bytes_a, bytes_b, size_a) == 0;
-    free(bytes_a);
-    free(bytes_b);
-    return same;
 }
 
 /* ---- tokenize ---- */
@@ -77,7 +64,7 @@ Test(cli_files, text_to_tokens_and_back)
     cr_assert_str_eq(back.out, "not to be\n");
     assert_done(gradus("tokenize encode t.json text.txt --out all.bin"));
     assert_done(gradus("tokenize decode t.json all.bin --out again.txt"));
-    cr_assert(same_file("text.txt", "again.txt"), "encoding and decoding gives the text back");
+    cr_assert(scratch_same("text.txt", "again.txt"), "encoding and decoding gives the text back");
     const json_t *part = only(gradus("tokenize decode t.json %s --json", "130"), "text");
     cr_assert(strlen(text_of(part, "text")) >= 1, "half a character becomes U+FFFD in JSON");
     const json_t *shard = only(gradus("inspect all.bin --json"), "inspect");
@@ -102,7 +89,7 @@ Test(cli_files, shards_for_training_and_validation)
     assert_done(gradus("convert a.bin raw.bin --format raw"));
     assert_done(gradus("convert raw.bin wide.bin --from-format raw --format llama3"));
     assert_done(gradus("convert wide.bin again.bin --format gpt2"));
-    cr_assert(same_file("a.bin", "again.bin"), "through both other formats and back");
+    cr_assert(scratch_same("a.bin", "again.bin"), "through both other formats and back");
 }
 
 /* ---- a run's files ---- */
@@ -177,8 +164,8 @@ Test(cli_files, converts_weights_bit_for_bit_or_rounded)
 {
     assert_done(gradus(RUN("gpt2")));
     assert_done(gradus("convert run hf"));
-    cr_assert(same_file("run/checkpoints/step-000004/model.safetensors", "hf/model.safetensors"), "the same bits");
-    cr_assert(same_file("run/tokenizer.json", "hf/tokenizer.json"), "the tokenizer comes along");
+    cr_assert(scratch_same("run/checkpoints/step-000004/model.safetensors", "hf/model.safetensors"), "the same bits");
+    cr_assert(scratch_same("run/tokenizer.json", "hf/tokenizer.json"), "the tokenizer comes along");
     cr_assert(access(scratch_path("hf/tokenizer_config.json"), R_OK) == 0, "so that transformers opens it");
     outcome o = gradus("convert run hf");
     cr_assert(o.code == 2 && strstr(o.err, "hf: exists already"), "%s", o.err);
@@ -192,7 +179,7 @@ Test(cli_files, converts_weights_bit_for_bit_or_rounded)
     cr_assert(number_of(half, "size_bytes") * 2 == number_of(full, "size_bytes"), "half the bytes");
     assert_done(gradus("convert half wide.safetensors --dtype f32"));
     assert_done(gradus("convert wide.safetensors again.safetensors --dtype bf16"));
-    cr_assert(same_file("half/model.safetensors", "again.safetensors"), "rounding what is rounded changes nothing");
+    cr_assert(scratch_same("half/model.safetensors", "again.safetensors"), "rounding what is rounded changes nothing");
 }
 
 /* ---- going on with somebody's model ---- */

@@ -10,14 +10,6 @@
 
 TestSuite(cli_memory, .fini = scratch_remove, .timeout = 300);
 
-static json_t *only_event(outcome o, const char *name)
-{
-    cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
-    json_t *events = events_named(o.out, name);
-    cr_assert(json_array_size(events) == 1, "%s", o.out);
-    return json_array_get(events, 0);
-}
-
 /* config.json as Hugging Face has it for the 8B model of Llama 3, with a context of 32k. */
 static const char llama_3_8b[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"attention_bias\": false, \"attention_dropout\": 0.0,"

@@ -9,14 +9,6 @@
 
 TestSuite(cli_tools, .fini = scratch_remove, .timeout = 300);
 
-static json_t *only_event(outcome o, const char *name)
-{
-    cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
-    json_t *events = events_named(o.out, name);
-    cr_assert(json_array_size(events) == 1, "%s", o.out);
-    return json_array_get(events, 0);
-}
-
 static const char llama_8b[] =
     "model: {kind: llama, layers: 32, heads: 32, kv_heads: 8, width: 4096, mlp_width: 14336, "
     "context: 32768, vocab: 128256}\ntrain: {steps: 1, batch: 1, recompute: true}\n";

@@ -37,16 +37,6 @@ static void assert_done(outcome o)
     cr_assert(!strstr(o.err, "error"), "%s", o.err);
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    size_t size_a, size_b;
-    char *bytes_a = scratch_read(scratch_path(a), &size_a), *bytes_b = scratch_read(scratch_path(b), &size_b);
-    bool same = size_a == size_b && memcmp(bytes_a, bytes_b, size_a) == 0;
-    free(bytes_a);
-    free(bytes_b);
-    return same;
-}
-
 /* ---- learning, and what is printed ---- */
 
 Test(cli_train, learns_and_prints_json_lines)
@@ -173,15 +163,15 @@ Test(cli_train, a_stopped_run_goes_on_to_the_same_bits)
     json_t *steps = events_named(o.out, "step");
     cr_assert(json_array_size(steps) == 60 - before, "%zu and %zu steps", before, json_array_size(steps));
     cr_assert(number_of(json_array_get(steps, 0), "step") == (double)before + 1, "%s", o.out);
-    cr_assert(
-        same_file("whole/checkpoints/step-000060/model.safetensors", "parts/checkpoints/step-000060/model.safetensors"),
-        "the weights differ");
-    cr_assert(same_file("whole/checkpoints/step-000060/optimizer.safetensors",
-                        "parts/checkpoints/step-000060/optimizer.safetensors"),
+    cr_assert(scratch_same("whole/checkpoints/step-000060/model.safetensors",
+                           "parts/checkpoints/step-000060/model.safetensors"),
+              "the weights differ");
+    cr_assert(scratch_same("whole/checkpoints/step-000060/optimizer.safetensors",
+                           "parts/checkpoints/step-000060/optimizer.safetensors"),
               "the moments differ");
     assert_done(gradus("train " LONG "--set out=other --set train.seed=2 --json"));
-    cr_assert(!same_file("whole/checkpoints/step-000060/model.safetensors",
-                         "other/checkpoints/step-000060/model.safetensors"),
+    cr_assert(!scratch_same("whole/checkpoints/step-000060/model.safetensors",
+                            "other/checkpoints/step-000060/model.safetensors"),
               "another seed gives other weights");
 }
 

@@ -1,20 +1,11 @@
 /* by_name.c - ops by their names with public calls alone: the list of them, attributes, outputs, errors, and errors in
  * definitions of one's own ops. Installed library only. */
+#include "check.h"
+
 #include <gradus/gradus.h>
 
 #include <math.h>
 #include <string.h>
-
-static int failures;
-
-#define CHECK(condition, ...)                                                                                          \
-    do {                                                                                                               \
-        if (condition) break;                                                                                          \
-        failures++;                                                                                                    \
-        fprintf(stderr, "line %d: ", __LINE__);                                                                        \
-        fprintf(stderr, __VA_ARGS__);                                                                                  \
-        fputc('\n', stderr);                                                                                           \
-    } while (0)
 
 static bool in_list(const char *name)
 {

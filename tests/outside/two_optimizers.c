@@ -1,22 +1,13 @@
 /* two_optimizers.c - two steps with their own optimizers take turns on one model (a GAN on one number), and a frozen
  * backbone stays as it is while a head on it is trained. Installed library only. */
+#include "check.h"
+
 #include <gradus/gradus.h>
 
 #include <math.h>
 #include <string.h>
 
 enum { BATCH = 32, WIDTH = 8 };
-
-static int failures;
-
-#define CHECK(condition, ...)                                                                                          \
-    do {                                                                                                               \
-        if (condition) break;                                                                                          \
-        failures++;                                                                                                    \
-        fprintf(stderr, "line %d: ", __LINE__);                                                                        \
-        fprintf(stderr, __VA_ARGS__);                                                                                  \
-        fputc('\n', stderr);                                                                                           \
-    } while (0)
 
 typedef struct weights {
     float all[8][WIDTH * WIDTH];

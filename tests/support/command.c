@@ -140,6 +140,14 @@ json_t *events_named(const char *text, const char *name)
     return found;
 }
 
+json_t *only_event(outcome o, const char *name)
+{
+    cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
+    json_t *events = events_named(o.out, name);
+    cr_assert(json_array_size(events) == 1, "%s", o.out);
+    return json_array_get(events, 0);
+}
+
 double number_of(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);

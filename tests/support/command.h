@@ -21,6 +21,9 @@ outcome gradus_stopped_after(int count, const char *piece, const char *format, .
 /* The JSON lines of a text whose event is `name`, parsed; every line must be an object with an event, else the test
  * fails. A new array. */
 json_t *events_named(const char *text, const char *name);
+/* The one event of that name of a call that ended well; the test fails when it did not, or when there is another number
+ * of them. */
+json_t *only_event(outcome o, const char *name);
 /* A number of an object; the test fails when it has none of that name. */
 double number_of(const json_t *object, const char *key);
 

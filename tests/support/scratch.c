@@ -47,3 +47,13 @@ char *scratch_read(const char *path, size_t *size_bytes)
     fclose(file);
     return bytes;
 }
+
+bool scratch_same(const char *name, const char *other)
+{
+    size_t size_a, size_b;
+    char *bytes_a = scratch_read(scratch_path(name), &size_a), *bytes_b = scratch_read(scratch_path(other), &size_b);
+    bool same = size_a == size_b && memcmp(bytes_a, bytes_b, size_a) == 0;
+    free(bytes_a);
+    free(bytes_b);
+    return same;
+}

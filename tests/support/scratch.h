@@ -2,6 +2,7 @@
 #ifndef TESTS_SCRATCH_H
 #define TESTS_SCRATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* The path of a name inside this process's scratch folder, which is made at first use. Valid for the next 63 calls. */
@@ -12,5 +13,7 @@ void scratch_remove(void);
 void scratch_write(const char *path, const void *bytes, size_t size_bytes);
 /* The file's bytes, with a zero after them, in a buffer of malloc(); the test fails when it cannot be read. */
 char *scratch_read(const char *path, size_t *size_bytes);
+/* Whether two files of the scratch folder hold the same bytes. */
+bool scratch_same(const char *name, const char *other);
 
 #endif
