@@ -123,11 +123,32 @@ static void show_eval(show *s, const grd_event *event)
     printf("\n");
 }
 
+enum { CUT = 60 };
+
+/* The last one in full, others by their beginning: the report has them all. Models of bytes write control characters,
+ * which a terminal would obey. */
+static void show_sample(const grd_event *event)
+{
+    bool whole = event->progress >= 1;
+    if (whole) printf("\n");
+    else printf("sample at step %s: ", cli_count(event->step));
+    int columns = 0;
+    for (const char *at = event->text; *at && (whole || columns < CUT); at++) {
+        unsigned char c = (unsigned char)*at;
+        columns += c < 0x80 ? 1 : c >= 0xE3 ? 2 : c >= 0xC0 ? 1 : 0; /* first bytes; from there on most are wide */
+        if (c == '\n' || c == '\t') putchar(whole ? c : ' ');
+        else if (c < 0x20 || c == 0x7F) printf("\xEF\xBF\xBD");
+        else putchar(c);
+        for (; !whole && columns >= CUT && (at[1] & 0xC0) == 0x80; at++) putchar(at[1]);
+        if (!whole && columns >= CUT && at[1]) printf("...");
+    }
+    printf(whole ? "\n\n" : "\n");
+}
+
 void show_event(void *context, const grd_event *event)
 {
     show *s = context;
     s->planned |= event->kind == GRD_EVENT_PLAN;
-    if (event->kind == GRD_EVENT_DONE) s->last_step = event->step;
     if (s->c->json) show_json(event);
     if (s->c->json || s->c->quiet) return;
     if (event->kind != GRD_EVENT_STEP && event->kind != GRD_EVENT_EVAL) show_end(s);
@@ -136,7 +157,7 @@ void show_event(void *context, const grd_event *event)
     case GRD_EVENT_PLAN: show_plan(&event->plan); break;
     case GRD_EVENT_STEP: show_step(s, event); break;
     case GRD_EVENT_EVAL: show_eval(s, event); break;
-    case GRD_EVENT_SAMPLE: printf("\n%s\n\n", event->text); break;
+    case GRD_EVENT_SAMPLE: show_sample(event); break;
     case GRD_EVENT_SAVED: printf("saved %s\n", event->text); break;
     case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;
     }

@@ -13,7 +13,6 @@ typedef struct show {
     double shown_at;              /* seconds of the run when progress was last shown; negative: never */
     double loss;                  /* running mean */
     double validation, bits;      /* of the last evaluation; 0: none */
-    int64_t last_step;            /* that the run came to */
     int64_t first_step;           /* steps that a resumed run had done before */
     double first_seconds, tokens; /* seconds that it had taken; tokens since */
 } show;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SETS_MAX = 64, PATH_TEXT_MAX = 4096, SAMPLE_TOKENS = 120 };
+enum { SETS_MAX = 64, PATH_TEXT_MAX = 4096 };
 
 typedef struct train_args {
     cli common;
@@ -153,45 +153,6 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
     return status;
 }
 
-/* ---- the sample at the end ---- */
-
-typedef struct text {
-    char *bytes;
-    size_t size, capacity;
-} text;
-
-static void append(void *context, const char *bytes, size_t size)
-{
-    text *t = context;
-    if (t->size + size + 1 > t->capacity) {
-        size_t capacity = 2 * (t->size + size + 1);
-        char *more = realloc(t->bytes, capacity);
-        if (!more) return;
-        t->bytes = more;
-        t->capacity = capacity;
-    }
-    memcpy(t->bytes + t->size, bytes, size);
-    t->size += size;
-    t->bytes[t->size] = '\0';
-}
-
-static grd_status show_sample(const train_args *a, const grd_settings *settings, show *s, grd_error *error)
-{
-    char tokenizer[PATH_TEXT_MAX];
-    snprintf(tokenizer, sizeof(tokenizer), "%s/tokenizer.json", settings->out);
-    if (a->common.quiet || access(tokenizer, R_OK) != 0) return GRD_OK;
-    const grd_sample_options sample = {
-        .size = sizeof(sample), .tokens = SAMPLE_TOKENS, .temperature = 0.8, .seed = (uint64_t)settings->train.seed};
-    const grd_run_options run = {.size = sizeof(run), .device = a->common.device, .threads = a->common.threads};
-    text t = {0};
-    grd_status status = grd_sample_run(settings->out, &sample, &run, append, &t, error);
-    if (!status && t.bytes)
-        show_event(s, &(grd_event){.kind = GRD_EVENT_SAMPLE, .step = s->last_step, .text = t.bytes});
-    if (!status && t.bytes) status = grd_run_add_sample(settings->out, t.bytes, error);
-    free(t.bytes);
-    return status;
-}
-
 /* ---- the command ---- */
 
 static int train(train_args *a, grd_settings *settings)
@@ -218,7 +179,6 @@ static int train(train_args *a, grd_settings *settings)
         if (!a->common.json && !a->common.quiet) printf("stopped; to go on: gradus train --resume %s\n", settings->out);
         return CLI_STOPPED;
     }
-    if (!status) status = show_sample(a, settings, &s, &error);
     if (status) return cli_fail(&a->common, &error, s.planned);
     if (!a->common.json && !a->common.quiet)
         printf("the run is in %s; to hear more: gradus sample %s\n", settings->out, settings->out);

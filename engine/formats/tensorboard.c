@@ -157,20 +157,6 @@ static grd_status open_file(grdi_board *board, const char *folder, const char *n
     return board->fd < 0 ? fail(board, errno, error) : GRD_OK;
 }
 
-grd_status grdi_board_reopen(grdi_board *board, const char *folder, grd_error *error)
-{
-    *board = (grdi_board){.fd = -1};
-    char **names;
-    size_t count, newest;
-    grd_status status = grdi_directory_list(folder, &names, &count, error);
-    if (status) return status;
-    for (newest = count; newest > 0; newest--) /* they are sorted */
-        if (strncmp(names[newest - 1], NAME_PREFIX, strlen(NAME_PREFIX)) == 0) break;
-    if (newest) status = open_file(board, folder, names[newest - 1], error);
-    grdi_names_free(names, count);
-    return status;
-}
-
 grd_status grdi_board_open(grdi_board *board, const char *folder, int64_t done, double seconds, grd_error *error)
 {
     *board = (grdi_board){.fd = -1};

@@ -20,8 +20,6 @@ typedef struct grdi_scalar {
 /* Begins a new file in the folder; what earlier files there say of steps after `done` is void from now on. `seconds` is
  * the time of day since 1970; the name holds it, so that files sort by age. */
 grd_status grdi_board_open(grdi_board *board, const char *folder, int64_t done, double seconds, grd_error *error);
-/* Goes on with the newest file in the folder; without one the board stays closed, which is no error. */
-grd_status grdi_board_reopen(grdi_board *board, const char *folder, grd_error *error);
 /* One record with all values. Each call is one write; after an error the file is closed and further calls do nothing
  * and succeed. */
 grd_status grdi_board_scalars(grdi_board *board, int64_t step, double seconds, const grdi_scalar *scalars, size_t count,

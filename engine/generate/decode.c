@@ -75,6 +75,11 @@ static void move_window(grdi_decoder *d, int64_t count)
     }
 }
 
+void grdi_decoder_restart(grdi_decoder *d)
+{
+    d->begin = d->seen = 0;
+}
+
 grd_status grdi_decoder_logits(grdi_decoder *d, const int32_t *tokens, int64_t count, const float **logits)
 {
     move_window(d, count);

@@ -30,8 +30,10 @@ typedef struct grdi_decoder {
 /* `longest`: the most tokens that the row will have. The model's parameters exist after this. `error` is kept. */
 grd_status grdi_decoder_open(grdi_decoder *d, grd_model *model, const grd_gpt *gpt, int64_t longest, bool no_cache,
                              grd_error *error);
-/* The logits [vocab] after tokens[0..count), valid until the next call. Rows may only grow from call to call. */
+/* The logits [vocab] after tokens[0..count), valid until the next call. A row may only grow from call to call. */
 grd_status grdi_decoder_logits(grdi_decoder *d, const int32_t *tokens, int64_t count, const float **logits);
+/* Begins a new row; weights may have changed. */
+void grdi_decoder_restart(grdi_decoder *d);
 void grdi_decoder_close(grdi_decoder *d);
 
 #endif

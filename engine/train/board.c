@@ -24,12 +24,6 @@ void grdi_session_begin_board(grdi_session *s)
     settle(s, grdi_board_open(&s->board, s->settings->out, s->done, time_of_day(), &error), &error);
 }
 
-void grdi_session_reopen_board(grdi_session *s)
-{
-    grd_error error = {GRD_OK, ""};
-    settle(s, grdi_board_reopen(&s->board, s->settings->out, &error), &error);
-}
-
 void grdi_session_board_event(grdi_session *s, const grd_event *event)
 {
     grd_error error = {GRD_OK, ""};

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "formats/checkpoint.h"
 #include "run/run.h"
+#include "train/train.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,17 @@ grd_status grdi_session_build(grdi_session *s)
     s->model = grd_model_new(s->engine, (uint64_t)s->settings->train.seed);
     if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
     grd_status status = build_step(s);
+    s->variable_count = grd_model_variable_count(s->model);
     if (!status) status = build_evaluation(s);
+    if (!status) status = grdi_session_build_sampler(s);
     return status ? status : load_initial_weights(s);
+}
+
+grd_status grdi_session_report(grdi_session *s, grd_plan_report *report)
+{
+    const grd_program *const beside[] = {s->eval, s->sampler.decoder.one.program, s->sampler.decoder.several.program};
+    grd_status status = grd_step_report(s->step, report);
+    for (int i = 0; i < 3 && !status; i++)
+        if (beside[i]) grdi_report_add_program(report, beside[i]);
+    return status ? grd_fail(s->error, status, "%s", grd_step_error(s->step)->message) : GRD_OK;
 }

@@ -19,12 +19,11 @@ double grdi_session_elapsed(const grdi_session *s)
 /* ---- events ---- */
 
 /* Now and then: the report is a picture of how far the run is. */
-static void write_report(grdi_session *s, const grd_event *event)
+static void write_report(grdi_session *s)
 {
     grd_error error = {GRD_OK, ""};
-    bool due = event->kind == GRD_EVENT_EVAL || event->kind == GRD_EVENT_SAVED || event->kind == GRD_EVENT_DONE ||
-               event->kind == GRD_EVENT_SAMPLE;
-    if (!due || s->metrics_fd < 0) return;
+    if (!s->report_due || s->metrics_fd < 0) return;
+    s->report_due = false;
     if (grdi_report_write(&s->history, s->settings, s->settings->out, &error))
         grdi_session_note(s, "%s", error.message);
 }
@@ -35,7 +34,8 @@ void grdi_session_emit(grdi_session *s, const grd_event *event)
     grdi_metrics_write(s, event);
     grdi_session_board_event(s, event);
     grdi_history_add(&s->history, event);
-    write_report(s, event);
+    s->report_due |= event->kind == GRD_EVENT_EVAL || event->kind == GRD_EVENT_SAVED || event->kind == GRD_EVENT_DONE ||
+                     event->kind == GRD_EVENT_SAMPLE;
 }
 
 void grdi_session_note(grdi_session *s, const char *format, ...)
@@ -188,13 +188,17 @@ static bool due(int64_t every, int64_t done)
     return every > 0 && done % every == 0;
 }
 
-/* Every eval_every steps; and, as nobody knows how many steps a machine makes in some minutes, at each fifth of a run
- * that time limits. */
-static bool evaluation_due(const grdi_session *s, double before)
+/* Every so many steps; and, as nobody knows how many steps a machine makes in some minutes, at each fifth of a run that
+ * time limits. `before`: progress before the last step. */
+static bool due_now(const grdi_session *s, int64_t every, double before)
 {
-    const grd_settings *settings = s->settings;
-    bool fifth = settings->train.minutes > 0 && (int)(5 * progress(s)) > (int)(5 * before);
-    return settings->train.eval_every > 0 && (fifth || due(settings->train.eval_every, s->done));
+    bool fifth = s->settings->train.minutes > 0 && (int)(5 * progress(s)) > (int)(5 * before);
+    return every > 0 && (fifth || due(every, s->done));
+}
+
+static int64_t sample_every(const grd_settings *settings)
+{
+    return settings->train.sample_every < 0 ? settings->train.eval_every : settings->train.sample_every;
 }
 
 static bool can_evaluate(const grdi_session *s)
@@ -247,8 +251,11 @@ static grd_status train(grdi_session *s)
                            .seconds = grdi_session_elapsed(s)};
         grdi_session_emit(s, &event);
         bool last = progress(s) >= 1;
-        if (!last && evaluation_due(s, begun)) status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
+        if (!last && due_now(s, settings->train.eval_every, begun))
+            status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
+        if (!status && !last && due_now(s, sample_every(settings), begun)) status = grdi_session_sample(s, progress(s));
         if (!status && !last && due(settings->train.checkpoint_every, s->done)) status = grdi_session_save(s);
+        write_report(s);
     }
     s->elapsed_before = grdi_session_elapsed(s);
     s->start = 0;
@@ -260,12 +267,13 @@ static grd_status train(grdi_session *s)
 static grd_status emit_plan(grdi_session *s)
 {
     grd_event event = {.kind = GRD_EVENT_PLAN, .steps = s->settings->train.steps};
-    grd_status status = grd_step_report(s->step, &event.plan);
+    grd_status status = grdi_session_report(s, &event.plan);
     if (!status) grdi_session_emit(s, &event);
     return status;
 }
 
-/* What follows the loop: a last evaluation, a last checkpoint, the profile. `status` is how the loop ended. */
+/* What follows the loop: a last evaluation and sample, a last checkpoint, the profile. `status` is how the loop ended.
+ */
 static grd_status finish(grdi_session *s, grd_status status)
 {
     bool numeric = status == GRD_E_NUMERIC; /* weights are those of the last good step: worth saving */
@@ -276,6 +284,7 @@ static grd_status finish(grdi_session *s, grd_status status)
     grd_status after = GRD_OK;
     if (!numeric && !stopped) after = evaluate_and_emit(s, 0, &whole);
     stopped = stopped || !whole;
+    if (!after && !numeric && !stopped) after = grdi_session_sample(s, 1);
     if (!after) after = grdi_session_save(s);
     s->error = first;
     if (after && numeric) grdi_session_note(s, "the weights are not saved: %s", later.message);
@@ -314,7 +323,9 @@ static grd_status run(grdi_session *s)
     if (s->options->profile) grd_step_profile(s->step, true);
     status = emit_plan(s);
     if (!status) status = grdi_session_start_batches(s);
-    return status ? status : finish(s, train(s));
+    if (!status) status = finish(s, train(s));
+    write_report(s);
+    return status;
 }
 
 grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error)
@@ -327,6 +338,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     s->error = error ? error : &own;
     s->metrics_fd = s->board.fd = -1;
     grd_status status = run(s);
+    grdi_sampler_close(&s->sampler);
     grdi_session_close_data(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
@@ -363,7 +375,8 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
         status =
             grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);
-    if (!status) status = grd_step_report(s->step, report);
+    if (!status) status = grdi_session_report(s, report);
+    grdi_sampler_close(&s->sampler);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);

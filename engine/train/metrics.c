@@ -35,13 +35,19 @@ void grdi_metrics_close(grdi_session *s)
 
 void grdi_metrics_write(grdi_session *s, const grd_event *event)
 {
-    char line[8192];
+    char few[2048], *line = few;
     if (s->metrics_fd < 0) return;
-    size_t length = grd_event_json(event, line, sizeof(line) - 1);
-    if (length >= sizeof(line) - 1) return;
-    line[length++] = '\n';
-    if (grdi_file.write(s->metrics_fd, line, length) == (ssize_t)length) return;
+    size_t length = grd_event_json(event, few, sizeof(few));
+    if (length >= sizeof(few)) { /* a long text: its end is needed, too */
+        line = grdi_alloc(length + 2);
+        if (line) grd_event_json(event, line, length + 1);
+    }
+    errno = ENOMEM;
+    if (line) line[length++] = '\n';
+    bool written = line && grdi_file.write(s->metrics_fd, line, length) == (ssize_t)length;
     int problem = errno;
+    if (line != few) grdi_free(line);
+    if (written) return;
     grdi_metrics_close(s); /* said once; the run itself is worth going on with */
     grdi_session_note(s, "%s/metrics.jsonl: %s (no more lines are written there)", s->settings->out, strerror(problem));
 }
@@ -90,45 +96,4 @@ grd_status grdi_metrics_resume(grdi_session *s)
     }
     grdi_free(path);
     return status ? status : grdi_metrics_open(s);
-}
-
-/* ---- after a run ---- */
-
-static grd_status open_run(grdi_session *s, const char *run)
-{
-    char *config = grdi_path_join(run, "config.yaml"), *out = grdi_strdup(run);
-    grd_status status = config && out && s->settings ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory");
-    if (!status) status = grd_settings_load(s->settings, config, s->error);
-    if (!status) status = grd_settings_resolve(s->settings, s->error);
-    if (!status) {
-        grdi_free(s->settings->out);
-        s->settings->out = out;
-        out = NULL;
-    }
-    grdi_free(config);
-    grdi_free(out);
-    return status ? status : grdi_metrics_resume(s);
-}
-
-grd_status grd_run_add_sample(const char *run, const char *text, grd_error *error)
-{
-    static const grd_run_options none = {.size = sizeof(none)};
-    grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
-    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a sample");
-    s->settings = grd_settings_new();
-    s->options = &none;
-    s->error = error;
-    s->metrics_fd = s->board.fd = -1;
-    s->done = INT64_MAX;
-    grd_status status = open_run(s, run);
-    if (!status) {
-        grdi_session_reopen_board(s);
-        grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_SAMPLE, .step = s->history.step, .text = text});
-    }
-    grdi_metrics_close(s);
-    grdi_board_close(&s->board);
-    grdi_history_free(&s->history);
-    grd_settings_free(s->settings);
-    grdi_free(s);
-    return status;
 }

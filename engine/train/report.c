@@ -27,6 +27,24 @@ static size_t weight_copies(const grdi_plan *plan)
     return size;
 }
 
+static void add_up(grd_plan_report *report)
+{
+    report->activations_bytes =
+        report->arena_bytes - (report->workspace_bytes < report->arena_bytes ? report->workspace_bytes : 0);
+    report->peak_bytes = report->weights_bytes + report->gradients_bytes + report->optimizer_bytes +
+                         report->state_bytes + report->arena_bytes + report->inputs_bytes;
+}
+
+void grdi_report_add_program(grd_plan_report *report, const grd_program *program)
+{
+    size_t copies = weight_copies(program->plan);
+    report->weights_bytes += copies;
+    report->inputs_bytes += program->plan->kept_bytes - copies;
+    if (report->arena_bytes < program->plan->arena_bytes) report->arena_bytes = program->plan->arena_bytes;
+    if (report->workspace_bytes < workspace(program->plan)) report->workspace_bytes = workspace(program->plan);
+    add_up(report);
+}
+
 grd_status grd_step_report(grd_step *step, grd_plan_report *report)
 {
     if (!step || !step->update) return GRD_E_ARGUMENT;
@@ -42,13 +60,10 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     report->state_bytes = grdi_model_bytes(step->model, GRDI_VARIABLE_STATE);
     report->arena_bytes = micro->arena_bytes > update->arena_bytes ? micro->arena_bytes : update->arena_bytes;
     report->workspace_bytes = workspace(micro) > workspace(update) ? workspace(micro) : workspace(update);
-    report->activations_bytes =
-        report->arena_bytes - (report->workspace_bytes < report->arena_bytes ? report->workspace_bytes : 0);
     size_t copies = weight_copies(micro) + weight_copies(update);
     report->weights_bytes += copies;
     report->inputs_bytes = micro->kept_bytes + update->kept_bytes - copies;
-    report->peak_bytes = report->weights_bytes + report->gradients_bytes + report->optimizer_bytes +
-                         report->state_bytes + report->arena_bytes + report->inputs_bytes;
+    add_up(report);
     report->flops_per_step = micros * micro->flops + update->flops;
     report->bytes_per_step = micros * micro->bytes + update->bytes;
     report->launches = (int64_t)(micro->launch_count + update->launch_count);

@@ -32,7 +32,7 @@ static grd_status add_optimizer(grdi_session *s, grdi_checkpoint_writer *w)
     grd_file_tensor *tensors = grdi_alloc_zero(most + 1, sizeof(*tensors));
     grd_status status = tensors ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grd_variable v;
-    for (int64_t i = 0; !status && grd_model_variable_at(s->model, i, &v); i++)
+    for (int64_t i = 0; !status && i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++)
         if (kept_beside(&v)) status = read_tensor(s, &v, &tensors[count++]);
     if (!status) status = grdi_checkpoint_add_tensors(w, "optimizer.safetensors", tensors, count);
     for (size_t i = 0; i < count; i++) grdi_free((void *)tensors[i].data);
@@ -125,7 +125,7 @@ static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c, grd_
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, file);
     if (!tensors) return grd_fail(error, GRD_E_FORMAT, "%s: missing from the checkpoint" EARLIER, file);
     grd_variable v;
-    for (int64_t i = 0; grd_model_variable_at(s->model, i, &v); i++) {
+    for (int64_t i = 0; i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++) {
         if (!kept_beside(&v)) continue;
         const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
         if (!t) return grd_fail(error, GRD_E_FORMAT, "%s: has no tensor '%s' (%s)", file, v.path, hint);

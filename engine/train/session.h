@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "formats/tensorboard.h"
+#include "generate/sampler.h"
 #include "train/history.h"
 
 typedef struct grdi_session {
@@ -29,8 +30,10 @@ typedef struct grdi_session {
     grd_tensor eval_ids, eval_targets, eval_losses;
     grd_step *step;
     grd_program *eval;
-    int32_t *eval_inputs; /* [2][batch * context] */
-    float *eval_values;   /* [batch * context] */
+    grdi_sampler sampler;   /* tokens NULL: the run writes no samples */
+    int64_t variable_count; /* of the model when the step was built; later ones are caches of the sampler */
+    int32_t *eval_inputs;   /* [2][batch * context] */
+    float *eval_values;     /* [batch * context] */
 
     int64_t done;                 /* steps */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
@@ -38,6 +41,7 @@ typedef struct grdi_session {
     int metrics_fd;       /* metrics.jsonl, appended line by line; -1: none */
     grdi_board board;     /* the same for TensorBoard */
     grdi_history history; /* for report.html */
+    bool report_due;      /* the history has something new that the report shows */
 } grdi_session;
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
@@ -51,11 +55,17 @@ void grdi_session_close_data(grdi_session *s);
 grd_status grdi_session_build(grdi_session *s);
 /* Opens the engine, which settles what `auto` precision is; done by grdi_session_build() where it was not yet. */
 grd_status grdi_session_open_engine(grdi_session *s);
+/* What the run needs: its step, and the programs beside it. */
+grd_status grdi_session_report(grdi_session *s, grd_plan_report *report);
 grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, double lr);
 
 /* evaluate.c: loss and bits per byte of the validation part, from at most `most` of its windows (0: all). When the run
  * is asked to stop meanwhile, *event has part 0. */
 grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event);
+
+/* samples.c: compiles what texts need, where the run trains on text; emits a sample. */
+grd_status grdi_session_build_sampler(grdi_session *s);
+grd_status grdi_session_sample(grdi_session *s, double progress);
 
 /* save.c: checkpoints. */
 grd_status grdi_session_save(grdi_session *s);
@@ -70,7 +80,6 @@ grd_status grdi_metrics_resume(grdi_session *s);
 
 /* board.c: events for TensorBoard, in a file that begins when s->done is known. */
 void grdi_session_begin_board(grdi_session *s);
-void grdi_session_reopen_board(grdi_session *s);
 void grdi_session_board_event(grdi_session *s, const grd_event *event);
 
 bool grdi_session_asked_to_stop(const grdi_session *s);

@@ -51,6 +51,9 @@ typedef struct grd_settings {
     } init;
     struct {
         int64_t steps, batch, accumulate, warmup, eval_every, checkpoint_every;
+        int64_t sample_every; /* steps between sample texts; 0: none, -1: one with each evaluation */
+        int64_t sample_tokens;
+        char *sample_prompt;  /* what samples continue; NULL: nothing */
         int64_t eval_windows; /* scored by an evaluation during the run, spread evenly; 0: all, as the last one does */
         double minutes;
         int64_t seed;
@@ -109,7 +112,7 @@ typedef struct grd_event {
     const char *text;     /* NOTE: what was chosen and why; SAMPLE: the text; SAVED: the path */
     grd_plan_report plan; /* PLAN */
     int64_t step, steps;  /* steps done; in all, 0 where only time limits the run */
-    double progress;      /* STEP: 0 to 1, by steps or by time */
+    double progress;      /* STEP, SAMPLE: 0 to 1, by steps or by time */
     double loss, lr, grad_norm, tokens_per_s, time_ms; /* STEP; EVAL has loss */
     int64_t tokens;
     double bits_per_byte; /* EVAL; NaN where the text is not known */
@@ -137,9 +140,6 @@ typedef struct grd_run_options {
  * GRD_E_STOPPED after a stop that saved; GRD_E_NUMERIC after a gradient that was not finite (weights of the last good
  * step saved). */
 GRD_API grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error);
-/* Adds a sample text (UTF-8), made by the model as it is after the run's last step, to the run directory: to
- * metrics.jsonl, the TensorBoard events and report.html. */
-GRD_API grd_status grd_run_add_sample(const char *run, const char *text, grd_error *error);
 /* Compiles the step of these settings without data (vocabulary as set) and reports what it needs; works on "null:..."
  * devices. */
 GRD_API grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
