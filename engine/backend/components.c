@@ -47,7 +47,8 @@ typedef struct entry {
 
 static const entry entries[] = {
     {"oneDNN", onednn_version,
-     "matrix products in bf16 where the processor has bf16 instructions; without it our own products do all of them"},
+     "convolutions, and matrix products in bf16 where the processor has bf16 instructions; without it our own loops "
+     "do all of them, convolutions more slowly"},
     {"OpenMP", openmp_version, "threads"},
     {"jansson", jansson_version_str, "JSON: tokenizers, checkpoints, --json"},
     {"libfyaml", fy_library_version, "YAML: config files"},

@@ -2,6 +2,7 @@
 #include "backend/cpu/onednn.h"
 
 #include "backend/cpu/device.h"
+#include "backend/cpu/onednn_library.h"
 #include "base/memory.h"
 
 #include <stdio.h>
@@ -9,8 +10,6 @@
 #include <string.h>
 
 #if defined(GRADUS_HAVE_ONEDNN)
-
-#include <dnnl.h>
 
 enum { MAX_ARGUMENTS = 5 };
 
@@ -27,84 +26,48 @@ struct grdi_onednn {
     variant plain, adding;
 };
 
-/* One engine and one stream for the process: oneDNN keeps no state in them on a CPU. */
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 
-static bool ready(void)
+bool grdi_dnnl_ready(dnnl_engine_t *its_engine, dnnl_stream_t *its_stream)
 {
     if (!engine && dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
         engine = NULL;
     if (engine && !stream && dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) != dnnl_success)
         stream = NULL;
+    *its_engine = engine, *its_stream = stream;
     return stream != NULL;
 }
 
-static dnnl_data_type_t type_of(grd_dtype type)
-{
-    return type == GRD_BF16 ? dnnl_bf16 : dnnl_f32;
-}
-
-#if DNNL_VERSION_MAJOR >= 3
-typedef dnnl_memory_desc_t description;
-
-static bool describe(description *d, int64_t rows, int64_t columns, int64_t row, int64_t column, grd_dtype type)
+/* A matrix. */
+static bool describe(grdi_dnnl_owned *d, int64_t rows, int64_t columns, int64_t row, int64_t column, grd_dtype type)
 {
     if (rows == 1) /* a stride that nothing uses must still look like one of a matrix */
         row = columns * column;
-    return dnnl_memory_desc_create_with_strides(d, 2, (dnnl_dims_t){rows, columns}, type_of(type),
-                                                (dnnl_dims_t){row, column}) == dnnl_success;
+    return grdi_dnnl_describe(d, 2, (int64_t[]){rows, columns}, (int64_t[]){row, column}, type);
 }
 
-static void forget(description *d)
-{
-    if (*d)
-        dnnl_memory_desc_destroy(*d);
-}
-
-static const_dnnl_memory_desc_t seen(const description *d)
-{
-    return *d;
-}
-
+#if DNNL_VERSION_MAJOR >= 3
 static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
 }
 
-static dnnl_status_t create(dnnl_primitive_desc_t *pd, const description *a, const description *b,
-                            const description *bias, const description *c, const_dnnl_primitive_attr_t attributes)
+static dnnl_status_t create(dnnl_primitive_desc_t *pd, const grdi_dnnl_owned *a, const grdi_dnnl_owned *b,
+                            const grdi_dnnl_owned *bias, const grdi_dnnl_owned *c,
+                            const_dnnl_primitive_attr_t attributes)
 {
     return dnnl_matmul_primitive_desc_create(pd, engine, *a, *b, bias ? *bias : NULL, *c, attributes);
 }
 #else
-typedef dnnl_memory_desc_t description;
-
-static bool describe(description *d, int64_t rows, int64_t columns, int64_t row, int64_t column, grd_dtype type)
-{
-    if (rows == 1) /* a stride that nothing uses must still look like one of a matrix */
-        row = columns * column;
-    return dnnl_memory_desc_init_by_strides(d, 2, (dnnl_dims_t){rows, columns}, type_of(type),
-                                            (dnnl_dims_t){row, column}) == dnnl_success;
-}
-
-static void forget(description *d)
-{
-    (void)d;
-}
-
-static const dnnl_memory_desc_t *seen(const description *d)
-{
-    return d;
-}
-
 static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 {
     return dnnl_post_ops_append_sum(ops, 1.0f);
 }
 
-static dnnl_status_t create(dnnl_primitive_desc_t *pd, const description *a, const description *b,
-                            const description *bias, const description *c, const_dnnl_primitive_attr_t attributes)
+static dnnl_status_t create(dnnl_primitive_desc_t *pd, const grdi_dnnl_owned *a, const grdi_dnnl_owned *b,
+                            const grdi_dnnl_owned *bias, const grdi_dnnl_owned *c,
+                            const_dnnl_primitive_attr_t attributes)
 {
     dnnl_matmul_desc_t d;
     dnnl_status_t status = dnnl_matmul_desc_init(&d, a, b, bias, c);
@@ -112,8 +75,7 @@ static dnnl_status_t create(dnnl_primitive_desc_t *pd, const description *a, con
 }
 #endif
 
-/* Scratch memory is ours; `add` makes the primitive add to C. */
-static dnnl_primitive_attr_t attributes_of(bool add)
+dnnl_primitive_attr_t grdi_dnnl_attributes(bool add)
 {
     dnnl_primitive_attr_t attributes;
     dnnl_post_ops_t ops;
@@ -141,18 +103,17 @@ static void free_variant(variant *v)
         dnnl_primitive_destroy(v->primitive);
 }
 
-/* A slow stand-in for what the library has no code for: its name says so. */
-static bool is_reference(const_dnnl_primitive_desc_t pd)
+bool grdi_dnnl_is_reference(const_dnnl_primitive_desc_t pd)
 {
     const char *name = "";
     dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
     return strstr(name, "ref") != NULL;
 }
 
-static bool add_memory(variant *v, int argument, const description *d)
+static bool add_memory(variant *v, int argument, const grdi_dnnl_owned *d)
 {
     dnnl_memory_t memory;
-    if (dnnl_memory_create(&memory, seen(d), engine, DNNL_MEMORY_NONE) != dnnl_success)
+    if (dnnl_memory_create(&memory, grdi_dnnl_see(d), engine, DNNL_MEMORY_NONE) != dnnl_success)
         return false;
     v->memory[v->count] = memory;
     v->arguments[v->count++] = (dnnl_exec_arg_t){argument, memory};
@@ -161,11 +122,7 @@ static bool add_memory(variant *v, int argument, const description *d)
 
 static bool add_scratchpad(variant *v, const_dnnl_primitive_desc_t pd)
 {
-#if DNNL_VERSION_MAJOR >= 3
-    const_dnnl_memory_desc_t d = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-#else
-    const dnnl_memory_desc_t *d = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-#endif
+    grdi_dnnl_seen d = grdi_dnnl_query(pd, dnnl_query_scratchpad_md);
     dnnl_memory_t memory;
     v->scratch_bytes = d ? dnnl_memory_desc_get_size(d) : 0;
     if (!d || dnnl_memory_create(&memory, d, engine, DNNL_MEMORY_NONE) != dnnl_success)
@@ -178,8 +135,8 @@ static bool add_scratchpad(variant *v, const_dnnl_primitive_desc_t pd)
 /* Memory objects in the order of run(): A, B, C, bias if any, scratchpad if any. */
 static bool make_variant(variant *v, const grdi_gemm *g, bool add, bool bias)
 {
-    description a = {0}, b = {0}, c = {0}, d = {0};
-    dnnl_primitive_attr_t attributes = attributes_of(add);
+    grdi_dnnl_owned a = {0}, b = {0}, c = {0}, d = {0};
+    dnnl_primitive_attr_t attributes = grdi_dnnl_attributes(add);
     dnnl_primitive_desc_t pd = NULL;
     int64_t c_row = g->c_row ? g->c_row : g->y_row;
     bool good = attributes && describe(&a, g->m, g->k, g->a_row, g->a_col, g->a_type) &&
@@ -188,14 +145,14 @@ static bool make_variant(variant *v, const grdi_gemm *g, bool add, bool bias)
                 (!bias || describe(&d, 1, g->n, g->n, 1, g->bias_type)) &&
                 create(&pd, &a, &b, bias ? &d : NULL, &c, attributes) == dnnl_success;
     if (good)
-        good = !is_reference(pd) && dnnl_primitive_create(&v->primitive, pd) == dnnl_success &&
+        good = !grdi_dnnl_is_reference(pd) && dnnl_primitive_create(&v->primitive, pd) == dnnl_success &&
                add_memory(v, DNNL_ARG_SRC, &a) && add_memory(v, DNNL_ARG_WEIGHTS, &b) &&
                add_memory(v, DNNL_ARG_DST, &c) && (!bias || add_memory(v, DNNL_ARG_BIAS, &d)) && add_scratchpad(v, pd);
     if (pd)
         dnnl_primitive_desc_destroy(pd);
     if (attributes)
         dnnl_primitive_attr_destroy(attributes);
-    forget(&a), forget(&b), forget(&c), forget(&d);
+    grdi_dnnl_forget(&a), grdi_dnnl_forget(&b), grdi_dnnl_forget(&c), grdi_dnnl_forget(&d);
     return good;
 }
 
@@ -221,7 +178,7 @@ static bool wanted(const grdi_gemm *g)
 
 grdi_onednn *grdi_onednn_new(const grdi_gemm *g)
 {
-    if (!wanted(g) || !ready())
+    if (!wanted(g) || !grdi_dnnl_ready(&engine, &stream))
         return NULL;
     grdi_onednn *product = grdi_alloc_zero(1, sizeof *product);
     if (!product)

@@ -1,9 +1,10 @@
-/* onednn.h - the one place that knows oneDNN, versions 2.6 and 3.x: products of matrices of bf16, which it does at
- * twice the rate of f32 on processors that have the instructions. A build without oneDNN has these functions all
+/* onednn.h - what is left to oneDNN, versions 2.6 and 3.x: convolutions, and products of matrices of bf16, which it does
+ * at twice the rate of f32 on processors that have the instructions. A build without oneDNN has these functions all
  * the same: they decline. */
 #ifndef GRDI_ONEDNN_H
 #define GRDI_ONEDNN_H
 
+#include "backend/cpu/convolution.h"
 #include "backend/cpu/gemm.h"
 
 typedef struct grdi_onednn grdi_onednn;
@@ -20,5 +21,17 @@ size_t grdi_onednn_scratch(const grdi_onednn *product);
 /* Runs on all threads of the OpenMP pool. Takes pointers and `add` from g. */
 grd_status grdi_onednn_run(grdi_onednn *product, const grdi_gemm *g, void *scratch);
 void grdi_onednn_free(grdi_onednn *product);
+
+typedef struct grdi_onednn_convolution grdi_onednn_convolution;
+
+/* Prepares a convolution or one of its gradients. NULL where oneDNN is missing or has no fast code for it; then the
+ * caller uses our own loops. GRADUS_CONVOLUTION=own in the environment makes it take nothing. */
+grdi_onednn_convolution *grdi_onednn_convolution_new(const grdi_convolution *what);
+/* 64-byte aligned scratch for a run. */
+size_t grdi_onednn_convolution_scratch(const grdi_onednn_convolution *c);
+/* Runs on all threads of the OpenMP pool. */
+grd_status grdi_onednn_convolution_run(const grdi_onednn_convolution *c, const grdi_convolution_data *data,
+                                       void *scratch);
+void grdi_onednn_convolution_free(grdi_onednn_convolution *c);
 
 #endif

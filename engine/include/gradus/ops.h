@@ -6,5 +6,6 @@
 #include <gradus/ops_math.h>
 #include <gradus/ops_nn.h>
 #include <gradus/ops_shape.h>
+#include <gradus/ops_spatial.h>
 
 #endif

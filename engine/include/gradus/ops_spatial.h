@@ -1,0 +1,89 @@
+/* ops_spatial.h - images, volumes and series: convolution, pooling, batch normalisation, resizing.
+ *
+ * Letters: N samples, S spatial sizes (one, two or three axes: time; height and width; depth, height and width), C input
+ * channels, O output channels, K kernel sizes, as many as there are spatial axes. Activations lie with their channels
+ * last, [N,S..,C]; weights in PyTorch's order, [O,C/groups,K..]. Floats are f32 (f64 for checks), all inputs of one
+ * call of one dtype. Errors are kept by the graph (see graph.h). */
+#ifndef GRADUS_OPS_SPATIAL_H
+#define GRADUS_OPS_SPATIAL_H
+
+#include <gradus/ops_nn.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- convolution ---- */
+
+typedef struct grd_convolution_options {
+    size_t size;
+    grd_tensor bias;                   /* [O], added to each output; absent: none */
+    int64_t stride, padding, dilation; /* of all spatial axes; zeros on both sides. 0: stride 1, none, dilation 1 */
+    const int64_t *strides, *paddings, *dilations; /* instead, one for each spatial axis; NULL: all alike */
+    int64_t groups;         /* channels are split into so many parts, each convolved by itself; 0: 1 */
+    int64_t output_padding; /* transposed convolution only: rows and columns more at the end */
+} grd_convolution_options;
+
+/* y[n,s,o] = bias[o] + sum over k, c of x[n, s stride - padding + k dilation, c] w[o,c,k]: cross-correlation, as
+ * torch.nn.functional.conv1d, conv2d and conv3d. x [N,S..,C], w [O,C/groups,K..] -> [N,S'..,O] with S' = floor((S + 2
+ * padding - dilation (K - 1) - 1) / stride) + 1. Groups = C: depthwise. Example: grd_convolution(x, w, .bias = b,
+ * .padding = 1). */
+GRD_API grd_tensor grd_convolution_with(grd_tensor x, grd_tensor w, const grd_convolution_options *options);
+#define grd_convolution(...) GRD_CONVOLUTION_(__VA_ARGS__, .size = sizeof(grd_convolution_options))
+#define GRD_CONVOLUTION_(x, w, ...) grd_convolution_with(x, w, &(grd_convolution_options){__VA_ARGS__})
+
+/* The gradient of grd_convolution by its x, as a layer of its own: x [N,S..,C], w [C,O/groups,K..] -> [N,S'..,O] with
+ * S' = (S - 1) stride - 2 padding + dilation (K - 1) + 1 + output_padding, as torch.nn.functional.conv_transpose2d. */
+GRD_API grd_tensor grd_transposed_convolution_with(grd_tensor x, grd_tensor w, const grd_convolution_options *options);
+#define grd_transposed_convolution(...) GRD_TRANSPOSED_CONVOLUTION_(__VA_ARGS__, .size = sizeof(grd_convolution_options))
+#define GRD_TRANSPOSED_CONVOLUTION_(x, w, ...)                                                                         \
+    grd_transposed_convolution_with(x, w, &(grd_convolution_options){__VA_ARGS__})
+
+/* ---- pooling ---- */
+
+typedef struct grd_pool_options {
+    size_t size;
+    int64_t stride, padding, dilation; /* of all spatial axes; 0: stride = kernel, no padding, dilation 1 */
+    const int64_t *kernels, *strides, *paddings; /* instead, one for each spatial axis; NULL: all alike */
+    bool exclude_padding; /* average only: divide by the elements inside x, not by the kernel's size */
+} grd_pool_options;
+
+/* The largest (the mean) of each window of `kernel` elements along each spatial axis, channel by channel: x [N,S..,C] ->
+ * [N,S'..,C], S' as for convolutions. Padding is at most half of the kernel; for the maximum it counts as -infinity, for
+ * the average as zeros. NaN is larger than everything; the gradient of a maximum goes to the first element that has it.
+ * As torch.nn.functional.max_pool2d and avg_pool2d without ceil_mode. */
+GRD_API grd_tensor grd_max_pool_with(grd_tensor x, int64_t kernel, const grd_pool_options *options);
+#define grd_max_pool(...) GRD_MAX_POOL_(__VA_ARGS__, .size = sizeof(grd_pool_options))
+#define GRD_MAX_POOL_(x, kernel, ...) grd_max_pool_with(x, kernel, &(grd_pool_options){__VA_ARGS__})
+GRD_API grd_tensor grd_average_pool_with(grd_tensor x, int64_t kernel, const grd_pool_options *options);
+#define grd_average_pool(...) GRD_AVERAGE_POOL_(__VA_ARGS__, .size = sizeof(grd_pool_options))
+#define GRD_AVERAGE_POOL_(x, kernel, ...) grd_average_pool_with(x, kernel, &(grd_pool_options){__VA_ARGS__})
+
+/* Pooling to a given spatial size: output i covers floor(i S / S') to ceil((i + 1) S / S'). `sizes` has one entry for
+ * each spatial axis. As torch.nn.functional.adaptive_max_pool2d and adaptive_avg_pool2d. */
+GRD_API grd_tensor grd_adaptive_max_pool(grd_tensor x, const int64_t *sizes);
+GRD_API grd_tensor grd_adaptive_average_pool(grd_tensor x, const int64_t *sizes);
+/* The mean over all spatial axes: [N,S..,C] -> [N,C]. */
+GRD_API grd_tensor grd_global_average_pool(grd_tensor x);
+
+/* ---- normalisation ---- */
+
+/* (x - mean) / sqrt(variance + eps) * gain + bias, with mean and variance (divided by the count) of each channel over
+ * all rows of x [N,S..,C], of which there must be two or more. gain, bias, *running_mean, *running_variance: [C] in f32.
+ * The last two are replaced by (1 - momentum) running + momentum now, for the variance with count - 1 as divisor; hand
+ * them to grd_assign(). grd_batch_norm in nn.h does all that. Ioffe, Szegedy, "Batch normalization", 2015; as
+ * torch.nn.functional.batch_norm in training. */
+GRD_API grd_tensor grd_batch_normalise(grd_tensor x, grd_tensor gain, grd_tensor bias, grd_tensor *running_mean,
+                                       grd_tensor *running_variance, double eps, double momentum);
+
+/* The same with mean and variance of each sample and each of `groups` parts of its channels, over all positions; gain
+ * and bias [C] as in grd_layer_norm, eps 0: 1e-5. groups = 1 is LayerNorm over all of a sample, groups = C instance
+ * normalisation. Wu, He, "Group normalization", 2018; as torch.nn.functional.group_norm. */
+GRD_API grd_tensor grd_group_norm_with(grd_tensor x, int64_t groups, const grd_norm_options *options);
+#define grd_group_norm(...) GRD_GROUP_NORM_(__VA_ARGS__, .size = sizeof(grd_norm_options))
+#define GRD_GROUP_NORM_(x, groups, ...) grd_group_norm_with(x, groups, &(grd_norm_options){__VA_ARGS__})
+
+#ifdef __cplusplus
+}
+#endif
+#endif
