@@ -9,28 +9,81 @@
 
 typedef struct model_spec {
     const char *name;
-    grd_gpt gpt; /* layers 0: the perceptron */
+    grd_gpt gpt; /* of language models */
     int64_t batch, context;
+    grd_tensor (*logits)(grd_tensor x); /* others: from x [batch, sample...] to [batch, classes] */
+    grd_dims sample;
+    int64_t classes;
+    grd_optimizer_kind optimizer;
+    double momentum;
 } model_spec;
+
+static grd_tensor mlp(grd_tensor x)
+{
+    return grd_mlp(x, (int64_t[]){256, 10}, 2);
+}
+
+static grd_tensor lenet(grd_tensor x)
+{
+    return grd_lenet(x, 10, 32);
+}
+
+static grd_tensor resnet18(grd_tensor x)
+{
+    return grd_resnet_logits(x, &(grd_resnet){.depth = GRD_RESNET18, .classes = 10, .training = true});
+}
+
+static grd_tensor resnet50(grd_tensor x)
+{
+    return grd_resnet_logits(
+        x, &(grd_resnet){.depth = GRD_RESNET50, .classes = 1000, .imagenet_stem = true, .training = true});
+}
 
 /* Shapes, optimizer and precision of parameters are part of the name: a figure must not depend on what else was said.
  */
 static const model_spec specs[] = {
-    {"gpt2-124m",
-     {.layers = 12, .heads = 12, .width = 768, .context = 1024, .vocab = 50304, .mlp = GRD_MLP_GELU_TANH},
-     4,
-     64},
-    {"gpt-baby",
-     {.layers = 6, .heads = 6, .width = 384, .context = 256, .vocab = 65, .mlp = GRD_MLP_GELU_TANH, .no_bias = true},
-     16,
-     256},
-    {"gpt-small",
-     {.layers = 4, .heads = 4, .width = 128, .context = 128, .vocab = 1024, .mlp = GRD_MLP_GELU_TANH},
-     16,
-     128},
-    {"mlp", {0}, 64, 0},
+    {.name = "gpt2-124m",
+     .gpt = {.layers = 12, .heads = 12, .width = 768, .context = 1024, .vocab = 50304, .mlp = GRD_MLP_GELU_TANH},
+     .batch = 4,
+     .context = 64},
+    {.name = "gpt-baby",
+     .gpt = {.layers = 6,
+             .heads = 6,
+             .width = 384,
+             .context = 256,
+             .vocab = 65,
+             .mlp = GRD_MLP_GELU_TANH,
+             .no_bias = true},
+     .batch = 16,
+     .context = 256},
+    {.name = "gpt-small",
+     .gpt = {.layers = 4, .heads = 4, .width = 128, .context = 128, .vocab = 1024, .mlp = GRD_MLP_GELU_TANH},
+     .batch = 16,
+     .context = 128},
+    {.name = "mlp", .batch = 64, .logits = mlp, .sample = {1, {784}}, .classes = 10, .optimizer = GRD_OPTIMIZER_SGD},
+    {.name = "lenet",
+     .batch = 64,
+     .logits = lenet,
+     .sample = {3, {28, 28, 1}},
+     .classes = 10,
+     .optimizer = GRD_OPTIMIZER_SGD,
+     .momentum = 0.9},
+    {.name = "resnet18",
+     .batch = 32,
+     .logits = resnet18,
+     .sample = {3, {32, 32, 3}},
+     .classes = 10,
+     .optimizer = GRD_OPTIMIZER_SGD,
+     .momentum = 0.9},
+    {.name = "resnet50",
+     .batch = 8,
+     .logits = resnet50,
+     .sample = {3, {224, 224, 3}},
+     .classes = 1000,
+     .optimizer = GRD_OPTIMIZER_SGD,
+     .momentum = 0.9},
 };
-enum { SPECS = sizeof(specs) / sizeof(specs[0]), MLP_IN = 784, MLP_HIDDEN = 256, MLP_OUT = 10 };
+enum { SPECS = sizeof(specs) / sizeof(specs[0]) };
 
 /* A model being measured. */
 typedef struct bench {
@@ -83,19 +136,31 @@ static grd_tensor build_gpt(bench *b)
     return grd_gpt_loss(grd_gpt_hidden(b->x, gpt, none), gpt, b->y, b->scale, NULL);
 }
 
-static grd_tensor build_mlp(bench *b)
+static grd_tensor build_classifier(bench *b)
 {
-    b->x = grd_input(b->graph, "x", GRD_F32, grd_shape(b->spec.batch, MLP_IN));
+    grd_dims dims = {.rank = b->spec.sample.rank + 1, .dim = {b->spec.batch}};
+    for (int32_t i = 0; i < b->spec.sample.rank; i++) dims.dim[i + 1] = b->spec.sample.dim[i];
+    b->x = grd_input(b->graph, "x", GRD_F32, dims);
     b->y = grd_input(b->graph, "y", GRD_I32, grd_shape(b->spec.batch));
-    return grd_cross_entropy_mean(grd_mlp(b->x, (int64_t[]){MLP_HIDDEN, MLP_OUT}, 2), b->y);
+    return grd_cross_entropy_mean(b->spec.logits(b->x), b->y);
+}
+
+static grd_optimizer optimizer_of(const model_spec *spec)
+{
+    grd_optimizer o = spec->optimizer == GRD_OPTIMIZER_SGD ? grd_sgd(0.01) : grd_adamw(3e-4);
+    o.momentum = spec->momentum;
+    if (spec->optimizer == GRD_OPTIMIZER_SGD) return o;
+    o.beta2 = 0.95;
+    o.weight_decay = 0.1;
+    return o;
 }
 
 static bool make_data(bench *b)
 {
-    bool gpt = b->spec.gpt.layers > 0;
-    size_t inputs = (size_t)(b->spec.batch * (gpt ? b->spec.context : MLP_IN));
+    bool gpt = !b->spec.logits;
+    size_t inputs = (size_t)(b->spec.batch * (gpt ? b->spec.context : grd_dims_count(b->spec.sample)));
     size_t targets = (size_t)(b->spec.batch * (gpt ? b->spec.context : 1));
-    uint32_t state = 1, classes = gpt ? (uint32_t)b->spec.gpt.vocab : MLP_OUT;
+    uint32_t state = 1, classes = (uint32_t)(gpt ? b->spec.gpt.vocab : b->spec.classes);
     b->inputs = malloc(inputs * sizeof(float));
     b->targets = malloc(targets * sizeof(int32_t));
     if (!b->inputs || !b->targets) return false;
@@ -109,19 +174,14 @@ static bool make_data(bench *b)
 
 static grd_status build(bench *b, grd_error *error)
 {
-    bool gpt = b->spec.gpt.layers > 0;
     b->engine = grd_engine_open(b->args->common.device, .threads = b->args->common.threads);
     b->model = grd_model_new(b->engine, 1);
     const grd_error *e = grd_engine_error(b->engine);
     if (!b->model) return grd_fail(error, e->status, "%s", e->message);
     b->graph = grd_graph_new(b->model);
-    grd_tensor loss = gpt ? build_gpt(b) : build_mlp(b);
-    grd_optimizer optimizer = gpt ? grd_adamw(3e-4) : grd_sgd(0.01);
-    if (gpt) {
-        optimizer.beta2 = 0.95;
-        optimizer.weight_decay = 0.1;
-    }
-    b->step = grd_step_new(loss, optimizer, .program = {.bf16 = b->args->bf16, .recompute = b->args->recompute});
+    grd_tensor loss = b->spec.logits ? build_classifier(b) : build_gpt(b);
+    b->step =
+        grd_step_new(loss, optimizer_of(&b->spec), .program = {.bf16 = b->args->bf16, .recompute = b->args->recompute});
     e = grd_graph_error(b->graph);
     if (!b->step) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);
     return make_data(b) ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory");
@@ -220,7 +280,8 @@ int bench_model(const bench_args *args)
         if (strcmp(args->name, specs[i].name) == 0) b.spec = specs[i];
     if (!b.spec.name)
         return cli_error(&args->common, CLI_USAGE,
-                         "gradus bench model: '%s' is not one of: gpt2-124m, gpt-baby, gpt-small, mlp",
+                         "gradus bench model: '%s' is not one of: gpt2-124m, gpt-baby, gpt-small, mlp, lenet, "
+                         "resnet18, resnet50",
                          args->name ? args->name : "");
     if (args->context && !b.spec.context)
         return cli_error(&args->common, CLI_USAGE, "--context: %s has no tokens", b.spec.name);

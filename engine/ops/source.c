@@ -131,17 +131,28 @@ grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_dims dims,
     return grdi_graph_fail(graph, GRD_E_ARGUMENT, "parameter: '%s' exists already (set .tie to use it again)", path);
 }
 
-grd_tensor grd_state(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims)
+static grd_tensor make_state(grd_graph *graph, const char *name, grdi_type type, grd_init init)
 {
     const grd_tensor poison = {NULL, 0};
     if (!graph || graph->error.status) return poison;
     char *path = scoped(graph, name);
     if (!path) return grdi_graph_fail(graph, GRD_E_MEMORY, "state: out of memory");
-    grdi_variable *variable = variable_for(graph, path, GRDI_VARIABLE_STATE, (grdi_type){dtype, dims});
+    grdi_variable *variable = variable_for(graph, path, GRDI_VARIABLE_STATE, type);
     if (!variable) return poison;
+    variable->init = init;
     if (existing_node(graph, variable))
         return grdi_graph_fail(graph, GRD_E_ARGUMENT, "state: '%s' exists already in this graph", path);
     return variable_node(graph, &grdi_op_state, variable);
+}
+
+grd_tensor grd_state(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims)
+{
+    return make_state(graph, name, (grdi_type){dtype, dims}, GRD_INIT_ZEROS);
+}
+
+grd_tensor grd_state_of_ones(grd_graph *graph, const char *name, grd_dims dims)
+{
+    return make_state(graph, name, (grdi_type){GRD_F32, dims}, GRD_INIT_ONES);
 }
 
 /* ---- assign: the new value takes the target's place; mode 1 adds, mode 2 adds only while the program accumulates ----

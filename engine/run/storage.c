@@ -62,7 +62,8 @@ static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_var
     grd_status status = GRD_OK;
     for (size_t i = 0; i < count && !status; i++) {
         list[i]->storage = storage;
-        if (kind == GRDI_VARIABLE_PARAMETER) status = grdi_initialise(model, list[i], error);
+        bool drawn = kind == GRDI_VARIABLE_PARAMETER || list[i]->init == GRD_INIT_ONES; /* others begin as zeros */
+        if (drawn) status = grdi_initialise(model, list[i], error);
     }
     if (status) take_back(model, storage, list, count);
     return status;

@@ -11,8 +11,8 @@ typedef enum grdi_convolution_kind {
     GRDI_CONVOLUTION_WEIGHT_GRADIENT, /* w from y and x */
 } grdi_convolution_kind;
 
-/* x [N,S..,C], w [O,C/groups,K..], y [N,S'..,O], row-major, f32 or bf16 each; windows of axes that the call does not have
- * come first and are of size 1. */
+/* x [N,S..,C], w [O,C/groups,K..], y [N,S'..,O], row-major, f32 or bf16 each; windows of axes that the call does not
+ * have come first and are of size 1. */
 typedef struct grdi_convolution {
     grdi_convolution_kind kind;
     int32_t axes;

@@ -1,6 +1,6 @@
-/* onednn.h - what is left to oneDNN, versions 2.6 and 3.x: convolutions, and products of matrices of bf16, which it does
- * at twice the rate of f32 on processors that have the instructions. A build without oneDNN has these functions all
- * the same: they decline. */
+/* onednn.h - what is left to oneDNN, versions 2.6 and 3.x: convolutions, and products of matrices of bf16, which it
+ * does at twice the rate of f32 on processors that have the instructions. A build without oneDNN has these functions
+ * all the same: they decline. */
 #ifndef GRDI_ONEDNN_H
 #define GRDI_ONEDNN_H
 

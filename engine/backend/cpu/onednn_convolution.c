@@ -53,17 +53,14 @@ static bool add_scratch(grdi_onednn_convolution *c, stage *s, const_dnnl_primiti
 {
     grdi_dnnl_seen d = grdi_dnnl_query(pd, dnnl_query_scratchpad_md);
     size_t size = d ? dnnl_memory_desc_get_size(d) : 0;
-    if (size > c->scratch_bytes)
-        c->scratch_bytes = size;
+    if (size > c->scratch_bytes) c->scratch_bytes = size;
     return size == 0 || add_argument(s, DNNL_ARG_SCRATCHPAD, d, AT_SCRATCH);
 }
 
 static void free_stage(stage *s)
 {
-    for (int i = 0; i < s->count; i++)
-        dnnl_memory_destroy(s->memory[i]);
-    if (s->primitive)
-        dnnl_primitive_destroy(s->primitive);
+    for (int i = 0; i < s->count; i++) dnnl_memory_destroy(s->memory[i]);
+    if (s->primitive) dnnl_primitive_destroy(s->primitive);
 }
 
 /* ---- descriptions ---- */
@@ -88,12 +85,10 @@ static bool describe_weight(const grdi_convolution *c, grdi_dnnl_owned *d, bool 
 {
     int64_t dims[RANK_MAX], strides[RANK_MAX], step = 1;
     int rank = 0;
-    if (c->groups > 1)
-        dims[rank++] = c->groups;
+    if (c->groups > 1) dims[rank++] = c->groups;
     dims[rank++] = c->o / c->groups;
     dims[rank++] = c->c / c->groups;
-    for (int32_t i = 0; i < c->axes; i++)
-        dims[rank++] = c->window[GRDI_WINDOW_AXES - c->axes + i].kernel;
+    for (int32_t i = 0; i < c->axes; i++) dims[rank++] = c->window[GRDI_WINDOW_AXES - c->axes + i].kernel;
     for (int i = rank - 1; i >= 0; i--) {
         strides[i] = step;
         step *= dims[i];
@@ -113,8 +108,7 @@ static bool describe_all(const grdi_convolution *c, descriptions *d)
 static void forget_all(descriptions *d)
 {
     grdi_dnnl_owned *all[] = {&d->x, &d->w, &d->w_any, &d->y, &d->bias};
-    for (int i = 0; i < 5; i++)
-        grdi_dnnl_forget(all[i]);
+    for (int i = 0; i < 5; i++) grdi_dnnl_forget(all[i]);
 }
 
 /* ---- primitives ---- */
@@ -165,10 +159,10 @@ static bool create_forward(dnnl_primitive_desc_t *pd, const grdi_convolution *c,
 {
     geometry g = geometry_of(c);
     dnnl_convolution_desc_t desc;
-    return dnnl_dilated_convolution_forward_desc_init(
-               &desc, training ? dnnl_forward_training : dnnl_forward_inference, dnnl_convolution_direct, &d->x,
-               &d->w_any, c->has_bias ? &d->bias : NULL, &d->y, g.stride, g.dilation, g.padding, g.padding) ==
-               dnnl_success &&
+    return dnnl_dilated_convolution_forward_desc_init(&desc, training ? dnnl_forward_training : dnnl_forward_inference,
+                                                      dnnl_convolution_direct, &d->x, &d->w_any,
+                                                      c->has_bias ? &d->bias : NULL, &d->y, g.stride, g.dilation,
+                                                      g.padding, g.padding) == dnnl_success &&
            dnnl_primitive_desc_create(pd, &desc, attributes, engine, NULL) == dnnl_success;
 }
 
@@ -182,9 +176,8 @@ static bool create_backward(dnnl_primitive_desc_t *pd, const grdi_convolution *c
         status = dnnl_dilated_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &d->x, &d->w_any,
                                                                   &d->y, g.stride, g.dilation, g.padding, g.padding);
     else
-        status = dnnl_dilated_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &d->x, &d->w_any,
-                                                                     NULL, &d->y, g.stride, g.dilation, g.padding,
-                                                                     g.padding);
+        status = dnnl_dilated_convolution_backward_weights_desc_init(
+            &desc, dnnl_convolution_direct, &d->x, &d->w_any, NULL, &d->y, g.stride, g.dilation, g.padding, g.padding);
     return status == dnnl_success && dnnl_primitive_desc_create(pd, &desc, attributes, engine, hint) == dnnl_success;
 }
 #endif
@@ -213,10 +206,8 @@ static bool make_reorder(grdi_onednn_convolution *c, stage *s, grdi_dnnl_seen fr
                 dnnl_primitive_create(&s->primitive, pd) == dnnl_success &&
                 add_argument(s, DNNL_ARG_FROM, from, out ? AT_LAID_OUT : AT_W) &&
                 add_argument(s, DNNL_ARG_TO, to, out ? AT_W : AT_LAID_OUT) && add_scratch(c, s, pd);
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
-    if (attributes)
-        dnnl_primitive_attr_destroy(attributes);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attributes) dnnl_primitive_attr_destroy(attributes);
     return good;
 }
 
@@ -240,14 +231,10 @@ static bool make(grdi_onednn_convolution *c, const grdi_convolution *what, const
     grdi_dnnl_seen plain = grdi_dnnl_see(&d->w);
     grdi_dnnl_seen w = grdi_dnnl_query(pd, out ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
     bool moves = !dnnl_memory_desc_equal(w, plain) || what->add;
-    if (grdi_dnnl_is_reference(pd) || dnnl_primitive_create(&c->main.primitive, pd) != dnnl_success)
-        return false;
-    if (moves)
-        c->laid_out_bytes = (dnnl_memory_desc_get_size(w) + 63) / 64 * 64;
-    if (!make_arguments(c, d, pd, w, moves ? AT_LAID_OUT : AT_W, what->has_bias))
-        return false;
-    if (moves && !make_reorder(c, &c->reorder, out ? w : plain, out ? plain : w, false))
-        return false;
+    if (grdi_dnnl_is_reference(pd) || dnnl_primitive_create(&c->main.primitive, pd) != dnnl_success) return false;
+    if (moves) c->laid_out_bytes = (dnnl_memory_desc_get_size(w) + 63) / 64 * 64;
+    if (!make_arguments(c, d, pd, w, moves ? AT_LAID_OUT : AT_W, what->has_bias)) return false;
+    if (moves && !make_reorder(c, &c->reorder, out ? w : plain, out ? plain : w, false)) return false;
     return !what->add || make_reorder(c, &c->adding, w, plain, true);
 }
 
@@ -255,8 +242,7 @@ static bool make(grdi_onednn_convolution *c, const grdi_convolution *what, const
 static bool wanted(const grdi_convolution *c)
 {
     const char *choice = getenv("GRADUS_CONVOLUTION");
-    if (choice && strcmp(choice, "own") == 0)
-        return false;
+    if (choice && strcmp(choice, "own") == 0) return false;
     grd_dtype a = c->kind == GRDI_CONVOLUTION_INPUT_GRADIENT ? c->y_type : c->x_type;
     grd_dtype b = c->kind == GRDI_CONVOLUTION_WEIGHT_GRADIENT ? c->y_type : c->w_type;
     grd_dtype result = c->kind == GRDI_CONVOLUTION                  ? c->y_type
@@ -269,28 +255,21 @@ grdi_onednn_convolution *grdi_onednn_convolution_new(const grdi_convolution *wha
 {
     dnnl_primitive_desc_t pd = NULL, hint = NULL;
     descriptions d;
-    if (!wanted(what) || !grdi_dnnl_ready(&engine, &stream))
-        return NULL;
+    if (!wanted(what) || !grdi_dnnl_ready(&engine, &stream)) return NULL;
     grdi_onednn_convolution *c = grdi_alloc_zero(1, sizeof *c);
     dnnl_primitive_attr_t attributes = grdi_dnnl_attributes(false);
     bool good = describe_all(what, &d) && c && attributes;
     if (good) {
         c->kind = what->kind;
-        if (what->kind == GRDI_CONVOLUTION)
-            good = create_forward(&pd, what, &d, false, attributes);
-        else
-            good = create_hint(&hint, what) && create_backward(&pd, what, &d, hint, attributes);
+        if (what->kind == GRDI_CONVOLUTION) good = create_forward(&pd, what, &d, false, attributes);
+        else good = create_hint(&hint, what) && create_backward(&pd, what, &d, hint, attributes);
     }
     good = good && make(c, what, &d, pd);
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
-    if (hint)
-        dnnl_primitive_desc_destroy(hint);
-    if (attributes)
-        dnnl_primitive_attr_destroy(attributes);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    if (attributes) dnnl_primitive_attr_destroy(attributes);
     forget_all(&d);
-    if (good)
-        return c;
+    if (good) return c;
     grdi_onednn_convolution_free(c);
     return NULL;
 }
@@ -303,20 +282,16 @@ size_t grdi_onednn_convolution_scratch(const grdi_onednn_convolution *c)
 static bool execute(const stage *s, void *const *places)
 {
     for (int i = 0; i < s->count; i++)
-        if (dnnl_memory_set_data_handle(s->memory[i], places[s->at[i]]) != dnnl_success)
-            return false;
+        if (dnnl_memory_set_data_handle(s->memory[i], places[s->at[i]]) != dnnl_success) return false;
     return dnnl_primitive_execute(s->primitive, stream, s->count, s->arguments) == dnnl_success;
 }
 
 grd_status grdi_onednn_convolution_run(const grdi_onednn_convolution *c, const grdi_convolution_data *data,
                                        void *scratch)
 {
-    void *places[PLACES] = {[AT_X] = data->x,
-                            [AT_W] = data->w,
-                            [AT_Y] = data->y,
-                            [AT_BIAS] = data->bias,
-                            [AT_LAID_OUT] = scratch,
-                            [AT_SCRATCH] = (char *)scratch + c->laid_out_bytes};
+    void *places[PLACES] = {
+        [AT_X] = data->x,       [AT_W] = data->w,        [AT_Y] = data->y,
+        [AT_BIAS] = data->bias, [AT_LAID_OUT] = scratch, [AT_SCRATCH] = (char *)scratch + c->laid_out_bytes};
     bool out = c->kind == GRDI_CONVOLUTION_WEIGHT_GRADIENT;
     const stage *move = out && data->add ? &c->adding : &c->reorder;
     bool good = out || !move->primitive || execute(move, places);
@@ -327,8 +302,7 @@ grd_status grdi_onednn_convolution_run(const grdi_onednn_convolution *c, const g
 
 void grdi_onednn_convolution_free(grdi_onednn_convolution *c)
 {
-    if (!c)
-        return;
+    if (!c) return;
     free_stage(&c->main);
     free_stage(&c->reorder);
     free_stage(&c->adding);

@@ -28,18 +28,26 @@ static inline dnnl_data_type_t grdi_dnnl_type(grd_dtype type)
 typedef dnnl_memory_desc_t grdi_dnnl_owned;
 typedef const_dnnl_memory_desc_t grdi_dnnl_seen;
 
-static inline grdi_dnnl_seen grdi_dnnl_see(const grdi_dnnl_owned *d) { return *d; }
+static inline grdi_dnnl_seen grdi_dnnl_see(const grdi_dnnl_owned *d)
+{
+    return *d;
+}
 static inline void grdi_dnnl_forget(grdi_dnnl_owned *d)
 {
-    if (*d)
-        dnnl_memory_desc_destroy(*d);
+    if (*d) dnnl_memory_desc_destroy(*d);
 }
 #else
 typedef dnnl_memory_desc_t grdi_dnnl_owned;
 typedef const dnnl_memory_desc_t *grdi_dnnl_seen;
 
-static inline grdi_dnnl_seen grdi_dnnl_see(const grdi_dnnl_owned *d) { return d; }
-static inline void grdi_dnnl_forget(grdi_dnnl_owned *d) { (void)d; }
+static inline grdi_dnnl_seen grdi_dnnl_see(const grdi_dnnl_owned *d)
+{
+    return d;
+}
+static inline void grdi_dnnl_forget(grdi_dnnl_owned *d)
+{
+    (void)d;
+}
 #endif
 
 /* A description by strides; strides NULL: the library chooses how it lies. */
@@ -48,8 +56,7 @@ static inline bool grdi_dnnl_describe(grdi_dnnl_owned *d, int rank, const int64_
 {
     dnnl_dims_t size, step;
     memcpy(size, dims, (size_t)rank * sizeof *dims);
-    if (strides)
-        memcpy(step, strides, (size_t)rank * sizeof *strides);
+    if (strides) memcpy(step, strides, (size_t)rank * sizeof *strides);
 #if DNNL_VERSION_MAJOR >= 3
     if (!strides)
         return dnnl_memory_desc_create_with_tag(d, rank, size, grdi_dnnl_type(type), dnnl_format_tag_any) ==

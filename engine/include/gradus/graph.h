@@ -100,6 +100,8 @@ GRD_API grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_di
 
 /* A value that lives from run to run and is not trained (running statistics, caches, EMA); starts as zeros. */
 GRD_API grd_tensor grd_state(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims);
+/* The same in f32, starting as ones. */
+GRD_API grd_tensor grd_state_of_ones(grd_graph *graph, const char *name, grd_dims dims);
 /* After each run of a program that contains `state`, it holds `value` (same dtype and shape). Reads of `state` in that
  * run see the value from before. Returns the assigned value. */
 GRD_API grd_tensor grd_assign(grd_tensor state, grd_tensor value);

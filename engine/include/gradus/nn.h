@@ -36,6 +36,59 @@ typedef enum grd_norm_kind { GRD_NORM_LAYERNORM = 0, GRD_NORM_RMSNORM } grd_norm
  * name/bias (zeros). eps 0: 1e-5 (LayerNorm), 1e-6 (RMSNorm). */
 GRD_API grd_tensor grd_norm(grd_tensor x, const char *name, grd_norm_kind kind, double eps, bool no_gain, bool bias);
 
+/* ---- layers for images, volumes and series: x [N,S..,C], see ops_spatial.h ---- */
+
+typedef struct grd_conv_options {
+    size_t size;
+    bool no_bias;
+    int64_t stride, padding, dilation, groups; /* as in grd_convolution_options, of all spatial axes */
+    const int64_t *kernels, *strides, *paddings, *dilations; /* instead, one for each spatial axis */
+    bool he_init; /* weight ~ N(0, sqrt(2 / (channels taps))), bias 0 (He et al. 2015, fan-out); else both uniform in
+                     +-1/sqrt(inputs taps / groups), as torch.nn.Conv2d */
+} grd_conv_options;
+
+/* A convolution to `channels` channels, over as many spatial axes as x has. Parameters name/weight
+ * [channels,C/groups,K..] and name/bias [channels]. */
+GRD_API grd_tensor grd_conv_with(grd_tensor x, const char *name, int64_t channels, int64_t kernel,
+                                 const grd_conv_options *options);
+#define grd_conv(...) GRD_CONV_(__VA_ARGS__, .size = sizeof(grd_conv_options))
+#define GRD_CONV_(x, name, channels, kernel, ...)                                                                      \
+    grd_conv_with(x, name, channels, kernel, &(grd_conv_options){__VA_ARGS__})
+
+typedef struct grd_batch_norm_options {
+    size_t size;
+    double eps, momentum; /* 0: 1e-5 and 0.1 */
+    bool zero_gain;       /* name/weight starts as zeros: the last norm of a residual branch */
+} grd_batch_norm_options;
+
+/* Batch normalisation of each channel: in training by the batch's own statistics, which also move the states
+ * name/running_mean and name/running_var; else by those states. Parameters name/weight (ones) and name/bias (zeros). As
+ * torch.nn.BatchNorm1d, 2d and 3d. */
+GRD_API grd_tensor grd_batch_norm_with(grd_tensor x, const char *name, bool training,
+                                       const grd_batch_norm_options *options);
+#define grd_batch_norm(...) GRD_BATCH_NORM_(__VA_ARGS__, .size = sizeof(grd_batch_norm_options))
+#define GRD_BATCH_NORM_(x, name, training, ...)                                                                        \
+    grd_batch_norm_with(x, name, training, &(grd_batch_norm_options){__VA_ARGS__})
+
+/* ---- networks for images: x [N,H,W,C] to logits [N,classes] ---- */
+
+/* conv1 3x3 to `width` channels (0: 32), ReLU, conv2 3x3 to twice that, ReLU, maximum of 2x2, fc1 to four times the
+ * width, ReLU, fc2 to the classes. */
+GRD_API grd_tensor grd_lenet(grd_tensor x, int64_t classes, int64_t width);
+
+typedef enum grd_resnet_depth { GRD_RESNET18 = 0, GRD_RESNET34, GRD_RESNET50 } grd_resnet_depth;
+
+typedef struct grd_resnet {
+    grd_resnet_depth depth;
+    int64_t classes, width; /* width of the first stage; 0: 64 */
+    bool imagenet_stem;     /* 7x7 with stride 2 and a maximum of 3x3 with stride 2; else 3x3 (for CIFAR's 32x32) */
+    bool training;          /* see grd_batch_norm */
+} grd_resnet;
+
+/* He et al., "Deep residual learning for image recognition", 2015, with the stride in the 3x3 convolution. Parameters:
+ * stem, stem_norm, stage<i>/block<j>/conv1, norm1, conv2, norm2 (conv3, norm3), skip, skip_norm, head. */
+GRD_API grd_tensor grd_resnet_logits(grd_tensor x, const grd_resnet *net);
+
 /* ---- multi-layer perceptron ---- */
 
 /* widths[0..count-1) hidden layers with ReLU, then a linear layer to widths[count-1]: "fc1", "fc2", ... */

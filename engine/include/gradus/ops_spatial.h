@@ -1,9 +1,9 @@
 /* ops_spatial.h - images, volumes and series: convolution, pooling, batch normalisation, resizing.
  *
- * Letters: N samples, S spatial sizes (one, two or three axes: time; height and width; depth, height and width), C input
- * channels, O output channels, K kernel sizes, as many as there are spatial axes. Activations lie with their channels
- * last, [N,S..,C]; weights in PyTorch's order, [O,C/groups,K..]. Floats are f32 (f64 for checks), all inputs of one
- * call of one dtype. Errors are kept by the graph (see graph.h). */
+ * Letters: N samples, S spatial sizes (one, two or three axes: time; height and width; depth, height and width), C
+ * input channels, O output channels, K kernel sizes, as many as there are spatial axes. Activations lie with their
+ * channels last, [N,S..,C]; weights in PyTorch's order, [O,C/groups,K..]. Floats are f32 (f64 for checks), all inputs
+ * of one call of one dtype. Errors are kept by the graph (see graph.h). */
 #ifndef GRADUS_OPS_SPATIAL_H
 #define GRADUS_OPS_SPATIAL_H
 
@@ -35,7 +35,8 @@ GRD_API grd_tensor grd_convolution_with(grd_tensor x, grd_tensor w, const grd_co
 /* The gradient of grd_convolution by its x, as a layer of its own: x [N,S..,C], w [C,O/groups,K..] -> [N,S'..,O] with
  * S' = (S - 1) stride - 2 padding + dilation (K - 1) + 1 + output_padding, as torch.nn.functional.conv_transpose2d. */
 GRD_API grd_tensor grd_transposed_convolution_with(grd_tensor x, grd_tensor w, const grd_convolution_options *options);
-#define grd_transposed_convolution(...) GRD_TRANSPOSED_CONVOLUTION_(__VA_ARGS__, .size = sizeof(grd_convolution_options))
+#define grd_transposed_convolution(...)                                                                                \
+    GRD_TRANSPOSED_CONVOLUTION_(__VA_ARGS__, .size = sizeof(grd_convolution_options))
 #define GRD_TRANSPOSED_CONVOLUTION_(x, w, ...)                                                                         \
     grd_transposed_convolution_with(x, w, &(grd_convolution_options){__VA_ARGS__})
 
@@ -43,15 +44,15 @@ GRD_API grd_tensor grd_transposed_convolution_with(grd_tensor x, grd_tensor w, c
 
 typedef struct grd_pool_options {
     size_t size;
-    int64_t stride, padding, dilation; /* of all spatial axes; 0: stride = kernel, no padding, dilation 1 */
+    int64_t stride, padding, dilation;           /* of all spatial axes; 0: stride = kernel, no padding, dilation 1 */
     const int64_t *kernels, *strides, *paddings; /* instead, one for each spatial axis; NULL: all alike */
     bool exclude_padding; /* average only: divide by the elements inside x, not by the kernel's size */
 } grd_pool_options;
 
-/* The largest (the mean) of each window of `kernel` elements along each spatial axis, channel by channel: x [N,S..,C] ->
- * [N,S'..,C], S' as for convolutions. Padding is at most half of the kernel; for the maximum it counts as -infinity, for
- * the average as zeros. NaN is larger than everything; the gradient of a maximum goes to the first element that has it.
- * As torch.nn.functional.max_pool2d and avg_pool2d without ceil_mode. */
+/* The largest (the mean) of each window of `kernel` elements along each spatial axis, channel by channel: x [N,S..,C]
+ * -> [N,S'..,C], S' as for convolutions. Padding is at most half of the kernel; for the maximum it counts as -infinity,
+ * for the average as zeros. NaN is larger than everything; the gradient of a maximum goes to the first element that has
+ * it. As torch.nn.functional.max_pool2d and avg_pool2d without ceil_mode. */
 GRD_API grd_tensor grd_max_pool_with(grd_tensor x, int64_t kernel, const grd_pool_options *options);
 #define grd_max_pool(...) GRD_MAX_POOL_(__VA_ARGS__, .size = sizeof(grd_pool_options))
 #define GRD_MAX_POOL_(x, kernel, ...) grd_max_pool_with(x, kernel, &(grd_pool_options){__VA_ARGS__})
@@ -69,9 +70,9 @@ GRD_API grd_tensor grd_global_average_pool(grd_tensor x);
 /* ---- normalisation ---- */
 
 /* (x - mean) / sqrt(variance + eps) * gain + bias, with mean and variance (divided by the count) of each channel over
- * all rows of x [N,S..,C], of which there must be two or more. gain, bias, *running_mean, *running_variance: [C] in f32.
- * The last two are replaced by (1 - momentum) running + momentum now, for the variance with count - 1 as divisor; hand
- * them to grd_assign(). grd_batch_norm in nn.h does all that. Ioffe, Szegedy, "Batch normalization", 2015; as
+ * all rows of x [N,S..,C], of which there must be two or more. gain, bias, *running_mean, *running_variance: [C] in
+ * f32. The last two are replaced by (1 - momentum) running + momentum now, for the variance with count - 1 as divisor;
+ * hand them to grd_assign(). grd_batch_norm in nn.h does all that. Ioffe, Szegedy, "Batch normalization", 2015; as
  * torch.nn.functional.batch_norm in training. */
 GRD_API grd_tensor grd_batch_normalise(grd_tensor x, grd_tensor gain, grd_tensor bias, grd_tensor *running_mean,
                                        grd_tensor *running_variance, double eps, double momentum);

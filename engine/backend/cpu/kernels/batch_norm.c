@@ -1,0 +1,253 @@
+/* batch_norm.c - normalisation of each channel over a batch, forward and backward. Both are two passes over the rows:
+ * sums for each channel (by each thread over its own rows: a few rows in floats, those in double, then over the threads
+ * in order), and the result. */
+#include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/parallel.h"
+#include "base/memory.h"
+
+#include <math.h>
+
+enum {
+    PARALLEL = 16384, /* elements that pay for another thread */
+    SUM_ROWS = 64
+};
+
+typedef struct norm_state {
+    int64_t rows, channels, room; /* room: floats of a row buffer */
+    double *sums;                 /* 2 rows for each thread */
+    float *parts;                 /* 2 rows for each thread: over a few rows */
+    float *vectors;               /* 4 rows: what the passes need for each channel */
+    float *buffers;               /* 3 rows for each thread */
+} norm_state;
+
+static grd_status prepare(grdi_call *call, grd_error *error)
+{
+    norm_state *s = grdi_alloc_zero(1, sizeof *s);
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
+    grd_dims dims = call->out[0].dims;
+    s->channels = dims.dim[dims.rank - 1];
+    s->rows = grd_dims_count(dims) / s->channels;
+    s->room = grdi_row_room(s->channels);
+    size_t room = (size_t)s->room, threads = (size_t)call->threads;
+    call->scratch_bytes = threads * room * 2 * sizeof(double) + (4 + 5 * threads) * room * sizeof(float);
+    call->state = s;
+    return GRD_OK;
+}
+
+static void release(grdi_call *call)
+{
+    grdi_free(call->state);
+    call->state = NULL;
+}
+
+static norm_state *place_scratch(grdi_call *call)
+{
+    norm_state *s = call->state;
+    size_t threads = (size_t)call->threads, room = (size_t)s->room;
+    s->sums = call->scratch;
+    s->parts = (float *)(s->sums + 2 * threads * room);
+    s->vectors = s->parts + 2 * threads * room;
+    s->buffers = s->vectors + 4 * room;
+    memset(call->scratch, 0, 2 * threads * room * (sizeof(double) + sizeof(float)));
+    return s;
+}
+
+static int64_t grain(const norm_state *s)
+{
+    return PARALLEL / s->channels + 1;
+}
+
+/* Moves the sums of a few rows into those of all. */
+static void flush_parts(const norm_state *s, int32_t thread)
+{
+    float *part = s->parts + 2 * thread * s->room;
+    double *sum = s->sums + 2 * thread * s->room;
+    for (int64_t i = 0; i < 2 * s->room; i++) {
+        sum[i] += part[i];
+        part[i] = 0;
+    }
+}
+
+/* The threads' sums, added in order: `which` 0 or 1. */
+static double total(const grdi_call *call, int32_t which, int64_t channel)
+{
+    const norm_state *s = call->state;
+    double sum = 0;
+    for (int32_t thread = 0; thread < call->threads; thread++) sum += s->sums[(2 * thread + which) * s->room + channel];
+    return sum;
+}
+
+/* ---- forward: sums of x - p and of its square, where p is the first row: digits of a mean far from zero would crowd
+ * out the others' ---- */
+
+static void forward_sums(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const grdi_call *call = context;
+    const norm_state *s = call->state;
+    const float *pivot = s->vectors;
+    float *first = s->parts + 2 * thread * s->room, *second = first + s->room;
+    float *buffer = s->buffers + 3 * thread * s->room;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = grdi_row_read(&call->in[0], row * s->channels, s->channels, buffer);
+        int64_t i = 0;
+        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
+            grdi_vf d = grdi_load(x + i) - grdi_load(pivot + i);
+            grdi_store(first + i, grdi_load(first + i) + d);
+            grdi_store(second + i, grdi_load(second + i) + d * d);
+        }
+        for (; i < s->channels; i++) {
+            float d = x[i] - pivot[i];
+            first[i] += d;
+            second[i] += d * d;
+        }
+        if ((row - begin) % SUM_ROWS == SUM_ROWS - 1) flush_parts(s, thread);
+    }
+    flush_parts(s, thread);
+}
+
+/* y = (x - p) scale + shift: p takes most of the mean away before anything is rounded. */
+static void forward_rows(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const grdi_call *call = context;
+    const norm_state *s = call->state;
+    const float *pivot = s->vectors, *scale = pivot + s->room, *shift = scale + s->room;
+    float *x_buffer = s->buffers + 3 * thread * s->room, *y_buffer = x_buffer + s->room;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = grdi_row_read(&call->in[0], row * s->channels, s->channels, x_buffer);
+        float *y = grdi_row_write(&call->out[0], row * s->channels, y_buffer);
+        int64_t i = 0;
+        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES)
+            grdi_store(y + i, (grdi_load(x + i) - grdi_load(pivot + i)) * grdi_load(scale + i) + grdi_load(shift + i));
+        for (; i < s->channels; i++) y[i] = (x[i] - pivot[i]) * scale[i] + shift[i];
+        grdi_row_written(&call->out[0], row * s->channels, s->channels, y_buffer);
+    }
+}
+
+static void put(const grdi_view *view, int64_t i, double value)
+{
+    if (view->data) ((float *)view->data)[i] = (float)value;
+}
+
+static grd_status forward_run(grdi_call *call)
+{
+    norm_state *s = place_scratch(call);
+    float *pivot = s->vectors, *scale = pivot + s->room, *shift = scale + s->room;
+    double eps = grdi_attr_float(call->attrs, "eps"), momentum = grdi_attr_float(call->attrs, "momentum");
+    double count = (double)s->rows;
+    grdi_run_load(pivot, call->in[0].data, call->in[0].dtype, 1, s->channels);
+    grdi_parallel_for(call->threads, s->rows, grain(s), forward_sums, call);
+    for (int64_t c = 0; c < s->channels; c++) {
+        double offset = total(call, 0, c) / count, mean = pivot[c] + offset;
+        double variance = total(call, 1, c) / count - offset * offset;
+        if (variance < 0) variance = 0;
+        double rstd = 1 / sqrt(variance + eps), gain = ((const float *)call->in[1].data)[c];
+        double old_mean = ((const float *)call->in[3].data)[c], old_variance = ((const float *)call->in[4].data)[c];
+        scale[c] = (float)(rstd * gain);
+        shift[c] = (float)(((const float *)call->in[2].data)[c] - offset * rstd * gain);
+        put(&call->out[1], c, mean);
+        put(&call->out[2], c, rstd);
+        put(&call->out[3], c, (1 - momentum) * old_mean + momentum * mean);
+        put(&call->out[4], c, (1 - momentum) * old_variance + momentum * variance * count / (count - 1));
+    }
+    if (call->out[0].data) grdi_parallel_for(call->threads, s->rows, grain(s), forward_rows, call);
+    return GRD_OK;
+}
+
+/* ---- backward: sums of g and of g (x - mean), then gx = g a + (x - mean) b + c ---- */
+
+static void backward_sums(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const grdi_call *call = context;
+    const norm_state *s = call->state;
+    const float *mean = call->in[2].data;
+    float *first = s->parts + 2 * thread * s->room, *second = first + s->room;
+    float *g_buffer = s->buffers + 3 * thread * s->room, *x_buffer = g_buffer + s->room;
+    for (int64_t row = begin; row < end; row++) {
+        const float *g = grdi_row_read(&call->in[0], row * s->channels, s->channels, g_buffer);
+        const float *x = grdi_row_read(&call->in[1], row * s->channels, s->channels, x_buffer);
+        int64_t i = 0;
+        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
+            grdi_vf v = grdi_load(g + i);
+            grdi_store(first + i, grdi_load(first + i) + v);
+            grdi_store(second + i, grdi_load(second + i) + v * (grdi_load(x + i) - grdi_load(mean + i)));
+        }
+        for (; i < s->channels; i++) {
+            first[i] += g[i];
+            second[i] += g[i] * (x[i] - mean[i]);
+        }
+        if ((row - begin) % SUM_ROWS == SUM_ROWS - 1) flush_parts(s, thread);
+    }
+    flush_parts(s, thread);
+}
+
+static void backward_rows(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const grdi_call *call = context;
+    const norm_state *s = call->state;
+    const float *mean = call->in[2].data, *a = s->vectors, *b = a + s->room, *c = b + s->room;
+    float *g_buffer = s->buffers + 3 * thread * s->room, *x_buffer = g_buffer + s->room;
+    float *gx_buffer = x_buffer + s->room;
+    for (int64_t row = begin; row < end; row++) {
+        const float *g = grdi_row_read(&call->in[0], row * s->channels, s->channels, g_buffer);
+        const float *x = grdi_row_read(&call->in[1], row * s->channels, s->channels, x_buffer);
+        float *gx = grdi_row_write(&call->out[0], row * s->channels, gx_buffer);
+        int64_t i = 0;
+        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES)
+            grdi_store(gx + i, grdi_load(g + i) * grdi_load(a + i) +
+                                   (grdi_load(x + i) - grdi_load(mean + i)) * grdi_load(b + i) + grdi_load(c + i));
+        for (; i < s->channels; i++) gx[i] = g[i] * a[i] + (x[i] - mean[i]) * b[i] + c[i];
+        grdi_row_written(&call->out[0], row * s->channels, s->channels, gx_buffer);
+    }
+}
+
+static void store_gradient(const grdi_call *call, int32_t output, int64_t c, double value)
+{
+    const grdi_view *out = &call->out[output];
+    if (out->data) put(out, c, value + (call->accumulate[output] ? (double)((const float *)out->data)[c] : 0));
+}
+
+static grd_status backward_run(grdi_call *call)
+{
+    norm_state *s = place_scratch(call);
+    float *a = s->vectors, *b = a + s->room, *c = b + s->room;
+    double part = 1 / (double)s->rows;
+    grdi_parallel_for(call->threads, s->rows, grain(s), backward_sums, call);
+    for (int64_t i = 0; i < s->channels; i++) {
+        double rstd = ((const float *)call->in[3].data)[i], scale = rstd * ((const float *)call->in[4].data)[i];
+        double sum = total(call, 0, i), along = total(call, 1, i) * rstd;
+        a[i] = (float)scale;
+        b[i] = (float)(-scale * along * part * rstd);
+        c[i] = (float)(-scale * sum * part);
+        store_gradient(call, 1, i, along);
+        store_gradient(call, 2, i, sum);
+    }
+    if (call->out[0].data) grdi_parallel_for(call->threads, s->rows, grain(s), backward_rows, call);
+    return GRD_OK;
+}
+
+/* x, y and their gradients may be in bf16; what there is one of for each channel is in f32. */
+static bool supports(const grdi_call *call)
+{
+    int32_t wide = call->output_count == 3 ? 2 : 1; /* backward has g and x */
+    bool fits = grdi_is_activation(call->out[0].dtype);
+    for (int32_t i = 0; i < call->input_count; i++)
+        fits &= i < wide ? grdi_is_activation(call->in[i].dtype) : call->in[i].dtype == GRD_F32;
+    for (int32_t o = 1; o < call->output_count; o++) fits &= call->out[o].dtype == GRD_F32;
+    return fits;
+}
+
+static const grdi_kernel forward = {.op = "batch_norm",
+                                    .in_place = 1 | 8 | 16,
+                                    .supports = supports,
+                                    .prepare = prepare,
+                                    .run = forward_run,
+                                    .release = release};
+static const grdi_kernel backward = {.op = "batch_norm_backward",
+                                     .in_place = 1,
+                                     .accumulates = 6,
+                                     .supports = supports,
+                                     .prepare = prepare,
+                                     .run = backward_run,
+                                     .release = release};
+
+const grdi_kernel *const GRDI_ISA_TABLE(batch_norm)[] = {&forward, &backward, NULL};
