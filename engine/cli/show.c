@@ -151,12 +151,14 @@ void show_event(void *context, const grd_event *event)
     s->planned |= event->kind == GRD_EVENT_PLAN;
     if (s->c->json) show_json(event);
     if (s->c->json || s->c->quiet) return;
-    if (event->kind != GRD_EVENT_STEP && event->kind != GRD_EVENT_EVAL) show_end(s);
+    bool own_line = event->kind != GRD_EVENT_STEP && event->kind != GRD_EVENT_EVAL && event->kind != GRD_EVENT_LAYERS;
+    if (own_line) show_end(s);
     switch (event->kind) {
     case GRD_EVENT_NOTE: printf("%s\n", event->text); break;
     case GRD_EVENT_PLAN: show_plan(&event->plan); break;
     case GRD_EVENT_STEP: show_step(s, event); break;
     case GRD_EVENT_EVAL: show_eval(s, event); break;
+    case GRD_EVENT_LAYERS: break; /* too many numbers for a line: the report draws them */
     case GRD_EVENT_SAMPLE: show_sample(event); break;
     case GRD_EVENT_SAVED: printf("saved %s\n", event->text); break;
     case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;

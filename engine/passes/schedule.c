@@ -2,10 +2,19 @@
  * one. */
 #include "passes/pass.h"
 
+#include "ops/table.h"
+
 #include <string.h>
 
-/* True when all readers of the assign's target other than assigns themselves have been placed, and the assigns before
- * it too. */
+/* Where a value lies that may be a view of another, or a cast that its readers make. */
+static grd_tensor place_of(grd_tensor t)
+{
+    while ((t.node->op->flags & GRDI_OP_VIEW) || t.node->op == &grdi_op_cast) t = t.node->in[0];
+    return t;
+}
+
+/* True when all readers of the assign's target, or of views of it, other than assigns themselves have been placed, and
+ * the assigns before it too. */
 static bool target_is_free(const grdi_rewrite *r, const grdi_node *assign, const bool *placed)
 {
     const grd_graph *old = r->old;
@@ -14,7 +23,7 @@ static bool target_is_free(const grdi_rewrite *r, const grdi_node *assign, const
         if (placed[n] || node == assign) continue;
         bool other_assign = (node->op->flags & GRDI_OP_EFFECT) && n > assign->id;
         for (int32_t i = 0; !other_assign && i < node->input_count; i++)
-            if (grdi_same_tensor(node->in[i], assign->in[0])) return false;
+            if (grdi_same_tensor(place_of(node->in[i]), assign->in[0])) return false;
     }
     return true;
 }

@@ -24,6 +24,25 @@ void grdi_session_begin_board(grdi_session *s)
     settle(s, grdi_board_open(&s->board, s->settings->out, s->done, time_of_day(), &error), &error);
 }
 
+/* One chart a layer, grouped by what is drawn: "gradient_rms/h0". */
+static grd_status board_layers(grdi_session *s, const grd_event *event, grd_error *error)
+{
+    static const char *const names[] = {"activation_rms", "gradient_rms", "weight_rms", "update_to_weight"};
+    grd_status status = GRD_OK;
+    for (int32_t i = 0; i < event->layer_count && !status; i++) {
+        const grd_layer_statistics *l = &event->layers[i];
+        const double values[] = {l->activation_rms, l->gradient_rms, l->weight_rms, l->update_rms / l->weight_rms};
+        char tags[4][96];
+        grdi_scalar scalars[4];
+        for (int k = 0; k < 4; k++) {
+            snprintf(tags[k], sizeof(tags[k]), "%s/%s", names[k], l->name);
+            scalars[k] = (grdi_scalar){tags[k], values[k]};
+        }
+        status = grdi_board_scalars(&s->board, event->step, time_of_day(), scalars, 4, error);
+    }
+    return status;
+}
+
 void grdi_session_board_event(grdi_session *s, const grd_event *event)
 {
     grd_error error = {GRD_OK, ""};
@@ -38,6 +57,7 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, 4, &error);
     if (event->kind == GRD_EVENT_EVAL)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_eval, 2, &error);
+    if (event->kind == GRD_EVENT_LAYERS) status = board_layers(s, event, &error);
     if (event->kind == GRD_EVENT_NOTE)
         status = grdi_board_text(&s->board, s->done, time_of_day(), "note", event->text, &error);
     if (event->kind == GRD_EVENT_SAMPLE)

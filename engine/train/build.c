@@ -96,7 +96,7 @@ static grd_status build_step(grdi_session *s)
     s->step = grd_step_new(
         loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
         .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
-        .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
+        .statistics = settings->train.statistics_every != 0, .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
         .program = {.recompute = settings->train.recompute, .bf16 = settings->train.precision == GRD_PRECISION_BF16});
     return s->step ? GRD_OK : graph_failed(s, s->graph);
 }
@@ -170,15 +170,17 @@ grd_status grdi_session_build(grdi_session *s)
     grd_status status = build_step(s);
     s->variable_count = grd_model_variable_count(s->model);
     if (!status) status = build_evaluation(s);
+    if (!status) status = grdi_session_build_layers(s);
     if (!status) status = grdi_session_build_sampler(s);
     return status ? status : load_initial_weights(s);
 }
 
 grd_status grdi_session_report(grdi_session *s, grd_plan_report *report)
 {
-    const grd_program *const beside[] = {s->eval, s->sampler.decoder.one.program, s->sampler.decoder.several.program};
+    const grd_program *const beside[] = {s->eval, s->layers.program, s->sampler.decoder.one.program,
+                                         s->sampler.decoder.several.program};
     grd_status status = grd_step_report(s->step, report);
-    for (int i = 0; i < 3 && !status; i++)
+    for (int i = 0; i < 4 && !status; i++)
         if (beside[i]) grdi_report_add_program(report, beside[i]);
     return status ? grd_fail(s->error, status, "%s", grd_step_error(s->step)->message) : GRD_OK;
 }

@@ -1,9 +1,12 @@
 /* events.c - events as JSON lines: what --json prints and metrics.jsonl holds. */
-#include <gradus/run.h>
+#include "train/history.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+
+const char *const grdi_event_names[] = {"note", "plan", "step", "eval", "layers", "sample", "saved", "done"};
+const int grdi_event_kinds = sizeof(grdi_event_names) / sizeof(grdi_event_names[0]);
 
 /* A text that is cut where it does not fit, but counted in full, as snprintf does. */
 typedef struct line {
@@ -84,15 +87,33 @@ static void put_eval(line *l, const grd_event *event)
     if (event->part < 1) put_number(l, "part", event->part);
 }
 
+static void put_layers(line *l, const grd_event *event)
+{
+    put_whole(l, "step", event->step);
+    put(l, ",\"layers\":[");
+    for (int32_t i = 0; i < event->layer_count; i++) {
+        const grd_layer_statistics *layer = &event->layers[i];
+        put(l, "%s{\"name\":\"%s\"", i ? "," : "", layer->name);
+        if (!isnan(layer->activation_rms)) put_number(l, "activation_rms", layer->activation_rms);
+        if (!isnan(layer->weight_rms)) { /* it has parameters */
+            put_number(l, "gradient_rms", layer->gradient_rms);
+            put_number(l, "weight_rms", layer->weight_rms);
+            put_number(l, "update_rms", layer->update_rms);
+        }
+        put(l, "}");
+    }
+    put(l, "]");
+}
+
 size_t grd_event_json(const grd_event *event, char *text, size_t capacity)
 {
-    static const char *const names[] = {"note", "plan", "step", "eval", "sample", "saved", "done"};
     line l = {text, capacity, 0};
-    put(&l, "{\"event\":\"%s\"", names[event->kind]);
+    put(&l, "{\"event\":\"%s\"", grdi_event_names[event->kind]);
     switch (event->kind) {
     case GRD_EVENT_PLAN: put_plan(&l, &event->plan); break;
     case GRD_EVENT_STEP: put_step(&l, event); break;
     case GRD_EVENT_EVAL: put_eval(&l, event); break;
+    case GRD_EVENT_LAYERS: put_layers(&l, event); break;
     case GRD_EVENT_SAMPLE:
         if (event->step > 0) put_whole(&l, "step", event->step);
         put_text(&l, "text", event->text);

@@ -61,9 +61,43 @@ static void add_eval(grdi_history *h, grdi_history_eval eval)
 
 static void add_sample(grdi_history *h, int64_t step, const char *text)
 {
+    size_t kept = 0;
+    for (size_t i = 0; i < h->sample_count && h->sample_count == GRDI_HISTORY_SAMPLES; i++) {
+        if (i % 2) h->samples[kept++] = h->samples[i];
+        else grdi_free(h->samples[i].text);
+    }
+    if (kept) h->sample_count = kept;
     char *copy = text ? grdi_strdup(text) : NULL;
     if (copy && GRDI_GROW(h->samples, h->sample_capacity, h->sample_count))
         h->samples[h->sample_count++] = (grdi_history_sample){step, copy};
+    else grdi_free(copy);
+}
+
+/* The history's own copy of a layer's name; NULL when out of memory. */
+static const char *name_of(grdi_history *h, const char *name)
+{
+    for (size_t i = 0; i < h->name_count; i++)
+        if (strcmp(h->names[i], name) == 0) return h->names[i];
+    char *copy = GRDI_GROW(h->names, h->name_capacity, h->name_count) ? grdi_strdup(name) : NULL;
+    if (copy) h->names[h->name_count++] = copy;
+    return copy;
+}
+
+static void add_layers(grdi_history *h, int64_t step, const grd_layer_statistics *layers, int32_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < h->layers_count && h->layers_count == GRDI_HISTORY_LAYERS; i++) {
+        if (i % 2) h->layers[kept++] = h->layers[i];
+        else grdi_free(h->layers[i].layers);
+    }
+    if (kept) h->layers_count = kept;
+    grd_layer_statistics *copy = count ? grdi_alloc((size_t)count * sizeof(*copy)) : NULL;
+    bool ok = copy && GRDI_GROW(h->layers, h->layers_capacity, h->layers_count);
+    for (int32_t i = 0; ok && i < count; i++) {
+        copy[i] = layers[i];
+        ok = (copy[i].name = name_of(h, layers[i].name)) != NULL;
+    }
+    if (ok) h->layers[h->layers_count++] = (grdi_history_layers){step, copy, count};
     else grdi_free(copy);
 }
 
@@ -80,6 +114,7 @@ void grdi_history_add(grdi_history *h, const grd_event *event)
         h->seconds = event->seconds;
         break;
     case GRD_EVENT_EVAL: add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte}); break;
+    case GRD_EVENT_LAYERS: add_layers(h, event->step, event->layers, event->layer_count); break;
     case GRD_EVENT_SAMPLE: add_sample(h, event->step, event->text); break;
     case GRD_EVENT_DONE: h->seconds = event->seconds; break;
     default: break;
@@ -114,13 +149,30 @@ static void read_plan(const json_t *line, grd_plan_report *plan)
     plan->predicted_step_ms = number(line, "predicted_step_ms");
 }
 
+static void add_json_layers(grdi_history *h, int64_t step, const json_t *list)
+{
+    grd_layer_statistics *layers = grdi_alloc_zero(json_array_size(list) + 1, sizeof(*layers));
+    int32_t count = 0;
+    for (size_t i = 0; layers && i < json_array_size(list); i++) {
+        const json_t *layer = json_array_get(list, i);
+        const char *name = json_string_value(json_object_get(layer, "name"));
+        if (!name) continue;
+        layers[count++] = (grd_layer_statistics){.name = name,
+                                                 .activation_rms = number(layer, "activation_rms"),
+                                                 .gradient_rms = number(layer, "gradient_rms"),
+                                                 .weight_rms = number(layer, "weight_rms"),
+                                                 .update_rms = number(layer, "update_rms")};
+    }
+    add_layers(h, step, layers, count);
+    grdi_free(layers);
+}
+
 void grdi_history_add_json(grdi_history *h, const json_t *line)
 {
-    static const char *const names[] = {"note", "plan", "step", "eval", "sample", "saved", "done"};
     const char *name = json_string_value(json_object_get(line, "event"));
     int kind = 0;
-    while (kind < 7 && (!name || strcmp(name, names[kind]) != 0)) kind++;
-    if (kind == 7) return;
+    while (kind < grdi_event_kinds && (!name || strcmp(name, grdi_event_names[kind]) != 0)) kind++;
+    if (kind == grdi_event_kinds) return;
     grd_event event = {.kind = (grd_event_kind)kind, .step = json_integer_value(json_object_get(line, "step"))};
     event.text = json_string_value(json_object_get(line, "text"));
     event.loss = number(line, "loss");
@@ -130,7 +182,8 @@ void grdi_history_add_json(grdi_history *h, const json_t *line)
     event.bits_per_byte = number(line, "bits_per_byte");
     event.seconds = event.kind == GRD_EVENT_STEP ? h->seconds + number(line, "time_ms") / 1e3 : number(line, "seconds");
     if (event.kind == GRD_EVENT_PLAN) read_plan(line, &event.plan);
-    grdi_history_add(h, &event);
+    if (event.kind == GRD_EVENT_LAYERS) add_json_layers(h, event.step, json_object_get(line, "layers"));
+    else grdi_history_add(h, &event);
 }
 
 void grdi_history_free(grdi_history *h)
@@ -138,5 +191,9 @@ void grdi_history_free(grdi_history *h)
     for (size_t i = 0; i < h->sample_count; i++) grdi_free(h->samples[i].text);
     grdi_free(h->samples);
     grdi_free(h->evals);
+    for (size_t i = 0; i < h->layers_count; i++) grdi_free(h->layers[i].layers);
+    grdi_free(h->layers);
+    for (size_t i = 0; i < h->name_count; i++) grdi_free(h->names[i]);
+    grdi_free(h->names);
     *h = (grdi_history){0};
 }

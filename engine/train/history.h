@@ -5,7 +5,9 @@
 #include <gradus/run.h>
 #include <jansson.h>
 
-enum { GRDI_HISTORY_POINTS = 400 };
+enum { GRDI_HISTORY_POINTS = 400, GRDI_HISTORY_LAYERS = 200, GRDI_HISTORY_SAMPLES = 200 };
+extern const char *const grdi_event_names[]; /* by kind, as JSON lines have them */
+extern const int grdi_event_kinds;
 
 /* Means over `steps` steps, the last of them `step`. */
 typedef struct grdi_history_point {
@@ -19,12 +21,20 @@ typedef struct grdi_history_eval {
     double loss, bits_per_byte; /* NaN where the text is not known */
 } grdi_history_eval;
 
+/* Statistics by layer, of one step. */
+typedef struct grdi_history_layers {
+    int64_t step;
+    grd_layer_statistics *layers; /* their names are the history's */
+    int32_t count;
+} grdi_history_layers;
+
 typedef struct grdi_history_sample {
     int64_t step;
     char *text;
 } grdi_history_sample;
 
-/* Zeroed means empty. Points are equally wide: when there is no room for one more, neighbours become one. */
+/* Zeroed means empty. Points are equally wide: when there is no room for one more, neighbours become one. Of statistics
+ * by layer and of samples every second one is left out then. */
 typedef struct grdi_history {
     grdi_history_point points[GRDI_HISTORY_POINTS];
     size_t count;
@@ -33,6 +43,10 @@ typedef struct grdi_history {
     size_t eval_count, eval_capacity;
     grdi_history_sample *samples;
     size_t sample_count, sample_capacity;
+    grdi_history_layers *layers;
+    size_t layers_count, layers_capacity;
+    char **names; /* of layers, each once */
+    size_t name_count, name_capacity;
     grd_plan_report plan; /* parameters 0: none yet */
     int64_t step;
     double seconds;

@@ -162,7 +162,8 @@ static double schedule_factor(const grdi_session *s)
     return grd_schedule_factor(&schedule, s->done, after);
 }
 
-static grd_status one_step(grdi_session *s, grd_metrics *metrics)
+/* *last gets the inputs of the last micro-batch, valid until the next step. */
+static grd_status one_step(grdi_session *s, grd_metrics *metrics, const int32_t **last)
 {
     const grd_settings *settings = s->settings;
     int64_t per_micro = settings->train.batch * settings->model.gpt.context;
@@ -171,6 +172,7 @@ static grd_status one_step(grdi_session *s, grd_metrics *metrics)
         const int32_t *inputs, *targets;
         grd_status status = grd_prefetch_next(s->prefetch, &inputs, &targets, s->error);
         if (status) return status;
+        *last = inputs;
         const int32_t key[4] = {(int32_t)settings->train.seed, (int32_t)(settings->train.seed >> 32), (int32_t)s->done,
                                 (int32_t)micro};
         grd_step_feed(s->step, s->ids, inputs);
@@ -194,6 +196,19 @@ static bool due_now(const grdi_session *s, int64_t every, double before)
 {
     bool fifth = s->settings->train.minutes > 0 && (int)(5 * progress(s)) > (int)(5 * before);
     return every > 0 && (fifth || due(every, s->done));
+}
+
+/* The next step is measured if it is the first or the last one, or one after which the model is evaluated; of a run
+ * that time limits, instead of the last, which nobody knows, the first of each fifth. */
+static bool statistics_due(grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    int64_t every = settings->train.statistics_every, next = s->done + 1;
+    int fifths = settings->train.minutes > 0 ? (int)(5 * progress(s)) : 0;
+    bool due_next = next == 1 || next == settings->train.steps || fifths != s->fifths ||
+                    due(every < 0 ? settings->train.eval_every : every, next);
+    s->fifths = fifths;
+    return every != 0 && due_next;
 }
 
 static int64_t sample_every(const grd_settings *settings)
@@ -233,8 +248,11 @@ static grd_status train(grdi_session *s)
     while (!status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
         double factor = schedule_factor(s), begun = progress(s), before = grdi_seconds();
         grd_metrics metrics;
+        const int32_t *inputs = NULL;
+        bool measured = statistics_due(s);
+        if (measured) grd_step_measure(s->step);
         grd_step_set_lr(s->step, factor);
-        status = one_step(s, &metrics);
+        status = one_step(s, &metrics, &inputs);
         if (status) break;
         double seconds = grdi_seconds() - before;
         s->done++;
@@ -250,8 +268,9 @@ static grd_status train(grdi_session *s)
                            .time_ms = 1e3 * seconds,
                            .seconds = grdi_session_elapsed(s)};
         grdi_session_emit(s, &event);
+        if (measured) status = grdi_session_emit_layers(s, inputs);
         bool last = progress(s) >= 1;
-        if (!last && due_now(s, settings->train.eval_every, begun))
+        if (!status && !last && due_now(s, settings->train.eval_every, begun))
             status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
         if (!status && !last && due_now(s, sample_every(settings), begun)) status = grdi_session_sample(s, progress(s));
         if (!status && !last && due(settings->train.checkpoint_every, s->done)) status = grdi_session_save(s);
@@ -339,6 +358,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     s->metrics_fd = s->board.fd = -1;
     grd_status status = run(s);
     grdi_sampler_close(&s->sampler);
+    grdi_session_free_layers(s);
     grdi_session_close_data(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
@@ -377,6 +397,7 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     if (!status) status = grdi_session_build(s);
     if (!status) status = grdi_session_report(s, report);
     grdi_sampler_close(&s->sampler);
+    grdi_session_free_layers(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);

@@ -47,9 +47,9 @@ void grdi_report_add_program(grd_plan_report *report, const grd_program *program
 
 grd_status grd_step_report(grd_step *step, grd_plan_report *report)
 {
-    if (!step || !step->update) return GRD_E_ARGUMENT;
+    if (!step || !step->update.program) return GRD_E_ARGUMENT;
     const grd_engine *engine = step->model->engine;
-    const grdi_plan *micro = step->micro->plan, *update = step->update->plan;
+    const grdi_plan *micro = step->micro->plan, *update = step->update.program->plan;
     double micros = step->options.accumulate;
     memset(report, 0, sizeof(*report));
     for (const grdi_variable *v = step->model->variables; v; v = v->next)
@@ -64,6 +64,7 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     report->weights_bytes += copies;
     report->inputs_bytes = micro->kept_bytes + update->kept_bytes - copies;
     add_up(report);
+    if (step->measured.program) grdi_report_add_program(report, step->measured.program);
     report->flops_per_step = micros * micro->flops + update->flops;
     report->bytes_per_step = micros * micro->bytes + update->bytes;
     report->launches = (int64_t)(micro->launch_count + update->launch_count);
@@ -76,15 +77,19 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
 
 size_t grd_step_high_water(const grd_step *step)
 {
-    if (!step) return 0;
-    return step->micro->high_water > step->update->high_water ? step->micro->high_water : step->update->high_water;
+    size_t most = 0;
+    const grd_program *programs[] = {step ? step->micro : NULL, step ? step->update.program : NULL,
+                                     step ? step->measured.program : NULL};
+    for (int i = 0; i < 3; i++)
+        if (programs[i] && programs[i]->high_water > most) most = programs[i]->high_water;
+    return most;
 }
 
 grd_status grd_step_profile(grd_step *step, bool on)
 {
     if (!step) return GRD_E_ARGUMENT;
     grd_status status = grdi_program_profile(step->micro, on);
-    return status ? status : grdi_program_profile(step->update, on);
+    return status ? status : grdi_program_profile(step->update.program, on);
 }
 
 /* ---- the profile: by kind of op, and as a timeline ---- */
@@ -163,7 +168,7 @@ grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trac
     if (!kinds) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a profile");
     int32_t count = 0;
     add_kinds(step->micro, kinds, &count);
-    add_kinds(step->update, kinds, &count);
+    add_kinds(step->update.program, kinds, &count);
     double steps = (double)step->micro->profiled_runs / step->options.accumulate;
     if (stream) print_kinds(stream, kinds, count, steps, &rates);
     grdi_free(kinds);
@@ -172,7 +177,7 @@ grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trac
     if (grdi_writer_open(&w, trace_path)) return grdi_writer_commit(&w, &step->error);
     grdi_writer_print(&w, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
     double at = trace_program(&w, step->micro, 0, true);
-    trace_program(&w, step->update, at, false);
+    trace_program(&w, step->update.program, at, false);
     grdi_writer_print(&w, "\n]}\n");
     return grdi_writer_commit(&w, &step->error);
 }

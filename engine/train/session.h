@@ -10,6 +10,19 @@
 #include "generate/sampler.h"
 #include "train/history.h"
 
+/* A layer, for statistics. */
+typedef struct grdi_layer {
+    char name[64];
+    grd_tensor output, squares; /* in the evaluation's graph; poison where nothing is known of its activations */
+} grdi_layer;
+
+typedef struct grdi_layers {
+    grdi_layer *layers;
+    size_t count, capacity;
+    grd_program *program;             /* forward; NULL: none */
+    grd_layer_statistics *statistics; /* [count] */
+} grdi_layers;
+
 typedef struct grdi_session {
     grd_settings *settings;
     const grd_run_options *options;
@@ -30,6 +43,7 @@ typedef struct grdi_session {
     grd_tensor eval_ids, eval_targets, eval_losses;
     grd_step *step;
     grd_program *eval;
+    grdi_layers layers;
     grdi_sampler sampler;   /* tokens NULL: the run writes no samples */
     int64_t variable_count; /* of the model when the step was built; later ones are caches of the sampler */
     int32_t *eval_inputs;   /* [2][batch * context] */
@@ -37,11 +51,11 @@ typedef struct grdi_session {
 
     int64_t done;                 /* steps */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
-    double last_loss;
-    int metrics_fd;       /* metrics.jsonl, appended line by line; -1: none */
-    grdi_board board;     /* the same for TensorBoard */
-    grdi_history history; /* for report.html */
-    bool report_due;      /* the history has something new that the report shows */
+    int fifths;                   /* of a run that time limits: those that had passed at the last measured step */
+    int metrics_fd;               /* metrics.jsonl, appended line by line; -1: none */
+    grdi_board board;             /* the same for TensorBoard */
+    grdi_history history;         /* for report.html */
+    bool report_due;              /* the history has something new that the report shows */
 } grdi_session;
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
@@ -62,6 +76,12 @@ grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, do
 /* evaluate.c: loss and bits per byte of the validation part, from at most `most` of its windows (0: all). When the run
  * is asked to stop meanwhile, *event has part 0. */
 grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event);
+
+/* layers.c: statistics by layer. Emits those of the step that was just measured (see grd_step_measure), with the
+ * activations that its last micro-batch has now: `inputs` [batch, context]. */
+grd_status grdi_session_build_layers(grdi_session *s);
+grd_status grdi_session_emit_layers(grdi_session *s, const int32_t *inputs);
+void grdi_session_free_layers(grdi_session *s);
 
 /* samples.c: compiles what texts need, where the run trains on text; emits a sample. */
 grd_status grdi_session_build_sampler(grdi_session *s);

@@ -109,6 +109,7 @@ const grdi_key grdi_keys[] = {
     NUMBER("train.ema", train.ema, 0, 0.9999999),
     WHOLE("train.eval_every", train.eval_every, 0, 1e15),
     WHOLE("train.eval_windows", train.eval_windows, 0, 1e15),
+    WHOLE("train.statistics_every", train.statistics_every, 0, 1e15),
     WHOLE("train.sample_every", train.sample_every, 0, 1e15),
     WHOLE("train.sample_tokens", train.sample_tokens, 1, 1e6),
     TEXT("train.sample_prompt", train.sample_prompt),
@@ -207,7 +208,7 @@ grd_settings *grd_settings_new(void)
     s->train.weight_decay = 0.1;
     s->train.clip_norm = 1.0;
     s->train.schedule = GRD_SCHEDULE_COSINE;
-    s->train.sample_every = -1;
+    s->train.statistics_every = s->train.sample_every = -1;
     s->train.sample_tokens = 100;
     return s;
 }

@@ -204,28 +204,31 @@ static bool compile_micro(grd_step *step)
     return step->micro != NULL;
 }
 
-static bool compile_update(grd_step *step)
+static bool compile_update(grd_step *step, grdi_update *u, bool measured)
 {
-    int32_t max = 4 * step->trained_count + 2, count = 0;
+    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + 2, count = 0;
     grd_tensor *roots = grdi_alloc_zero((size_t)max, sizeof(*roots));
-    step->update_graph = grd_graph_new(step->model);
-    if (!roots || !step->update_graph) {
+    *u = (grdi_update){.step = step, .graph = grd_graph_new(step->model)};
+    if (measured) u->squares = grdi_alloc_zero((size_t)step->trained_count, GRDI_MEASURES * sizeof(*u->squares));
+    if (!roots || !u->graph || (measured && !u->squares)) {
         grdi_free(roots);
         return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
     }
-    step->update_graph->phase = GRDI_UPDATE;
+    u->graph->phase = GRDI_UPDATE;
     grd_program_options options = step->options.program;
     options.bf16 = false;
-    if (grdi_build_update(step, roots, &count, max))
-        step->update = grdi_program_compile(step->update_graph, roots, count, &options, &step->error);
-    else grd_fail(&step->error, step->update_graph->error.status, "%s", step->update_graph->error.message);
+    if (grdi_build_update(u, roots, &count, max))
+        u->program = grdi_program_compile(u->graph, roots, count, &options, &step->error);
+    else grd_fail(&step->error, u->graph->error.status, "%s", u->graph->error.message);
     grdi_free(roots);
-    return step->update != NULL;
+    return u->program != NULL;
 }
 
 static void step_destroy(void *object)
 {
     grd_step *step = object;
+    grdi_free(step->update.squares);
+    grdi_free(step->measured.squares);
     grdi_free(step->trained);
     grdi_free(step->settings);
     grdi_free(step);
@@ -251,7 +254,8 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
     bool ok = find_trained(step, optimizer) && differentiate(step) && make_variables(step) && compile_micro(step) &&
-              compile_update(step);
+              compile_update(step, &step->update, false) &&
+              (!step->options.statistics || compile_update(step, &step->measured, true));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
     step->options.outputs = NULL;
     if (ok) return step;
@@ -264,7 +268,8 @@ void grd_step_free(grd_step *step)
 {
     if (!step) return;
     grd_program_free(step->micro);
-    grd_graph_free(step->update_graph); /* with the update program */
+    grd_graph_free(step->update.graph); /* with the update program */
+    grd_graph_free(step->measured.graph);
     grdi_children_remove(&step->model->children, step);
     step_destroy(step);
 }
@@ -284,7 +289,7 @@ static grd_status run_program(grd_step *step, grd_program *program)
     return status ? grd_fail(&step->error, status, "%s", program->error.message) : GRD_OK;
 }
 
-static grd_status update(grd_step *step)
+static grd_status update(grd_step *step, const grdi_update *u)
 {
     const grd_engine *engine = step->model->engine;
     double t = (double)(step->count + 1);
@@ -293,10 +298,10 @@ static grd_status update(grd_step *step)
         const float hyper[4] = {(float)(s->optimizer.lr * s->lr_scale * step->lr_factor),
                                 (float)(1 / (1 - pow(s->optimizer.beta1, t))),
                                 (float)(1 / (1 - pow(s->optimizer.beta2, t))), 0};
-        void *to = grdi_program_input(step->update, s->hyper, NULL);
+        void *to = grdi_program_input(u->program, s->hyper, NULL);
         if (to) engine->backend->upload(engine->device, to, hyper, sizeof(hyper));
     }
-    return run_program(step, step->update);
+    return run_program(step, u->program);
 }
 
 static grd_status nonfinite(grd_step *step)
@@ -327,11 +332,14 @@ grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
     step->micro_done++;
     m.loss = step->options.sum_micro ? step->loss_sum : step->loss_sum / step->micro_done;
     if (step->micro_done == step->options.accumulate) {
+        const grdi_update *u = step->measure ? &step->measured : &step->update;
         step->micro_done = 0;
-        status = update(step);
+        step->was_measured = step->measure;
+        step->measure = false;
+        status = update(step, u);
         if (status) return status;
-        grd_program_read(step->update, step->norm, &norm);
-        grd_program_read(step->update, step->scale, &scale);
+        grd_program_read(u->program, u->norm, &norm);
+        grd_program_read(u->program, u->scale, &scale);
         m.grad_norm = norm;
         m.updated = true;
         m.skipped = !(scale >= 0);
@@ -344,6 +352,38 @@ grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
     m.step = step->count;
     if (metrics) *metrics = m;
     return GRD_OK;
+}
+
+/* ---- statistics ---- */
+
+grd_status grd_step_measure(grd_step *step)
+{
+    if (!step) return GRD_E_ARGUMENT;
+    if (!step->measured.program)
+        return grd_fail(&step->error, GRD_E_STATE, "step: not prepared for statistics (set .statistics)");
+    step->measure = true;
+    return GRD_OK;
+}
+
+static double root_mean(const grd_step *step, int32_t index, int measure, int64_t count)
+{
+    float sum = NAN;
+    const grdi_update *u = &step->measured;
+    grd_program_read(u->program, u->squares[index * GRDI_MEASURES + measure], &sum);
+    return sqrt((double)sum / (double)count);
+}
+
+bool grd_step_statistics_at(const grd_step *step, int32_t index, grd_parameter_statistics *statistics)
+{
+    if (!step || !step->was_measured || index < 0 || index >= step->trained_count) return false;
+    const grdi_variable *v = step->trained[index].parameter;
+    int64_t count = grd_dims_count(v->type.dims);
+    *statistics = (grd_parameter_statistics){.path = v->path,
+                                             .count = count,
+                                             .weight_rms = root_mean(step, index, GRDI_MEASURE_WEIGHT, count),
+                                             .gradient_rms = root_mean(step, index, GRDI_MEASURE_GRADIENT, count),
+                                             .update_rms = root_mean(step, index, GRDI_MEASURE_CHANGE, count)};
+    return true;
 }
 
 void grd_step_set_lr(grd_step *step, double factor)

@@ -26,11 +26,24 @@ typedef struct grdi_trained {
     int32_t setting;
 } grdi_trained;
 
+/* What of each trained parameter a measured update adds up the squares of. */
+enum { GRDI_MEASURE_WEIGHT, GRDI_MEASURE_GRADIENT, GRDI_MEASURE_CHANGE, GRDI_MEASURES };
+
+/* One way to change the weights. */
+typedef struct grdi_update {
+    struct grd_step *step;
+    grd_graph *graph;
+    grd_program *program;
+    grd_tensor norm, scale;
+    grd_tensor *squares; /* [trained_count][GRDI_MEASURES]; NULL: not measured */
+} grdi_update;
+
 struct grd_step {
     grd_model *model;
-    grd_graph *graph, *update_graph;
-    grd_program *micro, *update;
-    grd_tensor loss, norm, scale;
+    grd_graph *graph;
+    grd_program *micro;
+    grdi_update update, measured; /* measured: the same with sums of squares, where options.statistics asks for it */
+    grd_tensor loss;
     grd_step_options options;
     grdi_trained *trained;
     int32_t trained_count;
@@ -41,11 +54,13 @@ struct grd_step {
     int64_t count;
     double lr_factor, loss_sum;
     bool ema_swapped;
+    bool measure, was_measured; /* the next update; the last one */
     grd_error error;
 };
 
-/* update.c: builds the update graph over the trained parameters' ranges; its values to keep are appended to `roots`. */
-bool grdi_build_update(grd_step *step, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
+/* update.c: builds the update graph over the trained parameters' ranges; its values to keep are appended to `roots`. A
+ * measured one takes parameter by parameter, so that only one of them is held twice at a time. */
+bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
 /* report.c: adds what another program of the model needs beside the step's, in memory and nothing else. */
 void grdi_report_add_program(grd_plan_report *report, const grd_program *program);
 /* How many moments an optimizer keeps of each parameter, and their names ("exp_avg", ...). */

@@ -52,34 +52,33 @@ static run next_run(const grd_step *step, int32_t first)
     return r;
 }
 
-static grd_tensor range_node(grd_step *step, grdi_variable *from, grdi_variable *to)
+static grd_tensor range_node(const grdi_update *u, grdi_variable *from, grdi_variable *to)
 {
     grd_error error = {GRD_OK, ""};
-    grdi_variable *range = grdi_model_range(step->model, from, to, &error);
-    return range ? grdi_variable_node(step->update_graph, range)
-                 : grdi_graph_fail(step->update_graph, error.status, "%s", error.message);
+    grdi_variable *range = grdi_model_range(u->step->model, from, to, &error);
+    return range ? grdi_variable_node(u->graph, range) : grdi_graph_fail(u->graph, error.status, "%s", error.message);
 }
 
-#define RANGE(step, r, field) range_node(step, (step)->trained[(r).first].field, (step)->trained[(r).last].field)
+#define RANGE(u, r, field) range_node(u, (u)->step->trained[(r).first].field, (u)->step->trained[(r).last].field)
 
 /* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not
  * finite. */
-static bool build_norm(grd_step *step, const grd_tensor *gradients, int32_t count)
+static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t count)
 {
-    grd_graph *graph = step->update_graph;
+    grd_graph *graph = u->graph;
     grd_tensor sum = {NULL, 0};
     for (int32_t i = 0; i < count; i++) {
         grd_tensor squares = grd_sum_squares(gradients[i]);
         sum = i ? grd_add(sum, squares) : squares;
     }
-    step->norm = grd_sqrt(sum);
+    u->norm = grd_sqrt(sum);
     grd_tensor one = grd_scalar_constant(graph, 1.0), factor = one;
-    if (step->options.clip_norm > 0) {
-        grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(step->norm, 1e-6)), step->options.clip_norm);
+    if (u->step->options.clip_norm > 0) {
+        grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(u->norm, 1e-6)), u->step->options.clip_norm);
         factor = grd_minimum(ratio, one);
     }
-    step->scale = grd_where(grd_isfinite(step->norm), factor, grd_scalar_constant(graph, -1.0));
-    return step->scale.node != NULL;
+    u->scale = grd_where(grd_isfinite(u->norm), factor, grd_scalar_constant(graph, -1.0));
+    return u->scale.node != NULL;
 }
 
 /* Orthogonalises each of the matrices m [N,R,C]: five steps of the quintic Newton-Schulz iteration
@@ -100,19 +99,19 @@ static grd_tensor orthogonalise(grd_tensor m)
     return tall ? grd_transpose2(x) : x;
 }
 
-static grd_tensor muon(grd_step *step, const grdi_trained *t, grd_tensor p, grd_tensor g, grd_tensor m,
+static grd_tensor muon(const grdi_update *u, const grdi_trained *t, grd_tensor p, grd_tensor g, grd_tensor m,
                        grd_tensor hyper, grd_tensor *m_new)
 {
-    const grdi_setting *setting = &step->settings[t->setting];
+    const grdi_setting *setting = &u->step->settings[t->setting];
     int64_t blocks = t->parameter->blocks, columns = t->parameter->type.dims.dim[1];
     int64_t rows = t->parameter->type.dims.dim[0] / blocks;
     double scale = sqrt(fmax(1.0, (double)rows / (double)columns));
-    grd_tensor ok = grd_ge(step->scale, grd_scalar_constant(step->update_graph, 0.0));
+    grd_tensor ok = grd_ge(u->scale, grd_scalar_constant(u->graph, 0.0));
     grd_tensor lr = grd_slice(hyper, 0, 0, 1);
-    grd_tensor flat = grd_add(grd_mul_scalar(m, setting->optimizer.momentum), grd_mul(g, step->scale));
+    grd_tensor flat = grd_add(grd_mul_scalar(m, setting->optimizer.momentum), grd_mul(g, u->scale));
     grd_tensor direction = flat;
     if (setting->optimizer.nesterov)
-        direction = grd_add(grd_mul(g, step->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
+        direction = grd_add(grd_mul(g, u->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
     grd_tensor update = orthogonalise(grd_reshape(direction, grd_shape(blocks, rows, columns)));
     update = grd_reshape(update, grd_tensor_dims(p));
     grd_tensor decayed = p;
@@ -129,75 +128,104 @@ static bool keep(grd_tensor value, grd_tensor *roots, int32_t *count, int32_t ma
     return true;
 }
 
-/* One range: the optimizer's op, and assigns of all that it changed. */
-static bool build_run(grd_step *step, run r, grd_tensor g, grd_tensor *roots, int32_t *count, int32_t max)
+enum { PIECE_LEAST = 1 << 20, PIECES_MOST = 16 };
+
+/* Sums of squares of the weights as they were, of the gradient, and of what the update changes; the change in pieces,
+ * so that it is never held as a whole. */
+static void measure(grd_tensor *squares, grd_tensor p, grd_tensor g, grd_tensor p_new)
 {
+    int64_t count = grd_dim(p, 0), part = (count + PIECES_MOST - 1) / PIECES_MOST;
+    int64_t piece = part < PIECE_LEAST ? PIECE_LEAST : part;
+    squares[GRDI_MEASURE_WEIGHT] = grd_sum_squares(p);
+    squares[GRDI_MEASURE_GRADIENT] = grd_sum_squares(g);
+    for (int64_t at = 0; at < count; at += piece) {
+        int64_t size = count - at < piece ? count - at : piece;
+        grd_tensor change = grd_sub(grd_slice(p_new, 0, at, size), grd_slice(p, 0, at, size));
+        grd_tensor sum = grd_sum_squares(change);
+        squares[GRDI_MEASURE_CHANGE] = at ? grd_add(squares[GRDI_MEASURE_CHANGE], sum) : sum;
+    }
+}
+
+/* One range: the optimizer's op, and assigns of all that it changed. */
+static bool build_run(const grdi_update *u, run r, grd_tensor g, grd_tensor *roots, int32_t *count, int32_t max)
+{
+    const grd_step *step = u->step;
     const grdi_trained *t = &step->trained[r.first];
     const grdi_setting *s = &step->settings[t->setting];
     const grd_optimizer *o = &s->optimizer;
-    grd_tensor p = RANGE(step, r, parameter), out[GRD_OUTPUTS_MAX] = {{NULL, 0}}, state[2] = {{NULL, 0}, {NULL, 0}};
+    grd_tensor p = RANGE(u, r, parameter), out[GRD_OUTPUTS_MAX] = {{NULL, 0}}, state[2] = {{NULL, 0}, {NULL, 0}};
     grd_tensor hyper = {NULL, 0};
-    for (size_t n = 0; n < step->update_graph->count && !hyper.node; n++) {
-        grdi_node *node = step->update_graph->nodes[n];
+    for (size_t n = 0; n < u->graph->count && !hyper.node; n++) {
+        grdi_node *node = u->graph->nodes[n];
         if (node->name && strcmp(node->name, s->hyper) == 0) hyper = (grd_tensor){node, 0};
     }
-    if (!hyper.node) hyper = grd_input(step->update_graph, s->hyper, GRD_F32, grd_shape(4));
+    if (!hyper.node) hyper = grd_input(u->graph, s->hyper, GRD_F32, grd_shape(4));
     int32_t moments = grdi_moment_count(o);
-    for (int32_t m = 0; m < moments; m++) state[m] = RANGE(step, r, moment[m]);
+    for (int32_t m = 0; m < moments; m++) state[m] = RANGE(u, r, moment[m]);
     switch (o->kind) {
     case GRD_OPTIMIZER_ADAMW:
     case GRD_OPTIMIZER_ADAM: {
         const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2), GRD_FLOAT("eps", o->eps),
                                   GRD_FLOAT("weight_decay", s->weight_decay),
                                   GRD_FLAG("coupled", o->kind == GRD_OPTIMIZER_ADAM)};
-        grd_call(step->update_graph, "adamw", (grd_tensor[]){p, g, state[0], state[1], hyper, step->scale}, 6, attrs, 5,
-                 out);
+        grd_call(u->graph, "adamw", (grd_tensor[]){p, g, state[0], state[1], hyper, u->scale}, 6, attrs, 5, out);
         break;
     }
     case GRD_OPTIMIZER_SGD: {
         const grd_attr attrs[] = {GRD_FLOAT("momentum", o->momentum), GRD_FLOAT("dampening", o->dampening),
                                   GRD_FLAG("nesterov", o->nesterov), GRD_FLOAT("weight_decay", s->weight_decay)};
-        grd_tensor with[] = {p, g, state[0], hyper, step->scale}, without[] = {p, g, hyper, step->scale};
-        grd_call(step->update_graph, "sgd", moments ? with : without, moments ? 5 : 4, attrs, 4, out);
+        grd_tensor with[] = {p, g, state[0], hyper, u->scale}, without[] = {p, g, hyper, u->scale};
+        grd_call(u->graph, "sgd", moments ? with : without, moments ? 5 : 4, attrs, 4, out);
         break;
     }
     case GRD_OPTIMIZER_LION: {
         const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2),
                                   GRD_FLOAT("weight_decay", s->weight_decay)};
-        grd_call(step->update_graph, "lion", (grd_tensor[]){p, g, state[0], hyper, step->scale}, 5, attrs, 3, out);
+        grd_call(u->graph, "lion", (grd_tensor[]){p, g, state[0], hyper, u->scale}, 5, attrs, 3, out);
         break;
     }
-    default: out[0] = muon(step, t, p, g, state[0], hyper, &out[1]);
+    default: out[0] = muon(u, t, p, g, state[0], hyper, &out[1]);
     }
+    if (u->squares) measure(u->squares + (ptrdiff_t)r.first * GRDI_MEASURES, p, g, out[0]);
     grd_tensor assigned = grd_assign(p, out[0]);
     bool ok = keep(assigned, roots, count, max);
     for (int32_t m = 0; m < moments && ok; m++) ok = keep(grd_assign(state[m], out[m + 1]), roots, count, max);
     if (ok && t->average) {
-        grd_tensor average = RANGE(step, r, average);
-        grd_tensor next = grd_call(step->update_graph, "ema", (grd_tensor[]){average, assigned}, 2,
-                                   (grd_attr[]){GRD_FLOAT("decay", step->options.ema_decay)}, 1, NULL);
+        grd_tensor average = RANGE(u, r, average);
+        grd_tensor next = grd_call(u->graph, "ema", (grd_tensor[]){average, assigned}, 2,
+                                   (grd_attr[]){GRD_FLOAT("decay", u->step->options.ema_decay)}, 1, NULL);
         ok = keep(grd_assign(average, next), roots, count, max);
     }
     return ok;
 }
 
-bool grdi_build_update(grd_step *step, grd_tensor *roots, int32_t *root_count, int32_t roots_max)
+static bool build_runs(grdi_update *u, const grd_tensor *gradients, grd_tensor *roots, int32_t *count, int32_t max)
 {
+    const grd_step *step = u->step;
+    bool ok = true;
+    for (int32_t i = 0, k = 0; ok && i < step->trained_count; k++) {
+        run r = u->squares ? (run){i, i} : next_run(step, i);
+        ok = build_run(u, r, u->squares ? RANGE(u, r, gradient) : gradients[k], roots, count, max);
+        i = r.last + 1;
+    }
+    for (int32_t i = 0; ok && u->squares && i < step->trained_count * GRDI_MEASURES; i++)
+        ok = keep(u->squares[i], roots, count, max);
+    return ok;
+}
+
+bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, int32_t roots_max)
+{
+    grd_step *step = u->step;
     grd_tensor *gradients = grdi_alloc_zero((size_t)step->trained_count + 1, sizeof(*gradients));
     if (!gradients) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the update");
     int32_t runs = 0;
-    for (int32_t i = 0; i < step->trained_count; runs++) {
+    for (int32_t i = 0; i < step->trained_count; runs++) { /* the norm has the same bits, measured or not */
         run r = next_run(step, i);
-        gradients[runs] = RANGE(step, r, gradient);
+        gradients[runs] = RANGE(u, r, gradient);
         i = r.last + 1;
     }
-    bool ok = build_norm(step, gradients, runs) && keep(step->norm, roots, root_count, roots_max) &&
-              keep(step->scale, roots, root_count, roots_max);
-    for (int32_t i = 0, k = 0; ok && i < step->trained_count; k++) {
-        run r = next_run(step, i);
-        ok = build_run(step, r, gradients[k], roots, root_count, roots_max);
-        i = r.last + 1;
-    }
+    bool ok = build_norm(u, gradients, runs) && keep(u->norm, roots, root_count, roots_max) &&
+              keep(u->scale, roots, root_count, roots_max) && build_runs(u, gradients, roots, root_count, roots_max);
     grdi_free(gradients);
     return ok;
 }

@@ -3,6 +3,7 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,6 +81,68 @@ Test(cli_watch, a_sample_is_what_gradus_sample_makes_of_that_checkpoint)
     cr_assert(strncmp(text_of(json_array_get(samples, 0)), "7 green", 7) == 0, "%s", o.out);
 }
 
+/* Without dropout the activations of a step's micro-batch are also those of its forward pass. */
+Test(cli_watch, statistics_change_no_bit_of_the_training)
+{
+    static const char *const ways[] = {"fast", "gpt2", "llama"};
+    for (int i = 0; i < 3; i++) {
+        const char *more =
+            "--set model.dropout=0.1 --set train.accumulate=2 --set train.ema=0.9 --set train.precision=bf16";
+        outcome o = gradus(RUN "%s --set train.statistics_every=6 --set out=with-%s", ways[i], more, ways[i]);
+        cr_assert(o.code == 0, "%s", o.err);
+        json_t *layers = events_named(o.out, "layers");
+        static const double steps[] = {1, 6, 12, 18, 20};
+        cr_assert(json_array_size(layers) == 5, "%zu times", json_array_size(layers));
+        for (size_t k = 0; k < 5; k++) cr_assert(number_of(json_array_get(layers, k), "step") == steps[k], "%zu", k);
+        o = gradus(RUN "%s --set train.statistics_every=0 --set out=without-%s", ways[i], more, ways[i]);
+        cr_assert(o.code == 0 && json_array_size(events_named(o.out, "layers")) == 0, "%s%s", o.out, o.err);
+        char with[64], without[64];
+        snprintf(with, sizeof with, "with-%s", ways[i]);
+        snprintf(without, sizeof without, "without-%s", ways[i]);
+        assert_same_state(with, without);
+    }
+}
+
+static const json_t *layer_named(const json_t *event, const char *name)
+{
+    size_t i;
+    json_t *layer;
+    json_array_foreach(json_object_get(event, "layers"), i,
+                       layer) if (strcmp(json_string_value(json_object_get(layer, "name")), name) == 0) return layer;
+    return NULL;
+}
+
+/* A fresh model of GPT-2's kind: N(0, 0.02) everywhere, small activations; AdamW's first update is +-lr where there is
+ * a gradient. Layers stand in the order of the model, those without parameters included. */
+Test(cli_watch, statistics_are_what_they_should_be)
+{
+    outcome o = gradus(RUN "--set train.weight_decay=0 --set train.lr=1e-3 --set train.warmup=0 --set out=run", "gpt2");
+    cr_assert(o.code == 0, "%s", o.err);
+    json_t *events = events_named(o.out, "layers");
+    cr_assert(json_array_size(events) == 2, "the first step and the last: %s", o.out);
+    const json_t *first = json_array_get(events, 0), *list = json_object_get(first, "layers");
+    static const char *const names[] = {"embed", "position", "h0", "h1", "norm"};
+    cr_assert(json_array_size(list) == 5, "%s", o.out);
+    for (size_t i = 0; i < 5; i++)
+        cr_assert_str_eq(json_string_value(json_object_get(json_array_get(list, i), "name")), names[i]);
+    double embedding = number_of(layer_named(first, "embed"), "weight_rms");
+    cr_assert(embedding > 0.019 && embedding < 0.021, "%g", embedding);
+    double update = number_of(layer_named(first, "h1"), "update_rms");
+    cr_assert(update > 0.0009 && update < 0.00101, "%g", update);
+    double stream = number_of(layer_named(first, "h0"), "activation_rms");
+    cr_assert(stream > 0.02 && stream < 0.1, "%g", stream);
+    double normal = number_of(layer_named(first, "norm"), "activation_rms");
+    cr_assert(normal > 0.9 && normal < 1.1, "normalised: %g", normal);
+    double squares = 0, counts[] = {257 * 32, 32 * 32, 12704, 12704, 64}; /* 12 C^2 + 13 C a block */
+    for (size_t i = 0; i < 5; i++) squares += counts[i] * pow(number_of(json_array_get(list, i), "gradient_rms"), 2);
+    double norm = number_of(json_array_get(events_named(o.out, "step"), 0), "grad_norm");
+    cr_assert(fabs(sqrt(squares) - norm) < 1e-4 * norm, "together %g, the gradient's norm %g", sqrt(squares), norm);
+    outcome llama = gradus(RUN "--set train.steps=1 --set out=other", "fast");
+    const json_t *fast = only_event(llama, "layers");
+    cr_assert(layer_named(fast, "embed_norm") && !json_object_get(layer_named(fast, "norm"), "weight_rms"), "%s",
+              llama.out);
+}
+
 /* Times that "after step" with this number stands in the report. */
 static int in_report(const char *run, int step)
 {
@@ -96,9 +159,10 @@ static int in_report(const char *run, int step)
 
 Test(cli_watch, a_resumed_run_keeps_its_samples)
 {
-    outcome o = gradus(RUN "--set train.sample_every=2 --set out=whole", "fast");
+    outcome o = gradus(RUN "--set train.sample_every=2 --set train.statistics_every=5 --set out=whole", "fast");
     cr_assert(o.code == 0, "%s", o.err);
-    o = gradus_stopped_after(9, "\"event\":\"step\"", RUN "--set train.sample_every=2 --set out=parts", "fast");
+    o = gradus_stopped_after(9, "\"event\":\"step\"",
+                             RUN "--set train.sample_every=2 --set train.statistics_every=5 --set out=parts", "fast");
     cr_assert(o.code == 3, "exit code %d: %s", o.code, o.err);
     o = gradus("train --resume parts --threads 2 --json");
     cr_assert(o.code == 0, "%s", o.err);
@@ -107,6 +171,8 @@ Test(cli_watch, a_resumed_run_keeps_its_samples)
     char *whole = scratch_read(scratch_path("whole/metrics.jsonl"), &size);
     char *parts = scratch_read(scratch_path("parts/metrics.jsonl"), &size);
     cr_assert(json_equal(events_named(whole, "sample"), events_named(parts, "sample")), "%s\n%s", whole, parts);
+    cr_assert(json_equal(events_named(whole, "layers"), events_named(parts, "layers")), "%s\n%s", whole, parts);
+    cr_assert(json_array_size(events_named(whole, "layers")) == 5, "%s", whole);
     for (int step = 2; step <= 20; step += 2) cr_assert(in_report("parts", step) == 1, "no sample of step %d", step);
     free(whole);
     free(parts);

@@ -51,7 +51,8 @@ typedef struct grd_settings {
     } init;
     struct {
         int64_t steps, batch, accumulate, warmup, eval_every, checkpoint_every;
-        int64_t sample_every; /* steps between sample texts; 0: none, -1: one with each evaluation */
+        int64_t statistics_every; /* steps between statistics by layer; 0: none, -1: as evaluations come */
+        int64_t sample_every;     /* steps between sample texts; 0: none, -1: one with each evaluation */
         int64_t sample_tokens;
         char *sample_prompt;  /* what samples continue; NULL: nothing */
         int64_t eval_windows; /* scored by an evaluation during the run, spread evenly; 0: all, as the last one does */
@@ -102,10 +103,20 @@ typedef enum grd_event_kind {
     GRD_EVENT_PLAN,
     GRD_EVENT_STEP,
     GRD_EVENT_EVAL,
+    GRD_EVENT_LAYERS,
     GRD_EVENT_SAMPLE,
     GRD_EVENT_SAVED,
     GRD_EVENT_DONE
 } grd_event_kind;
+
+/* Root mean squares of one layer, which is what the first name of paths stands for ("embed", "h0", ...). NaN: unknown.
+ */
+typedef struct grd_layer_statistics {
+    const char *name;
+    double activation_rms;           /* of what the layer puts out for a training micro-batch, without dropout */
+    double gradient_rms, weight_rms; /* over all its trained parameters; before clipping, before the update */
+    double update_rms;               /* of the change of the weights in this step */
+} grd_layer_statistics;
 
 typedef struct grd_event {
     grd_event_kind kind;
@@ -115,9 +126,11 @@ typedef struct grd_event {
     double progress;      /* STEP, SAMPLE: 0 to 1, by steps or by time */
     double loss, lr, grad_norm, tokens_per_s, time_ms; /* STEP; EVAL has loss */
     int64_t tokens;
-    double bits_per_byte; /* EVAL; NaN where the text is not known */
-    double part;          /* EVAL: of the validation windows, those that were scored: 1 is all */
-    double seconds;       /* DONE; STEP: since the start */
+    double bits_per_byte;               /* EVAL; NaN where the text is not known */
+    double part;                        /* EVAL: of the validation windows, those that were scored: 1 is all */
+    const grd_layer_statistics *layers; /* LAYERS */
+    int32_t layer_count;
+    double seconds; /* DONE; STEP: since the start */
 } grd_event;
 
 /* Writes the event as one JSON object without a line end, as `--json` prints it and metrics.jsonl holds it. Returns its

@@ -61,6 +61,7 @@ typedef struct grd_step_options {
     int32_t group_count;
     double ema_decay;          /* keep an exponential moving average of the weights; 0: none */
     bool skip_nonfinite;       /* a step whose gradient is not finite is left out instead of being an error */
+    bool statistics;           /* prepare for grd_step_measure */
     const grd_tensor *outputs; /* further values to be readable after a micro-batch */
     int32_t output_count;
     grd_program_options program; /* recompute, passes to disable, dumps */
@@ -86,6 +87,22 @@ GRD_API grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *d
  * weights and moments as they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless
  * skip_nonfinite is set. */
 GRD_API grd_status grd_step_run(grd_step *step, grd_metrics *metrics);
+/* The next update is measured: the same bits, but slower, as each weight is read once more and one parameter at a time
+ * is held twice. Needs .statistics. Allocates nothing. */
+GRD_API grd_status grd_step_measure(grd_step *step);
+
+/* Root mean squares over the elements of one trained parameter, in the last step. */
+typedef struct grd_parameter_statistics {
+    const char *path;    /* the model's */
+    int64_t count;       /* elements */
+    double weight_rms;   /* before the update */
+    double gradient_rms; /* before clipping */
+    double update_rms;   /* of what the update changed, weight decay included; 0 when it was skipped */
+} grd_parameter_statistics;
+
+/* Statistics of trained parameter `index`, from 0 in the order of storage; false after the last one, or when the last
+ * update was not measured. */
+GRD_API bool grd_step_statistics_at(const grd_step *step, int32_t index, grd_parameter_statistics *statistics);
 /* Multiplies every group's base rate from the next step on (schedules: see grd_schedule). */
 GRD_API void grd_step_set_lr(grd_step *step, double factor);
 GRD_API grd_status grd_step_read(grd_step *step, grd_tensor output, void *data);
