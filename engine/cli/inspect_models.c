@@ -86,7 +86,7 @@ static bool count_weights(const inspection *a, json_int_t *tensors, json_int_t *
 
 int inspect_hf(const inspection *a)
 {
-    static const char *const kinds[] = {"none", "gpt2", "llama", "qwen2", "qwen3"};
+    static const char *const kinds[] = {"none", "gpt2", "llama", "qwen2", "qwen3", "mistral"};
     grd_error error = {GRD_OK, ""};
     grd_gpt gpt;
     json_int_t tensors, bytes;

@@ -71,6 +71,8 @@ const grdi_key grdi_keys[] = {
     CHOICE("model.qk_norm", model.qk_norm, flags),
     CHOICE("model.bias", model.bias, flags),
     FLAG("model.qkv_bias", model.gpt.qkv_bias),
+    FLAG("model.out_bias", model.gpt.out_bias),
+    FLAG("model.mlp_bias", model.gpt.mlp_bias),
     CHOICE("model.tied", model.tied, flags),
     NUMBER("model.dropout", model.gpt.dropout, 0, 0.999),
     WHOLE32("model.window", model.gpt.window, 0, LARGE),

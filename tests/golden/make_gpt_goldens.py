@@ -5,7 +5,7 @@ config.json and model.safetensors are what transformers saves; expected.safetens
 for two of them, a stream of tokens and the losses of a training run by PyTorch that reads it in order: micro-batch m
 takes inputs [2,24] from token m*48 on, targets from m*48+1 on. Needs torch and transformers.
 
-  make_gpt_goldens.py            writes all folders
+  make_gpt_goldens.py [NAME..]   writes all folders, or those
   make_gpt_goldens.py --check D  opens the exports D/NAME in transformers: weights must be the same bits as the
                                  golden's, logits equal
 """
@@ -36,6 +36,11 @@ MODELS = {
     "llama_linear": ("llama", dict(SMALL, head_dim=16, rope_parameters=LINEAR, attention_bias=True, mlp_bias=True)),
     "qwen2": ("qwen2", dict(SMALL, tie_word_embeddings=True, rms_norm_eps=1e-5)),
     "qwen3": ("qwen3", dict(SMALL, head_dim=16)),
+    "llama_mlp_bias": ("llama", dict(SMALL, num_hidden_layers=1, mlp_bias=True)),
+    "qwen2_window": ("qwen2", dict(SMALL, num_hidden_layers=1, head_dim=10, use_sliding_window=True, sliding_window=5,
+                                   max_window_layers=0)),
+    "qwen3_bias": ("qwen3", dict(SMALL, num_hidden_layers=1, head_dim=8, attention_bias=True)),
+    "mistral": ("mistral", dict(SMALL, hidden_size=22, num_hidden_layers=1, head_dim=6, sliding_window=7)),
 }
 TRAINED = ("gpt2", "llama")
 
@@ -85,8 +90,9 @@ def train(model, stream):
     return losses
 
 
-def write_all():
-    for name, (kind, settings) in MODELS.items():
+def write(names):
+    for name in names or MODELS:
+        kind, settings = MODELS[name]
         torch.manual_seed(1)
         model = make(kind, settings)
         model.save_pretrained(HERE / name)
@@ -127,4 +133,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--check"]:
         check(pathlib.Path(sys.argv[2]))
     else:
-        write_all()
+        write(sys.argv[1:])

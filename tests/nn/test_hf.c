@@ -19,8 +19,10 @@ static const struct golden {
     const char *name;
     grd_hf_kind kind;
 } goldens[] = {
-    {"gpt2", GRD_HF_GPT2},          {"gpt2_gelu", GRD_HF_GPT2}, {"llama", GRD_HF_LLAMA}, {"llama3", GRD_HF_LLAMA},
-    {"llama_linear", GRD_HF_LLAMA}, {"qwen2", GRD_HF_QWEN2},    {"qwen3", GRD_HF_QWEN3},
+    {"gpt2", GRD_HF_GPT2},        {"gpt2_gelu", GRD_HF_GPT2},       {"llama", GRD_HF_LLAMA},
+    {"llama3", GRD_HF_LLAMA},     {"llama_linear", GRD_HF_LLAMA},   {"qwen2", GRD_HF_QWEN2},
+    {"qwen3", GRD_HF_QWEN3},      {"llama_mlp_bias", GRD_HF_LLAMA}, {"qwen2_window", GRD_HF_QWEN2},
+    {"qwen3_bias", GRD_HF_QWEN3}, {"mistral", GRD_HF_MISTRAL},
 };
 enum { GOLDENS = sizeof(goldens) / sizeof(goldens[0]) };
 
@@ -287,6 +289,12 @@ Test(hf, llama_trains_as_pytorch)
 #define LLAMA_TEXT                                                                                                     \
     "\"model_type\": \"llama\", \"vocab_size\": 48, \"hidden_size\": 24, \"num_hidden_layers\": 2, "                   \
     "\"num_attention_heads\": 4, \"intermediate_size\": 40"
+#define QWEN2_TEXT                                                                                                     \
+    "\"model_type\": \"qwen2\", \"vocab_size\": 48, \"hidden_size\": 24, \"num_hidden_layers\": 2, "                   \
+    "\"num_attention_heads\": 4, \"intermediate_size\": 40, \"num_key_value_heads\": null"
+#define MISTRAL_TEXT                                                                                                   \
+    "\"model_type\": \"mistral\", \"vocab_size\": 48, \"hidden_size\": 24, \"num_hidden_layers\": 2, "                 \
+    "\"num_attention_heads\": 8, \"head_dim\": 4, \"intermediate_size\": 40"
 #define GPT2_TEXT                                                                                                      \
     "\"model_type\": \"gpt2\", \"vocab_size\": 48, \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 4, \"n_positions\": 32"
 
@@ -323,6 +331,111 @@ Test(hf, keys_left_out_have_the_defaults_of_transformers, .fini = scratch_remove
     cr_assert(g.kv_heads == 4 && g.head_dim == 6 && g.context == 2048 && g.norm_eps == 1e-6 && g.untied && g.no_bias);
 }
 
+Test(hf, general_names_serve_for_those_of_gpt2, .fini = scratch_remove)
+{
+    grd_gpt g;
+    write_config(
+        "{\"model_type\": \"gpt2\", \"hidden_size\": 24, \"num_attention_heads\": 3, \"num_hidden_layers\": 2, "
+        "\"max_position_embeddings\": 32, \"activation_function\": \"gelu_fast\"}");
+    grd_error error = read_scratch(&g);
+    cr_assert(error.status == GRD_OK, "%s", error.message);
+    cr_assert(g.width == 24 && g.heads == 3 && g.layers == 2 && g.context == 32 && g.mlp == GRD_MLP_GELU_TANH);
+}
+
+/* What transformers does with a file that has rope_scaling and rope_parameters. */
+Test(hf, rope_scaling_goes_before_rope_parameters, .fini = scratch_remove)
+{
+    grd_gpt g;
+    write_config("{" LLAMA_TEXT
+                 ", \"rope_theta\": 5000.0, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0}, "
+                 "\"rope_parameters\": {\"rope_theta\": 100.0, \"rope_type\": \"linear\", \"factor\": 4.0}}");
+    cr_assert(read_scratch(&g).status == GRD_OK);
+    cr_assert(g.rope_factor == 2 && g.rope_theta == 5000, "factor %g, theta %g", g.rope_factor, g.rope_theta);
+}
+
+Test(hf, windows_are_those_of_all_layers, .fini = scratch_remove)
+{
+    static const struct {
+        const char *config;
+        int window;
+    } cases[] = {
+        {"{" QWEN2_TEXT ", \"use_sliding_window\": true, \"sliding_window\": 9, \"max_window_layers\": 0}", 9},
+        {"{" QWEN2_TEXT ", \"use_sliding_window\": true, \"sliding_window\": 9, \"max_window_layers\": 2}", 0},
+        {"{" QWEN2_TEXT ", \"use_sliding_window\": true, \"sliding_window\": null, \"max_window_layers\": 0}", 0},
+        {"{" QWEN2_TEXT ", \"use_sliding_window\": false, \"sliding_window\": 9, \"max_window_layers\": 0}", 0},
+        {"{" QWEN2_TEXT
+         ", \"use_sliding_window\": true, \"sliding_window\": 9, \"layer_types\": [\"sliding_attention\", "
+         "\"sliding_attention\"]}",
+         9},
+        {"{" MISTRAL_TEXT "}", 4096},
+        {"{" MISTRAL_TEXT ", \"sliding_window\": null}", 0},
+        {"{" MISTRAL_TEXT ", \"sliding_window\": 3}", 3},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        grd_gpt g;
+        write_config(cases[i].config);
+        grd_error error = read_scratch(&g);
+        cr_assert(error.status == GRD_OK, "%s", error.message);
+        cr_expect(g.window == cases[i].window, "%s: window %d", cases[i].config, g.window);
+    }
+}
+
+/* config.json of a kind that transformers has not holds everything. */
+Test(hf, own_models_survive_writing_and_reading, .fini = scratch_remove)
+{
+    const grd_gpt models[] = {
+        {.layers = 2,
+         .heads = 4,
+         .kv_heads = 2,
+         .width = 24,
+         .context = 40,
+         .vocab = 51,
+         .mlp = GRD_MLP_RELU2,
+         .norm = GRD_NORM_RMSNORM,
+         .position = GRD_POSITION_ROPE,
+         .no_norm_gain = true,
+         .qk_norm = true,
+         .no_bias = true,
+         .untied = true,
+         .embedding_norm = true,
+         .softcap = 15,
+         .window = 6,
+         .norm_eps = 3e-5},
+        {.layers = 1,
+         .heads = 3,
+         .width = 12,
+         .head_dim = 6,
+         .context = 40,
+         .vocab = 51,
+         .mlp = GRD_MLP_SWIGLU,
+         .mlp_width = 33,
+         .norm = GRD_NORM_LAYERNORM,
+         .position = GRD_POSITION_ROPE,
+         .rope_theta = 500,
+         .rope_scaling = GRD_ROPE_LLAMA3,
+         .rope_factor = 8,
+         .rope_low = 1,
+         .rope_high = 4,
+         .rope_original = 20,
+         .no_bias = true,
+         .mlp_bias = true,
+         .out_bias = true},
+    };
+    for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+        grd_gpt first = models[i], second;
+        grd_error error = {GRD_OK, ""};
+        cr_assert(grd_gpt_resolve(&first, &error) == GRD_OK, "%s", error.message);
+        cr_assert(grd_hf_kind_of(&first) == GRD_HF_NONE);
+        char *text = grd_hf_config_text(&first, -1);
+        cr_assert(strstr(text, "GradusForCausalLM"), "%s", text);
+        write_config(text);
+        grd_hf_free_text(text);
+        error = read_scratch(&second);
+        cr_assert(error.status == GRD_OK, "%s", error.message);
+        cr_assert(memcmp(&first, &second, sizeof(first)) == 0, "model %zu: another one came back", i);
+    }
+}
+
 static const struct bad {
     const char *config, *key, *what; /* both must stand in the message */
 } bad_configs[] = {
@@ -337,7 +450,18 @@ static const struct bad {
     {"{" LLAMA_TEXT ", \"num_key_value_heads\": 4294967297}", "num_key_value_heads", "outside"},
     {"{" LLAMA_TEXT ", \"num_key_value_heads\": 3}", "config.json", "3 does not divide"},
     {"{" LLAMA_TEXT ", \"tie_word_embeddings\": \"yes\"}", "tie_word_embeddings", "must be true or false"},
-    {"{" LLAMA_TEXT ", \"attention_bias\": true}", "attention_bias", "not supported"},
+    {"{" LLAMA_TEXT ", \"attention_bias\": 1}", "attention_bias", "must be true or false"},
+    {"{" LLAMA_TEXT ", \"rms_norm_eps\": 0}", "rms_norm_eps", "above 0"},
+    {"{" LLAMA_TEXT ", \"rope_theta\": 0}", "rope_theta", "above 0"},
+    {"{" LLAMA_TEXT ", \"partial_rotary_factor\": 0.5}", "partial_rotary_factor", "not supported"},
+    {"{" LLAMA_TEXT ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 100.0}}}", "rope_parameters",
+     "'full_attention' is not supported"},
+    {"{" QWEN2_TEXT ", \"use_sliding_window\": true, \"max_window_layers\": 1}", "max_window_layers", "1 of 2 layers"},
+    {"{" QWEN2_TEXT ", \"layer_types\": [\"sliding_attention\", \"sliding_attention\"]}", "layer_types",
+     "2 of 2 layers without a window"},
+    {"{" QWEN2_TEXT ", \"layer_types\": [\"full_attention\"]}", "layer_types", "every layer"},
+    {"{\"model_type\": \"gradus\"}", "layers", "is missing"},
+    {"{\"model_type\": \"gradus\", \"layers\": 1, \"mlp\": \"maxout\"}", "mlp", "'maxout'"},
     {"{" LLAMA_TEXT ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}", "rope", "'yarn'"},
     {"{" LLAMA_TEXT ", \"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 4.0}}", "rope", "'dynamic'"},
     {"{" LLAMA_TEXT ", \"rope_parameters\": {\"rope_type\": \"linear\"}}", "factor", "is missing"},
@@ -371,6 +495,48 @@ Test(hf, bad_configs_are_refused, .fini = scratch_remove)
     grd_error error = {GRD_OK, ""};
     cr_assert(grd_hf_read_config("/nowhere/at/all", &gpt, &error) == GRD_E_IO);
     cr_assert_str_eq(error.message, "/nowhere/at/all/config.json: cannot be read");
+}
+
+/* Imports the golden's tensors and one more, of the shape of the embedding and with its values or zeros. */
+static grd_error import_more(const char *model, const char *name, bool embedding)
+{
+    opened o;
+    open_golden(&o, model, "cpu");
+    size_t count = grd_safetensors_count(o.weights);
+    grd_file_tensor *tensors = malloc((count + 1) * sizeof(*tensors));
+    void *zeros = calloc(48 * 24, sizeof(float));
+    for (size_t i = 0; i < count; i++) {
+        tensors[i] = *grd_safetensors_at(o.weights, i);
+        if (strstr(tensors[i].name, "wte.weight") || strstr(tensors[i].name, "embed_tokens.weight"))
+            tensors[count] = tensors[i];
+    }
+    tensors[count].name = name;
+    if (!embedding) tensors[count].data = zeros;
+    char path[512];
+    snprintf(path, sizeof(path), "%s", scratch_path("more.safetensors"));
+    grd_safetensors *file;
+    cr_assert(grd_safetensors_write(path, tensors, count + 1, &o.error) == GRD_OK, "%s", o.error.message);
+    cr_assert(grd_safetensors_open(path, &file, &o.error) == GRD_OK, "%s", o.error.message);
+    grd_hf_import(o.model, &o.gpt, file, &o.error);
+    grd_error error = o.error;
+    grd_safetensors_close(file);
+    free(tensors);
+    free(zeros);
+    close_golden(&o);
+    return error;
+}
+
+Test(hf, tensors_of_other_models_are_refused, .fini = scratch_remove)
+{
+    grd_error e = import_more("llama", "model.layers.0.self_attn.q_proj.bias", false);
+    cr_assert(e.status == GRD_E_FORMAT && strstr(e.message, "'model.layers.0.self_attn.q_proj.bias' is none"), "%s",
+              e.message);
+    e = import_more("gpt2", "transformer.h.0.attn.bias", false); /* a mask that old files hold */
+    cr_assert(e.status == GRD_OK, "%s", e.message);
+    e = import_more("qwen2", "lm_head.weight", true);
+    cr_assert(e.status == GRD_OK, "%s", e.message);
+    e = import_more("qwen2", "lm_head.weight", false);
+    cr_assert(e.status == GRD_E_FORMAT && strstr(e.message, "'lm_head.weight' differs from"), "%s", e.message);
 }
 
 /* Imports the golden's tensors with one of them left out (dims NULL) or given another shape, or as int64. */

@@ -1,4 +1,5 @@
-/* hf.h - transformers in Hugging Face's layout: config.json and tensor names of GPT-2, Llama, Qwen2 and Qwen3 kinds.
+/* hf.h - transformers in Hugging Face's layout: config.json and tensor names of GPT-2, Llama, Qwen2, Qwen3 and
+ * Mistral kinds.
  *
  * Our names and theirs differ in three ways: a table of names; q, k, v (and gate, up) are one matrix of ours and
  * several of theirs; GPT-2's linear weights are stored [inputs, outputs] there, [outputs, inputs] here. Values are
@@ -14,14 +15,21 @@
 extern "C" {
 #endif
 
-typedef enum grd_hf_kind { GRD_HF_NONE = 0, GRD_HF_GPT2, GRD_HF_LLAMA, GRD_HF_QWEN2, GRD_HF_QWEN3 } grd_hf_kind;
+typedef enum grd_hf_kind {
+    GRD_HF_NONE = 0,
+    GRD_HF_GPT2,
+    GRD_HF_LLAMA,
+    GRD_HF_QWEN2,
+    GRD_HF_QWEN3,
+    GRD_HF_MISTRAL
+} grd_hf_kind;
 
 /* Which architecture of transformers computes exactly this model; NONE where there is none. */
 GRD_API grd_hf_kind grd_hf_kind_of(const grd_gpt *gpt);
 
 /* The text of config.json (indented JSON) for that model; free with grd_hf_free_text(). For kind NONE it says
- * architecture "GradusForCausalLM", which transformers has not. NULL when out of memory. `end_of_text` is the id of the
- * end-of-text token, or -1. */
+ * architecture "GradusForCausalLM", which transformers has not, and holds what grd_hf_read_config() needs. NULL when
+ * out of memory. `end_of_text` is the id of the end-of-text token, or -1. */
 GRD_API char *grd_hf_config_text(const grd_gpt *gpt, int32_t end_of_text);
 GRD_API void grd_hf_free_text(char *text);
 /* Reads the config.json in `folder`. Errors name the file and the key: an architecture or a setting that this model
@@ -32,8 +40,8 @@ GRD_API grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_erro
 GRD_API grd_status grd_hf_export(grd_model *model, const grd_gpt *gpt, grd_file_tensor **tensors, size_t *count,
                                  grd_error *error);
 GRD_API void grd_hf_free_tensors(grd_file_tensor *tensors, size_t count);
-/* Writes the tensors of a file into the model's parameters; f32, bf16 and f16 files are taken. A tensor that is missing
- * or has another shape is an error that names it. */
+/* Writes the tensors of a file into the model's parameters; f32, bf16 and f16 files are taken. A tensor that is
+ * missing, has another shape or is none of the model's is an error that names it. */
 GRD_API grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safetensors *file, grd_error *error);
 
 #ifdef __cplusplus

@@ -118,6 +118,7 @@ typedef struct grd_gpt {
     bool qk_norm;                            /* RMSNorm of every head's query and key; with gains unless no_norm_gain */
     bool no_bias;                            /* linear layers and LayerNorms without bias */
     bool qkv_bias;                           /* with no_bias: queries, keys and values have one all the same (Qwen 2) */
+    bool out_bias, mlp_bias;                 /* the same for attention's last layer, and for those of the MLP */
     bool untied;                             /* the head has its own weight instead of the embedding's */
     double dropout;                          /* after embedding, attention and MLP; needs a key */
     int32_t window;                          /* sliding-window attention; 0: none */

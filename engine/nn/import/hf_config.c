@@ -1,52 +1,49 @@
 /* hf_config.c - config.json of transformers: written for a model, and read into one. transformers 5 writes
  * `rope_parameters` where 4 wrote `rope_theta` and `rope_scaling`; both are read, the older form is written, which both
  * understand. */
-#include <gradus/hf.h>
+#include "nn/import/config_json.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+static grd_hf_kind llama_kind_of(const grd_gpt *g)
+{
+    bool all = !g->no_bias, qkv = all || g->qkv_bias, out = all || g->out_bias, mlp = all || g->mlp_bias;
+    if (g->qk_norm) return qkv == out && !mlp ? GRD_HF_QWEN3 : GRD_HF_NONE;
+    if (qkv && !out && !mlp) return GRD_HF_QWEN2;
+    /* Llama's config has no window, and demands that heads divide the width even where head_dim is set */
+    if (g->window || g->width % g->heads) return qkv || out || mlp ? GRD_HF_NONE : GRD_HF_MISTRAL;
+    return qkv == out ? GRD_HF_LLAMA : GRD_HF_NONE;
+}
+
 grd_hf_kind grd_hf_kind_of(const grd_gpt *g)
 {
-    bool common = g->softcap == 0 && !g->embedding_norm && g->window == 0 && !g->no_norm_gain;
     bool square = g->head_dim * g->heads == g->width;
-    if (!common) return GRD_HF_NONE;
+    if (g->softcap != 0 || g->embedding_norm || g->no_norm_gain) return GRD_HF_NONE;
     if (g->norm == GRD_NORM_LAYERNORM && g->position == GRD_POSITION_LEARNED) {
         bool gelu = g->mlp == GRD_MLP_GELU_TANH || g->mlp == GRD_MLP_GELU;
-        return gelu && !g->no_bias && !g->qk_norm && g->kv_heads == g->heads && square ? GRD_HF_GPT2 : GRD_HF_NONE;
+        return gelu && !g->no_bias && !g->qk_norm && !g->window && g->kv_heads == g->heads && square ? GRD_HF_GPT2
+                                                                                                     : GRD_HF_NONE;
     }
-    if (g->norm != GRD_NORM_RMSNORM || g->position != GRD_POSITION_ROPE || g->mlp != GRD_MLP_SWIGLU) return GRD_HF_NONE;
-    if (g->qk_norm) return g->no_bias && !g->qkv_bias ? GRD_HF_QWEN3 : GRD_HF_NONE;
-    if (g->no_bias && g->qkv_bias) return GRD_HF_QWEN2;
-    return GRD_HF_LLAMA;
+    bool llama = g->norm == GRD_NORM_RMSNORM && g->position == GRD_POSITION_ROPE && g->mlp == GRD_MLP_SWIGLU;
+    return llama ? llama_kind_of(g) : GRD_HF_NONE;
 }
 
 /* ---- writing ---- */
 
-typedef struct object {
-    json_t *json;
-    bool complete; /* false: out of memory; a key that is silently missing would make it another model's */
-} object;
-
-static void set(object *o, const char *key, json_t *value)
+static void write_gpt2(hf_object *o, const grd_gpt *g)
 {
-    if (json_object_set_new(o->json, key, value)) o->complete = false;
-}
-
-static void write_gpt2(object *o, const grd_gpt *g)
-{
-    set(o, "n_layer", json_integer(g->layers));
-    set(o, "n_head", json_integer(g->heads));
-    set(o, "n_embd", json_integer(g->width));
-    set(o, "n_positions", json_integer(g->context));
-    set(o, "n_ctx", json_integer(g->context));
-    set(o, "n_inner", json_integer(g->mlp_width));
-    set(o, "activation_function", json_string(g->mlp == GRD_MLP_GELU ? "gelu" : "gelu_new"));
-    set(o, "layer_norm_epsilon", json_real(g->norm_eps));
-    set(o, "embd_pdrop", json_real(g->dropout));
-    set(o, "resid_pdrop", json_real(g->dropout));
-    set(o, "attn_pdrop", json_real(0));
+    hf_set(o, "n_layer", json_integer(g->layers));
+    hf_set(o, "n_head", json_integer(g->heads));
+    hf_set(o, "n_embd", json_integer(g->width));
+    hf_set(o, "n_positions", json_integer(g->context));
+    hf_set(o, "n_ctx", json_integer(g->context));
+    hf_set(o, "n_inner", json_integer(g->mlp_width));
+    hf_set(o, "activation_function", json_string(g->mlp == GRD_MLP_GELU ? "gelu" : "gelu_new"));
+    hf_set(o, "layer_norm_epsilon", json_real(g->norm_eps));
+    hf_set(o, "embd_pdrop", json_real(g->dropout));
+    hf_set(o, "resid_pdrop", json_real(g->dropout));
+    hf_set(o, "attn_pdrop", json_real(0));
 }
 
 static json_t *rope_scaling(const grd_gpt *g)
@@ -59,22 +56,27 @@ static json_t *rope_scaling(const grd_gpt *g)
                      (json_int_t)g->rope_original);
 }
 
-static void write_llama(object *o, const grd_gpt *g)
+static void write_llama(hf_object *o, const grd_gpt *g, grd_hf_kind kind)
 {
-    set(o, "num_hidden_layers", json_integer(g->layers));
-    set(o, "num_attention_heads", json_integer(g->heads));
-    set(o, "num_key_value_heads", json_integer(g->kv_heads));
-    set(o, "hidden_size", json_integer(g->width));
-    set(o, "head_dim", json_integer(g->head_dim));
-    set(o, "intermediate_size", json_integer(g->mlp_width));
-    set(o, "max_position_embeddings", json_integer(g->context));
-    set(o, "hidden_act", json_string("silu"));
-    set(o, "rms_norm_eps", json_real(g->norm_eps));
-    set(o, "rope_theta", json_real(g->rope_theta));
-    set(o, "rope_scaling", rope_scaling(g));
-    set(o, "attention_bias", json_boolean(!g->no_bias));
-    set(o, "mlp_bias", json_boolean(!g->no_bias));
-    set(o, "attention_dropout", json_real(0));
+    hf_set(o, "num_hidden_layers", json_integer(g->layers));
+    hf_set(o, "num_attention_heads", json_integer(g->heads));
+    hf_set(o, "num_key_value_heads", json_integer(g->kv_heads));
+    hf_set(o, "hidden_size", json_integer(g->width));
+    hf_set(o, "head_dim", json_integer(g->head_dim));
+    hf_set(o, "intermediate_size", json_integer(g->mlp_width));
+    hf_set(o, "max_position_embeddings", json_integer(g->context));
+    hf_set(o, "hidden_act", json_string("silu"));
+    hf_set(o, "rms_norm_eps", json_real(g->norm_eps));
+    hf_set(o, "rope_theta", json_real(g->rope_theta));
+    hf_set(o, "rope_scaling", rope_scaling(g));
+    hf_set(o, "attention_bias", json_boolean(!g->no_bias || g->out_bias));
+    hf_set(o, "mlp_bias", json_boolean(!g->no_bias || g->mlp_bias));
+    hf_set(o, "attention_dropout", json_real(0));
+    if (kind == GRD_HF_LLAMA) return;
+    hf_set(o, "sliding_window", g->window ? json_integer(g->window) : json_null());
+    if (kind == GRD_HF_MISTRAL) return;
+    hf_set(o, "use_sliding_window", json_boolean(g->window));
+    hf_set(o, "max_window_layers", json_integer(g->window ? 0 : g->layers)); /* the first layer with a window */
 }
 
 /* Into memory of our own, all of it or nothing: json_dumps leaves out what its buffer cannot grow for. */
@@ -92,21 +94,21 @@ static char *indented(const json_t *json)
 
 char *grd_hf_config_text(const grd_gpt *g, int32_t end_of_text)
 {
-    static const char *const architectures[] = {"GradusForCausalLM", "GPT2LMHeadModel", "LlamaForCausalLM",
-                                                "Qwen2ForCausalLM", "Qwen3ForCausalLM"};
-    static const char *const types[] = {"gradus", "gpt2", "llama", "qwen2", "qwen3"};
+    static const char *const architectures[] = {"GradusForCausalLM", "GPT2LMHeadModel",  "LlamaForCausalLM",
+                                                "Qwen2ForCausalLM",  "Qwen3ForCausalLM", "MistralForCausalLM"};
+    static const char *const types[] = {"gradus", "gpt2", "llama", "qwen2", "qwen3", "mistral"};
     grd_hf_kind kind = grd_hf_kind_of(g);
     json_t *json = json_pack("{s:[s], s:s}", "architectures", architectures[kind], "model_type", types[kind]);
-    object object = {json, json != NULL}, *o = &object;
-    if (kind == GRD_HF_GPT2) write_gpt2(o, g);
-    else write_llama(o, g);
-    set(o, "vocab_size", json_integer(g->vocab));
-    set(o, "tie_word_embeddings", json_boolean(!g->untied));
-    set(o, "initializer_range", json_real(g->init_std));
-    set(o, "torch_dtype", json_string("float32"));
-    if (kind == GRD_HF_QWEN2) set(o, "use_sliding_window", json_false());
-    set(o, "bos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
-    set(o, "eos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
+    hf_object object = {json, json != NULL}, *o = &object;
+    if (kind == GRD_HF_NONE) hf_write_own(o, g);
+    else if (kind == GRD_HF_GPT2) write_gpt2(o, g);
+    else write_llama(o, g, kind);
+    hf_set(o, "vocab_size", json_integer(g->vocab));
+    hf_set(o, "tie_word_embeddings", json_boolean(!g->untied));
+    hf_set(o, "initializer_range", json_real(g->init_std));
+    hf_set(o, "torch_dtype", json_string("float32"));
+    hf_set(o, "bos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
+    hf_set(o, "eos_token_id", end_of_text >= 0 ? json_integer(end_of_text) : json_null());
     char *text = object.complete ? indented(json) : NULL;
     json_decref(json);
     return text;
@@ -119,175 +121,182 @@ void grd_hf_free_text(char *text)
 
 /* ---- reading ---- */
 
-typedef struct reader {
-    const json_t *object;
-    const char *path;
-    grd_error *error;
-} reader;
-
-enum { LARGEST = 1 << 30 };
-
-/* The key's value, or NULL where it is missing or null; that is an error where it is `required`. */
-static const json_t *value_of(const reader *r, const char *key, bool required)
-{
-    const json_t *v = json_object_get(r->object, key);
-    if (v && !json_is_null(v)) return v;
-    if (required) grd_fail(r->error, GRD_E_FORMAT, "%s: %s: is missing", r->path, key);
-    return NULL;
-}
-
-static void wrong_kind(const reader *r, const char *key, const char *wanted)
-{
-    grd_fail(r->error, GRD_E_FORMAT, "%s: %s: must be %s", r->path, key, wanted);
-}
-
-static int64_t whole(const reader *r, const char *key, int64_t otherwise, bool required)
-{
-    const json_t *v = value_of(r, key, required);
-    if (!v) return otherwise;
-    int64_t number = json_integer_value(v);
-    if (!json_is_integer(v)) wrong_kind(r, key, "a whole number");
-    else if (number < 1 || number > LARGEST)
-        grd_fail(r->error, GRD_E_FORMAT, "%s: %s: %lld is outside 1 to %d", r->path, key, (long long)number, LARGEST);
-    else return number;
-    return otherwise;
-}
-
-static double number(const reader *r, const char *key, double otherwise, bool required)
-{
-    const json_t *v = value_of(r, key, required);
-    if (json_is_number(v)) return json_number_value(v);
-    if (v) wrong_kind(r, key, "a number");
-    return otherwise;
-}
-
-static bool truth(const reader *r, const char *key, bool otherwise)
-{
-    const json_t *v = value_of(r, key, false);
-    if (v && !json_is_boolean(v)) wrong_kind(r, key, "true or false");
-    return json_is_boolean(v) ? json_is_true(v) : otherwise;
-}
-
-static const char *word(const reader *r, const char *key, const char *otherwise)
-{
-    const json_t *v = value_of(r, key, false);
-    if (v && !json_is_string(v)) wrong_kind(r, key, "a text");
-    return json_is_string(v) ? json_string_value(v) : otherwise;
-}
-
-static void refuse(const reader *r, const char *key, const char *value)
-{
-    grd_fail(r->error, GRD_E_UNSUPPORTED, "%s: %s: '%s' is not supported", r->path, key, value);
-}
-
 /* For settings that the model has one value of: `wanted` is it, and what a missing key means. */
-static void demand_truth(const reader *r, const char *key, bool wanted)
+static void demand_truth(const hf_reader *r, const char *key, bool wanted)
 {
-    if (truth(r, key, wanted) != wanted) refuse(r, key, wanted ? "false" : "true");
+    if (hf_truth(r, key, wanted) != wanted) hf_refuse(r, key, wanted ? "false" : "true");
 }
 
-static void read_gpt2(const reader *r, grd_gpt *g)
+/* GPT-2's name of a key, or the general one, which transformers takes for it too. */
+static const char *either(const hf_reader *r, const char *key, const char *general)
 {
-    g->layers = (int32_t)whole(r, "n_layer", 12, false);
-    g->heads = (int32_t)whole(r, "n_head", 12, false);
-    g->width = whole(r, "n_embd", 768, false);
-    g->context = whole(r, "n_positions", 1024, false);
-    g->vocab = whole(r, "vocab_size", 50257, false);
-    g->mlp_width = whole(r, "n_inner", 0, false);
-    g->norm_eps = number(r, "layer_norm_epsilon", 1e-5, false);
-    const char *activation = word(r, "activation_function", "gelu_new");
-    g->mlp = strcmp(activation, "gelu") == 0 ? GRD_MLP_GELU : GRD_MLP_GELU_TANH;
-    if (g->mlp == GRD_MLP_GELU_TANH && strcmp(activation, "gelu_new") && strcmp(activation, "gelu_pytorch_tanh"))
-        refuse(r, "activation_function", activation);
+    return json_object_get(r->object, key) ? key : general;
+}
+
+static double above_zero(const hf_reader *r, const char *key, double otherwise, bool required)
+{
+    double value = hf_number(r, key, otherwise, required);
+    if (value > 0) return value;
+    hf_wrong_kind(r, key, "above 0");
+    return 1;
+}
+
+static void read_gpt2(const hf_reader *r, grd_gpt *g)
+{
+    static const char *const tanhs[] = {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"};
+    g->layers = (int32_t)hf_whole(r, either(r, "n_layer", "num_hidden_layers"), 12, false);
+    g->heads = (int32_t)hf_whole(r, either(r, "n_head", "num_attention_heads"), 12, false);
+    g->width = hf_whole(r, either(r, "n_embd", "hidden_size"), 768, false);
+    g->context = hf_whole(r, either(r, "n_positions", "max_position_embeddings"), 1024, false);
+    g->vocab = hf_whole(r, "vocab_size", 50257, false);
+    g->mlp_width = hf_whole(r, "n_inner", 0, false);
+    g->norm_eps = above_zero(r, "layer_norm_epsilon", 1e-5, false);
+    const char *activation = hf_word(r, "activation_function", "gelu_new");
+    bool gelu = strcmp(activation, "gelu") == 0, known = gelu;
+    for (size_t i = 0; i < sizeof(tanhs) / sizeof(tanhs[0]); i++) known = known || !strcmp(activation, tanhs[i]);
+    if (!known) hf_refuse(r, "activation_function", activation);
+    g->mlp = gelu ? GRD_MLP_GELU : GRD_MLP_GELU_TANH;
     demand_truth(r, "scale_attn_weights", true);
     demand_truth(r, "scale_attn_by_inverse_layer_idx", false);
     demand_truth(r, "add_cross_attention", false);
-    g->untied = !truth(r, "tie_word_embeddings", true);
+    g->untied = !hf_truth(r, "tie_word_embeddings", true);
 }
 
-static void read_rope(const reader *r, grd_gpt *g)
+/* The object that says how positions turn, or NULL: version 5 calls it rope_parameters, and takes an older file's
+ * rope_scaling where it finds both. */
+static const json_t *find_rope(const hf_reader *r, const char **key)
 {
-    const char *key = json_is_object(json_object_get(r->object, "rope_parameters")) ? "rope_parameters" /* version 5 */
-                                                                                    : "rope_scaling";
-    const json_t *scaling = value_of(r, key, false);
-    g->rope_theta = number(r, "rope_theta", 10000, false);
-    if (!scaling) return;
-    if (!json_is_object(scaling)) {
-        wrong_kind(r, key, "an object");
-        return;
-    }
-    const reader inner = {scaling, r->path, r->error};
-    g->rope_theta = number(&inner, "rope_theta", g->rope_theta, false);
-    if (number(&inner, "partial_rotary_factor", 1, false) != 1) refuse(r, "partial_rotary_factor", "other than 1");
-    const char *type = word(&inner, "rope_type", word(&inner, "type", "default"));
+    *key = json_object_size(json_object_get(r->object, "rope_scaling")) ? "rope_scaling" : "rope_parameters";
+    const json_t *rope = hf_value(r, *key, false);
+    if (!rope) *key = "rope_scaling", rope = hf_value(r, *key, false);
+    if (!rope || json_is_object(rope)) return rope;
+    hf_wrong_kind(r, *key, "an object");
+    return NULL;
+}
+
+static void read_rope(const hf_reader *r, grd_gpt *g)
+{
+    const char *key, *inside;
+    json_t *value;
+    const json_t *rope = find_rope(r, &key);
+    g->rope_theta = above_zero(r, "rope_theta", 10000, false);
+    if (hf_number(r, "partial_rotary_factor", 1, false) != 1) hf_refuse(r, "partial_rotary_factor", "other than 1");
+    if (!rope) return;
+    const hf_reader inner = {rope, r->path, r->error};
+    json_object_foreach((json_t *)rope, inside, value) if (json_is_object(value))
+        hf_refuse(r, key, inside); /* one for each type of layer */
+    g->rope_theta = above_zero(&inner, "rope_theta", g->rope_theta, false);
+    if (hf_number(&inner, "partial_rotary_factor", 1, false) != 1)
+        hf_refuse(r, "partial_rotary_factor", "other than 1");
+    const char *type = hf_word(&inner, "rope_type", hf_word(&inner, "type", "default"));
     if (strcmp(type, "default") == 0) return;
     if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0) {
-        refuse(r, key, type);
+        hf_refuse(r, key, type);
         return;
     }
-    g->rope_factor = number(&inner, "factor", 1, true);
-    if (g->rope_factor <= 0) wrong_kind(r, "factor", "above 0");
+    g->rope_factor = above_zero(&inner, "factor", 1, true);
     g->rope_scaling = GRD_ROPE_LINEAR;
     if (type[1] == 'i') return;
     g->rope_scaling = GRD_ROPE_LLAMA3;
-    g->rope_low = number(&inner, "low_freq_factor", 1, true);
-    g->rope_high = number(&inner, "high_freq_factor", 4, true);
-    if (g->rope_low <= 0 || g->rope_high <= g->rope_low) wrong_kind(r, "high_freq_factor", "above low_freq_factor");
-    g->rope_original = whole(&inner, "original_max_position_embeddings", g->context, false);
+    g->rope_low = hf_number(&inner, "low_freq_factor", 1, true);
+    g->rope_high = hf_number(&inner, "high_freq_factor", 4, true);
+    if (g->rope_low <= 0 || g->rope_high <= g->rope_low) hf_wrong_kind(r, "high_freq_factor", "above low_freq_factor");
+    const char *original = "original_max_position_embeddings";
+    g->rope_original = hf_whole(&inner, original, hf_whole(r, original, g->context, false), false);
 }
 
-/* Qwen's windows: some layers, or all, may see only the last positions; ours have one setting for all. */
-static void refuse_windows(const reader *r)
+/* The key's number where it is given or missing (`otherwise`), 0 where it is null. */
+static int64_t whole_or_null(const hf_reader *r, const char *key, int64_t otherwise)
 {
-    demand_truth(r, "use_sliding_window", false);
-    const json_t *types = value_of(r, "layer_types", false);
+    return json_is_null(json_object_get(r->object, key)) ? 0 : hf_whole(r, key, otherwise, false);
+}
+
+/* How many layers see only the last positions: layer_types says so of each, else those from max_window_layers on. */
+static int64_t count_windows(const hf_reader *r, int64_t layers, bool used)
+{
+    const json_t *types = hf_value(r, "layer_types", false);
+    int64_t count = 0;
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
-        if (!type || strcmp(type, "full_attention")) refuse(r, "layer_types", type ? type : "other than a text");
+        bool sliding = type && strcmp(type, "sliding_attention") == 0;
+        if (!sliding && (!type || strcmp(type, "full_attention")))
+            hf_refuse(r, "layer_types", type ? type : "other than a text");
+        count += sliding;
     }
+    if (types && json_array_size(types) != (size_t)layers) hf_wrong_kind(r, "layer_types", "a list of every layer's");
+    if (types || !used) return count;
+    double first = hf_number(r, "max_window_layers", 28, false);
+    return first < (double)layers ? layers - (int64_t)first : 0;
 }
 
-static void read_llama(const reader *r, grd_gpt *g, const char *type)
+/* Ours have one window for all layers. */
+static void read_windows(const hf_reader *r, grd_gpt *g, const char *type)
 {
-    bool qwen2 = strcmp(type, "qwen2") == 0, qwen3 = strcmp(type, "qwen3") == 0;
+    bool mistral = strcmp(type, "mistral") == 0, qwen = type[0] == 'q';
+    bool used = mistral || (qwen && hf_truth(r, "use_sliding_window", false));
+    int64_t window = used ? whole_or_null(r, "sliding_window", 4096) : 0;
+    int64_t count = count_windows(r, g->layers, window > 0);
+    if (mistral && window) count = g->layers;
+    if (count && (count < g->layers || !window))
+        grd_fail(r->error, GRD_E_UNSUPPORTED,
+                 "%s: %s: 'sliding_attention' in %lld of %d layers%s is not supported (one sliding_window for all "
+                 "layers is, or none)",
+                 r->path, json_object_get(r->object, "layer_types") ? "layer_types" : "max_window_layers",
+                 (long long)count, g->layers, window ? "" : " without a window");
+    g->window = count ? (int32_t)window : 0;
+}
+
+static void read_biases(const hf_reader *r, grd_gpt *g, const char *type)
+{
+    bool llama = strcmp(type, "llama") == 0, qwen2 = strcmp(type, "qwen2") == 0, qwen3 = strcmp(type, "qwen3") == 0;
+    bool attention = (llama || qwen3) && hf_truth(r, "attention_bias", false);
+    bool mlp = llama && hf_truth(r, "mlp_bias", false);
+    g->no_bias = !(attention && mlp);
+    g->qkv_bias = qwen2 || (attention && !mlp);
+    g->out_bias = attention && !mlp;
+    g->mlp_bias = mlp && !attention;
+}
+
+static void read_llama(const hf_reader *r, grd_gpt *g, const char *type)
+{
+    bool llama = strcmp(type, "llama") == 0, mistral = strcmp(type, "mistral") == 0;
     g->norm = GRD_NORM_RMSNORM;
     g->position = GRD_POSITION_ROPE;
     g->mlp = GRD_MLP_SWIGLU;
-    g->layers = (int32_t)whole(r, "num_hidden_layers", 0, true);
-    g->heads = (int32_t)whole(r, "num_attention_heads", 0, true);
-    g->kv_heads = (int32_t)whole(r, "num_key_value_heads", g->heads, false);
-    g->width = whole(r, "hidden_size", 0, true);
-    g->head_dim = whole(r, "head_dim", qwen3 ? 128 : 0, false);
-    g->mlp_width = whole(r, "intermediate_size", 0, true);
-    g->context = whole(r, "max_position_embeddings", qwen2 || qwen3 ? 32768 : 2048, false);
-    g->vocab = whole(r, "vocab_size", 0, true);
-    g->norm_eps = number(r, "rms_norm_eps", 1e-6, false);
+    g->layers = (int32_t)hf_whole(r, "num_hidden_layers", 0, true);
+    g->heads = (int32_t)hf_whole(r, "num_attention_heads", 0, true);
+    g->kv_heads = (int32_t)whole_or_null(r, "num_key_value_heads", llama ? 0 : mistral ? 8 : 32);
+    g->width = hf_whole(r, "hidden_size", 0, true);
+    g->qk_norm = strcmp(type, "qwen3") == 0;
+    g->head_dim = hf_whole(r, "head_dim", g->qk_norm ? 128 : 0, false);
+    g->mlp_width = hf_whole(r, "intermediate_size", 0, true);
+    g->context = hf_whole(r, "max_position_embeddings", llama ? 2048 : mistral ? 131072 : 32768, false);
+    g->vocab = hf_whole(r, "vocab_size", 0, true);
+    g->norm_eps = above_zero(r, "rms_norm_eps", 1e-6, false);
     read_rope(r, g);
-    bool attention_bias = truth(r, "attention_bias", false), mlp_bias = truth(r, "mlp_bias", false);
-    g->no_bias = !(attention_bias && mlp_bias);
-    if (attention_bias != mlp_bias)
-        refuse(r, attention_bias ? "attention_bias" : "mlp_bias",
-               attention_bias ? "without mlp_bias" : "without attention_bias");
-    g->qkv_bias = qwen2;
-    g->qk_norm = qwen3;
-    g->untied = !truth(r, "tie_word_embeddings", false);
-    refuse_windows(r);
-    const char *activation = word(r, "hidden_act", "silu");
-    if (strcmp(activation, "silu")) refuse(r, "hidden_act", activation);
+    read_biases(r, g, type);
+    g->untied = !hf_truth(r, "tie_word_embeddings", false);
+    read_windows(r, g, type);
+    const char *activation = hf_word(r, "hidden_act", "silu");
+    if (strcmp(activation, "silu") && strcmp(activation, "swish")) hf_refuse(r, "hidden_act", activation);
 }
 
-static void read_model(const reader *r, grd_gpt *gpt)
+static void read_model(const hf_reader *r, grd_gpt *gpt)
 {
+    static const char *const llamas[] = {"llama", "qwen2", "qwen3", "mistral"};
     if (!json_is_object(r->object)) {
         grd_fail(r->error, GRD_E_FORMAT, "%s: must be an object", r->path);
         return;
     }
-    const json_t *given = value_of(r, "model_type", true);
-    const char *type = given ? word(r, "model_type", "") : "";
+    const json_t *given = hf_value(r, "model_type", true);
+    const char *type = given ? hf_word(r, "model_type", "") : "";
+    bool llama = false;
+    for (size_t i = 0; i < sizeof(llamas) / sizeof(llamas[0]); i++) llama = llama || strcmp(type, llamas[i]) == 0;
     if (strcmp(type, "gpt2") == 0) read_gpt2(r, gpt);
-    else if (!strcmp(type, "llama") || !strcmp(type, "qwen2") || !strcmp(type, "qwen3")) read_llama(r, gpt, type);
-    else refuse(r, "model_type", type);
-    gpt->init_std = number(r, "initializer_range", 0.02, false);
+    else if (llama) read_llama(r, gpt, type);
+    else if (strcmp(type, "gradus") == 0) hf_read_own(r, gpt);
+    else if (!given || json_is_string(given)) hf_refuse(r, "model_type", type);
+    gpt->init_std = hf_number(r, "initializer_range", 0.02, false);
 }
 
 grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error)
@@ -301,7 +310,7 @@ grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error
         if (problem.line < 0) return grd_fail(error, GRD_E_IO, "%s: cannot be read", path);
         return grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: %s", path, problem.line, problem.column, problem.text);
     }
-    const reader r = {object, path, &own};
+    const hf_reader r = {object, path, &own};
     memset(gpt, 0, sizeof(*gpt));
     read_model(&r, gpt);
     json_decref(object);

@@ -61,8 +61,8 @@ static void llama_layer(table *t, int layer)
     int64_t q = g->heads * g->head_dim, kv = g->kv_heads * g->head_dim;
     add_layer(t, p, layer, "input_layernorm.weight", "norm1/weight");
     const char *const parts[] = {"weight", "bias"};
-    bool biases = !g->no_bias || g->qkv_bias;
-    for (int i = 0; i < 1 + biases; i++) {
+    bool all = !g->no_bias, qkv_bias = all || g->qkv_bias, out_bias = all || g->out_bias, mlp_bias = all || g->mlp_bias;
+    for (int i = 0; i < 1 + qkv_bias; i++) {
         char theirs[48], ours[48];
         snprintf(ours, sizeof(ours), "attn/qkv/%s", parts[i]);
         snprintf(theirs, sizeof(theirs), "self_attn.q_proj.%s", parts[i]);
@@ -73,13 +73,13 @@ static void llama_layer(table *t, int layer)
         add_rows(t, p, layer, theirs, ours, q + kv, kv);
     }
     add_layer(t, p, layer, "self_attn.o_proj.weight", "attn/out/weight");
-    if (!g->no_bias) add_layer(t, p, layer, "self_attn.o_proj.bias", "attn/out/bias");
+    if (out_bias) add_layer(t, p, layer, "self_attn.o_proj.bias", "attn/out/bias");
     if (g->qk_norm) {
         add_layer(t, p, layer, "self_attn.q_norm.weight", "attn/q_norm/weight");
         add_layer(t, p, layer, "self_attn.k_norm.weight", "attn/k_norm/weight");
     }
     add_layer(t, p, layer, "post_attention_layernorm.weight", "norm2/weight");
-    for (int i = 0; i < 1 + !g->no_bias; i++) {
+    for (int i = 0; i < 1 + mlp_bias; i++) {
         char theirs[48], ours[48];
         snprintf(ours, sizeof(ours), "mlp/gate_up/%s", parts[i]);
         snprintf(theirs, sizeof(theirs), "mlp.gate_proj.%s", parts[i]);
@@ -88,7 +88,7 @@ static void llama_layer(table *t, int layer)
         add_rows(t, p, layer, theirs, ours, g->mlp_width, g->mlp_width);
     }
     add_layer(t, p, layer, "mlp.down_proj.weight", "mlp/down/weight");
-    if (!g->no_bias) add_layer(t, p, layer, "mlp.down_proj.bias", "mlp/down/bias");
+    if (mlp_bias) add_layer(t, p, layer, "mlp.down_proj.bias", "mlp/down/bias");
 }
 
 hf_entry *hf_table(const grd_gpt *gpt, size_t *count)

@@ -159,13 +159,58 @@ static grd_status import_entry(const hf_entry *e, const grd_file_tensor *t, cons
     return GRD_OK;
 }
 
-/* "lm_head.weight" and the others; GPT-2 files exist with and without "transformer." in front. */
+/* The name without "transformer." or "model.": files of the model without its head have none in front. */
+static const char *bare(const char *name)
+{
+    static const char *const fronts[] = {"transformer.", "model."};
+    for (size_t i = 0; i < sizeof(fronts) / sizeof(fronts[0]); i++)
+        if (strncmp(name, fronts[i], strlen(fronts[i])) == 0) return name + strlen(fronts[i]);
+    return name;
+}
+
 static const grd_file_tensor *find(const grd_safetensors *file, const char *name)
 {
     const grd_file_tensor *t = grd_safetensors_find(file, name);
-    const char *dot = strchr(name, '.');
-    if (!t && dot && strncmp(name, "transformer.", 12) == 0) t = grd_safetensors_find(file, dot + 1);
-    return t;
+    return t ? t : grd_safetensors_find(file, bare(name));
+}
+
+/* Tensors that hold nothing trained: masks and tables of older versions. */
+static bool is_left_over(const char *name)
+{
+    static const char *const ends[] = {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"};
+    size_t length = strlen(name);
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+        if (length > strlen(ends[i]) && strcmp(name + length - strlen(ends[i]), ends[i]) == 0) return true;
+    return false;
+}
+
+/* A tied model's head, which some files hold again. Versions of transformers disagree on which of the two counts. */
+static grd_status check_tied_head(const hf_entry *embed, const grd_gpt *gpt, const grd_safetensors *file,
+                                  grd_error *error)
+{
+    const grd_file_tensor *head = gpt->untied ? NULL : grd_safetensors_find(file, "lm_head.weight");
+    const grd_file_tensor *table = head ? find(file, embed->theirs) : NULL;
+    if (!table) return GRD_OK;
+    if (head->size_bytes == table->size_bytes && memcmp(head->data, table->data, head->size_bytes) == 0) return GRD_OK;
+    return grd_fail(error, GRD_E_FORMAT,
+                    "tensor 'lm_head.weight' differs from '%s', though config.json ties them (set tie_word_embeddings "
+                    "to false there, or leave the tensor out)",
+                    table->name);
+}
+
+/* A tensor that nothing asks for belongs to another model than config.json describes: a bias, a layer, an adapter. */
+static grd_status refuse_unknown(const hf_entry *entries, size_t count, const grd_gpt *gpt, const grd_safetensors *file,
+                                 grd_error *error)
+{
+    for (size_t i = 0; i < grd_safetensors_count(file); i++) {
+        const char *name = grd_safetensors_at(file, i)->name;
+        bool known = is_left_over(name) || (!gpt->untied && strcmp(name, "lm_head.weight") == 0);
+        for (size_t k = 0; k < count && !known; k++) known = strcmp(bare(entries[k].theirs), bare(name)) == 0;
+        if (!known)
+            return grd_fail(error, GRD_E_FORMAT,
+                            "tensor '%s' is none of the model's (does config.json belong to this file?)", name);
+    }
+    return GRD_OK;
 }
 
 grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safetensors *file, grd_error *error)
@@ -191,6 +236,8 @@ grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safeten
         if (!status) status = grd_model_write(model, e->ours, all, error);
         free(all);
     }
+    if (!status) status = check_tied_head(entries, gpt, file, error);
+    if (!status) status = refuse_unknown(entries, count, gpt, file, error);
     free(entries);
     return status;
 }

@@ -40,9 +40,11 @@ int64_t grd_gpt_parameters(const grd_gpt *gpt)
 {
     int64_t c = gpt->width, f = gpt->mlp_width, q = gpt->heads * gpt->head_dim, kv = gpt->kv_heads * gpt->head_dim;
     int64_t ups = gpt->mlp == GRD_MLP_SWIGLU ? 2 * f : f, bias = gpt->no_bias ? 0 : 1, qkv_bias = bias || gpt->qkv_bias;
+    int64_t out_bias = bias || gpt->out_bias, mlp_bias = bias || gpt->mlp_bias;
     int64_t norm = gpt->no_norm_gain ? 0 : c;
     if (gpt->norm == GRD_NORM_LAYERNORM) norm += bias * c;
-    int64_t layer = (q + 2 * kv) * (c + qkv_bias) + c * (q + bias) + ups * (c + bias) + c * (f + bias) + 2 * norm;
+    int64_t layer = (q + 2 * kv) * (c + qkv_bias) + c * (q + out_bias) + 2 * norm;
+    layer += ups * (c + mlp_bias) + c * (f + mlp_bias);
     if (gpt->qk_norm && !gpt->no_norm_gain) layer += 2 * gpt->head_dim;
     int64_t tables =
         gpt->vocab * c * (gpt->untied ? 2 : 1) + (gpt->position == GRD_POSITION_LEARNED ? gpt->context * c : 0);
@@ -53,31 +55,34 @@ int64_t grd_gpt_parameters(const grd_gpt *gpt)
 
 /* Llama 3.1's change of the frequencies for long contexts: low ones are divided by the factor, high ones kept, those
  * between blended (Hugging Face transformers, modeling_rope_utils, "llama3"). */
-static double scaled_frequency(const grd_gpt *gpt, double frequency)
+static float scaled_frequency(const grd_gpt *gpt, float frequency)
 {
     const double pi = 3.14159265358979323846;
-    if (gpt->rope_scaling == GRD_ROPE_LINEAR) return frequency / gpt->rope_factor;
+    if (gpt->rope_scaling == GRD_ROPE_LINEAR) return frequency / (float)gpt->rope_factor;
     if (gpt->rope_scaling != GRD_ROPE_LLAMA3) return frequency;
-    double wavelength = 2 * pi / frequency, original = (double)gpt->rope_original;
-    if (wavelength > original / gpt->rope_low) return frequency / gpt->rope_factor;
+    float wavelength = (float)(2 * pi) / frequency, original = (float)gpt->rope_original;
+    if (wavelength > original / gpt->rope_low) return frequency / (float)gpt->rope_factor;
     if (wavelength < original / gpt->rope_high) return frequency;
-    double blend = (original / wavelength - gpt->rope_low) / (gpt->rope_high - gpt->rope_low);
-    return (1 - blend) * frequency / gpt->rope_factor + blend * frequency;
+    float blend = (original / wavelength - (float)gpt->rope_low) / (float)(gpt->rope_high - gpt->rope_low);
+    return (1 - blend) * frequency / (float)gpt->rope_factor + blend * frequency;
 }
 
-/* Cosines and sines [T, head_dim/2] of position times frequency. */
+/* Cosines and sines [T, head_dim/2] of position times frequency. Frequencies and angles are rounded to float, as
+ * PyTorch does: at position 10,000 an angle is off by 1e-3 through that, and models were trained with it. */
 static bool rope_tables(grd_graph *graph, const grd_gpt *gpt, int64_t length, grd_tensor *cosines, grd_tensor *sines)
 {
     int64_t half = gpt->head_dim / 2;
     float *values = malloc(sizeof(float) * (size_t)(2 * length * half));
     if (!values) return false;
-    for (int64_t t = 0; t < length; t++)
-        for (int64_t i = 0; i < half; i++) {
-            double frequency = pow(gpt->rope_theta, -(double)(2 * i) / (double)gpt->head_dim);
-            double angle = (double)t * scaled_frequency(gpt, frequency);
+    for (int64_t i = 0; i < half; i++) {
+        float power = (float)pow((float)gpt->rope_theta, (float)(2 * i) / (float)gpt->head_dim);
+        float frequency = scaled_frequency(gpt, 1 / power);
+        for (int64_t t = 0; t < length; t++) {
+            float angle = (float)t * frequency;
             values[t * half + i] = (float)cos(angle);
             values[(length + t) * half + i] = (float)sin(angle);
         }
+    }
     *cosines = grd_constant(graph, GRD_F32, grd_shape(length, half), values);
     *sines = grd_constant(graph, GRD_F32, grd_shape(length, half), values + length * half);
     free(values);
@@ -166,7 +171,8 @@ static grd_tensor attend(const block_context *c, grd_tensor x)
     grd_tensor y = grd_is_poison(c->positions) ? grd_attention(q, k, v, .causal = true, .window = gpt->window)
                                                : attend_cached(c, q, k, v);
     y = grd_reshape(y, grd_shape(batch, length, heads * gpt->head_dim));
-    return project(c, y, "out", (projection){.features = gpt->width, .bias = !gpt->no_bias, .residual = true});
+    bool bias = !gpt->no_bias || gpt->out_bias;
+    return project(c, y, "out", (projection){.features = gpt->width, .bias = bias, .residual = true});
 }
 
 static grd_tensor feed_forward(const block_context *c, grd_tensor x)
@@ -174,18 +180,19 @@ static grd_tensor feed_forward(const block_context *c, grd_tensor x)
     const grd_gpt *gpt = c->gpt;
     static const grd_activation activations[] = {GRD_ACTIVATION_GELU, GRD_ACTIVATION_GELU_TANH, GRD_ACTIVATION_NONE,
                                                  GRD_ACTIVATION_RELU_SQUARED};
+    bool bias = !gpt->no_bias || gpt->mlp_bias;
     grd_tensor h;
     if (gpt->mlp == GRD_MLP_SWIGLU) {
         grd_tensor both =
-            project(c, x, "gate_up", (projection){.features = 2 * gpt->mlp_width, .bias = !gpt->no_bias, .blocks = 2});
+            project(c, x, "gate_up", (projection){.features = 2 * gpt->mlp_width, .bias = bias, .blocks = 2});
         if (grd_is_poison(both)) return both;
         h = grd_mul(grd_silu(grd_slice(both, 2, 0, gpt->mlp_width)),
                     grd_slice(both, 2, gpt->mlp_width, gpt->mlp_width));
     } else {
-        const projection up = {gpt->mlp_width, !gpt->no_bias, false, 1, activations[gpt->mlp]};
+        const projection up = {gpt->mlp_width, bias, false, 1, activations[gpt->mlp]};
         h = project(c, x, "up", up);
     }
-    return project(c, h, "down", (projection){.features = gpt->width, .bias = !gpt->no_bias, .residual = true});
+    return project(c, h, "down", (projection){.features = gpt->width, .bias = bias, .residual = true});
 }
 
 static grd_tensor block(const block_context *c, grd_tensor x)
