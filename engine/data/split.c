@@ -3,6 +3,7 @@
 #include "data/split.h"
 
 #include "base/memory.h"
+#include "data/pattern.h"
 #include "data/utf8.h"
 
 #include <pcre2.h>
@@ -87,16 +88,20 @@ static bool pattern_is_known(const char *pattern, scan *scan)
 static grd_status compile(const grdi_split_rule *rule, pcre2_compile_context *context, pcre2_code **code,
                           grd_error *error)
 {
-    int number;
+    int number = PCRE2_ERROR_HEAP_FAILED;
     PCRE2_SIZE offset;
     uint32_t options = PCRE2_UTF | (rule->literal ? PCRE2_LITERAL : PCRE2_UCP);
-    *code = pcre2_compile((PCRE2_SPTR)rule->pattern, PCRE2_ZERO_TERMINATED, options, &number, &offset, context);
+    char *pattern = rule->literal ? grdi_strdup(rule->pattern) : grdi_pattern_translate(rule->pattern);
+    *code = NULL;
+    if (pattern)
+        *code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &number, &offset, context);
+    grdi_free(pattern);
     if (!*code) {
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(number, why, sizeof(why));
         if (number == PCRE2_ERROR_HEAP_FAILED)
             return grd_fail(error, GRD_E_MEMORY, "tokenizer: out of memory");
-        return grd_fail(error, GRD_E_FORMAT, "tokenizer: pattern '%s': %s at byte %zu", rule->pattern, why, offset);
+        return grd_fail(error, GRD_E_FORMAT, "tokenizer: pattern '%s': %s", rule->pattern, why);
     }
     pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE); /* where it fails, matching is slower and otherwise the same */
     return GRD_OK;

@@ -26,7 +26,8 @@ WORDS = """the of and In beginning God created heaven earth don't WE'LL I'M it's
 x 1 22 333 4444 55555 ٣٤٥ Ⅷ ½ ² ... !!! -- — (a) [b] {c} a_b # @x $5 100% &amp; <b> // /path/to \\ <|endoftext|>
 <tool> [MASK]""".split() + ["\u00a0", "\u3000", "\u2003", "\u200b", "\u0085",
                             "\x0b", "\x0c", "\x01", "\x7f", "\ufeff"] + [
-    "e\u0301", "\u0915\u093c", "\u0958", "\u212b", "\u1112\u1161\u11ab", "a\u0323\u0302", "a\u0302\u0323", "\u0301x"]
+    "e\u0301", "\u0915\u093c", "\u0958", "\u212b", "\u1112\u1161\u11ab", "a\u0323\u0302", "a\u0302\u0323", "\u0301x",
+    "\u180e", "a\u180eb", "x\U00031350y", "1\U00010d402", "\u09be\u09fe\u094d", "\u0eba\u093c\u0eba"]
 GAPS = [" "] * 12 + ["", "\n", "\n", "\n\n", "\r\n", "\r\n\r\n", "\t", "  ", "   ", " \n", "\n ", "\n\n\n", "\r"]
 
 
