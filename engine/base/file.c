@@ -335,6 +335,12 @@ bool grdi_path_is_directory(const char *path)
     return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
+bool grdi_path_is_file(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 static bool is_dot_name(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
 
 bool grdi_directory_has_entries(const char *path)

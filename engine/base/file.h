@@ -52,6 +52,8 @@ void grdi_writer_sweep(const char *directory);
 
 bool grdi_path_exists(const char *path);
 bool grdi_path_is_directory(const char *path);
+/* True for an ordinary file, or a link to one. */
+bool grdi_path_is_file(const char *path);
 /* True when the directory exists and holds at least one entry. */
 bool grdi_directory_has_entries(const char *path);
 /* Creates the directory and its missing parents. */

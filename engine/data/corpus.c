@@ -1,10 +1,10 @@
 /* corpus.c - text files as training and validation parts. */
 #include "data/corpus.h"
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "data/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Deeper folders are taken for a circle of links. */
@@ -48,11 +48,24 @@ static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *erro
         grdi_file_unmap(&file);
         return status;
     }
-    if (marked)
-        grdi_log(GRDI_LOG_INFO, "%s: the byte order mark at its start is left out", path);
     corpus->info.marks += marked;
     corpus->files[corpus->count] = file;
     corpus->texts[corpus->count++] = text;
+    return GRD_OK;
+}
+
+/* A file of a folder: what is no text is left out, and the first such file remembered with the reason. */
+static grd_status add_found(grd_corpus *corpus, const char *path, grd_error *error)
+{
+    grd_error why = {GRD_OK, ""};
+    if (grdi_path_is_file(path))
+        add_file(corpus, path, &why);
+    else
+        grd_fail(&why, GRD_E_FORMAT, "%s: is no ordinary file", path);
+    if (why.status != GRD_OK && why.status != GRD_E_FORMAT)
+        return grd_fail(error, why.status, "%s", why.message);
+    if (why.status == GRD_E_FORMAT && corpus->info.skipped_files++ == 0)
+        snprintf(corpus->skipped, sizeof(corpus->skipped), "%s", why.message);
     return GRD_OK;
 }
 
@@ -80,7 +93,9 @@ static grd_status add_folder(grd_corpus *corpus, const char *path, int depth, gr
 
 static grd_status add_path(grd_corpus *corpus, const char *path, int depth, grd_error *error)
 {
-    return grdi_path_is_directory(path) ? add_folder(corpus, path, depth, error) : add_file(corpus, path, error);
+    if (grdi_path_is_directory(path))
+        return add_folder(corpus, path, depth, error);
+    return depth > 0 ? add_found(corpus, path, error) : add_file(corpus, path, error);
 }
 
 /* ---- splitting ---- */
@@ -134,6 +149,8 @@ static grd_status open_and_split(grd_corpus *corpus, const char *path, double pa
     grd_status status = add_path(corpus, path, 0, error);
     if (status != GRD_OK)
         return status;
+    if (corpus->count == 0 && corpus->info.skipped_files > 0)
+        return grd_fail(error, GRD_E_FORMAT, "%s: holds no text (left out: %s)", path, corpus->skipped);
     if (corpus->count == 0)
         return grd_fail(error, GRD_E_FORMAT, "%s: is empty (give a text to train on)", path);
     if (corpus->count == 1)
@@ -211,5 +228,7 @@ grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer,
 }
 
 const grd_ids *grd_corpus_ids(const grd_corpus *corpus, grd_part part) { return &corpus->part[part].ids; }
+
+const char *grd_corpus_skipped(const grd_corpus *corpus) { return corpus->skipped; }
 
 grd_corpus_info grd_corpus_about(const grd_corpus *corpus) { return corpus->info; }

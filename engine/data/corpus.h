@@ -21,6 +21,7 @@ struct grd_corpus {
     grd_text halves[2];   /* where one text is split */
     grdi_corpus_part part[2];
     grd_corpus_info info;
+    char skipped[GRD_MESSAGE_MAX]; /* about the first of info.skipped_files */
     int32_t threads;
 };
 

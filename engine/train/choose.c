@@ -65,6 +65,16 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.checkpoint_every = r->minutes > 10 ? 2000 : 0;
 }
 
+/* A tenth of a large text is more than the last evaluation, which scores all of it, has time for. */
+#define VALIDATION_PART 0.1
+enum { VALIDATION_BYTES = 1 << 20 };
+
+static double fitting_validation(int64_t text_bytes)
+{
+    bool large = (double)text_bytes * VALIDATION_PART > 2.0 * VALIDATION_BYTES;
+    return large ? (double)VALIDATION_BYTES / (double)text_bytes : VALIDATION_PART;
+}
+
 /* A window must fit into the text several times. */
 static int64_t fitting_context(int64_t context, int64_t text_bytes)
 {
@@ -81,6 +91,7 @@ grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, 
     grdi_free(s->data.tokenizer);
     s->data.tokenizer = tokenizer;
     s->data.vocab = r->vocab;
+    s->data.validation_part = fitting_validation(text_bytes);
     s->model.kind = kind;
     s->model.gpt.layers = r->layers;
     s->model.gpt.heads = r->heads;

@@ -77,6 +77,10 @@ static grd_status open_text(grdi_session *s)
     if (info.marks)
         grdi_session_note(s, "data: left out %lld byte order mark%s", (long long)info.marks,
                           info.marks == 1 ? "" : "s");
+    if (info.skipped_files)
+        grdi_session_note(s, "data: left out %lld file%s that %s no text (%s%s)", (long long)info.skipped_files,
+                          info.skipped_files == 1 ? "" : "s", info.skipped_files == 1 ? "is" : "are",
+                          info.skipped_files == 1 ? "" : "the first: ", grd_corpus_skipped(s->corpus));
     return GRD_OK;
 }
 

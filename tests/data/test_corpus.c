@@ -127,6 +127,25 @@ Test(corpus, a_folder_is_split_by_files)
     grd_tokenizer_free(t);
 }
 
+Test(corpus, what_is_no_text_in_a_folder_is_left_out)
+{
+    const char *folder = scratch_path("mixed");
+    grd_error error = {0};
+    cr_assert(grdi_directory_make(folder, &error) == GRD_OK, "%s", error.message);
+    scratch_write(scratch_path("mixed/a.bin"), "ab\0c", 4);
+    cr_assert(mkfifo(scratch_path("mixed/b.pipe"), 0600) == 0 && symlink("nowhere", scratch_path("mixed/c.link")) == 0);
+    grd_corpus *corpus;
+    cr_assert(grd_corpus_open(folder, NULL, &corpus, &error) == GRD_E_FORMAT, "only binary files");
+    cr_assert(strstr(error.message, "holds no text") && strstr(error.message, "a.bin"), "%s", error.message);
+    scratch_write(scratch_path("mixed/d.txt"), "text", 4);
+    corpus = opened(folder, (grd_corpus_options){.no_validation = true});
+    assert_text(corpus, GRD_TRAIN, 0, "text", 4);
+    grd_corpus_info info = grd_corpus_about(corpus);
+    cr_assert(info.files == 1 && info.skipped_files == 3, "%d of them", (int)info.skipped_files);
+    cr_assert(strstr(grd_corpus_skipped(corpus), "a.bin: is no text: byte 2 is zero"), "%s", grd_corpus_skipped(corpus));
+    grd_corpus_free(corpus);
+}
+
 /* Texts that are encoded in several parts are still one text each. */
 Test(corpus, one_token_goes_between_long_texts)
 {

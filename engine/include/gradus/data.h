@@ -139,7 +139,8 @@ typedef struct grd_corpus_options {
  * characters). A folder, with its sub-folders but without hidden names, in bytewise order of paths: whole files from
  * the end until the part is reached. A UTF-8 byte order mark at the start of a file is left out (see grd_corpus_info);
  * line ends stay as they are. GRD_E_IO: missing or unreadable. GRD_E_FORMAT: empty, or binary (holds NUL bytes; UTF-16
- * is named as such). On failure *corpus is NULL. The files must not be changed before the corpus is freed with
+ * is named as such); in a folder, such files are left out instead, as are pipes, devices and links to nothing (see
+ * grd_corpus_info). On failure *corpus is NULL. The files must not be changed before the corpus is freed with
  * grd_corpus_free(). */
 GRD_API grd_status grd_corpus_open(const char *path, const grd_corpus_options *options, grd_corpus **corpus,
                                    grd_error *error);
@@ -158,8 +159,11 @@ typedef struct grd_corpus_info {
     int64_t marks;           /* byte order marks left out */
     int64_t size_bytes[2];   /* of each grd_part */
     int64_t count[2];        /* ids of each grd_part; 0 before grd_corpus_encode() */
+    int64_t skipped_files;   /* files of a folder that are no text; left out */
 } grd_corpus_info;
 GRD_API grd_corpus_info grd_corpus_about(const grd_corpus *corpus);
+/* Why the first of the skipped files was left out, with its path; "" when none was. Owned by the corpus. */
+GRD_API const char *grd_corpus_skipped(const grd_corpus *corpus);
 
 /* ---- batches ---- */
 
