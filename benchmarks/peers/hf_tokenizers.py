@@ -55,7 +55,8 @@ can only other new some could time these two may then do first any my now such l
 also did many before must through years where much your way well down should because each just those people how too
 little state good very make world still own see men work long get here between both life being under never day same
 another know while last might us great old year off come since against go came right used take three""".split()
-SPACES = [" "] * 30 + ["", "", "\n", "\n", "\r\n", "\n\n", "\r\n\r\n", "\t", "\t\t", "  ", "   ", "    \n", " \n ", "\r",
+SPACES = [" "] * 30 + ["", "", "\n", "\n", "\r\n", "\n\n", "\r\n\r\n", "\t", "\t\t", "  ", "   ", "    \n", " \n ",
+                       "\r",
                        "\r\r\n", "\v", "\f", "\x85", "\xa0", " \xa0 ", "\u2003", "\u3000", "\u2028", "\u2029", "\u200b",
                        "\u1680", "\ufeff", "\x1c", "\x1f", " " * 40, "\n" * 9, " \t" * 5]
 

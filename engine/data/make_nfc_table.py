@@ -7,7 +7,7 @@ for the same ids: see NEWER.
 """
 import unicodedata2 as u
 
-# Ranges that hold no character of Unicode 9 with a combining class or a canonical decomposition, and later ones that do.
+# Characters with a combining class or a canonical decomposition that are newer than Unicode 9, as ranges.
 NEWER = """5C8-5C9 7FD 897-89F 8CA-8D3 9FE C3C D3B-D3C EBA 1715 1ABF-1AF0 1DF6-1DFA A82C 105C9 105E4 10D24-10D27
 10D69-10D6D 10EAB-10EAC 10ECB-10ECF 10EF0-10EFB 10EFD-10EFF 10F46-10F50 10F82-10F85 11070 1133B 11383 11385 1138E 11391
 113C5 113C7-113C8 113CE-113D0 1145E 11839-1183A 11938 1193D-1193E 11943 119E0 11A34 11A47 11A99 11D42 11D44-11D45 11D97
@@ -54,7 +54,7 @@ def main():
     touchy.update({c: 0 for c in parts if u.normalize("NFC", chr(c)) != chr(c)})
     touchy.update({parts[order[i]][1]: 0 for i in joins})
     touchy.update({c: 0 for c in list(range(0x1161, 0x1176)) + list(range(0x11A8, 0x11C3))})
-    print("/* nfc_table.c - made by make_nfc_table.py from Unicode %s, without what is newer than 9; not to be edited. */"
+    print("/* nfc_table.c - made by make_nfc_table.py from Unicode %s without what came after 9; not to be edited. */"
           % u.unidata_version)
     print('#include "data/nfc.h"\n')
     print("const grdi_nfc_part grdi_nfc_parts[] = {\n" + rows(

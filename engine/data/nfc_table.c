@@ -1,4 +1,4 @@
-/* nfc_table.c - made by make_nfc_table.py from Unicode 18.0.0, without what is newer than 9; not to be edited. */
+/* nfc_table.c - made by make_nfc_table.py from Unicode 18.0.0 without what came after 9; not to be edited. */
 #include "data/nfc.h"
 
 const grdi_nfc_part grdi_nfc_parts[] = {
