@@ -23,6 +23,8 @@ static void *map_file(int fd, size_t size_bytes)
 
 static void unmap_file(void *memory, size_t size_bytes) { munmap(memory, size_bytes); }
 
+static void release_file(void *memory, size_t size_bytes) { madvise(memory, size_bytes, MADV_DONTNEED); }
+
 grdi_file_table grdi_file = {
     .open = open_file,
     .read = read,
@@ -34,6 +36,7 @@ grdi_file_table grdi_file = {
     .make_directory = mkdir,
     .map = map_file,
     .unmap = unmap_file,
+    .release = release_file,
 };
 
 static grd_status fail_errno(grd_error *error, const char *path, const char *what)

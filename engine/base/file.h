@@ -16,6 +16,7 @@ typedef struct grdi_file_table {
     int (*make_directory)(const char *path, mode_t mode);
     void *(*map)(int fd, size_t size_bytes); /* read-only, shared; NULL on failure */
     void (*unmap)(void *memory, size_t size_bytes);
+    void (*release)(void *memory, size_t size_bytes); /* mapped pages may leave memory until they are read again */
 } grdi_file_table;
 
 extern grdi_file_table grdi_file;

@@ -176,6 +176,11 @@ grd_status grd_corpus_open(const char *path, const grd_corpus_options *given, gr
     if (!corpus)
         return out_of_memory(path, error);
     corpus->threads = options.threads;
+    corpus->scratch_from = options.scratch_from;
+    if (options.scratch && !(corpus->scratch = grdi_strdup(options.scratch))) {
+        grd_corpus_free(corpus);
+        return out_of_memory(path, error);
+    }
     double part = options.validation_part != 0 ? options.validation_part : 0.1;
     grd_status status = open_and_split(corpus, path, options.no_validation ? 0 : part, error);
     if (status != GRD_OK) {
@@ -186,16 +191,26 @@ grd_status grd_corpus_open(const char *path, const grd_corpus_options *given, gr
     return GRD_OK;
 }
 
+static void free_ids(grdi_corpus_part *part)
+{
+    if (part->file.size_bytes > 0)
+        grdi_file_unmap(&part->file);
+    else
+        grd_ids_free(&part->ids);
+    part->ids = (grd_ids){0};
+    grdi_free(part->separators);
+    part->separators = NULL;
+}
+
 void grd_corpus_free(grd_corpus *corpus)
 {
     if (!corpus)
         return;
     for (size_t i = 0; i < corpus->count; i++)
         grdi_file_unmap(&corpus->files[i]);
-    for (int p = 0; p < 2; p++) {
-        grd_ids_free(&corpus->part[p].ids);
-        grdi_free(corpus->part[p].separators);
-    }
+    for (int p = 0; p < 2; p++)
+        free_ids(&corpus->part[p]);
+    grdi_free(corpus->scratch);
     grdi_free(corpus->files);
     grdi_free(corpus->texts);
     grdi_free(corpus);
@@ -209,21 +224,25 @@ const grd_text *grd_corpus_texts(const grd_corpus *corpus, grd_part part, size_t
 
 grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer, grd_error *error)
 {
+    bool large = corpus->info.size_bytes[0] + corpus->info.size_bytes[1] >= corpus->scratch_from;
     for (int p = 0; p < 2; p++) {
         grdi_corpus_part *part = &corpus->part[p];
         grdi_encoding what = {.texts = part->texts, .count = part->count, .threads = corpus->threads,
-                              .separator = grd_tokenizer_end_of_text(tokenizer)};
+                              .separator = grd_tokenizer_end_of_text(tokenizer),
+                              .scratch = large ? corpus->scratch : NULL};
         grd_ids ids;
         grd_status status = grdi_encode(tokenizer, &what, &ids, error);
         if (status != GRD_OK)
             return status;
-        grd_ids_free(&part->ids);
-        grdi_free(part->separators);
+        free_ids(part);
         part->ids = ids;
+        part->file = what.file;
         part->separators = what.separators;
         part->separator_count = what.separator_count;
         corpus->info.count[p] = ids.count;
     }
+    for (size_t i = 0; i < corpus->count; i++) /* what was read stays in the system's cache, but is not ours any more */
+        grdi_file.release((void *)corpus->files[i].data, corpus->files[i].size_bytes);
     return GRD_OK;
 }
 

@@ -10,6 +10,7 @@ typedef struct grdi_corpus_part {
     grd_text *texts;      /* inside grd_corpus.texts, or the halves of the only one */
     size_t count;
     grd_ids ids;
+    grdi_mapping file;    /* where the ids lie when that is not memory */
     int64_t *separators;  /* positions of the end-of-text tokens put between texts */
     size_t separator_count;
 } grdi_corpus_part;
@@ -23,6 +24,8 @@ struct grd_corpus {
     grd_corpus_info info;
     char skipped[GRD_MESSAGE_MAX]; /* about the first of info.skipped_files */
     int32_t threads;
+    char *scratch;        /* directory for the ids, or NULL */
+    int64_t scratch_from; /* bytes of text from which on it is used */
 };
 
 #endif

@@ -4,6 +4,8 @@
 #include "base/memory.h"
 #include "data/chunks.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <omp.h>
 #include <string.h>
 
@@ -34,16 +36,49 @@ void grd_ids_free(grd_ids *ids)
     *ids = (grd_ids){0};
 }
 
+/* Ids that are collected in memory, or in a file with only the last of them in memory. */
 typedef struct growing {
     grd_ids *ids;
-    size_t capacity;
+    size_t used, capacity; /* ids in memory */
+    int fd;                /* of the file; -1: there is none */
+    int problem;           /* errno of a failed write */
 } growing;
+
+enum { IDS_BUFFER_BYTES = 1 << 20 };
+
+static bool write_ids(growing *out)
+{
+    const uint8_t *from = out->ids->data;
+    for (size_t left = out->used * (size_t)out->ids->width_bytes; left > 0;) {
+        ssize_t written = grdi_file.write(out->fd, from, left);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0) {
+            out->problem = written < 0 ? errno : ENOSPC;
+            return false;
+        }
+        from += written;
+        left -= (size_t)written;
+    }
+    out->used = 0;
+    return true;
+}
+
+static grd_status append_failed(const growing *out, grd_error *error)
+{
+    if (!out->problem)
+        return out_of_memory(error);
+    return grd_fail(error, GRD_E_IO, "cannot write the text's tokens to a temporary file: %s", strerror(out->problem));
+}
 
 static bool append(growing *out, const uint32_t *ids, size_t count)
 {
     if (count == 0)
         return true;
-    size_t used = (size_t)out->ids->count, width = (size_t)out->ids->width_bytes;
+    size_t width = (size_t)out->ids->width_bytes;
+    if (out->fd >= 0 && out->used * width >= IDS_BUFFER_BYTES && !write_ids(out))
+        return false;
+    size_t used = out->used;
     if (used + count > out->capacity || !out->ids->data) {
         size_t capacity = used + count + used / 2 + 16;
         void *data = grdi_realloc(out->ids->data, capacity, width);
@@ -59,8 +94,36 @@ static bool append(growing *out, const uint32_t *ids, size_t count)
         for (size_t i = 0; i < count; i++)
             data[i] = (uint16_t)ids[i];
     }
+    out->used += count;
     out->ids->count += (int64_t)count;
     return true;
+}
+
+/* Where directories cannot hold files without a name, the ids stay in memory. */
+static int open_scratch(const char *directory)
+{
+    return directory ? grdi_file.open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+}
+
+/* All ids are there: gives back what memory is not needed, or maps the file. */
+static grd_status settle(growing *out, grdi_mapping *file, grd_error *error)
+{
+    grd_ids *ids = out->ids;
+    size_t size_bytes = (size_t)ids->count * (size_t)ids->width_bytes;
+    if (out->fd < 0 || size_bytes == 0) {
+        void *tight = grdi_realloc(ids->data, (size_t)ids->count, (size_t)ids->width_bytes);
+        ids->data = tight ? tight : ids->data;
+        return GRD_OK;
+    }
+    if (!write_ids(out))
+        return append_failed(out, error);
+    void *mapped = grdi_file.map(out->fd, size_bytes);
+    if (!mapped)
+        return grd_fail(error, GRD_E_IO, "cannot map the text's tokens: %s", strerror(errno));
+    grdi_free(ids->data);
+    ids->data = mapped;
+    *file = (grdi_mapping){mapped, size_bytes};
+    return GRD_OK;
 }
 
 /* ---- texts ---- */
@@ -126,7 +189,7 @@ static grd_status encode_parts(const grd_tokenizer *t, const grdi_chunks *chunks
 #pragma omp ordered
             {
                 if (status == GRD_OK && result == GRD_OK && !append_part(chunks, i, what, &encoder, out))
-                    status = out_of_memory(&why);
+                    status = append_failed(out, &why);
                 if (status != GRD_OK && result == GRD_OK)
                     result = grd_fail(error, status, "%s", why.message);
             }
@@ -143,11 +206,11 @@ static grd_status encode_all(const grd_tokenizer *t, grdi_encoding *what, growin
     if (status != GRD_OK)
         return status;
     if (what->template_ids && !append(out, (const uint32_t *)t->before, t->before_count))
-        status = out_of_memory(error);
+        status = append_failed(out, error);
     if (status == GRD_OK)
         status = encode_parts(t, &chunks, what, out, error);
     if (status == GRD_OK && what->template_ids && !append(out, (const uint32_t *)t->after, t->after_count))
-        status = out_of_memory(error);
+        status = append_failed(out, error);
     grdi_chunks_free(&chunks);
     return status;
 }
@@ -155,20 +218,22 @@ static grd_status encode_all(const grd_tokenizer *t, grdi_encoding *what, growin
 grd_status grdi_encode(const grd_tokenizer *t, grdi_encoding *what, grd_ids *ids, grd_error *error)
 {
     *ids = (grd_ids){.width_bytes = t->vocab.count <= 65536 ? 2 : 4};
-    growing out = {ids, 0};
+    growing out = {.ids = ids, .fd = open_scratch(what->scratch)};
+    what->file = (grdi_mapping){0};
     what->separators = NULL;
     what->separator_count = what->separator_capacity = 0;
     grd_status status = encode_all(t, what, &out, error);
+    if (status == GRD_OK)
+        status = settle(&out, &what->file, error);
+    if (out.fd >= 0)
+        grdi_file.close(out.fd);
     if (status != GRD_OK) {
         grdi_free(what->separators);
         what->separators = NULL;
         what->separator_count = 0;
         grd_ids_free(ids);
-        return status;
     }
-    void *tight = grdi_realloc(ids->data, (size_t)ids->count, (size_t)ids->width_bytes);
-    ids->data = tight ? tight : ids->data;
-    return GRD_OK;
+    return status;
 }
 
 grd_status grd_tokenizer_encode(const grd_tokenizer *t, grd_text text, const grd_encode_options *given, grd_ids *ids,

@@ -2,6 +2,7 @@
 #ifndef GRDI_TOKENIZER_H
 #define GRDI_TOKENIZER_H
 
+#include "base/file.h"
 #include "data/bpe_train.h"
 #include "data/map.h"
 #include "data/split.h"
@@ -62,6 +63,8 @@ typedef struct grdi_encoding {
     int32_t separator;
     bool plain, template_ids;
     int32_t threads;
+    const char *scratch; /* NULL, or a directory: the ids lie in a file there that has no name, mapped read-only */
+    grdi_mapping file;   /* out: that file; then ids->data points into it and is not to be freed */
     int64_t *separators; /* out */
     size_t separator_count, separator_capacity;
 } grdi_encoding;

@@ -1,6 +1,7 @@
 /* words.c - the distinct pieces of a text and their counts. */
 #include "data/words.h"
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "data/chunks.h"
 
@@ -23,7 +24,7 @@ static grdi_word *place_of(const grdi_words *words, const uint8_t *data, size_t 
 static bool grow(grdi_words *words)
 {
     size_t size = words->slots ? 2 * (words->mask + 1) : 4096;
-    grdi_words larger = {grdi_alloc_zero(size, sizeof(*larger.slots)), size - 1, words->count};
+    grdi_words larger = {grdi_alloc_zero(size, sizeof(*larger.slots)), size - 1, words->count, words->size_bytes};
     if (!larger.slots)
         return false;
     for (size_t i = 0; words->slots && i <= words->mask; i++) {
@@ -49,6 +50,7 @@ bool grdi_words_add(grdi_words *words, const uint8_t *data, size_t size_bytes, i
     if (word->count == 0) {
         *word = (grdi_word){data, (uint32_t)size_bytes, hash, 0};
         words->count++;
+        words->size_bytes += size_bytes;
     }
     word->count += count;
     return true;
@@ -81,13 +83,11 @@ static bool add_all(grdi_words *words, grdi_words *from)
     return ok;
 }
 
-grd_status grdi_words_count(const grdi_splitter *splitter, const grd_text *texts, size_t count, int32_t threads,
-                            grdi_words *words, grd_error *error)
+/* Counts every `stride`-th part from `first` on. */
+static grd_status count_parts(const grdi_splitter *splitter, const grdi_chunks *chunks, size_t first, size_t stride,
+                              int team, grdi_words *words, grd_error *error)
 {
-    *words = (grdi_words){0};
-    grdi_chunks chunks;
-    grd_status result = grdi_chunks_make(GRDI_CUT_PIECES, splitter, texts, count, &chunks, error);
-    int team = grdi_chunks_threads(&chunks, threads);
+    grd_status result = GRD_OK;
 #pragma omp parallel num_threads(team)
     {
         grdi_words mine = {0};
@@ -95,9 +95,9 @@ grd_status grdi_words_count(const grdi_splitter *splitter, const grd_text *texts
         grd_error why = {0};
         grd_status status = grdi_split_work_new(splitter, &work, &why);
 #pragma omp for schedule(dynamic, 1) nowait
-        for (size_t i = 0; i < chunks.count; i++)
+        for (size_t i = first; i < chunks->count; i += stride)
             if (status == GRD_OK)
-                status = grdi_split_text(splitter, work, chunks.parts[i].data, chunks.parts[i].size_bytes, add_piece,
+                status = grdi_split_text(splitter, work, chunks->parts[i].data, chunks->parts[i].size_bytes, add_piece,
                                          &mine, &why);
         grdi_split_work_free(work);
 #pragma omp critical(grdi_words_merge)
@@ -113,8 +113,34 @@ grd_status grdi_words_count(const grdi_splitter *splitter, const grd_text *texts
         }
         grdi_words_free(&mine);
     }
-    grdi_chunks_free(&chunks);
-    if (result != GRD_OK)
-        grdi_words_free(words);
     return result;
+}
+
+/* A first round takes every stride-th part, each further one as many as all before it; a round cannot more than double
+ * the distinct words, so that none is begun that might hold too many. Which parts are counted depends on the texts
+ * alone. */
+grd_status grdi_words_count(const grdi_splitter *splitter, const grd_text *texts, size_t count, int32_t threads,
+                            grdi_words *words, grd_error *error)
+{
+    *words = (grdi_words){0};
+    grdi_chunks chunks;
+    grd_status status = grdi_chunks_make(GRDI_CUT_PIECES, splitter, texts, count, &chunks, error);
+    int team = grdi_chunks_threads(&chunks, threads);
+    size_t total = 0, stride = 1;
+    for (size_t i = 0; i < count; i++)
+        total += texts[i].size_bytes;
+    size_t most = total / GRDI_WORDS_PART > GRDI_WORDS_BYTES ? total / GRDI_WORDS_PART : GRDI_WORDS_BYTES;
+    while (total / stride > GRDI_WORDS_BYTES && 2 * stride <= chunks.count)
+        stride *= 2;
+    if (status == GRD_OK)
+        status = count_parts(splitter, &chunks, 0, stride, team, words, error);
+    for (; stride > 1 && 2 * words->size_bytes <= most && status == GRD_OK; stride /= 2)
+        status = count_parts(splitter, &chunks, stride / 2, stride, team, words, error);
+    if (stride > 1 && status == GRD_OK)
+        grdi_log(GRDI_LOG_INFO, "tokenizer: trained on every %zuth part of the text (it has too many different words)",
+                 stride);
+    grdi_chunks_free(&chunks);
+    if (status != GRD_OK)
+        grdi_words_free(words);
+    return status;
 }

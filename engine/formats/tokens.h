@@ -4,7 +4,11 @@
 
 #include "base/file.h"
 
+#include <gradus/data.h>
 #include <gradus/io.h>
+
+/* The tokens of an open shard where they lie in the file: valid until it is closed, not to be freed. */
+grd_ids grdi_tokens_view(const grd_tokens *tokens);
 
 /* A shard in the making: opened with the number of tokens that will come, since the header holds it. After an error
  * every further call fails with it; a file at `path` stays as it is until commit succeeds. */

@@ -1,5 +1,6 @@
 /* evaluate.c - scores a text with a trained model. */
 #include "base/memory.h"
+#include "formats/tokens.h"
 #include "generate/load.h"
 
 #include <math.h>
@@ -34,11 +35,8 @@ static grd_status open_shard(evaluator *e, const char *path)
     grd_status status = grd_tokens_open(path, GRD_TOKENS_AUTO, &e->shard, e->error);
     if (!status) status = grd_tokens_check(e->shard, e->from.settings->model.gpt.vocab, e->error);
     if (status) return status;
-    size_t count = grd_tokens_count(e->shard);
-    e->shard_ids = (grd_ids){grdi_alloc(count * sizeof(int32_t)), (int64_t)count, sizeof(int32_t)};
-    if (!e->shard_ids.data) return out_of_memory(e);
-    status = grd_tokens_read(e->shard, 0, count, e->shard_ids.data, e->error);
-    return status ? status : grd_score_ids(&e->shard_ids, e->context, -1, &e->score, e->error);
+    e->shard_ids = grdi_tokens_view(e->shard);
+    return grd_score_ids(&e->shard_ids, e->context, -1, &e->score, e->error);
 }
 
 static grd_status open_text(evaluator *e, const char *path, double validation_part, int32_t threads)
@@ -168,7 +166,6 @@ grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options
     grdi_load_close(&e.from);
     grd_corpus_free(e.corpus);
     grd_tokens_close(e.shard);
-    grdi_free(e.shard_ids.data);
     grdi_free(e.inputs);
     grdi_free(e.values);
     return status;

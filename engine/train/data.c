@@ -52,13 +52,36 @@ static grd_status make_tokenizer(grdi_session *s)
     return grd_tokenizer_train(texts, count, &options, &s->tokenizer, &problem) ? blame_data(s, &problem) : GRD_OK;
 }
 
+/* The tokens of a text of this size would take a part of memory that is worth a file. */
+enum { SCRATCH_FROM_BYTES = 64 << 20 };
+
+/* The nearest directory above the run's that is there already: on the disk that is meant to be written to. Free with
+ * grdi_free(). */
+static char *scratch_directory(const char *out)
+{
+    char *path = grdi_strdup(out ? out : ".");
+    while (path && !grdi_path_is_directory(path)) {
+        char *slash = strrchr(path, '/');
+        if (!slash || slash == path)
+            strcpy(path, slash ? "/" : ".");
+        else
+            *slash = '\0';
+    }
+    return path;
+}
+
 static grd_status open_text(grdi_session *s)
 {
     grd_settings *settings = s->settings;
+    char *scratch = scratch_directory(settings->out);
+    if (!scratch) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", settings->data.path);
     grd_corpus_options options = {.validation_part = settings->data.validation_part,
                                   .no_validation = settings->data.validation_part <= 0,
-                                  .threads = s->options->threads};
+                                  .threads = s->options->threads,
+                                  .scratch = scratch,
+                                  .scratch_from = SCRATCH_FROM_BYTES};
     grd_status status = grd_corpus_open(settings->data.path, &options, &s->corpus, s->error);
+    grdi_free(scratch);
     if (!status && !s->tokenizer) status = make_tokenizer(s);
     grd_error problem = {GRD_OK, ""};
     if (!status && grd_corpus_encode(s->corpus, s->tokenizer, &problem)) status = blame_data(s, &problem);
@@ -121,7 +144,6 @@ void grdi_session_close_data(grdi_session *s)
 {
     grd_prefetch_free(s->prefetch);
     grd_batches_free(s->batches);
-    grd_ids_free(&s->shard_ids);
     for (int part = 0; part < 2; part++)
         for (size_t i = 0; i < s->shard_count[part]; i++) grd_tokens_close(s->shards[part][i]);
     grd_corpus_free(s->corpus);

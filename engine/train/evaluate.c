@@ -2,6 +2,7 @@
 #include "train/session.h"
 
 #include "base/memory.h"
+#include "formats/tokens.h"
 
 #include <math.h>
 
@@ -9,17 +10,7 @@ static grd_status find_score(grdi_session *s, grd_score *score)
 {
     int64_t context = s->settings->model.gpt.context;
     if (s->corpus) return grd_score_corpus(s->corpus, GRD_VALIDATION, s->tokenizer, context, score, s->error);
-    if (!s->shard_ids.count) {
-        size_t count = grd_tokens_count(s->shards[1][0]);
-        int32_t *ids = grdi_alloc(count * sizeof(int32_t));
-        if (!ids) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for validation tokens");
-        grd_status status = grd_tokens_read(s->shards[1][0], 0, count, ids, s->error);
-        if (status) {
-            grdi_free(ids);
-            return status;
-        }
-        s->shard_ids = (grd_ids){ids, (int64_t)count, 4};
-    }
+    s->shard_ids = grdi_tokens_view(s->shards[1][0]);
     return grd_score_ids(&s->shard_ids, context, -1, score, s->error);
 }
 

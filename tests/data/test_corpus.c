@@ -147,6 +147,39 @@ Test(corpus, what_is_no_text_in_a_folder_is_left_out)
     grd_corpus_free(corpus);
 }
 
+/* Ids in a file without a name: the same ones, and nothing is left in the directory. */
+Test(corpus, ids_may_lie_in_a_file)
+{
+    enum { SIZE = 3000000 };
+    char *text = malloc(SIZE);
+    for (int i = 0; i < SIZE; i++)
+        text[i] = i % 61 == 60 ? '\n' : (char)('a' + i * 7 % 26);
+    const char *path = text_file("large.txt", text, SIZE), *folder = scratch_path("scratch");
+    grd_error error = {0};
+    cr_assert(grdi_directory_make(folder, &error) == GRD_OK, "%s", error.message);
+    grd_tokenizer_options options = {.kind = GRD_TOKENIZER_BYTE};
+    grd_tokenizer *t;
+    cr_assert(grd_tokenizer_train(NULL, 0, &options, &t, &error) == GRD_OK, "%s", error.message);
+    grd_corpus *memory = opened(path, (grd_corpus_options){.scratch = folder, .scratch_from = SIZE + 1});
+    grd_corpus *file = opened(path, (grd_corpus_options){.scratch = folder, .scratch_from = SIZE});
+    for (int again = 0; again < 2; again++) {
+        cr_assert(grd_corpus_encode(memory, t, &error) == GRD_OK, "%s", error.message);
+        cr_assert(grd_corpus_encode(file, t, &error) == GRD_OK, "%s", error.message);
+    }
+    cr_assert(memory->part[0].file.size_bytes == 0, "it is below the size from which on a file is used");
+    for (int p = 0; p < 2; p++) {
+        const grd_ids *a = grd_corpus_ids(memory, (grd_part)p), *b = grd_corpus_ids(file, (grd_part)p);
+        cr_assert(a->count == b->count && a->width_bytes == b->width_bytes, "part %d", p);
+        cr_assert(memcmp(a->data, b->data, (size_t)(a->count * a->width_bytes)) == 0, "part %d", p);
+    }
+    cr_assert(!grdi_directory_has_entries(folder), "something was left");
+    cr_assert(file->part[0].file.size_bytes == 2 * (size_t)grd_corpus_ids(file, GRD_TRAIN)->count, "it is a file");
+    grd_corpus_free(memory);
+    grd_corpus_free(file);
+    grd_tokenizer_free(t);
+    free(text);
+}
+
 /* Texts that are encoded in several parts are still one text each. */
 Test(corpus, one_token_goes_between_long_texts)
 {
@@ -230,13 +263,14 @@ Test(corpus, every_failing_allocation_and_file_call_is_survived)
     grd_tokenizer_options options = {.vocab_size = 260, .special = &special, .special_count = 1};
     grd_tokenizer *t;
     cr_assert(grd_tokenizer_train(NULL, 0, &options, &t, &error) == GRD_OK, "%s", error.message);
+    const grd_corpus_options with_scratch = {.threads = 1, .scratch = folder};
     faults_install();
     long n = 0;
     for (bool hit = true; hit;) {
         grd_corpus *corpus;
         error = (grd_error){0};
         faults_fail_at(++n);
-        grd_status status = grd_corpus_open(folder, &(grd_corpus_options){.threads = 1}, &corpus, &error);
+        grd_status status = grd_corpus_open(folder, &with_scratch, &corpus, &error);
         if (status == GRD_OK)
             status = grd_corpus_encode(corpus, t, &error);
         grd_corpus_free(corpus);

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "data/nfc.h"
 #include "data/tokenizer.h"
+#include "data/words.h"
 #include "faults.h"
 #include "scratch.h"
 
@@ -573,4 +574,46 @@ Test(tokenizer, every_failing_allocation_and_file_call_is_survived, .timeout = 1
                 break;
             }
         }
+}
+
+/* ---- counting words ---- */
+
+static int64_t pieces_counted(const grdi_words *words)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; words->slots && i <= words->mask; i++)
+        sum += words->slots[i].count;
+    return sum;
+}
+
+/* Of a text with too many distinct words a part is counted, the same one in any number of threads; all of another. */
+Test(words, too_many_distinct_ones_are_sampled)
+{
+    enum { SIZE = GRDI_WORDS_BYTES + (1 << 20), WORD = 16, WORDS = SIZE / WORD };
+    uint8_t *text = malloc(SIZE);
+    grd_error error = {0};
+    const grdi_split_rule rule = {grdi_pattern_gpt2, false};
+    grdi_splitter *splitter;
+    cr_assert(grdi_splitter_new(&rule, 1, &splitter, &error) == GRD_OK, "%s", error.message);
+    for (int random = 0; random < 2; random++) {
+        uint64_t state = 1;
+        for (size_t i = 0; i < SIZE; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            text[i] = i % WORD == 0 ? ' ' : (uint8_t)('a' + (random ? state >> 33 : i % WORD) % 26);
+        }
+        grdi_words words[2];
+        for (int threads = 1; threads <= 2; threads++)
+            cr_assert(grdi_words_count(splitter, &(grd_text){text, SIZE}, 1, threads, &words[threads - 1], &error) ==
+                          GRD_OK,
+                      "%s", error.message);
+        int64_t pieces = pieces_counted(&words[0]);
+        cr_assert(words[0].count == words[1].count && words[0].size_bytes == words[1].size_bytes, "threads");
+        cr_assert(pieces == pieces_counted(&words[1]), "threads");
+        cr_assert(random ? pieces > WORDS / 3 && pieces < WORDS * 2 / 3 : pieces == WORDS, "%ld of %d pieces",
+                  (long)pieces, (int)WORDS);
+        for (int i = 0; i < 2; i++)
+            grdi_words_free(&words[i]);
+    }
+    grdi_splitter_free(splitter);
+    free(text);
 }

@@ -144,7 +144,8 @@ void faults_install(void)
                                   .unlink = file_unlink,
                                   .make_directory = file_make_directory,
                                   .map = file_map,
-                                  .unmap = file_unmap};
+                                  .unmap = file_unmap,
+                                  .release = file.release};
     json_set_alloc_funcs(grdi_alloc, grdi_free);
 }
 

@@ -132,6 +132,10 @@ typedef struct grd_corpus_options {
     double validation_part; /* in (0, 1); 0: 0.1 */
     bool no_validation;     /* everything is for training */
     int32_t threads;        /* 0: as many as OpenMP gives */
+    const char *scratch;    /* NULL: ids lie in memory. A directory: in a mapped file there that has no name, so that
+                             * those of a large text do not fill memory; gone when the corpus is freed or the program
+                             * ends. Copied */
+    int64_t scratch_from;   /* bytes of text from which on scratch is used */
 } grd_corpus_options;
 
 /* Maps the text at `path` and splits it. One file: the last `validation_part` of its bytes, beginning after the first
