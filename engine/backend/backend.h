@@ -4,6 +4,12 @@
 
 #include "graph/op.h"
 
+#include <gradus/about.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A value in memory: strides in elements; data already points at the first element. */
 typedef struct grdi_view {
     void *data; /* NULL: an input that is absent or an output that nobody uses */
@@ -16,6 +22,7 @@ typedef struct grdi_view {
 /* One launch of a plan. Everything but `data`, `scratch` and `accumulate` is fixed before prepare(); those are fixed
  * before bind(), and accumulate may change between runs. */
 typedef struct grdi_call {
+    struct grdi_device *device; /* whose memory the pointers are of */
     const grdi_op *op;
     const grd_attr *attrs;
     int32_t input_count, output_count;
@@ -75,7 +82,19 @@ typedef struct grdi_backend {
     const grdi_kernel *(*find)(grdi_device *device, const grdi_call *call);
     grd_status (*rates)(grdi_device *device, grdi_rates *rates); /* measures on first use where it must */
     bool (*fast_bf16)(grdi_device *device); /* optional: products of bf16 are faster than those of f32 */
-    bool runs;                              /* false: plans only */
+    /* Optional: what the device itself said about the last call that failed ("cudaMalloc: out of memory"); "" if
+     * nothing. */
+    const char *(*why)(grdi_device *device);
+    void (*wait)(grdi_device *device); /* optional: until all work asked for is done; without it runs end when done */
+    /* Optional, all or none: what runs ask for between begin and end is noted down instead of done (NULL: it could not
+     * be), and done as a whole by each replay. */
+    bool (*capture_begin)(grdi_device *device);
+    void *(*capture_end)(grdi_device *device);
+    grd_status (*replay)(grdi_device *device, void *captured);
+    void (*capture_free)(grdi_device *device, void *captured);
+    /* Optional, of the backend and not of a device: the libraries that it opens, by index; false past the last one. */
+    bool (*component)(int32_t index, grd_component *component);
+    bool runs; /* false: plans only */
 } grdi_backend;
 
 /* Strides of a row-major tensor. */
@@ -88,5 +107,9 @@ const grdi_backend *grdi_backend_find(const char *device, const char **argument)
 
 /* The reference as a kernel: converts to double, computes, converts back. Last in every backend's search. */
 extern const grdi_kernel grdi_reference_kernel;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

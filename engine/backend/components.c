@@ -1,6 +1,7 @@
 /* components.c - the libraries that this build uses, for people who ask why it is slow or what it can do. */
 #include <gradus/about.h>
 
+#include "backend/backend.h"
 #include "backend/cpu/device.h"
 
 #include <jansson.h>
@@ -56,9 +57,18 @@ static const entry entries[] = {
     {"PCRE2", pcre2_version, "cutting text into words before byte-pair encoding"},
 };
 
+/* After the engine's own libraries those of the CUDA plugin, or the plugin itself where it is missing. */
 bool grd_component_at(int32_t index, grd_component *component)
 {
-    if (index < 0 || (size_t)index >= sizeof(entries) / sizeof(entries[0])) return false;
-    *component = (grd_component){entries[index].name, entries[index].version(), entries[index].purpose};
-    return true;
+    const int32_t own = (int32_t)(sizeof(entries) / sizeof(entries[0]));
+    if (index < 0) return false;
+    if (index < own) {
+        *component = (grd_component){entries[index].name, entries[index].version(), entries[index].purpose};
+        return true;
+    }
+    const char *argument;
+    const grdi_backend *cuda = grdi_backend_find("cuda", &argument);
+    if (cuda->component) return cuda->component(index - own, component);
+    *component = (grd_component){"libgradus_cuda", NULL, "device cuda (built where nvcc is found)"};
+    return index == own;
 }

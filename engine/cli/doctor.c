@@ -92,9 +92,9 @@ static void show_text(const facts *f)
            cli_amount(f->rates.copy_bytes_per_s, "B/s"));
     printf("\nlibraries\n");
     for (int32_t i = 0; grd_component_at(i, &component); i++)
-        printf("  %-10s %-12s %s\n", component.name, component.version ? component.version : "missing",
+        printf("  %-14s %-12s %s\n", component.name, component.version ? component.version : "missing",
                component.purpose);
-    printf("\nnot in this version: GPUs, several machines\n");
+    printf("\nnot in this version: several machines; device cuda has not been run on a GPU yet\n");
 }
 
 int cli_doctor(int argc, char **argv)

@@ -6,6 +6,10 @@
 
 #include <gradus/graph.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define GRDI_INPUTS_MAX 16
 #define GRDI_OUTPUTS_MAX GRD_OUTPUTS_MAX
 #define GRDI_ATTRS_MAX 12
@@ -169,5 +173,9 @@ grd_tensor grdi_emit(grd_graph *graph, const grdi_op *op, const grd_tensor *in, 
 /* GRDI_EMIT_ATTRS(&op, GRDI_LIST(grd_attr, GRD_INT("axis", 1)), x, y) */
 #define GRDI_EMIT_ATTRS(op, attrs_and_count, ...)                                                                      \
     grdi_emit(NULL, op, GRDI_LIST(grd_tensor, __VA_ARGS__), attrs_and_count, NULL)
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

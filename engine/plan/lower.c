@@ -167,11 +167,15 @@ static const grdi_kernel *look_up(const lowering *l, const grdi_call *call)
 static const grdi_kernel *find_kernel(lowering *l, const grdi_launch *launch)
 {
     const grdi_kernel *kernel = look_up(l, &launch->call);
+    char in[64] = "";
+    for (int32_t i = 0; !kernel && i < launch->call.input_count && strlen(in) < 48; i++)
+        snprintf(in + strlen(in), sizeof(in) - strlen(in), "%s%s", i ? "," : " of ",
+                 grd_dtype_name(launch->call.in[i].dtype));
     if (!kernel)
-        grd_fail(l->error, GRD_E_UNSUPPORTED, "%s%s%s: device %s has no kernel for %s (grd_cast the inputs)",
+        grd_fail(l->error, GRD_E_UNSUPPORTED,
+                 "%s%s%s: device %s has no kernel for %s%s (cast the inputs to f32, or run it on cpu)",
                  launch->node->scope, launch->node->scope[0] ? "/" : "", launch->call.op->name,
-                 l->engine->backend->name,
-                 launch->call.input_count ? grd_dtype_name(launch->call.in[0].dtype) : "it");
+                 l->engine->backend->name, launch->call.op->name, in);
     return kernel;
 }
 
@@ -198,7 +202,8 @@ static bool push_copy(lowering *l, const grdi_node *node, grd_dims dims, const g
 {
     static const grd_attr no_attrs[] = {{.name = NULL}};
     grdi_launch launch = {.node = node,
-                          .call = {.op = &grdi_op_copy,
+                          .call = {.device = l->engine->device,
+                                   .op = &grdi_op_copy,
                                    .attrs = no_attrs,
                                    .input_count = 1,
                                    .output_count = 1,
@@ -456,7 +461,8 @@ static bool adapt_inputs(lowering *l, grdi_launch *launch)
 static bool lower_kernel(lowering *l, grdi_node *node)
 {
     grdi_launch launch = {.node = node,
-                          .call = {.op = node->op,
+                          .call = {.device = l->engine->device,
+                                   .op = node->op,
                                    .attrs = node->attrs,
                                    .input_count = node->input_count,
                                    .output_count = node->output_count,
@@ -530,7 +536,12 @@ static bool lower_assign(lowering *l, grdi_node *node)
                                        {.name = NULL}}; /* adding is told by call.accumulate alone */
     grdi_launch launch = {
         .node = node,
-        .call = {.op = node->op, .attrs = as_told, .input_count = 2, .output_count = 1, .threads = l->engine->threads}};
+        .call = {.device = l->engine->device,
+                 .op = node->op,
+                 .attrs = as_told,
+                 .input_count = 2,
+                 .output_count = 1,
+                 .threads = l->engine->threads}};
     launch.in[0] = target;
     launch.in[1] = value;
     launch.out[0] = target;

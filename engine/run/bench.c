@@ -97,7 +97,8 @@ static grd_status place_inputs(timed *t)
 static grd_status place(timed *t)
 {
     grdi_call *call = &t->call;
-    *call = (grdi_call){.op = t->op,
+    *call = (grdi_call){.device = t->engine->device,
+                        .op = t->op,
                         .attrs = t->sample.attrs,
                         .input_count = t->sample.input_count,
                         .output_count = t->infer.output_count,
@@ -132,6 +133,7 @@ static grd_status time_runs(timed *t, double *best)
     for (int runs = -1; runs < 3 || (all < 0.02 && runs < 10000); runs++) {
         double start = grdi_seconds();
         grd_status status = t->kernel->run(&t->call);
+        if (t->engine->backend->wait) t->engine->backend->wait(t->engine->device);
         double taken = grdi_seconds() - start;
         if (status) return grd_fail(t->error, status, "op %s: failed on %s", t->op->name, t->engine->name);
         if (runs < 0) {

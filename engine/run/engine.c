@@ -30,8 +30,8 @@ grd_engine *grd_engine_open_with(const char *device, const grd_engine_options *o
     const char *argument = "";
     const grdi_backend *backend = grdi_backend_find(device, &argument);
     if (!backend)
-        grd_fail(&engine->error, GRD_E_ARGUMENT, "device '%s': there is no such device (cpu, ref or null:PROFILE)",
-                 device);
+        grd_fail(&engine->error, GRD_E_ARGUMENT,
+                 "device '%s': there is no such device (cpu, cuda, ref or null:PROFILE)", device);
     else if (backend->open(argument, engine->threads, &engine->device, &engine->error) == GRD_OK)
         engine->backend = backend;
     return engine;

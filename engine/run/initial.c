@@ -16,6 +16,7 @@ static grd_status run_once(const grd_model *model, const grdi_variable *variable
     call->out[0] = (grdi_view){
         .data = grdi_variable_data(variable), .dtype = variable->type.dtype, .dims = grd_shape(count), .stride = {1}};
     call->output_count = 1;
+    call->device = device;
     call->threads = model->engine->threads;
     const grdi_kernel *kernel = backend->find(device, call);
     if (!kernel)

@@ -25,9 +25,21 @@ static void *value_data(const grd_program *program, const grdi_value *value, grd
     return data + value->strides.offset * (int64_t)grd_dtype_size(dtype);
 }
 
+/* Forgets what a device noted down: pointers have changed, or the program ends. */
+static void forget_captured(grd_program *program)
+{
+    const grd_engine *engine = program->graph->model->engine;
+    for (int v = 0; v < GRDI_RUN_VARIANTS; v++) {
+        if (program->captured[v]) engine->backend->capture_free(engine->device, program->captured[v]);
+        program->captured[v] = NULL;
+        program->variant_runs[v] = 0;
+    }
+}
+
 static grd_status bind(grd_program *program)
 {
     grdi_plan *plan = program->plan;
+    forget_captured(program);
     for (size_t n = 0; n < plan->launch_count; n++) {
         grdi_launch *launch = &plan->launches[n];
         grdi_call *call = &launch->call;
@@ -181,6 +193,7 @@ void grdi_program_destroy(void *object)
 {
     grd_program *program = object;
     grd_engine *engine = program->graph->model->engine;
+    forget_captured(program);
     if (program->kept) engine->backend->release(engine->device, program->kept, program->plan->kept_bytes);
     grdi_plan_free(program->plan);
     grdi_free(program->outputs);
@@ -253,9 +266,53 @@ static void set_accumulate(grd_program *program, grdi_launch *launch)
 
 static grd_status launch_failed(grd_program *program, const grdi_launch *launch, grd_status status)
 {
+    const grd_engine *engine = program->graph->model->engine;
+    const char *why = engine->backend->why ? engine->backend->why(engine->device) : "";
     return grd_fail(&program->error, status, "%s%s%s failed on %s (%s)", launch->node->scope,
-                    launch->node->scope[0] ? "/" : "", launch->call.op->name, program->graph->model->engine->name,
-                    grd_status_name(status));
+                    launch->node->scope[0] ? "/" : "", launch->call.op->name, engine->name,
+                    why[0] ? why : grd_status_name(status));
+}
+
+/* One launch after the other. */
+static grd_status launch_all(grd_program *program, bool weights_known)
+{
+    const grd_engine *engine = program->graph->model->engine;
+    double before = program->launch_seconds ? grdi_seconds() : 0;
+    for (size_t n = 0; n < program->plan->launch_count; n++) {
+        grdi_launch *launch = &program->plan->launches[n];
+        if (launch->of_weights && weights_known) continue;
+        set_accumulate(program, launch);
+        grd_status status = launch->kernel->run(&launch->call);
+        if (status) return launch_failed(program, launch, status);
+        note_high_water(program, &launch->call);
+        if (!program->launch_seconds) continue;
+        if (engine->backend->wait) engine->backend->wait(engine->device);
+        double after = grdi_seconds();
+        program->launch_seconds[n] += after - before;
+        before = after;
+    }
+    return GRD_OK;
+}
+
+/* What a run asks of the device is noted down in its second run, when everything that happens only once has happened.
+ * Where the device will not, runs go on launch by launch. */
+static grd_status run_variant(grd_program *program, bool weights_known)
+{
+    const grd_engine *engine = program->graph->model->engine;
+    const grdi_backend *backend = engine->backend;
+    int v = 2 * weights_known + program->accumulating;
+    bool second = program->variant_runs[v] == 1;
+    program->variant_runs[v] += program->variant_runs[v] < 2;
+    if (program->launch_seconds || !backend->capture_begin) return launch_all(program, weights_known);
+    if (second && backend->capture_begin(engine->device)) {
+        grd_status status = launch_all(program, weights_known);
+        program->captured[v] = backend->capture_end(engine->device);
+        if (status) return status;
+    }
+    if (!program->captured[v]) return launch_all(program, weights_known);
+    grd_status status = backend->replay(engine->device, program->captured[v]);
+    const char *why = backend->why ? backend->why(engine->device) : "";
+    return status ? grd_fail(&program->error, status, "a program failed on %s (%s)", engine->name, why) : GRD_OK;
 }
 
 grd_status grd_program_run(grd_program *program)
@@ -263,21 +320,10 @@ grd_status grd_program_run(grd_program *program)
     if (!program) return GRD_E_ARGUMENT;
     grd_status status = ready(program);
     if (status) return status;
-    double before = program->launch_seconds ? grdi_seconds() : 0;
     grd_model *model = program->graph->model;
     model->weights_version += program->plan->writes_weights; /* even if it should fail half-way */
-    for (size_t n = 0; n < program->plan->launch_count; n++) {
-        grdi_launch *launch = &program->plan->launches[n];
-        if (launch->of_weights && program->weights_version == model->weights_version) continue;
-        set_accumulate(program, launch);
-        status = launch->kernel->run(&launch->call);
-        if (status) return launch_failed(program, launch, status);
-        note_high_water(program, &launch->call);
-        if (!program->launch_seconds) continue;
-        double after = grdi_seconds();
-        program->launch_seconds[n] += after - before;
-        before = after;
-    }
+    status = run_variant(program, program->weights_version == model->weights_version);
+    if (status) return status;
     program->weights_version = model->weights_version;
     if (program->launch_seconds) program->profiled_runs++;
     return GRD_OK;

@@ -4,6 +4,8 @@
 
 #include "plan/plan.h"
 
+enum { GRDI_RUN_VARIANTS = 4 };
+
 struct grd_program {
     grd_graph *graph; /* the user's, which owns this program */
     grdi_plan *plan;
@@ -11,6 +13,10 @@ struct grd_program {
     const void *bound_arena; /* where the launches point; the arena may move when it grows */
     size_t high_water;       /* end of the highest byte of the arena that a launch was given */
     bool accumulating;       /* assigns of mode 2 add in this run */
+    /* By variant of the run (accumulating, weights unchanged): how often it ran, and what a device that can has noted
+     * down of it. */
+    int32_t variant_runs[GRDI_RUN_VARIANTS];
+    void *captured[GRDI_RUN_VARIANTS];
     int64_t weights_version; /* of the model, when this program last made its copies of weights; -1: never */
     grd_tensor *outputs;     /* as the user named them, beside plan->roots */
     int32_t output_count;

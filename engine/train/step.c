@@ -327,17 +327,19 @@ grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
     grd_status status = run_program(step, step->micro);
     if (status) return status;
     float loss = 0, norm = 0, scale = 0;
+    const grdi_update *u = step->measure ? &step->measured : &step->update;
+    bool whole = ++step->micro_done == step->options.accumulate;
+    if (whole && (status = update(step, u))) { /* asked for before anything is read, which waits for the device */
+        step->micro_done = 0;
+        return status;
+    }
     grd_program_read(step->micro, step->loss, &loss);
     step->loss_sum += loss;
-    step->micro_done++;
     m.loss = step->options.sum_micro ? step->loss_sum : step->loss_sum / step->micro_done;
-    if (step->micro_done == step->options.accumulate) {
-        const grdi_update *u = step->measure ? &step->measured : &step->update;
+    if (whole) {
         step->micro_done = 0;
         step->was_measured = step->measure;
         step->measure = false;
-        status = update(step, u);
-        if (status) return status;
         grd_program_read(u->program, u->norm, &norm);
         grd_program_read(u->program, u->scale, &scale);
         m.grad_norm = norm;

@@ -2,6 +2,7 @@
  * on the number of threads. */
 #include "backend/backend.h"
 #include "backend/cpu/parallel.h"
+#include "backend/profiles.h"
 #include "base/memory.h"
 
 #include <criterion/criterion.h>
@@ -37,6 +38,29 @@ Test(backends, refuse_what_they_do_not_know)
     check_refusal(&grdi_backend_ref, "x", GRD_E_ARGUMENT, "ref takes no argument");
     check_refusal(&grdi_backend_null, "abacus", GRD_E_DEVICE, "device 'null:abacus': no such profile");
     check_refusal(&grdi_backend_null, "", GRD_E_DEVICE, "no such profile");
+    check_refusal(&grdi_backend_null, "h10", GRD_E_DEVICE, "null:h100, null:h200");
+}
+
+/* Every profile can be planned for; what programs reach lies below what its maker says, and bf16 above f32. */
+Test(backends, null_knows_gpus)
+{
+    const grdi_profile *profile;
+    int32_t count = 0;
+    for (; (profile = grdi_profile_at(count)); count++) {
+        grdi_device *device = NULL;
+        grdi_rates rates;
+        cr_assert(grdi_backend_null.open(profile->name, 8, &device, NULL) == GRD_OK, "%s", profile->name);
+        cr_assert(grdi_backend_null.rates(device, &rates) == GRD_OK);
+        cr_expect(rates.matmul_bf16_flops_per_s < profile->bf16_flops_per_s &&
+                      rates.matmul_bf16_flops_per_s > rates.matmul_flops_per_s &&
+                      rates.copy_bytes_per_s < profile->memory_bytes_per_s,
+                  "%s", profile->name);
+        cr_expect(grdi_backend_null.fast_bf16(device), "%s", profile->name);
+        grdi_backend_null.close(device);
+    }
+    cr_assert(count >= 8, "%d profiles", count);
+    cr_assert(grdi_profile_of_device("cuda NVIDIA H100 80GB HBM3 sm_90") == grdi_profile_named("h100"));
+    cr_assert(grdi_profile_of_device("cuda NVIDIA L40S") == NULL);
 }
 
 static grdi_device *open_device(const grdi_backend *backend, const char *argument, int32_t threads)

@@ -339,7 +339,8 @@ static bool drive(launch *l, char *message)
 
 static void call_of(const kernel_case *k, grdi_call *call)
 {
-    *call = (grdi_call){.op = k->c.op,
+    *call = (grdi_call){.device = k->target->device,
+                        .op = k->c.op,
                         .attrs = k->node->attrs,
                         .input_count = k->c.in_count,
                         .output_count = k->c.out_count,
@@ -615,7 +616,7 @@ static bool rounds_operands(kernel_case *k, uint32_t operands, char *message)
         compute_references(k);
         const grdi_kernel *kernel = plain_kernel(k);
         variant plain = {.outputs = k->given};
-        if ((kernel->rounds_in & k->in_rounded) == k->in_rounded)
+        if (kernel && (kernel->rounds_in & k->in_rounded) == k->in_rounded)
             ok = (run_variant(k, &plain, why) && try_outputs(k, kernel, why)) ||
                  wrong(message, "inputs %#x rounded by the kernel: %s", k->in_rounded, why);
     }

@@ -3,6 +3,7 @@
  * name asks for. */
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
+#include "backend/profiles.h"
 #include "base/memory.h"
 
 #include <string.h>
@@ -27,29 +28,40 @@ static const profile profiles[] = {
 };
 
 struct grdi_device {
-    const profile *profile;
+    profile profile;
     int32_t threads;
     uintptr_t next;
 };
 
+static grd_status unknown(const char *argument, grd_error *error)
+{
+    char names[128] = "null:host, null:cpu";
+    const grdi_profile *gpu;
+    for (int32_t i = 0; (gpu = grdi_profile_at(i)); i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), ", null:%s", gpu->name);
+    return grd_fail(error, GRD_E_DEVICE, "device 'null:%s': no such profile (use %s)", argument, names);
+}
+
 static grd_status open_device(const char *argument, int32_t threads, grdi_device **device, grd_error *error)
 {
     const profile *found = NULL;
+    const grdi_profile *gpu = grdi_profile_named(argument);
     for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++)
         if (strcmp(profiles[i].name, argument) == 0)
             found = &profiles[i];
-    if (!found)
-        return grd_fail(error, GRD_E_DEVICE, "device 'null:%s': no such profile (use null:host or null:cpu)", argument);
+    if (!found && !gpu)
+        return unknown(argument, error);
     *device = grdi_alloc_zero(1, sizeof **device);
     if (!*device)
         return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
-    **device = (grdi_device){.profile = found, .threads = threads < 1 ? 1 : threads, .next = (uintptr_t)1 << 44};
+    **device = (grdi_device){.threads = threads < 1 || gpu ? 1 : threads, .next = (uintptr_t)1 << 44};
+    (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu)} : *found;
     return GRD_OK;
 }
 
 static void close_device(grdi_device *device) { grdi_free(device); }
 
-static const char *kind(grdi_device *device) { return device->profile->kind; }
+static const char *kind(grdi_device *device) { return device->profile.kind; }
 
 /* Addresses are handed out upwards from 16 TiB and never again; a plan cannot ask for more than fits below 2^62. */
 static void *allocate(grdi_device *device, size_t size_bytes)
@@ -97,9 +109,9 @@ static grd_status measure_host(int32_t threads, grdi_rates *rates)
 
 static grd_status rates(grdi_device *device, grdi_rates *rates)
 {
-    if (device->profile->rates.matmul_flops_per_s == 0)
+    if (device->profile.rates.matmul_flops_per_s == 0)
         return measure_host(device->threads, rates);
-    *rates = device->profile->rates;
+    *rates = device->profile.rates;
     rates->matmul_flops_per_s *= device->threads;
     rates->matmul_bf16_flops_per_s *= device->threads;
     rates->map_flops_per_s *= device->threads;
@@ -109,7 +121,7 @@ static grd_status rates(grdi_device *device, grdi_rates *rates)
 /* As this processor, or as the profile's rates say. */
 static bool fast_bf16(grdi_device *device)
 {
-    const grdi_rates *r = &device->profile->rates;
+    const grdi_rates *r = &device->profile.rates;
     return r->matmul_flops_per_s == 0 ? grdi_backend_cpu.fast_bf16(NULL)
                                       : r->matmul_bf16_flops_per_s > r->matmul_flops_per_s;
 }

@@ -1,6 +1,6 @@
 /* copy.c - copies between any strides and dtypes: copy, cast, assign, and the views where a view will not do. */
 #include "backend/cpu/kernels/run.h"
-#include "backend/cpu/kernels/space.h"
+#include "backend/space.h"
 #include "backend/cpu/kernels/transpose.h"
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"

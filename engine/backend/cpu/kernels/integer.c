@@ -2,7 +2,7 @@
  * ids. */
 #include "backend/backend.h"
 #include "backend/cpu/kernels/isa.h"
-#include "backend/cpu/kernels/space.h"
+#include "backend/space.h"
 #include "backend/cpu/parallel.h"
 
 #include <string.h>

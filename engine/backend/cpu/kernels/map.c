@@ -3,7 +3,7 @@
  * however long the chain is. */
 #include "backend/cpu/kernels/map_tiles.h"
 #include "backend/cpu/kernels/run.h"
-#include "backend/cpu/kernels/space.h"
+#include "backend/space.h"
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
 

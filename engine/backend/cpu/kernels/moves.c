@@ -1,6 +1,6 @@
 /* moves.c - ops that only move elements or fill: concat, pad, flip, tril, triu, take, gather, one_hot, full, arange. */
 #include "backend/cpu/kernels/run.h"
-#include "backend/cpu/kernels/space.h"
+#include "backend/space.h"
 #include "backend/cpu/parallel.h"
 
 enum { GRAIN_BYTES = 64 << 10 };

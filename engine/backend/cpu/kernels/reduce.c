@@ -4,7 +4,7 @@
  * whose results are added in order. */
 #include "backend/cpu/kernels/reduce_pieces.h"
 #include "backend/cpu/kernels/run.h"
-#include "backend/cpu/kernels/space.h"
+#include "backend/space.h"
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
 

@@ -4,7 +4,7 @@
 #define GRDI_ROWS_H
 
 #include "backend/cpu/kernels/run.h"
-#include "backend/cpu/kernels/space.h"
+#include "backend/space.h"
 
 #include <string.h>
 

@@ -1,0 +1,65 @@
+/* cuda.h - the CUDA device, for the files of the plugin. */
+#ifndef GRDI_CUDA_H
+#define GRDI_CUDA_H
+
+#include "backend/backend.h"
+#include "lib/cublaslt.h"
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Pinned memory through which uploads pass: a ring cut into slots, each free again when its copy has happened. */
+enum { GRDI_STAGING_SLOTS = 8, GRDI_STAGING_SLOT_BYTES = 1 << 20 };
+typedef struct grdi_staging {
+    char *memory;
+    cudaEvent_t copied[GRDI_STAGING_SLOTS];
+    bool used[GRDI_STAGING_SLOTS];
+    int32_t next;
+} grdi_staging;
+
+struct grdi_device {
+    int32_t index;
+    int32_t multiprocessors, capability; /* 90 for sm_90 */
+    bool tf32;                           /* products of f32 are made in tf32 */
+    char kind[320], why[512];
+    cudaStream_t stream; /* all work of the device, in order */
+    grdi_lt lt;
+    grdi_staging staging;
+};
+
+/* Notes a call that failed (device->why) and turns its error into a status; GRD_OK for success. */
+grd_status grdi_cuda_check(grdi_device *device, cudaError_t error, const char *call);
+/* The stream of a call's device, which is made the thread's current one. */
+cudaStream_t grdi_cuda_stream(const grdi_call *call);
+
+/* memory.c */
+grd_status grdi_staging_open(grdi_device *device);
+void grdi_staging_close(grdi_device *device);
+void *grdi_cuda_allocate(grdi_device *device, size_t size_bytes);
+void grdi_cuda_release(grdi_device *device, void *memory, size_t size_bytes);
+void grdi_cuda_upload(grdi_device *device, void *to, const void *host, size_t size_bytes);
+void grdi_cuda_download(grdi_device *device, void *host, const void *from, size_t size_bytes);
+
+/* capture.c */
+bool grdi_cuda_capture_begin(grdi_device *device);
+void *grdi_cuda_capture_end(grdi_device *device);
+grd_status grdi_cuda_replay(grdi_device *device, void *captured);
+void grdi_cuda_capture_free(grdi_device *device, void *captured);
+
+/* rates.c */
+grd_status grdi_cuda_rates(grdi_device *device, grdi_rates *rates);
+
+/* kernels.c: the kernel that takes the call, or NULL. */
+const grdi_kernel *grdi_cuda_find(grdi_device *device, const grdi_call *call);
+
+/* host.c: what the engine lends. */
+void *grdi_alloc_zero(size_t count, size_t size_bytes);
+void grdi_free(void *memory);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

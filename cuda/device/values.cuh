@@ -1,0 +1,85 @@
+/* values.cuh - elements of any dtype read and written as floats. The dtype is the same for all threads, so that the
+ * choice costs no divergence. */
+#ifndef GRDI_VALUES_CUH
+#define GRDI_VALUES_CUH
+
+#include "device/simt.cuh"
+
+#ifndef GRDI_SIM
+#include <cuda_bf16.h>
+#endif
+
+__device__ __forceinline__ float from_bf16(uint16_t bits)
+{
+#ifdef GRDI_SIM
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+#else
+    return __uint_as_float((unsigned)bits << 16);
+#endif
+}
+
+/* To nearest, ties to even; NaN stays NaN. */
+__device__ __forceinline__ uint16_t to_bf16(float value)
+{
+#ifdef GRDI_SIM
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0x7FFF;
+    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+#else
+    return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+#endif
+}
+
+/* Where elements lie, of f32, bf16, bool or i32. */
+struct cells {
+    void *data; /* NULL: an output that nobody uses */
+    int32_t dtype;
+};
+
+inline cells cells_of(const grdi_view &view)
+{
+    return cells{view.data, (int32_t)view.dtype};
+}
+
+__device__ __forceinline__ float get(const cells &c, int64_t i)
+{
+    if (c.dtype == GRD_F32) return ((const float *)c.data)[i];
+    if (c.dtype == GRD_BF16) return from_bf16(((const uint16_t *)c.data)[i]);
+    if (c.dtype == GRD_I32) return (float)((const int32_t *)c.data)[i];
+    return ((const uint8_t *)c.data)[i] != 0;
+}
+
+__device__ __forceinline__ void put(const cells &c, int64_t i, float value)
+{
+    if (c.dtype == GRD_F32) ((float *)c.data)[i] = value;
+    else if (c.dtype == GRD_BF16) ((uint16_t *)c.data)[i] = to_bf16(value);
+    else ((uint8_t *)c.data)[i] = value != 0;
+}
+
+__device__ __forceinline__ void put_or_add(const cells &c, int64_t i, float value, bool add)
+{
+    put(c, i, add ? get(c, i) + value : value);
+}
+
+/* ---- for `supports` ---- */
+
+inline bool is_value(grd_dtype dtype)
+{
+    return dtype == GRD_F32 || dtype == GRD_BF16;
+}
+
+/* Inputs [first, end) and all outputs are f32 or bf16. */
+inline bool takes_values(const grdi_call *call, int32_t first, int32_t end)
+{
+    for (int32_t i = first; i < end && i < call->input_count; i++)
+        if (!is_value(call->in[i].dtype)) return false;
+    for (int32_t o = 0; o < call->output_count; o++)
+        if (!is_value(call->out[o].dtype)) return false;
+    return true;
+}
+
+#endif

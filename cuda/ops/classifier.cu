@@ -1,0 +1,187 @@
+/* classifier.cu - linear_cross_entropy: x [N,C] w [V,C] -> losses and both gradients, some rows at a time, so that all
+ * logits [N,V] never lie in memory. Chunks are added in order: the same bits in every run. */
+#include "ops/cross_entropy.cuh"
+
+#include "device/table.cuh"
+
+namespace
+{
+
+#ifdef GRDI_SIM
+enum { CHUNK_BYTES = 256, CHUNK_ROWS = 4 }; /* several chunks even of tiny samples */
+#else
+enum { CHUNK_BYTES = 256 << 20, CHUNK_ROWS = 64 };
+#endif
+enum { X, W, TARGETS, SCALE };
+enum { LOSS, LOSSES, DX, DW };
+
+/* The products of one chunk. */
+struct chunk_products {
+    grdi_product logits, dx, dw;
+};
+
+struct classifier_state {
+    chunk_products whole, rest; /* rest: of the last chunk, where it is shorter */
+    int64_t rows, classes, channels, chunk;
+    size_t slopes_at, losses_at; /* in scratch, behind the logits */
+    bool narrow;                 /* operands in bf16, and so the slopes */
+};
+
+int64_t chunk_rows(int64_t rows, int64_t classes)
+{
+    int64_t fit = CHUNK_BYTES / (classes * (int64_t)sizeof(float)) / CHUNK_ROWS * CHUNK_ROWS;
+    fit = fit < CHUNK_ROWS ? (int64_t)CHUNK_ROWS : fit;
+    return fit < rows ? fit : rows;
+}
+
+size_t rounded_up(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
+grd_status prepare(grdi_call *call, grd_error *error)
+{
+    classifier_state *s = (classifier_state *)grdi_alloc_zero(1, sizeof *s);
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
+    s->rows = call->in[X].dims.dim[0], s->channels = call->in[X].dims.dim[1];
+    s->classes = call->in[W].dims.dim[0];
+    s->chunk = chunk_rows(s->rows, s->classes);
+    s->narrow = call->in[X].dtype == GRD_BF16;
+    size_t logits = rounded_up((size_t)(s->chunk * s->classes) * sizeof(float));
+    s->slopes_at = s->narrow ? logits : 0;
+    s->losses_at = logits + (s->narrow ? rounded_up((size_t)(s->chunk * s->classes) * sizeof(uint16_t)) : 0);
+    call->scratch_bytes = s->losses_at + (size_t)s->rows * sizeof(float);
+    call->state = s;
+    return GRD_OK;
+}
+
+grd_status plan_chunk(const grdi_call *call, classifier_state *s, chunk_products *c, int64_t rows, grd_error *error)
+{
+    char *scratch = (char *)call->scratch;
+    size_t element = grd_dtype_size(call->in[X].dtype), dx_element = grd_dtype_size(call->out[DX].dtype);
+    size_t step = (size_t)(s->chunk * s->channels);
+    grdi_matrix x = {call->in[X].data, call->in[X].dtype, false, s->channels, 0, step * element};
+    grdi_matrix w = {call->in[W].data, call->in[W].dtype, false, s->channels, 0, 0}, w_turned = w;
+    grdi_matrix slopes = {scratch + s->slopes_at, s->narrow ? GRD_BF16 : GRD_F32, false, s->classes, 0, 0};
+    grdi_matrix slopes_turned = slopes;
+    w_turned.transposed = slopes_turned.transposed = true;
+    grd_status status = GRD_OK;
+    c->logits = grdi_product{.m = rows,
+                             .n = s->classes,
+                             .k = s->channels,
+                             .batch = 1,
+                             .a = x,
+                             .b = w_turned,
+                             .y = {scratch, GRD_F32, false, s->classes, 0, 0}};
+    c->dx = grdi_product{.m = rows,
+                         .n = s->channels,
+                         .k = s->classes,
+                         .batch = 1,
+                         .a = slopes,
+                         .b = w,
+                         .y = {call->out[DX].data, call->out[DX].dtype, false, s->channels, 0, step * dx_element}};
+    c->dw = grdi_product{.m = s->classes,
+                         .n = s->channels,
+                         .k = rows,
+                         .batch = 1,
+                         .a = slopes_turned,
+                         .b = x,
+                         .y = {call->out[DW].data, call->out[DW].dtype, false, s->channels, 0, 0}};
+    status = grdi_product_plan(call->device, &c->logits, error);
+    if (!status && call->out[DX].data) status = grdi_product_plan(call->device, &c->dx, error);
+    if (!status && call->out[DW].data) status = grdi_product_plan(call->device, &c->dw, error);
+    return status;
+}
+
+void release_chunk(grdi_device *device, chunk_products *c)
+{
+    grdi_product_release(device, &c->logits);
+    grdi_product_release(device, &c->dx);
+    grdi_product_release(device, &c->dw);
+}
+
+grd_status bind(grdi_call *call, grd_error *error)
+{
+    classifier_state *s = (classifier_state *)call->state;
+    release_chunk(call->device, &s->whole);
+    release_chunk(call->device, &s->rest);
+    grd_status status = plan_chunk(call, s, &s->whole, s->chunk, error);
+    if (!status && s->rows % s->chunk) status = plan_chunk(call, s, &s->rest, s->rows % s->chunk, error);
+    return status;
+}
+
+grd_status run_chunk(const grdi_call *call, const classifier_state *s, const chunk_products &c, int64_t first,
+                     int64_t rows, cells losses)
+{
+    grdi_device *device = call->device;
+    char *scratch = (char *)call->scratch;
+    const char *x = (const char *)call->in[X].data + (size_t)(first * s->channels) * grd_dtype_size(call->in[X].dtype);
+    void *slopes = scratch + s->slopes_at;
+    bool backward = call->out[DX].data || call->out[DW].data;
+    grd_status status = grdi_product_run(device, &c.logits, x, call->in[W].data, scratch, false);
+    grdi_loss_rows_task t = {.logits = cells{scratch, GRD_F32},
+                             .losses = losses,
+                             .scale = cells_of(call->in[SCALE]),
+                             .targets = (const int32_t *)call->in[TARGETS].data + first,
+                             .count = rows,
+                             .classes = s->classes,
+                             .recipe = grdi_loss_recipe_of(call, true)};
+    if (backward) t.slopes = cells{slopes, s->narrow ? (int32_t)GRD_BF16 : (int32_t)GRD_F32};
+    t.losses.data = (char *)losses.data + (size_t)first * (losses.dtype == GRD_BF16 ? 2 : 4);
+    if (!status) status = grdi_loss_rows(call, t);
+    char *dx = (char *)call->out[DX].data;
+    if (!status && dx)
+        status = grdi_product_run(device, &c.dx, slopes, call->in[W].data,
+                                  dx + (size_t)(first * s->channels) * grd_dtype_size(call->out[DX].dtype), false);
+    if (!status && call->out[DW].data)
+        status = grdi_product_run(device, &c.dw, slopes, x, call->out[DW].data, first > 0 || call->accumulate[DW]);
+    return status;
+}
+
+grd_status run(grdi_call *call)
+{
+    const classifier_state *s = (const classifier_state *)call->state;
+    cells losses =
+        call->out[LOSSES].data ? cells_of(call->out[LOSSES]) : cells{(char *)call->scratch + s->losses_at, GRD_F32};
+    grd_status status = GRD_OK;
+    grdi_cuda_stream(call); /* makes the device current for the products */
+    for (int64_t first = 0; first < s->rows && !status; first += s->chunk) {
+        bool whole = first + s->chunk <= s->rows;
+        status = run_chunk(call, s, whole ? s->whole : s->rest, first, whole ? s->chunk : s->rows - first, losses);
+    }
+    if (!status && call->out[LOSS].data)
+        status = grdi_loss_sum(call, losses, s->rows, cells_of(call->in[SCALE]), cells_of(call->out[LOSS]));
+    return status;
+}
+
+void release(grdi_call *call)
+{
+    classifier_state *s = (classifier_state *)call->state;
+    if (s) {
+        release_chunk(call->device, &s->whole);
+        release_chunk(call->device, &s->rest);
+    }
+    grdi_free(s);
+    call->state = nullptr;
+}
+
+/* The weights' gradient is a sum over chunks, and stays in f32; the slopes are narrow as the operands are. */
+bool supports(const grdi_call *call)
+{
+    grd_dtype x = call->in[X].dtype;
+    return is_value(x) && call->in[W].dtype == x && call->in[TARGETS].dtype == GRD_I32 &&
+           is_value(call->in[SCALE].dtype) && is_value(call->out[LOSS].dtype) && is_value(call->out[LOSSES].dtype) &&
+           (call->out[DX].dtype == GRD_F32 || call->out[DX].dtype == x) && call->out[DW].dtype == GRD_F32;
+}
+
+const grdi_kernel kernel = {.op = "linear_cross_entropy",
+                            .accumulates = 1u << DW,
+                            .supports = supports,
+                            .prepare = prepare,
+                            .bind = bind,
+                            .run = run,
+                            .release = release};
+
+} // namespace
+
+GRDI_CUDA_TABLE(classifier, &kernel)

@@ -1,0 +1,310 @@
+/* cublaslt.cpp - the stand-in for cuBLASLt: checks each argument against the rules of NVIDIA's documentation
+ * (https://docs.nvidia.com/cuda/cublas/, sections cublasLtMatmul, cublasLtEpilogue_t, cublasLtMatmulDescAttributes_t,
+ * cublasLtMatrixLayoutAttribute_t) and computes by plain loops, sums in float as the library's, K ascending. */
+#include "cublasLt.h"
+#include "cuda_runtime.h"
+
+#include "sim_state.h"
+
+#include <cstdio>
+
+struct cublasLtContext {
+    int open;
+};
+struct cublasLtMatmulDescOpaque {
+    cublasComputeType_t compute;
+    int32_t transa, transb, epilogue;
+    const void *bias;
+    void *aux;
+    int64_t aux_ld;
+};
+struct cublasLtMatrixLayoutOpaque {
+    cudaDataType_t type;
+    uint64_t rows, columns;
+    int64_t ld;
+    int32_t batch;
+    int64_t batch_stride;
+};
+struct cublasLtMatmulPreferenceOpaque {
+    uint64_t workspace;
+    uint32_t alignment[4];
+};
+
+namespace
+{
+
+enum { WORKSPACE_BYTES = 4096 }; /* what the stand-in's algorithm asks for, if it may */
+
+struct problem {
+    cublasLtMatmulDescOpaque how;
+    cublasLtMatrixLayoutOpaque a, b, c, d;
+};
+
+cublasStatus_t refused(const char *what)
+{
+    grdi_sim_wrong("cublasLtMatmul: %s", what);
+    return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+size_t element_bytes(cudaDataType_t type)
+{
+    return type == CUDA_R_16BF ? 2 : 4;
+}
+
+float load(const void *data, cudaDataType_t type, int64_t i)
+{
+    uint32_t bits;
+    float value;
+    if (type == CUDA_R_32F) return ((const float *)data)[i];
+    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void store(void *data, cudaDataType_t type, int64_t i, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (type == CUDA_R_32F) ((float *)data)[i] = value;
+    else if (value != value) ((uint16_t *)data)[i] = 0x7FFF;
+    else ((uint16_t *)data)[i] = (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+bool has_bias(const problem &p)
+{
+    return p.how.epilogue != CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+/* Shapes, types and leading dimensions: what the library looks at before it knows a pointer. */
+const char *wrong_shape(const problem &p)
+{
+    uint64_t m = p.d.rows, n = p.d.columns, k = p.how.transa == CUBLAS_OP_N ? p.a.columns : p.a.rows;
+    if ((p.how.transa == CUBLAS_OP_N ? p.a.rows : p.a.columns) != m) return "the rows of op(A) are not those of D";
+    if ((p.how.transb == CUBLAS_OP_N ? p.b.columns : p.b.rows) != n) return "the columns of op(B) are not those of D";
+    if ((p.how.transb == CUBLAS_OP_N ? p.b.rows : p.b.columns) != k) return "op(A) and op(B) do not fit";
+    if (p.c.rows != m || p.c.columns != n || p.c.type != p.d.type) return "C is not like D";
+    for (const cublasLtMatrixLayoutOpaque *x : {&p.a, &p.b, &p.c, &p.d}) {
+        if (x->ld < (int64_t)x->rows) return "a leading dimension is below the rows of its matrix";
+        if (x->batch != p.d.batch) return "batch counts differ";
+    }
+    if (p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.d.type != CUDA_R_32F))
+        return "these types are not in the table of supported ones";
+    if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS && (p.how.aux_ld < (int64_t)m || p.how.aux_ld % 8 != 0))
+        return "the leading dimension of the auxiliary output is below the rows of D or no multiple of 8";
+    if (p.how.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && p.a.type != CUDA_R_32F) return "tf32 is for matrices of f32";
+    return nullptr;
+}
+
+bool aligned(const void *pointer, size_t bytes)
+{
+    return (uintptr_t)pointer % bytes == 0;
+}
+
+const char *wrong_pointer(const problem &p, const void *a, const void *b, const void *c, const void *d,
+                          const uint64_t *least)
+{
+    const void *pointer[] = {a, b, c, d};
+    const cublasLtMatrixLayoutOpaque *layout[] = {&p.a, &p.b, &p.c, &p.d};
+    for (int i = 0; i < 4; i++) {
+        if (!pointer[i]) return "a matrix is NULL";
+        if (!aligned(pointer[i], element_bytes(layout[i]->type)) || !aligned(pointer[i], least[i]))
+            return "a matrix is aligned to less than the algorithm was asked for";
+    }
+    if (has_bias(p) && (!p.how.bias || !aligned(p.how.bias, element_bytes(p.d.type))))
+        return "the epilogue adds a bias, whose pointer is NULL or not aligned";
+    if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS && (!p.how.aux || !aligned(p.how.aux, 16)))
+        return "the epilogue writes an auxiliary output, whose pointer is NULL or not aligned to 16 bytes";
+    return nullptr;
+}
+
+float activated(int32_t epilogue, float x)
+{
+    if (epilogue == CUBLASLT_EPILOGUE_RELU_BIAS) return x < 0 ? 0 : x;
+    if (epilogue == CUBLASLT_EPILOGUE_GELU_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
+        return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
+    return x;
+}
+
+void compute(const problem &p, const void *a, const void *b, const void *c, void *d, float alpha, float beta)
+{
+    int64_t m = (int64_t)p.d.rows, n = (int64_t)p.d.columns;
+    int64_t k = (int64_t)(p.how.transa == CUBLAS_OP_N ? p.a.columns : p.a.rows);
+    int64_t a_row = p.how.transa == CUBLAS_OP_N ? 1 : p.a.ld, a_column = p.how.transa == CUBLAS_OP_N ? p.a.ld : 1;
+    int64_t b_row = p.how.transb == CUBLAS_OP_N ? 1 : p.b.ld, b_column = p.how.transb == CUBLAS_OP_N ? p.b.ld : 1;
+    for (int64_t batch = 0; batch < p.d.batch; batch++)
+        for (int64_t j = 0; j < n; j++)
+            for (int64_t i = 0; i < m; i++) {
+                float sum = 0;
+                for (int64_t l = 0; l < k; l++)
+                    sum += load(a, p.a.type, batch * p.a.batch_stride + i * a_row + l * a_column) *
+                           load(b, p.b.type, batch * p.b.batch_stride + l * b_row + j * b_column);
+                sum *= alpha;
+                if (beta != 0) sum += beta * load(c, p.c.type, batch * p.c.batch_stride + i + j * p.c.ld);
+                if (has_bias(p)) sum += load(p.how.bias, p.d.type, i);
+                if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
+                    store(p.how.aux, p.d.type, i + j * p.how.aux_ld, sum);
+                store(d, p.d.type, batch * p.d.batch_stride + i + j * p.d.ld, activated(p.how.epilogue, sum));
+            }
+}
+
+template <class T> bool take(T *field, const void *value, size_t size_bytes)
+{
+    if (size_bytes != sizeof *field || !value) return false;
+    memcpy(field, value, sizeof *field);
+    return true;
+}
+
+cublasStatus_t took(bool right)
+{
+    return right ? CUBLAS_STATUS_SUCCESS : refused("an attribute of the wrong size");
+}
+
+} // namespace
+
+extern "C" {
+
+size_t cublasLtGetVersion(void)
+{
+    return 130000;
+}
+
+const char *cublasLtGetStatusString(cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_SUCCESS         ? "CUBLAS_STATUS_SUCCESS"
+           : status == CUBLAS_STATUS_NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED"
+                                                   : "CUBLAS_STATUS_INVALID_VALUE";
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+    *handle = new cublasLtContext{1};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
+{
+    delete handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *description, cublasComputeType_t compute,
+                                        cudaDataType_t scale)
+{
+    if (scale != CUDA_R_32F) return refused("alpha and beta of this compute type are f32");
+    *description =
+        new cublasLtMatmulDescOpaque{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t description)
+{
+    delete description;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
+                                              cublasLtMatmulDescAttributes_t attribute, const void *value,
+                                              size_t size_bytes)
+{
+    switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: return took(take(&description->transa, value, size_bytes));
+    case CUBLASLT_MATMUL_DESC_TRANSB: return took(take(&description->transb, value, size_bytes));
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: return took(take(&description->epilogue, value, size_bytes));
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return took(take(&description->bias, value, size_bytes));
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: return took(take(&description->aux, value, size_bytes));
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: return took(take(&description->aux_ld, value, size_bytes));
+    }
+    return refused("an unknown attribute of a description");
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t leading)
+{
+    *layout = new cublasLtMatrixLayoutOpaque{type, rows, columns, leading, 1, 0};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
+{
+    delete layout;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void *value,
+                                                size_t size_bytes)
+{
+    if (attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) return took(take(&layout->batch, value, size_bytes));
+    return took(take(&layout->batch_stride, value, size_bytes));
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
+{
+    *preference = new cublasLtMatmulPreferenceOpaque{0, {256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
+{
+    delete preference;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
+                                                    size_t size_bytes)
+{
+    if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
+        return took(take(&preference->workspace, value, size_bytes));
+    return took(
+        take(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, size_bytes));
+}
+
+/* One algorithm, which remembers what it was found for: alignments, and the workspace that it was granted. */
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int wanted,
+                                              cublasLtMatmulHeuristicResult_t *results, int *found)
+{
+    const char *what = wrong_shape(problem{*description, *a, *b, *c, *d});
+    *found = 0;
+    if (!handle || wanted < 1 || what) return refused(what ? what : "no handle, or no algorithm wanted");
+    *results = cublasLtMatmulHeuristicResult_t{};
+    for (int i = 0; i < 4; i++) results->algo.data[i] = preference->alignment[i];
+    results->workspaceSize = preference->workspace < WORKSPACE_BYTES ? 0 : (size_t)WORKSPACE_BYTES;
+    results->algo.data[4] = results->workspaceSize;
+    *found = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t description, const void *alpha,
+                              const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
+                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
+                              cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes,
+                              cudaStream_t stream)
+{
+    if (!handle || !algorithm || !alpha || !beta || !stream)
+        return refused("no handle, algorithm, alpha, beta or stream");
+    problem p{*description, *a_layout, *b_layout, *c_layout, *d_layout};
+    const char *what = wrong_shape(p);
+    if (!what) what = wrong_pointer(p, a, b, c, d, algorithm->data);
+    if (!what && algorithm->data[4] > 0 && (!workspace || workspace_bytes < algorithm->data[4]))
+        what = "the workspace is smaller than the algorithm needs";
+    if (!what && algorithm->data[4] > 0 && !aligned(workspace, 256)) what = "the workspace is not aligned to 256 bytes";
+    if (what) return refused(what);
+    float times, kept; /* read when called, as in host pointer mode */
+    memcpy(&times, alpha, sizeof times);
+    memcpy(&kept, beta, sizeof kept);
+    size_t used = algorithm->data[4];
+    cudaError_t error = grdi_sim_submit(stream, [=] {
+        grdi_sim_count()->matmuls++;
+        compute(p, a, b, c, d, times, kept);
+        if (used) memset(workspace, 0xFF, used);
+        return cudaSuccess;
+    });
+    return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+} // extern "C"

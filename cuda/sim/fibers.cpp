@@ -1,0 +1,394 @@
+/* fibers.cpp - the threads of a block as fibers.
+ *
+ * What decides whether it finds mistakes is the order: each warp runs as far ahead as barriers let it, first to last or
+ * last to first, so that a missing barrier lets a value be overwritten or read too early in one of the two. Shared
+ * memory has no size but the one asked for and holds NaN until it is written. */
+#include "cuda_runtime.h"
+
+#include "sim_state.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#define SIM_ASAN 1
+#else
+#define SIM_ASAN 0
+#endif
+
+namespace
+{
+
+enum { THREADS_MAX = 1024, WARPS_MAX = 32, EXCHANGE_BYTES = 16, SHARED_MAX = 32, GUARD_BYTES = 64 };
+/* Not a power of two apart: tops of stacks would share cache sets. AddressSanitizer reports on the stack it runs on. */
+constexpr size_t stack_bytes = (SIM_ASAN ? 1 << 18 : 1 << 15) + 64 * 7;
+
+struct gate {
+    uint64_t passed; /* how often it opened */
+    unsigned waiting;
+};
+
+struct fiber {
+    void *stack_pointer;
+    uint3 place;
+    const uint64_t *waits_for; /* NULL: may run */
+    uint64_t seen;
+    const char *call; /* where it waits */
+    unsigned shared_taken;
+    bool done;
+};
+
+struct shared_array {
+    unsigned char *data;
+    size_t size_bytes;
+};
+
+struct simulator {
+    fiber fibers[THREADS_MAX];
+    gate warp_gate[WARPS_MAX], block_gate;
+    unsigned char slot[2][THREADS_MAX][EXCHANGE_BYTES];
+    uint64_t given_at[2][THREADS_MAX]; /* which exchange of the warp a slot was filled for, counted from 1 */
+    unsigned count, live, warp_live[WARPS_MAX], current;
+    shared_array shared[SHARED_MAX];
+    unsigned shared_count;
+    size_t shared_given, shared_used;
+    const std::function<void()> *body;
+    const char *kernel;
+    void *main_stack_pointer;
+    char *stacks;
+    const void *asan_stack;
+    size_t asan_size;
+    int order;
+    bool failed;
+};
+
+simulator sim;
+char error_text[1024], error_taken[1024];
+grdi_sim_counts counts;
+
+} // namespace
+
+grdi_sim_place grdi_sim_here;
+
+extern "C" grdi_sim_counts *grdi_sim_count(void)
+{
+    return &counts;
+}
+extern "C" void grdi_sim_set_order(int order)
+{
+    sim.order = order;
+}
+
+extern "C" const char *grdi_sim_take_error(void)
+{
+    memcpy(error_taken, error_text, sizeof error_taken);
+    error_text[0] = '\0';
+    return error_taken;
+}
+
+/* Keeps the first thing found wrong. */
+void grdi_sim_wrong(const char *format, ...)
+{
+    if (error_text[0]) return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error_text, sizeof error_text, format, arguments);
+    va_end(arguments);
+}
+
+/* ---- switching stacks ---- */
+
+#if defined(__x86_64__)
+extern "C" void grdi_sim_switch(void **from, void *to);
+asm(".text\n.globl grdi_sim_switch\n.hidden grdi_sim_switch\n.type grdi_sim_switch,@function\ngrdi_sim_switch:\n"
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\nmov %rsp,(%rdi)\nmov %rsi,%rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n.size grdi_sim_switch,.-grdi_sim_switch\n");
+
+/* At its entry a function finds the stack 8 bytes past a multiple of 16, as after a call. */
+static void *new_stack(char *top, void (*entry)())
+{
+    void **at = (void **)top - 2;
+    at[-1] = nullptr;
+    at[-2] = (void *)entry;
+    return at - 8;
+}
+#elif defined(__aarch64__)
+extern "C" void grdi_sim_switch(void **from, void *to);
+asm(".text\n.globl grdi_sim_switch\n.hidden grdi_sim_switch\n.type grdi_sim_switch,%function\ngrdi_sim_switch:\n"
+    "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
+    "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\nstp d12,d13,[sp,#128]\n"
+    "stp d14,d15,[sp,#144]\nmov x9,sp\nstr x9,[x0]\nmov sp,x1\nldp x19,x20,[sp]\nldp x21,x22,[sp,#16]\n"
+    "ldp x23,x24,[sp,#32]\nldp x25,x26,[sp,#48]\nldp x27,x28,[sp,#64]\nldp x29,x30,[sp,#80]\nldp d8,d9,[sp,#96]\n"
+    "ldp d10,d11,[sp,#112]\nldp d12,d13,[sp,#128]\nldp d14,d15,[sp,#144]\nadd sp,sp,#160\nret\n"
+    ".size grdi_sim_switch,.-grdi_sim_switch\n");
+
+static void *new_stack(char *top, void (*entry)())
+{
+    void **at = (void **)top - 20;
+    memset(at, 0, 160);
+    at[11] = (void *)entry; /* x30 */
+    return at;
+}
+#else
+#error "the simulator switches stacks on x86-64 and aarch64 only (configure with -DGRADUS_CUDASIM=OFF)"
+#endif
+
+static void to_fiber(unsigned index)
+{
+#if SIM_ASAN
+    void *fake;
+    __sanitizer_start_switch_fiber(&fake, sim.stacks + index * stack_bytes, stack_bytes);
+#endif
+    grdi_sim_switch(&sim.main_stack_pointer, sim.fibers[index].stack_pointer);
+#if SIM_ASAN
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+static void to_main(fiber *f)
+{
+    counts.switches++;
+#if SIM_ASAN
+    void *fake;
+    __sanitizer_start_switch_fiber(f->done ? nullptr : &fake, sim.asan_stack, sim.asan_size);
+#endif
+    grdi_sim_switch(&f->stack_pointer, sim.main_stack_pointer);
+#if SIM_ASAN
+    __sanitizer_finish_switch_fiber(fake, &sim.asan_stack, &sim.asan_size);
+#endif
+    grdi_sim_here.thread = f->place;
+}
+
+/* ---- barriers and exchanges ---- */
+
+static void try_open(gate *g, unsigned live)
+{
+    if (g->waiting && g->waiting >= live) {
+        g->waiting = 0;
+        g->passed++;
+    }
+}
+
+static void pass(gate *g, unsigned live, const char *call)
+{
+    fiber *f = &sim.fibers[sim.current];
+    uint64_t before = g->passed;
+    g->waiting++;
+    try_open(g, live);
+    if (g->passed != before) return;
+    f->waits_for = &g->passed;
+    f->seen = before;
+    f->call = call;
+    to_main(f);
+}
+
+static void check_mask(unsigned mask, const char *call)
+{
+    if (mask != ~0u)
+        grdi_sim_wrong("%s: %s with the mask %#x (the simulator knows whole warps only)", sim.kernel, call, mask);
+}
+
+void grdi_sim_block_barrier()
+{
+    pass(&sim.block_gate, sim.live, "__syncthreads");
+}
+
+void grdi_sim_warp_barrier(unsigned mask, const char *call)
+{
+    unsigned warp = sim.current / 32;
+    check_mask(mask, call);
+    pass(&sim.warp_gate[warp], sim.warp_live[warp], call);
+}
+
+unsigned grdi_sim_lane()
+{
+    return sim.current % 32;
+}
+
+/* Two sets of slots take turns, so that one barrier an exchange is enough. */
+void grdi_sim_exchange(unsigned mask, const void *given, void *taken, size_t size_bytes, unsigned source,
+                       const char *call)
+{
+    unsigned me = sim.current, warp = me / 32;
+    uint64_t number = sim.warp_gate[warp].passed + 1;
+    unsigned side = number & 1;
+    check_mask(mask, call);
+    memcpy(sim.slot[side][me], given, size_bytes);
+    sim.given_at[side][me] = number;
+    pass(&sim.warp_gate[warp], sim.warp_live[warp], call);
+    unsigned from = warp * 32 + (source & 31);
+    if (from >= sim.count || sim.given_at[side][from] != number)
+        grdi_sim_wrong("%s: %s reads lane %u, which is not there", sim.kernel, call, source);
+    memcpy(taken, sim.slot[side][from], size_bytes);
+}
+
+unsigned grdi_sim_ballot(unsigned mask, bool vote)
+{
+    unsigned me = sim.current, warp = me / 32, bits = 0;
+    uint64_t number = sim.warp_gate[warp].passed + 1;
+    unsigned side = number & 1;
+    check_mask(mask, "__ballot_sync");
+    sim.slot[side][me][0] = vote;
+    sim.given_at[side][me] = number;
+    pass(&sim.warp_gate[warp], sim.warp_live[warp], "__ballot_sync");
+    for (unsigned lane = 0; lane < 32 && warp * 32 + lane < sim.count; lane++)
+        if (sim.slot[side][warp * 32 + lane][0] && sim.given_at[side][warp * 32 + lane] == number) bits |= 1u << lane;
+    return bits;
+}
+
+/* ---- shared memory ---- */
+
+/* Without AddressSanitizer a guard behind each array shows writes past it. */
+static constexpr size_t guard_bytes = SIM_ASAN ? 0 : GUARD_BYTES;
+
+void *grdi_sim_shared(size_t size_bytes)
+{
+    fiber *f = &sim.fibers[sim.current];
+    unsigned index = f->shared_taken++;
+    if (index >= SHARED_MAX) {
+        grdi_sim_wrong("%s: more than %d shared arrays", sim.kernel, (int)SHARED_MAX);
+        index = SHARED_MAX - 1;
+    }
+    shared_array *array = &sim.shared[index];
+    if (index < sim.shared_count) {
+        if (array->size_bytes != size_bytes)
+            grdi_sim_wrong("%s: threads ask for shared array %u of %zu and of %zu bytes", sim.kernel, index,
+                           array->size_bytes, size_bytes);
+        return array->data;
+    }
+    sim.shared_count = index + 1;
+    sim.shared_used += (size_bytes + 15) / 16 * 16;
+    if (sim.shared_used > sim.shared_given)
+        grdi_sim_wrong("%s: shared arrays of %zu bytes, but %zu were asked for at its launch", sim.kernel,
+                       sim.shared_used, sim.shared_given);
+    array->size_bytes = size_bytes;
+    array->data = (unsigned char *)malloc(size_bytes + guard_bytes);
+    memset(array->data, 0xFF, size_bytes);
+    memset(array->data + size_bytes, 0xA5, guard_bytes);
+    return array->data;
+}
+
+static void release_shared()
+{
+    for (unsigned k = 0; k < sim.shared_count; k++) {
+        for (size_t i = 0; i < guard_bytes; i++)
+            if (sim.shared[k].data[sim.shared[k].size_bytes + i] != 0xA5)
+                grdi_sim_wrong("%s: block %u wrote %zu bytes past shared array %u of %zu bytes", sim.kernel,
+                               grdi_sim_here.block.x, i + 1, k, sim.shared[k].size_bytes);
+        free(sim.shared[k].data);
+    }
+    sim.shared_count = 0;
+    sim.shared_used = 0;
+}
+
+/* ---- a block ---- */
+
+static void enter()
+{
+#if SIM_ASAN
+    __sanitizer_finish_switch_fiber(nullptr, &sim.asan_stack, &sim.asan_size);
+#endif
+    fiber *f = &sim.fibers[sim.current];
+    grdi_sim_here.thread = f->place;
+    (*sim.body)();
+    f = &sim.fibers[sim.current];
+    unsigned warp = sim.current / 32;
+    f->done = true; /* threads that have ended count at no barrier, as on sm_70 and later */
+    try_open(&sim.block_gate, --sim.live);
+    try_open(&sim.warp_gate[warp], --sim.warp_live[warp]);
+    for (;;) to_main(f);
+}
+
+static void start_block()
+{
+    dim3 size = grdi_sim_here.block_size;
+    sim.live = sim.count;
+    sim.block_gate.waiting = 0;
+    for (unsigned i = 0; i < sim.count; i++) {
+        fiber *f = &sim.fibers[i];
+        *f = fiber{};
+        f->place = uint3{i % size.x, i / size.x % size.y, i / (size.x * size.y)};
+        if (i % 32 == 0) {
+            sim.warp_gate[i / 32].waiting = 0;
+            sim.warp_live[i / 32] = sim.count - i < 32 ? sim.count - i : 32;
+        }
+        f->stack_pointer = new_stack(sim.stacks + (i + 1) * stack_bytes, enter);
+    }
+}
+
+/* Runs the warp as far as it gets; the number of its threads that ended. */
+static unsigned run_warp(unsigned warp, bool *moved)
+{
+    unsigned ended = 0;
+    for (bool ran = true; ran; *moved |= ran) {
+        ran = false;
+        for (unsigned k = 0; k < 32; k++) {
+            unsigned i = warp * 32 + (sim.order ? 31 - k : k);
+            fiber *f = &sim.fibers[i];
+            if (i >= sim.count || f->done || (f->waits_for && *f->waits_for == f->seen)) continue;
+            f->waits_for = nullptr;
+            sim.current = i;
+            grdi_sim_here.thread = f->place;
+            ran = true;
+            to_fiber(i);
+            ended += f->done;
+        }
+    }
+    return ended;
+}
+
+static void name_stuck()
+{
+    for (unsigned i = 0; i < sim.count; i++) {
+        const fiber *f = &sim.fibers[i];
+        if (f->done) continue;
+        grdi_sim_wrong("%s: block %u,%u,%u: thread %u (lane %u of warp %u) is stuck at %s", sim.kernel,
+                       grdi_sim_here.block.x, grdi_sim_here.block.y, grdi_sim_here.block.z, i, i % 32, i / 32,
+                       f->call ? f->call : "its start");
+        return;
+    }
+}
+
+static bool run_block()
+{
+    unsigned warps = (sim.count + 31) / 32;
+    start_block();
+    for (unsigned done = 0; done < sim.count;) {
+        bool moved = false;
+        for (unsigned k = 0; k < warps; k++) done += run_warp(sim.order ? warps - 1 - k : k, &moved);
+        if (!moved) {
+            name_stuck();
+            break;
+        }
+    }
+    release_shared();
+    return !error_text[0];
+}
+
+cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
+                            const std::function<void()> &body)
+{
+    uint64_t threads = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
+    if (threads < 1 || threads > THREADS_MAX || blocks < 1 || grid.x > 0x7FFFFFFFu || grid.y > 65535 ||
+        grid.z > 65535 || shared_bytes > 48 * 1024) {
+        grdi_sim_wrong("%s: %llu x %llu threads with %zu bytes of shared memory cannot be launched", name,
+                       (unsigned long long)blocks, (unsigned long long)threads, shared_bytes);
+        return cudaErrorInvalidConfiguration;
+    }
+    if (!sim.stacks) sim.stacks = (char *)aligned_alloc(4096, (THREADS_MAX * stack_bytes + 4095) / 4096 * 4096);
+    sim.kernel = name;
+    sim.body = &body;
+    sim.count = (unsigned)threads;
+    sim.shared_given = shared_bytes;
+    grdi_sim_here.block_size = block;
+    grdi_sim_here.grid_size = grid;
+    counts.kernels++;
+    for (uint64_t b = 0; b < blocks; b++) {
+        grdi_sim_here.block =
+            uint3{(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
+        if (!run_block()) return cudaErrorLaunchFailure;
+    }
+    return cudaSuccess;
+}

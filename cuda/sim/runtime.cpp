@@ -1,0 +1,322 @@
+/* runtime.cpp - the stand-in for the CUDA runtime: memory, streams, events, capture. What a GPU would leave undefined
+ * is an error here: copies past an allocation, pageable memory in a captured stream, a pinned buffer written again
+ * before its copy has happened (such copies happen as late as they may). */
+#include "cuda_runtime.h"
+
+#include "sim_state.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <vector>
+
+struct CUgraph_st {
+    std::vector<std::function<cudaError_t()>> work;
+};
+struct CUgraphExec_st {
+    std::vector<std::function<cudaError_t()>> work;
+};
+struct CUevent_st {
+    cudaStream_t stream;
+    uint64_t asked; /* copies of the stream asked for before the event */
+};
+struct CUstream_st {
+    std::vector<std::function<void()>> late; /* copies from pinned memory that have not happened yet */
+    uint64_t asked, happened;
+    CUgraph_st *capturing;
+};
+
+namespace
+{
+
+std::map<char *, size_t> device_blocks, pinned_blocks;
+cudaError_t last_error = cudaSuccess;
+
+cudaError_t failed(cudaError_t error)
+{
+    last_error = error;
+    return error;
+}
+
+/* Whether the range lies within one block. */
+bool within(const std::map<char *, size_t> &blocks, const void *memory, size_t size_bytes)
+{
+    auto next = blocks.upper_bound((char *)memory);
+    if (next == blocks.begin()) return false;
+    auto block = std::prev(next);
+    return (const char *)memory + size_bytes <= block->first + block->second;
+}
+
+void happen(cudaStream_t stream)
+{
+    for (auto &copy : stream->late) copy();
+    stream->late.clear();
+    stream->happened = stream->asked;
+}
+
+const struct {
+    cudaError_t error;
+    const char *name, *text;
+} errors[] = {{cudaSuccess, "cudaSuccess", "no error"},
+              {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+              {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+              {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
+              {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+              {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+              {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+              {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+               "operation not permitted when stream is capturing"}};
+
+/* Memory that the simulated device has: enough for tests, little enough to run out of. */
+size_t memory_left()
+{
+    static const size_t total = (size_t)4 << 30;
+    size_t used = 0;
+    for (auto &block : device_blocks) used += block.second;
+    return total - used;
+}
+
+} // namespace
+
+cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> work)
+{
+    if (!stream) return failed(cudaErrorInvalidValue);
+    if (stream->capturing) {
+        stream->capturing->work.push_back(std::move(work));
+        return cudaSuccess;
+    }
+    happen(stream);
+    return failed(work());
+}
+
+extern "C" {
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    for (auto &e : errors)
+        if (e.error == error) return e.name;
+    return "cudaErrorUnknown";
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    for (auto &e : errors)
+        if (e.error == error) return e.text;
+    return "unknown error";
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 2;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device < 0 || device > 1 ? cudaErrorInvalidDevice : cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    if (cudaSetDevice(device) != cudaSuccess) return failed(cudaErrorInvalidDevice);
+    *properties = cudaDeviceProp{};
+    snprintf(properties->name, sizeof properties->name, "simulator");
+    properties->totalGlobalMem = (size_t)4 << 30;
+    properties->major = 9;
+    properties->multiProcessorCount = 4;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    return cudaDriverGetVersion(version);
+}
+
+/* Not zeroed, as on a device. */
+cudaError_t cudaMalloc(void **memory, size_t size_bytes)
+{
+    grdi_sim_count()->device_allocations++;
+    *memory = nullptr;
+    if (size_bytes > memory_left()) return failed(cudaErrorMemoryAllocation);
+    size_t rounded = (size_bytes + 255) / 256 * 256;
+    *memory = aligned_alloc(256, rounded ? rounded : 256);
+    if (!*memory) return failed(cudaErrorMemoryAllocation);
+    memset(*memory, 0xFF, size_bytes);
+    device_blocks[(char *)*memory] = size_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    if (memory && !device_blocks.erase((char *)memory)) return failed(cudaErrorInvalidValue);
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t size_bytes)
+{
+    grdi_sim_count()->host_allocations++;
+    *memory = malloc(size_bytes);
+    if (!*memory) return failed(cudaErrorMemoryAllocation);
+    pinned_blocks[(char *)*memory] = size_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    if (memory && !pinned_blocks.erase((char *)memory)) return failed(cudaErrorInvalidValue);
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t size_bytes, cudaStream_t stream)
+{
+    grdi_sim_count()->sets++;
+    if (!within(device_blocks, memory, size_bytes)) {
+        grdi_sim_wrong("cudaMemsetAsync: %zu bytes at %p are not within an allocation", size_bytes, memory);
+        return failed(cudaErrorInvalidValue);
+    }
+    return grdi_sim_submit(stream, [=] {
+        memset(memory, value, size_bytes);
+        return cudaSuccess;
+    });
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size_bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    grdi_sim_count()->copies++;
+    const void *host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
+    bool pinned = host && within(pinned_blocks, host, size_bytes);
+    bool good = (kind == cudaMemcpyHostToDevice || within(device_blocks, from, size_bytes)) &&
+                (kind == cudaMemcpyDeviceToHost || within(device_blocks, to, size_bytes)) &&
+                !(host && within(device_blocks, host, 1));
+    if (!stream || !good) {
+        grdi_sim_wrong("cudaMemcpyAsync: %zu bytes from %p to %p do not lie where kind %d says", size_bytes, from, to,
+                       (int)kind);
+        return failed(cudaErrorInvalidValue);
+    }
+    if (host && !pinned) {
+        grdi_sim_count()->synchronisations++; /* the host waits for pageable memory */
+        if (stream->capturing) return failed(cudaErrorStreamCaptureUnsupported);
+    }
+    if (kind == cudaMemcpyHostToDevice && pinned && !stream->capturing) {
+        stream->asked++;
+        stream->late.push_back([=] { memcpy(to, from, size_bytes); });
+        return cudaSuccess;
+    }
+    return grdi_sim_submit(stream, [=] {
+        memmove(to, from, size_bytes);
+        return cudaSuccess;
+    });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
+{
+    *stream = new CUstream_st{};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    grdi_sim_count()->synchronisations++;
+    if (stream->capturing) return failed(cudaErrorStreamCaptureUnsupported);
+    happen(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    *event = new CUevent_st{};
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    event->stream = stream;
+    event->asked = stream->asked;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    grdi_sim_count()->synchronisations++;
+    if (event->stream) happen(event->stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    return event->stream && event->asked > event->stream->happened ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode)
+{
+    if (stream->capturing) return failed(cudaErrorInvalidValue);
+    happen(stream);
+    stream->capturing = new CUgraph_st{};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    *graph = stream->capturing;
+    stream->capturing = nullptr;
+    return *graph ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long)
+{
+    *executable = new CUgraphExec_st{graph->work};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
+{
+    grdi_sim_count()->graph_launches++;
+    happen(stream);
+    for (auto &work : executable->work) {
+        cudaError_t error = work();
+        if (error != cudaSuccess) return failed(error);
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable)
+{
+    delete executable;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+} // extern "C"

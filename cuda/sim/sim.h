@@ -1,0 +1,34 @@
+/* sim.h - what tests ask of the simulator: symbols of libgradus_cudasim.so, found by dlsym. */
+#ifndef GRDI_SIM_H
+#define GRDI_SIM_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the plugin has called since the library was opened. */
+typedef struct grdi_sim_counts {
+    int64_t kernels;            /* launched, each replay of a graph counting its kernels again */
+    int64_t matmuls;            /* cublasLtMatmul, likewise */
+    int64_t copies, sets;       /* cudaMemcpyAsync, cudaMemsetAsync */
+    int64_t synchronisations;   /* calls for which the host waits */
+    int64_t host_allocations;   /* cudaMallocHost */
+    int64_t device_allocations; /* cudaMalloc */
+    int64_t graph_launches;
+    int64_t switches; /* between threads of blocks */
+} grdi_sim_counts;
+
+#define GRDI_SIM_EXPORT __attribute__((visibility("default")))
+
+GRDI_SIM_EXPORT grdi_sim_counts *grdi_sim_count(void);
+/* The order in which warps run, each as far ahead as barriers let it: 0 first to last, 1 last to first. */
+GRDI_SIM_EXPORT void grdi_sim_set_order(int order);
+/* What the simulator found wrong, first things first; "" if nothing. Cleared by the call. */
+GRDI_SIM_EXPORT const char *grdi_sim_take_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

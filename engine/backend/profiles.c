@@ -1,0 +1,55 @@
+/* profiles.c - published rates of GPUs. Sources, by row: NVIDIA's datasheets "A100 80GB" (2021), "H100" (SXM, 2023),
+ * "H200" (SXM, 2024), "HGX B200" (2024), "L4" (2023); architecture whitepapers "GA102" v2.1 (2021), "Ada" v1.1 (2022),
+ * "RTX Blackwell" v1.1 (2025) for the GeForce cards, where bf16 is the rate with sums in f32. None is measured here. */
+#include "backend/profiles.h"
+
+#include <string.h>
+
+#define TERA 1e12
+#define GIB (1024.0 * 1024 * 1024)
+
+static const grdi_profile profiles[] = {
+    {"a100", "A100", 19.5 * TERA, 312 * TERA, 2.039 * TERA, 80 * GIB},
+    {"h100", "H100", 66.9 * TERA, 989.4 * TERA, 3.352 * TERA, 80 * GIB},
+    {"h200", "H200", 66.9 * TERA, 989.4 * TERA, 4.8 * TERA, 141 * GIB},
+    {"b200", "B200", 75 * TERA, 2250 * TERA, 7.7 * TERA, 180 * GIB},
+    {"l4", "L4", 30.3 * TERA, 121 * TERA, 0.3 * TERA, 24 * GIB},
+    {"rtx3090", "RTX 3090", 35.6 * TERA, 71 * TERA, 0.936 * TERA, 24 * GIB},
+    {"rtx4090", "RTX 4090", 82.6 * TERA, 165.2 * TERA, 1.008 * TERA, 24 * GIB},
+    {"rtx5090", "RTX 5090", 104.8 * TERA, 209.5 * TERA, 1.792 * TERA, 32 * GIB},
+};
+enum { PROFILES = sizeof profiles / sizeof *profiles };
+
+const grdi_profile *grdi_profile_at(int32_t index)
+{
+    return index >= 0 && index < PROFILES ? &profiles[index] : NULL;
+}
+
+const grdi_profile *grdi_profile_named(const char *name)
+{
+    for (int32_t i = 0; i < PROFILES; i++)
+        if (strcmp(profiles[i].name, name) == 0) return &profiles[i];
+    return NULL;
+}
+
+const grdi_profile *grdi_profile_of_device(const char *device)
+{
+    for (int32_t i = 0; i < PROFILES; i++) {
+        const char *found = strstr(device, profiles[i].device);
+        char next = found ? found[strlen(profiles[i].device)] : 'x';
+        if (next == '\0' || next == ' ' || next == '-') return &profiles[i]; /* "L40S" is no "L4" */
+    }
+    return NULL;
+}
+
+/* Large products of bf16 reach about three quarters of the published peak on these cards, copies nine tenths of the
+ * memory's; a launch out of a captured graph costs about a microsecond and a half. Assumptions until they are measured.
+ */
+grdi_rates grdi_profile_rates(const grdi_profile *p)
+{
+    return (grdi_rates){.matmul_flops_per_s = 0.75 * p->f32_flops_per_s,
+                        .matmul_bf16_flops_per_s = 0.75 * p->bf16_flops_per_s,
+                        .copy_bytes_per_s = 0.9 * p->memory_bytes_per_s,
+                        .map_flops_per_s = 0.5 * p->f32_flops_per_s,
+                        .launch_s = 1.5e-6};
+}

@@ -1,0 +1,22 @@
+/* profiles.h - devices that one can plan for without having them: what their makers say of them. */
+#ifndef GRDI_PROFILES_H
+#define GRDI_PROFILES_H
+
+#include "backend/backend.h"
+
+typedef struct grdi_profile {
+    const char *name;                         /* as in "null:h100" */
+    const char *device;                       /* a piece of what the driver calls it */
+    double f32_flops_per_s, bf16_flops_per_s; /* published peaks, dense, sums in f32 */
+    double memory_bytes_per_s;
+    double memory_bytes;
+} grdi_profile;
+
+/* By index, NULL past the last one; by name; by what the driver calls the device. */
+const grdi_profile *grdi_profile_at(int32_t index);
+const grdi_profile *grdi_profile_named(const char *name);
+const grdi_profile *grdi_profile_of_device(const char *device);
+/* What programs reach of the peaks, for the cost model. */
+grdi_rates grdi_profile_rates(const grdi_profile *profile);
+
+#endif

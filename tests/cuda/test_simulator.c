@@ -1,0 +1,70 @@
+/* test_simulator.c - the detector detects: a missing barrier, a write past shared memory, a read of what nobody wrote,
+ * threads that wait for each other. */
+#include "sim_library.h"
+
+#include <math.h>
+#include <string.h>
+
+int grdi_sim_planted_reverse(float *out, const float *in, int barrier);
+int grdi_sim_planted_overflow(float *out, int past);
+int grdi_sim_planted_unwritten(float *out, int written);
+int grdi_sim_planted_stuck(float *out, int skips);
+
+enum { THREADS = 128 };
+
+/* How many elements are not as they should be. */
+static int wrong_elements(int barrier, int order)
+{
+    float in[2 * THREADS], out[2 * THREADS];
+    int wrong = 0;
+    for (int i = 0; i < 2 * THREADS; i++) in[i] = (float)i;
+    SIM(grdi_sim_set_order)(order);
+    cr_assert(SIM(grdi_sim_planted_reverse)(out, in, barrier) == 0);
+    for (int i = 0; i < 2 * THREADS; i++) {
+        int from = i / THREADS * THREADS + THREADS - 1 - i % THREADS;
+        wrong += !(out[i] == (float)from);
+    }
+    return wrong;
+}
+
+Test(simulator, shows_a_missing_barrier)
+{
+    for (int order = 0; order < 2; order++) {
+        cr_expect(wrong_elements(1, order) == 0, "order %d: wrong with all barriers", order);
+        cr_expect(wrong_elements(0, order) > 0, "order %d: a missing barrier does not show", order);
+    }
+    sim_is_content();
+}
+
+/* Under AddressSanitizer the write itself ends the program, with the kernel's line. */
+#if !defined(__SANITIZE_ADDRESS__)
+Test(simulator, shows_a_write_past_shared_memory)
+{
+    float out[THREADS];
+    cr_assert(SIM(grdi_sim_planted_overflow)(out, 0) == 0);
+    sim_is_content();
+    cr_assert(SIM(grdi_sim_planted_overflow)(out, 1) != 0, "the launch succeeds");
+    const char *error = SIM(grdi_sim_take_error)();
+    cr_assert(strstr(error, "overflow_kernel") && strstr(error, "past shared array 0 of 512 bytes"), "'%s'", error);
+}
+#endif
+
+Test(simulator, shows_a_read_of_unwritten_shared_memory)
+{
+    float out[THREADS];
+    cr_assert(SIM(grdi_sim_planted_unwritten)(out, THREADS) == 0);
+    for (int i = 0; i < THREADS; i++) cr_assert(out[i] == 1.0f, "%d", i);
+    cr_assert(SIM(grdi_sim_planted_unwritten)(out, 100) == 0);
+    for (int i = 0; i < THREADS; i++) cr_assert(i < 100 ? out[i] == 1.0f : isnan(out[i]), "%d: %g", i, out[i]);
+}
+
+Test(simulator, names_a_stuck_thread)
+{
+    float out[THREADS];
+    cr_assert(SIM(grdi_sim_planted_stuck)(out, -1) == 0);
+    sim_is_content();
+    cr_assert(SIM(grdi_sim_planted_stuck)(out, 37) != 0, "the launch succeeds");
+    const char *error = SIM(grdi_sim_take_error)();
+    cr_assert(strstr(error, "stuck_kernel: block 0,0,0: thread 0 (lane 0 of warp 0) is stuck at __syncthreads"), "'%s'",
+              error);
+}
