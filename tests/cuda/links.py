@@ -29,7 +29,8 @@ def check_refusal(command, folder, plugin):
     """`--device cuda` must fail with one line that names what is not there."""
     text = Path(folder) / "text.txt"
     text.write_text("a text to train on\n" * 200, encoding="utf-8")
-    environment = {"PATH": "/usr/bin:/bin", "GRADUS_PLUGIN_DIR": folder, "HOME": folder}
+    plugins = str(Path(plugin[0]).resolve().parent) if plugin else folder
+    environment = {"PATH": "/usr/bin:/bin", "GRADUS_PLUGIN_DIR": plugins, "HOME": folder}
     run = subprocess.run([str(Path(command).resolve()), "train", "--data", str(text), "--device", "cuda"],
                          capture_output=True, text=True, env=environment, cwd=folder, check=False)
     words = ["libcuda.so.1", "no GPU"] if plugin else ["libgradus_cuda.so"]
