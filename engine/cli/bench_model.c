@@ -39,6 +39,14 @@ static grd_tensor resnet50(grd_tensor x)
         x, &(grd_resnet){.depth = GRD_RESNET50, .classes = 1000, .imagenet_stem = true, .training = true});
 }
 
+/* The last state to 64 classes. */
+static grd_tensor lstm(grd_tensor x)
+{
+    grd_tensor last = {0};
+    grd_lstm(x, "lstm", 256, .last_h = &last);
+    return grd_linear(last, "head", 64);
+}
+
 /* Shapes, optimizer and precision of parameters are part of the name: a figure must not depend on what else was said.
  */
 static const model_spec specs[] = {
@@ -82,6 +90,12 @@ static const model_spec specs[] = {
      .classes = 1000,
      .optimizer = GRD_OPTIMIZER_SGD,
      .momentum = 0.9},
+    {.name = "lstm",
+     .batch = 32,
+     .logits = lstm,
+     .sample = {2, {64, 64}},
+     .classes = 64,
+     .optimizer = GRD_OPTIMIZER_ADAMW},
 };
 enum { SPECS = sizeof(specs) / sizeof(specs[0]) };
 
@@ -281,7 +295,7 @@ int bench_model(const bench_args *args)
     if (!b.spec.name)
         return cli_error(&args->common, CLI_USAGE,
                          "gradus bench model: '%s' is not one of: gpt2-124m, gpt-baby, gpt-small, mlp, lenet, "
-                         "resnet18, resnet50",
+                         "resnet18, resnet50, lstm",
                          args->name ? args->name : "");
     if (args->context && !b.spec.context)
         return cli_error(&args->common, CLI_USAGE, "--context: %s has no tokens", b.spec.name);

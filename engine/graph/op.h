@@ -88,7 +88,7 @@ typedef struct grdi_reference {
     const grdi_type *in_type;
     const grdi_type *out_type;
     const double *const *in;
-    double *const *out;  /* NULL for an output that nobody uses */
+    double *const *out;  /* NULL for an output that nobody uses, but see GRDI_OP_WHOLE */
     uint64_t path_hash;  /* hash of the node's path, the key of random ops */
     const void *literal; /* data of a constant node, else NULL */
 } grdi_reference;
@@ -124,7 +124,8 @@ typedef enum grdi_op_flags {
     GRDI_OP_NO_GRADIENT = 32, /* zero gradient by definition (comparison, argmax, stop_gradient, rounding) */
     GRDI_OP_MATMUL = 64,      /* its arithmetic runs at the matmul rate (cost model) */
     GRDI_OP_FOLLOWS = 128,    /* bf16 precision: f32 outputs are stored in bf16 where an f32 input is */
-    GRDI_OP_MOVES = 256       /* it computes nothing, so that it can be done on values rounded to bf16 as they lie */
+    GRDI_OP_MOVES = 256,      /* it computes nothing, so that it can be done on values rounded to bf16 as they lie */
+    GRDI_OP_WHOLE = 512       /* the reference builds outputs on one another: it gets all of them, used or not */
 } grdi_op_flags;
 
 typedef struct grdi_op {

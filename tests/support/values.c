@@ -98,7 +98,7 @@ static void run_reference(values *v, grdi_node *node)
         in[i] = values_get(v, node->in[i]);
     }
     for (int32_t o = 0; o < node->output_count; o++) {
-        if (!(v->needed[node->id] >> o & 1)) continue;
+        if (!(v->needed[node->id] >> o & 1) && !(node->op->flags & GRDI_OP_WHOLE)) continue;
         out[o] = room(v, (grd_tensor){node, o});
         for (int64_t i = 0, n = grd_dims_count(node->out[o].dims); i < n; i++) memcpy(&out[o][i], &unwritten_bits, 8);
     }

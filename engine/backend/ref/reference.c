@@ -128,7 +128,7 @@ static grd_status run(grdi_call *call)
     for (int32_t o = 0; o < call->output_count; o++) {
         const grdi_view *view = &call->out[o];
         out_type[o] = (grdi_type){view->dtype, view->dims};
-        out[o] = view->data ? next : NULL;
+        out[o] = view->data || (call->op->flags & GRDI_OP_WHOLE) ? next : NULL;
         next += grd_dims_count(view->dims);
     }
     const grdi_reference r = {.op = call->op,
@@ -143,7 +143,7 @@ static grd_status run(grdi_call *call)
                               .literal = call->literal};
     call->op->reference(&r);
     for (int32_t o = 0; o < call->output_count; o++)
-        if (out[o])
+        if (call->out[o].data)
             store_view(&call->out[o], out[o], call->accumulate[o]);
     return GRD_OK;
 }

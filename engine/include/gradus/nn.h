@@ -41,7 +41,7 @@ GRD_API grd_tensor grd_norm(grd_tensor x, const char *name, grd_norm_kind kind, 
 typedef struct grd_conv_options {
     size_t size;
     bool no_bias;
-    int64_t stride, padding, dilation, groups; /* as in grd_convolution_options, of all spatial axes */
+    int64_t stride, padding, dilation, groups;               /* as in grd_convolution_options, of all spatial axes */
     const int64_t *kernels, *strides, *paddings, *dilations; /* instead, one for each spatial axis */
     bool he_init; /* weight ~ N(0, sqrt(2 / (channels taps))), bias 0 (He et al. 2015, fan-out); else both uniform in
                      +-1/sqrt(inputs taps / groups), as torch.nn.Conv2d */
@@ -69,6 +69,29 @@ GRD_API grd_tensor grd_batch_norm_with(grd_tensor x, const char *name, bool trai
 #define grd_batch_norm(...) GRD_BATCH_NORM_(__VA_ARGS__, .size = sizeof(grd_batch_norm_options))
 #define GRD_BATCH_NORM_(x, name, training, ...)                                                                        \
     grd_batch_norm_with(x, name, training, &(grd_batch_norm_options){__VA_ARGS__})
+
+/* ---- recurrent layers: x [B,T,I] to the states of all steps [B,T,size] ---- */
+
+typedef struct grd_recurrent_options {
+    size_t size;
+    bool no_bias, relu; /* relu: grd_rnn only, instead of tanh */
+    bool reverse;       /* from the last step to the first; step t of the result still belongs to step t of x */
+    grd_tensor h, c;    /* [B,size], the state before the first step; absent: zeros. c: grd_lstm only */
+    grd_tensor *last_h, *last_c; /* if not NULL: receive the state after the last step, [B,size] */
+} grd_recurrent_options;
+
+/* One layer in one direction, as torch.nn.LSTM, GRU and RNN (batch_first). Parameters name/weight_ih [gates size,I],
+ * name/weight_hh [gates size,size], name/bias_ih and name/bias_hh [gates size], all uniform in +-1/sqrt(size) at first;
+ * gates in PyTorch's order. More layers: one after another; both directions: grd_concat of two, one with `reverse`. */
+GRD_API grd_tensor grd_lstm_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options);
+#define grd_lstm(...) GRD_LSTM_(__VA_ARGS__, .size = sizeof(grd_recurrent_options))
+#define GRD_LSTM_(x, name, size_, ...) grd_lstm_with(x, name, size_, &(grd_recurrent_options){__VA_ARGS__})
+GRD_API grd_tensor grd_gru_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options);
+#define grd_gru(...) GRD_GRU_(__VA_ARGS__, .size = sizeof(grd_recurrent_options))
+#define GRD_GRU_(x, name, size_, ...) grd_gru_with(x, name, size_, &(grd_recurrent_options){__VA_ARGS__})
+GRD_API grd_tensor grd_rnn_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options);
+#define grd_rnn(...) GRD_RNN_(__VA_ARGS__, .size = sizeof(grd_recurrent_options))
+#define GRD_RNN_(x, name, size_, ...) grd_rnn_with(x, name, size_, &(grd_recurrent_options){__VA_ARGS__})
 
 /* ---- networks for images: x [N,H,W,C] to logits [N,classes] ---- */
 

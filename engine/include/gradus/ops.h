@@ -5,6 +5,7 @@
 #include <gradus/graph.h>
 #include <gradus/ops_math.h>
 #include <gradus/ops_nn.h>
+#include <gradus/ops_recurrent.h>
 #include <gradus/ops_shape.h>
 #include <gradus/ops_spatial.h>
 

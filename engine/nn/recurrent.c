@@ -1,0 +1,67 @@
+/* recurrent.c - layers of recurrent cells over a series. */
+#include <gradus/nn.h>
+
+#include <math.h>
+#include <stdio.h>
+
+typedef enum cell { LSTM, GRU, RNN } cell;
+static const int64_t gates_of[] = {[LSTM] = 4, [GRU] = 3, [RNN] = 1};
+
+/* PyTorch's names and first values: weight_ih, weight_hh, bias_ih and bias_hh, all uniform in +-1/sqrt(H). */
+static grd_tensor own(grd_graph *graph, const char *name, grd_dims dims, int64_t size)
+{
+    return grd_parameter(graph, name, dims, .init = GRD_INIT_UNIFORM, .scale = 1 / sqrt((double)size));
+}
+
+/* The state before the first step: given, or zeros. */
+static grd_tensor first_state(grd_tensor x, grd_tensor given, int64_t size)
+{
+    if (given.node) return given;
+    return grd_full(grd_tensor_graph(x), grd_tensor_dtype(x), grd_shape(grd_dim(x, 0), size), 0);
+}
+
+static grd_tensor last_step(grd_tensor y)
+{
+    return grd_squeeze(grd_slice(y, 1, grd_dim(y, 1) - 1, 1), 1);
+}
+
+/* One layer in one direction: x [B,T,I] to [B,T,size]. The last step's states go to options->last_h and last_c. */
+static grd_tensor layer(cell kind, grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *o)
+{
+    grd_graph *graph = grd_tensor_graph(x);
+    if (!graph) return x;
+    int64_t gates = gates_of[kind] * size;
+    grd_scope_push(graph, "%s", name);
+    if (o->reverse) x = grd_flip(x, 1);
+    grd_tensor in = own(graph, "weight_ih", grd_shape(gates, grd_dim(x, -1)), size);
+    grd_tensor w = own(graph, "weight_hh", grd_shape(gates, size), size), bias = {0}, hidden = {0}, y, cells = {0};
+    if (!o->no_bias) {
+        bias = own(graph, "bias_ih", grd_shape(gates), size);
+        hidden = own(graph, "bias_hh", grd_shape(gates), size);
+    }
+    if (kind != GRU && !o->no_bias) bias = grd_add(bias, hidden); /* the gates' sums take both */
+    grd_tensor sums = grd_affine(x, in, .bias = bias), h = first_state(x, o->h, size);
+    if (kind == LSTM) y = grd_lstm_cells(sums, w, h, first_state(x, o->c, size), &cells);
+    else if (kind == RNN) y = grd_rnn_cells(sums, w, h, o->relu);
+    else y = grd_gru_cells(sums, w, o->no_bias ? grd_full(graph, grd_tensor_dtype(x), grd_shape(gates), 0) : hidden, h);
+    if (o->last_h) *o->last_h = last_step(y);
+    if (o->last_c && kind == LSTM) *o->last_c = last_step(cells);
+    if (o->reverse) y = grd_flip(y, 1);
+    grd_scope_pop(graph);
+    return y;
+}
+
+grd_tensor grd_lstm_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options)
+{
+    return layer(LSTM, x, name, size, options);
+}
+
+grd_tensor grd_gru_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options)
+{
+    return layer(GRU, x, name, size, options);
+}
+
+grd_tensor grd_rnn_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options)
+{
+    return layer(RNN, x, name, size, options);
+}
