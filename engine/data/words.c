@@ -137,7 +137,7 @@ grd_status grdi_words_count(const grdi_splitter *splitter, const grd_text *texts
     for (; stride > 1 && 2 * words->size_bytes <= most && status == GRD_OK; stride /= 2)
         status = count_parts(splitter, &chunks, stride / 2, stride, team, words, error);
     if (stride > 1 && status == GRD_OK)
-        grdi_log(GRDI_LOG_INFO, "tokenizer: trained on every %zuth part of the text (it has too many different words)",
+        grdi_log(GRDI_LOG_INFO, "tokenizer: trained on one part in %zu of the text (it has too many different words)",
                  stride);
     grdi_chunks_free(&chunks);
     if (status != GRD_OK)
