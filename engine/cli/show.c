@@ -161,6 +161,7 @@ void show_event(void *context, const grd_event *event)
     case GRD_EVENT_LAYERS: break; /* too many numbers for a line: the report draws them */
     case GRD_EVENT_SAMPLE: show_sample(event); break;
     case GRD_EVENT_SAVED: printf("saved %s\n", event->text); break;
+    case GRD_EVENT_ERROR: break;
     case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;
     }
     fflush(stdout);

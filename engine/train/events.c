@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-const char *const grdi_event_names[] = {"note", "plan", "step", "eval", "layers", "sample", "saved", "done"};
+const char *const grdi_event_names[] = {"note", "plan", "step", "eval", "layers", "sample", "saved", "done", "error"};
 const int grdi_event_kinds = sizeof(grdi_event_names) / sizeof(grdi_event_names[0]);
 
 /* A text that is cut where it does not fit, but counted in full, as snprintf does. */
@@ -122,6 +122,10 @@ size_t grd_event_json(const grd_event *event, char *text, size_t capacity)
     case GRD_EVENT_SAVED:
         put_whole(&l, "step", event->step);
         put_text(&l, "path", event->text);
+        break;
+    case GRD_EVENT_ERROR:
+        put_whole(&l, "step", event->step);
+        put_text(&l, "message", event->text);
         break;
     case GRD_EVENT_DONE:
         put_whole(&l, "steps", event->step);

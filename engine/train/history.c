@@ -56,7 +56,8 @@ static double or_nan(double value)
 
 static void add_eval(grdi_history *h, grdi_history_eval eval)
 {
-    if (GRDI_GROW(h->evals, h->eval_capacity, h->eval_count)) h->evals[h->eval_count++] = eval;
+    if (h->eval_count && h->evals[h->eval_count - 1].step == eval.step) h->evals[h->eval_count - 1] = eval; /* again */
+    else if (GRDI_GROW(h->evals, h->eval_capacity, h->eval_count)) h->evals[h->eval_count++] = eval;
 }
 
 static void add_sample(grdi_history *h, int64_t step, const char *text)
@@ -68,6 +69,8 @@ static void add_sample(grdi_history *h, int64_t step, const char *text)
     }
     if (kept) h->sample_count = kept;
     char *copy = text ? grdi_strdup(text) : NULL;
+    if (h->sample_count && h->samples[h->sample_count - 1].step == step) /* a run that was done, resumed */
+        grdi_free(h->samples[--h->sample_count].text);
     if (copy && GRDI_GROW(h->samples, h->sample_capacity, h->sample_count))
         h->samples[h->sample_count++] = (grdi_history_sample){step, copy};
     else grdi_free(copy);
@@ -101,6 +104,12 @@ static void add_layers(grdi_history *h, int64_t step, const grd_layer_statistics
     else grdi_free(copy);
 }
 
+static void set_problem(grdi_history *h, const char *text)
+{
+    grdi_free(h->problem);
+    h->problem = text ? grdi_strdup(text) : NULL;
+}
+
 void grdi_history_add(grdi_history *h, const grd_event *event)
 {
     double loss;
@@ -112,11 +121,17 @@ void grdi_history_add(grdi_history *h, const grd_event *event)
                                          or_nan(event->tokens_per_s)});
         h->step = event->step;
         h->seconds = event->seconds;
+        h->over = false;
+        set_problem(h, NULL);
         break;
     case GRD_EVENT_EVAL: add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte}); break;
     case GRD_EVENT_LAYERS: add_layers(h, event->step, event->layers, event->layer_count); break;
     case GRD_EVENT_SAMPLE: add_sample(h, event->step, event->text); break;
-    case GRD_EVENT_DONE: h->seconds = event->seconds; break;
+    case GRD_EVENT_DONE:
+        h->seconds = event->seconds;
+        h->over = true;
+        break;
+    case GRD_EVENT_ERROR: set_problem(h, event->text); break;
     default: break;
     }
 }
@@ -174,7 +189,7 @@ void grdi_history_add_json(grdi_history *h, const json_t *line)
     while (kind < grdi_event_kinds && (!name || strcmp(name, grdi_event_names[kind]) != 0)) kind++;
     if (kind == grdi_event_kinds) return;
     grd_event event = {.kind = (grd_event_kind)kind, .step = json_integer_value(json_object_get(line, "step"))};
-    event.text = json_string_value(json_object_get(line, "text"));
+    event.text = json_string_value(json_object_get(line, event.kind == GRD_EVENT_ERROR ? "message" : "text"));
     event.loss = number(line, "loss");
     event.lr = number(line, "lr");
     event.grad_norm = number(line, "grad_norm");
@@ -195,5 +210,6 @@ void grdi_history_free(grdi_history *h)
     grdi_free(h->layers);
     for (size_t i = 0; i < h->name_count; i++) grdi_free(h->names[i]);
     grdi_free(h->names);
+    grdi_free(h->problem);
     *h = (grdi_history){0};
 }

@@ -50,6 +50,8 @@ typedef struct grdi_history {
     grd_plan_report plan; /* parameters 0: none yet */
     int64_t step;
     double seconds;
+    bool over;     /* nothing has happened since the run ended */
+    char *problem; /* what it ended with, unless well */
 } grdi_history;
 
 /* Adds an event; one that there is no memory for is left out. */

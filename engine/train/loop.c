@@ -28,6 +28,15 @@ static void write_report(grdi_session *s)
         grdi_session_note(s, "%s", error.message);
 }
 
+/* How the run ended, for its files; the caller has the error itself. */
+static void record_error(grdi_session *s)
+{
+    const grd_event event = {.kind = GRD_EVENT_ERROR, .step = s->done, .text = s->error->message};
+    grdi_metrics_write(s, &event);
+    grdi_history_add(&s->history, &event);
+    s->report_due = true;
+}
+
 void grdi_session_emit(grdi_session *s, const grd_event *event)
 {
     if (s->options->on_event) s->options->on_event(s->options->context, event);
@@ -343,6 +352,7 @@ static grd_status run(grdi_session *s)
     status = emit_plan(s);
     if (!status) status = grdi_session_start_batches(s);
     if (!status) status = finish(s, train(s));
+    if (status && status != GRD_E_STOPPED) record_error(s);
     write_report(s);
     return status;
 }

@@ -1,61 +1,84 @@
-/* report_html.c - report.html: one page that needs nothing else, drawn as SVG, so that it reads offline, on a telephone
- * and in ten years. */
-#include "train/history.h"
+/* report_html.c - report.html: one page that needs nothing else, so that it reads offline, on a telephone and in ten
+ * years. */
+#include "train/report_html.h"
 
-#include "base/file.h"
 #include "base/memory.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
+enum { TABLE_ROWS = 20, OPEN_SAMPLES = 3 };
+
 static const char head[] =
     "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n"
-    ":root{color-scheme:light dark;--ink:#1d2430;--soft:#5c6675;--line:#d9dee6;--card:#fff;--page:#f4f6f9;--a:#2463c9;"
-    "--b:#c2410c;--band:#2463c933}\n"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#9aa5b5;--line:#353d4a;--card:#1b212b;--page:#12161d;"
-    "--a:#7eb0ff;--b:#ff9d66;--band:#7eb0ff33}}\n"
-    "*{box-sizing:border-box}body{margin:0 auto;max-width:76rem;padding:1rem;background:var(--page);color:var(--ink);"
-    "font:16px/1.5 system-ui,sans-serif}\n"
-    "h1{font-size:1.4rem;margin:.2rem 0;overflow-wrap:anywhere}h2{font-size:1rem;margin:0 0 .4rem}p{margin:.2rem 0}\n"
-    ".soft{color:var(--soft)}.grid{display:grid;gap:1rem;margin:1rem 0;"
-    "grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr))}\n"
-    "section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.8rem;min-width:0}\n"
-    "svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font:13px system-ui,sans-serif}\n"
-    ".rule{stroke:var(--line);stroke-width:1}.mean{fill:none;stroke:var(--a);stroke-width:2}"
-    ".band{fill:var(--band);stroke:none}.other{fill:none;stroke:var(--b);stroke-width:2}.dot{fill:var(--b)}\n"
-    "table{border-collapse:collapse;width:100%}td{padding:.15rem .4rem .15rem 0;vertical-align:top;"
-    "overflow-wrap:anywhere}td+td{text-align:right;font-variant-numeric:tabular-nums}\n"
-    ".bar{display:flex;height:.8rem;border-radius:.4rem;overflow:hidden;margin:.4rem 0}.bar "
-    "i{display:block;height:100%}"
-    ".key{display:inline-block;width:.7rem;height:.7rem;border-radius:.2rem;margin-right:.4rem}\n"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.4rem 0;font:14px/1.45 ui-monospace,monospace}\n"
+    ":root{color-scheme:light dark;--ink:#1a212c;--soft:#566070;--line:#dbe0e8;--card:#fff;--page:#f3f5f8;--a:#1f5fc4;"
+    "--b:#b8400a;--band:#1f5fc42e;--bad:#b3261e;--good:#11693f;--l:42%}\n"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e8ecf2;--soft:#a3aebd;--line:#333c49;--card:#1a202a;--page:#11151c;"
+    "--a:#82b3ff;--b:#ff9f6b;--band:#82b3ff38;--bad:#ff8a80;--good:#6fd6a0;--l:68%}}\n"
+    "*{box-sizing:border-box}body{margin:0 auto;max-width:88rem;padding:1rem 1rem 3rem;background:var(--page);"
+    "color:var(--ink);font:15px/1.5 system-ui,sans-serif}\n"
+    "h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 0;overflow-wrap:anywhere}h2{font-size:1.15rem;margin:2rem 0 "
+    ".7rem}"
+    "h3{font-size:1rem;margin:0}p{margin:.2rem 0;overflow-wrap:anywhere}.soft{color:var(--soft)}\n"
+    ".state{font-weight:600}.bad{color:var(--bad)}.good{color:var(--good)}\n"
+    ".grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}\n"
+    "figure,section,.tiles>div{margin:0;min-width:0;background:var(--card);border:1px solid var(--line);"
+    "border-radius:.6rem;padding:.9rem 1rem}\n"
+    ".tiles{display:grid;gap:.7rem;margin:1rem 0;grid-template-columns:repeat(auto-fit,minmax(min(100%,9.5rem),1fr))}\n"
+    ".tiles>div{padding:.6rem .9rem}.tiles dt{color:var(--soft);font-size:.85rem}.tiles dd{margin:0;font-size:1.35rem;"
+    "font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}.tiles small{font-size:.8rem;"
+    "font-weight:400;color:var(--soft)}\n"
+    ".legend{display:flex;flex-wrap:wrap;gap:0 .9rem;font-size:.85rem}.legend i{display:inline-block;width:1.1rem;"
+    "height:.2rem;vertical-align:.25rem;margin-right:.35rem;background:var(--soft)}.legend .la{background:var(--a)}"
+    ".legend .lb{background:var(--b)}.ramp{display:inline-flex;margin:0 .4rem}.legend .ramp i{width:.5rem;height:.7rem;"
+    "margin:0;vertical-align:0}\n"
+    ".plot{display:grid;grid-template-columns:3.2rem 1fr;grid-template-rows:12.5rem 1.5rem;margin:.7rem 1.3rem 0 0;"
+    "font-size:12px;color:var(--soft);font-variant-numeric:tabular-nums}\n"
+    ".y,.x{position:relative}.x{grid-column:2}.y span{position:absolute;right:.5rem;transform:translateY(-50%);"
+    "white-space:nowrap}.x span{position:absolute;top:.3rem;transform:translateX(-50%);white-space:nowrap}\n"
+    "svg{display:block;width:100%;height:100%;overflow:visible}svg "
+    "path{fill:none;stroke-width:1.8;stroke-linejoin:round;"
+    "stroke-linecap:round;vector-effect:non-scaling-stroke}svg .rule{stroke:var(--line);stroke-width:1}svg "
+    ".a{stroke:var(--a)}svg .b{stroke:var(--b)}svg .band{fill:var(--band);stroke:none}svg .dot{stroke-width:7}\n"
+    "table{border-collapse:collapse;width:100%;font-size:.92rem}th{font-weight:600;color:var(--soft);font-size:.85rem;"
+    "vertical-align:bottom}td,th{padding:.2rem .5rem .2rem 0;text-align:right;font-variant-numeric:tabular-nums}"
+    "td:first-child,th:first-child{text-align:left}td{vertical-align:top;overflow-wrap:anywhere}tr+tr "
+    "td{border-top:1px solid var(--line)}.facts "
+    "td:first-child{color:var(--soft);white-space:nowrap}.wide{overflow-x:auto}.wide table{font-size:.84rem}.wide "
+    "td{white-space:nowrap}.tiles small{display:block}.start{align-items:start}\n"
+    ".bar{display:flex;height:1rem;border-radius:.5rem;overflow:hidden;margin:.5rem 0}.bar i{display:block;height:100%}"
+    ".key{display:inline-block;width:.7rem;height:.7rem;border-radius:.2rem;margin-right:.5rem}\n"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.2rem 0 1rem;font:14px/1.5 ui-monospace,monospace;"
+    "max-height:24rem;overflow-y:auto;border-left:3px solid "
+    "var(--line);padding-left:.8rem}summary{cursor:pointer;color:var(--a)}"
+    "details>*+*{margin-top:.5rem}\n"
     "</style>\n";
 
 /* ---- text ---- */
 
-static void put_escaped(grdi_writer *w, const char *text)
+void grdi_html_escaped(grdi_writer *w, const char *text)
 {
     for (size_t run; *text; text += run) {
-        run = strcspn(text, "&<>\"");
-        if (run) grdi_writer_put(w, text, run);
-        else {
-            grdi_writer_print(w, "&#%d;", *text);
-            run = 1;
+        for (run = 0; (unsigned char)text[run] >= 0x20 && text[run] != 0x7F && !strchr("&<>\"", text[run]);) run++;
+        if (run) {
+            grdi_writer_put(w, text, run);
+            continue;
         }
+        run = 1;
+        if (strchr("&<>\"", *text)) grdi_writer_print(w, "&#%d;", *text);
+        else grdi_writer_print(w, "%s", *text == '\n' ? "\n" : *text == '\t' ? "\t" : "\xEF\xBF\xBD");
     }
 }
 
-/* "0.0013", "12.5", "41.2k", "3.1G"; with a unit "41.2 kB". */
-static const char *with_unit(double value, const char *unit, char text[32])
+const char *grdi_html_amount(double value, const char *unit, char text[32])
 {
     static const char prefixes[] = {'k', 'M', 'G', 'T', 'P'};
     int power = -1;
-    while (fabs(value) >= 9999.5 || (power >= 0 && fabs(value) >= 999.5 && power < 4)) {
+    while ((fabs(value) >= 9999.5 || (power >= 0 && fabs(value) >= 999.5)) && power < 4) {
         value /= 1000;
         power++;
-        if (power == 4) break;
     }
     const char *space = unit[0] ? " " : "";
     if (power < 0) snprintf(text, 32, "%.4g%s%s", value, space, unit);
@@ -63,197 +86,123 @@ static const char *with_unit(double value, const char *unit, char text[32])
     return text;
 }
 
-static const char *short_number(double value, char text[32])
+const char *grdi_html_count(int64_t value, char text[32])
 {
-    return with_unit(value, "", text);
-}
-
-/* ---- charts ---- */
-
-enum { WIDTH = 460, HEIGHT = 240, LEFT = 58, RIGHT = 22, TOP = 10, BOTTOM = 30, TICKS = 5 };
-
-typedef struct range {
-    double least, most;
-} range;
-
-typedef struct chart {
-    grdi_writer *w;
-    range x, y;
-    bool log; /* y */
-} chart;
-
-static void cover(range *r, double value)
-{
-    if (!isfinite(value)) return;
-    if (!(value >= r->least)) r->least = value;
-    if (!(value <= r->most)) r->most = value;
-}
-
-/* 1, 2 or 5 times a power of ten, about a fifth of the range. */
-static double tick_of(range r)
-{
-    double rough = (r.most - r.least) / TICKS, power = pow(10, floor(log10(rough)));
-    return (rough / power < 1.5 ? 1 : rough / power < 3.5 ? 2 : rough / power < 7.5 ? 5 : 10) * power;
-}
-
-static double place_x(const chart *c, double x)
-{
-    return LEFT + (x - c->x.least) / (c->x.most - c->x.least) * (WIDTH - LEFT - RIGHT);
-}
-
-static double place_y(const chart *c, double y)
-{
-    range r = c->y;
-    if (c->log) {
-        y = log(y > 0 ? y : r.least);
-        r = (range){log(r.least), log(r.most)};
+    char digits[24], *to = text;
+    int length = snprintf(digits, sizeof(digits), "%lld", (long long)value);
+    for (int i = 0; i < length; i++) {
+        *to++ = digits[i];
+        if ((length - 1 - i) % 3 == 0 && i < length - 1 && digits[i] != '-') *to++ = ',';
     }
-    return HEIGHT - BOTTOM - (y - r.least) / (r.most - r.least) * (HEIGHT - TOP - BOTTOM);
+    *to = '\0';
+    return text;
 }
 
-static void widen(range *r)
+const char *grdi_html_number(double value, char text[32])
 {
-    double room = r->most > r->least ? 0.04 * (r->most - r->least) : fabs(r->most) > 0 ? 0.1 * fabs(r->most) : 1;
-    r->least = r->least >= 0 && r->least < room ? 0 : r->least - room;
-    r->most += room;
+    if (!isfinite(value)) {
+        snprintf(text, 32, "\xE2\x80\x93");
+        return text;
+    }
+    bool small = value != 0 && fabs(value) < 1e-3;
+    snprintf(text, 32, small ? "%.2e" : "%.4g", value);
+    char *power = strstr(text, "e-0");
+    if (power) memmove(power + 2, power + 3, strlen(power + 3) + 1); /* 3.1e-5 */
+    return text;
 }
 
-static void draw_rule(const chart *c, double y)
+static const char *clock_text(double seconds, char text[32])
+{
+    long long s = seconds > 0 ? (long long)(seconds + 0.5) : 0;
+    snprintf(text, 32, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+    return text;
+}
+
+/* ---- the top ---- */
+
+/* "run" of "runs/run/". */
+static const char *last_name(const char *path, size_t *length)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') start--;
+    *length = end - start;
+    return path + start;
+}
+
+static bool is_done(const grdi_history *h, const grd_settings *s)
+{
+    bool by_steps = s->train.steps && h->step >= s->train.steps;
+    return by_steps || (s->train.minutes > 0 && h->seconds >= 60 * s->train.minutes);
+}
+
+static void put_state(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
     char text[32];
-    double at = place_y(c, y);
-    grdi_writer_print(c->w, "<path class=\"rule\" d=\"M%d %.1fH%d\"/>", LEFT, at, WIDTH - RIGHT);
-    grdi_writer_print(c->w, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT - 6, at + 4.5,
-                      short_number(y, text));
+    const char *state = h->problem      ? "<span class=\"state bad\">Failed</span>"
+                        : !h->over      ? "<span class=\"state\">In progress</span>"
+                        : is_done(h, s) ? "<span class=\"state good\">Finished</span>"
+                                        : "<span class=\"state\">Stopped</span>";
+    grdi_writer_print(w, "<p>%s. Step %lld", state, (long long)h->step);
+    if (s->train.steps) grdi_writer_print(w, " of %lld", (long long)s->train.steps);
+    grdi_writer_print(w, " after %s", clock_text(h->seconds, text));
+    if (s->train.minutes > 0) grdi_writer_print(w, " of %s", clock_text(60 * s->train.minutes, text));
+    grdi_writer_print(w, ".</p>\n");
+    if (!h->problem) return;
+    grdi_writer_print(w, "<p class=\"bad\">");
+    grdi_html_escaped(w, h->problem);
+    grdi_writer_print(w, "</p>\n");
 }
 
-/* On a logarithmic scale the rules are at 1, 2 and 5 times powers of ten. */
-static void draw_axes(const chart *c)
+static void put_tile(grdi_writer *w, const char *name, const char *value, const char *more)
 {
-    static const double digits[] = {1, 2, 5};
-    char text[32];
-    double step = tick_of(c->y);
-    for (double power = c->log ? pow(10, floor(log10(c->y.least))) : INFINITY; power <= c->y.most; power *= 10)
-        for (int i = 0; i < 3; i++)
-            if (digits[i] * power >= c->y.least && digits[i] * power <= c->y.most) draw_rule(c, digits[i] * power);
-    for (double y = ceil(c->y.least / step) * step; y <= c->y.most && !c->log; y += step)
-        draw_rule(c, fabs(y) < step / 1e6 ? 0 : y);
-    step = fmax(tick_of(c->x), 1);
-    for (double x = ceil(c->x.least / step) * step; x <= c->x.most; x += step)
-        grdi_writer_print(c->w, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", place_x(c, x),
-                          HEIGHT - 10, short_number(x, text));
+    grdi_writer_print(w, "<div><dt>%s</dt><dd>%s <small>%s</small></dd></div>\n", name, value, more);
 }
 
-/* The value of a point that is drawn. */
-static double value_of(const grdi_history_point *p, size_t field)
+static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
-    return *(const double *)(const void *)((const char *)p + field);
-}
-
-static void draw_line(const chart *c, const grdi_history *h, size_t field)
-{
-    bool pen = false;
-    grdi_writer_print(c->w, "<path class=\"mean\" d=\"");
-    for (size_t i = 0; i < h->count; i++) {
-        double y = value_of(&h->points[i], field);
-        if (isfinite(y))
-            grdi_writer_print(c->w, "%c%.1f %.1f", pen ? 'L' : 'M', place_x(c, (double)h->points[i].step),
-                              place_y(c, y));
-        pen = isfinite(y);
+    const grdi_history_point *last = h->count ? &h->points[h->count - 1] : NULL;
+    const grdi_history_eval *eval = h->eval_count ? &h->evals[h->eval_count - 1] : NULL;
+    char a[32], b[64];
+    grdi_writer_print(w, "<dl class=\"tiles\">\n");
+    if (eval) {
+        snprintf(a, sizeof(a), "%.4f", eval->loss);
+        put_tile(w, "validation loss", a, "nats per token");
     }
-    grdi_writer_print(c->w, "\"/>\n");
-}
-
-/* From the least to the greatest loss of each point's steps: there above, back below. */
-static void draw_band(const chart *c, const grdi_history *h)
-{
-    bool pen = false;
-    if (h->stride < 2) return;
-    grdi_writer_print(c->w, "<path class=\"band\" d=\"");
-    for (size_t i = 0; i < 2 * h->count; i++) {
-        const grdi_history_point *p = &h->points[i < h->count ? i : 2 * h->count - 1 - i];
-        if (isnan(p->loss)) continue;
-        grdi_writer_print(c->w, "%c%.1f %.1f", pen ? 'L' : 'M', place_x(c, (double)p->step),
-                          place_y(c, i < h->count ? p->most : p->least));
-        pen = true;
+    if (eval && isfinite(eval->bits_per_byte)) {
+        snprintf(a, sizeof(a), "%.4f", eval->bits_per_byte);
+        put_tile(w, "validation", a, "bits per byte");
     }
-    grdi_writer_print(c->w, "Z\"/>\n");
-}
-
-static double eval_value(const grdi_history_eval *e, bool bits)
-{
-    return bits ? e->bits_per_byte : e->loss;
-}
-
-static void draw_evals(const chart *c, const grdi_history *h, bool bits)
-{
-    grdi_writer_print(c->w, "<path class=\"other\" d=\"");
-    for (size_t i = 0; i < h->eval_count; i++)
-        grdi_writer_print(c->w, "%c%.1f %.1f", i ? 'L' : 'M', place_x(c, (double)h->evals[i].step),
-                          place_y(c, eval_value(&h->evals[i], bits)));
-    grdi_writer_print(c->w, "\"/>\n");
-    for (size_t i = 0; i < h->eval_count; i++)
-        grdi_writer_print(c->w,
-                          "<circle class=\"dot\" r=\"3.5\" cx=\"%.1f\" cy=\"%.1f\"><title>step %lld: %.4f</title>"
-                          "</circle>\n",
-                          place_x(c, (double)h->evals[i].step), place_y(c, eval_value(&h->evals[i], bits)),
-                          (long long)h->evals[i].step, eval_value(&h->evals[i], bits));
-}
-
-typedef struct picture {
-    const char *title, *legend;
-    size_t field;           /* of the points; SIZE_MAX: none */
-    bool band, evals, bits; /* of the loss; validation losses; their bits per byte instead */
-} picture;
-
-static void draw(grdi_writer *w, const grdi_history *h, const picture *p)
-{
-    chart c = {w, {NAN, NAN}, {NAN, NAN}, false};
-    for (size_t i = 0; i < h->count; i++) cover(&c.x, (double)h->points[i].step);
-    for (size_t i = 0; i < h->count && p->field != SIZE_MAX; i++) cover(&c.y, value_of(&h->points[i], p->field));
-    for (size_t i = 0; i < h->eval_count && (p->evals || p->bits); i++) {
-        cover(&c.x, (double)h->evals[i].step);
-        cover(&c.y, eval_value(&h->evals[i], p->bits));
+    if (last) {
+        snprintf(b, sizeof(b), last->steps > 1 ? "mean of %lld steps" : "last step", (long long)last->steps);
+        if (isfinite(last->loss)) snprintf(a, sizeof(a), last->loss < 1e4 ? "%.4f" : "%.3g", last->loss);
+        put_tile(w, "training loss", isfinite(last->loss) ? a : "not a number", b);
+        int64_t tokens = h->step * s->train.batch * s->train.accumulate * s->model.gpt.context;
+        put_tile(w, "tokens read", grdi_html_amount((double)tokens, "", a), "");
+        put_tile(w, "throughput", grdi_html_amount(last->tokens_per_s, "", a), "tokens per second");
     }
-    if (isnan(c.x.least) || isnan(c.y.least)) return;
-    if (c.x.most <= c.x.least) c.x = (range){c.x.least - 1, c.x.most + 1};
-    c.log = p->band && c.y.least > 0 && c.y.most > 8 * c.y.least; /* a loss that fell far */
-    if (c.log) c.y = (range){c.y.least / 1.1, c.y.most * 1.1};
-    else widen(&c.y);
-    grdi_writer_print(w,
-                      "<section><h2>%s</h2><p class=\"soft\">%s</p>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" "
-                      "aria-label=\"%s\">\n<clipPath id=\"c%zu%d\"><rect x=\"%d\" y=\"0\" width=\"%d\" "
-                      "height=\"%d\"/></clipPath>\n",
-                      p->title, p->legend, WIDTH, HEIGHT, p->title, p->field, p->bits, LEFT - 4,
-                      WIDTH - LEFT - RIGHT + 8, HEIGHT - BOTTOM + 4);
-    draw_axes(&c);
-    grdi_writer_print(w, "<g clip-path=\"url(#c%zu%d)\">\n", p->field, p->bits);
-    if (p->band) draw_band(&c, h);
-    if (p->field != SIZE_MAX) draw_line(&c, h, p->field);
-    if (p->evals || p->bits) draw_evals(&c, h, p->bits);
-    grdi_writer_print(w, "</g></svg></section>\n");
+    if (h->plan.parameters) put_tile(w, "parameters", grdi_html_amount((double)h->plan.parameters, "", a), "");
+    if (h->plan.peak_bytes) put_tile(w, "memory", grdi_html_amount((double)h->plan.peak_bytes, "B", a), "planned peak");
+    grdi_writer_print(w, "</dl>\n");
 }
 
-static bool bits_are_known(const grdi_history *h)
+static void put_top(grdi_writer *w, const grdi_history *h, const grd_settings *s, const char *out)
 {
-    for (size_t i = 0; i < h->eval_count; i++)
-        if (!isfinite(h->evals[i].bits_per_byte)) return false;
-    return h->eval_count > 0;
-}
-
-static void put_charts(grdi_writer *w, const grdi_history *h)
-{
-    static const picture pictures[] = {
-        {"Loss", "nats per token by step; blue: training, orange: validation", offsetof(grdi_history_point, loss), true,
-         true, false},
-        {"Bits per byte", "of the validation text, by step", SIZE_MAX, false, false, true},
-        {"Learning rate", "by step", offsetof(grdi_history_point, lr), false, false, false},
-        {"Gradient norm", "over all parameters, before clipping, by step", offsetof(grdi_history_point, grad_norm),
-         false, false, false},
-        {"Throughput", "tokens per second, by step", offsetof(grdi_history_point, tokens_per_s), false, false, false},
-    };
-    for (size_t i = 0; i < sizeof(pictures) / sizeof(pictures[0]); i++)
-        if (!pictures[i].bits || bits_are_known(h)) draw(w, h, &pictures[i]);
+    size_t length;
+    const char *name = last_name(out, &length);
+    grdi_writer_print(w, "<title>");
+    grdi_html_escaped(w, out);
+    grdi_writer_print(w, "</title>\n</head>\n<body>\n<h1>");
+    grdi_html_escaped(w, name);
+    grdi_writer_print(w, "</h1>\n");
+    if (name != out) {
+        grdi_writer_print(w, "<p class=\"soft\">");
+        grdi_html_escaped(w, out);
+        grdi_writer_print(w, "</p>\n");
+    }
+    put_state(w, h, s);
+    put_tiles(w, h, s);
 }
 
 /* ---- tables ---- */
@@ -268,7 +217,7 @@ static void put_row(grdi_writer *w, const char *name, const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     grdi_writer_print(w, "<tr><td>%s</td><td>", name);
-    put_escaped(w, text);
+    grdi_html_escaped(w, text);
     grdi_writer_print(w, "</td></tr>\n");
 }
 
@@ -276,19 +225,22 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
 {
     static const char *const kinds[] = {"gpt2", "llama", "fast"};
     static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon"};
+    static const char *const precisions[] = {"auto", "f32", "bf16"};
     const grd_gpt *g = &s->model.gpt;
     char a[32], b[32];
-    grdi_writer_print(w, "<section><h2>Model and training</h2><table>\n");
+    grdi_writer_print(w, "<section><h3>Model and training</h3><table class=\"facts\">\n");
     put_row(w, "model", "%s, %d layers, %d heads, %lld wide", kinds[s->model.kind], g->layers, g->heads,
             (long long)g->width);
-    put_row(w, "context and vocabulary", "%lld, %lld", (long long)g->context, (long long)g->vocab);
-    if (h->plan.parameters) put_row(w, "parameters", "%s", short_number((double)h->plan.parameters, a));
+    put_row(w, "context", "%s tokens", grdi_html_count(g->context, a));
+    put_row(w, "vocabulary", "%s tokens", grdi_html_count(g->vocab, a));
     if (s->data.path) put_row(w, "text", "%s", s->data.path);
-    put_row(w, "tokens in a step", "%lld", (long long)(s->train.batch * s->train.accumulate * g->context));
+    put_row(w, "batch", "%lld x %lld windows, %s tokens a step", (long long)s->train.accumulate,
+            (long long)s->train.batch, grdi_html_count(s->train.batch * s->train.accumulate * g->context, a));
     put_row(w, "optimizer", "%s, learning rate %g", optimizers[s->train.optimizer], s->train.lr);
+    put_row(w, "precision", "%s", precisions[s->train.precision]);
     if (h->plan.flops_per_step > 0)
-        put_row(w, "a step", "%s, %s ms predicted", with_unit(h->plan.flops_per_step, "FLOP", a),
-                short_number(h->plan.predicted_step_ms, b));
+        put_row(w, "a step", "%s, %s predicted", grdi_html_amount(h->plan.flops_per_step, "FLOP", a),
+                grdi_html_amount(h->plan.predicted_step_ms, "ms", b));
     put_row(w, "seed", "%lld", (long long)s->train.seed);
     grdi_writer_print(w, "</table></section>\n");
 }
@@ -297,52 +249,105 @@ static void put_memory(grdi_writer *w, const grd_plan_report *plan)
 {
     static const char *const names[] = {"weights",     "gradients", "optimizer",         "states",
                                         "activations", "workspace", "inputs and outputs"};
-    static const char *const colours[] = {"#2463c9", "#0f8b6d", "#c2410c", "#7c3aed", "#b0850b", "#64748b", "#be185d"};
+    static const char *const colours[] = {"#2f6fd6", "#15906f", "#d9622b", "#8a4fe0", "#b98a10", "#6f7d92", "#c93a7a"};
     const size_t bytes[] = {plan->weights_bytes,     plan->gradients_bytes, plan->optimizer_bytes, plan->state_bytes,
                             plan->activations_bytes, plan->workspace_bytes, plan->inputs_bytes};
     char text[32];
     if (!plan->peak_bytes) return;
     grdi_writer_print(w,
-                      "<section><h2>Memory</h2><p class=\"soft\">%s at most, by what it is for</p><div class=\"bar\">",
-                      with_unit((double)plan->peak_bytes, "B", text));
+                      "<section><h3>Memory</h3><p class=\"soft\">%s at most, by what it is for</p><div class=\"bar\">",
+                      grdi_html_amount((double)plan->peak_bytes, "B", text));
     for (int i = 0; i < 7; i++)
         grdi_writer_print(w, "<i style=\"background:%s;width:%.2f%%\"></i>", colours[i],
                           100 * (double)bytes[i] / (double)plan->peak_bytes);
     grdi_writer_print(w, "</div><table>\n");
     for (int i = 0; i < 7; i++)
         if (bytes[i])
-            grdi_writer_print(w, "<tr><td><span class=\"key\" style=\"background:%s\"></span>%s</td><td>%s</td></tr>\n",
-                              colours[i], names[i], with_unit((double)bytes[i], "B", text));
+            grdi_writer_print(w,
+                              "<tr><td><span class=\"key\" style=\"background:%s\"></span>%s</td><td>%s</td>"
+                              "<td>%.1f%%</td></tr>\n",
+                              colours[i], names[i], grdi_html_amount((double)bytes[i], "B", text),
+                              100 * (double)bytes[i] / (double)plan->peak_bytes);
     grdi_writer_print(w, "</table></section>\n");
+}
+
+/* ---- layers ---- */
+
+static void put_layers(grdi_writer *w, const grdi_history *h)
+{
+    char a[32], b[32], c[32], d[32];
+    if (!h->layers_count) return;
+    const grdi_history_layers *last = &h->layers[h->layers_count - 1];
+    grdi_writer_print(w, "<h2>Layers</h2>\n<div class=\"grid\">\n");
+    grdi_html_layer_charts(w, h);
+    grdi_writer_print(w,
+                      "<section><h3>At step %lld</h3><p class=\"soft\">root mean squares; update relative to the "
+                      "weights</p><div class=\"wide\"><table>\n<tr><th>layer</th><th>activation</th><th>gradient</th>"
+                      "<th>weight</th><th>update</th></tr>\n",
+                      (long long)last->step);
+    for (int32_t i = 0; i < last->count; i++) {
+        const grd_layer_statistics *l = &last->layers[i];
+        grdi_writer_print(w, "<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n", l->name,
+                          grdi_html_number(l->activation_rms, a), grdi_html_number(l->gradient_rms, b),
+                          grdi_html_number(l->weight_rms, c), grdi_html_number(l->update_rms / l->weight_rms, d));
+    }
+    grdi_writer_print(w, "</table></div></section>\n</div>\n");
+}
+
+/* ---- numbers to read off ---- */
+
+/* Whether row `i` of `count` is among about TABLE_ROWS that are spread evenly, the last one included. */
+static bool is_row(size_t i, size_t count)
+{
+    size_t every = (count + TABLE_ROWS - 1) / TABLE_ROWS;
+    return (count - 1 - i) % every == 0;
+}
+
+static void put_evals(grdi_writer *w, const grdi_history *h)
+{
+    char a[32], b[32];
+    if (!h->eval_count) return;
+    grdi_writer_print(w, "<section><details open><summary>Evaluations</summary><div class=\"wide\"><table>\n"
+                         "<tr><th>step</th><th>loss</th><th>bits per byte</th></tr>\n");
+    for (size_t i = 0; i < h->eval_count; i++)
+        if (is_row(i, h->eval_count))
+            grdi_writer_print(w, "<tr><td>%s</td><td>%.4f</td><td>%s</td></tr>\n", grdi_html_count(h->evals[i].step, a),
+                              h->evals[i].loss, grdi_html_number(h->evals[i].bits_per_byte, b));
+    grdi_writer_print(w, "</table></div></details></section>\n");
+}
+
+static void put_steps(grdi_writer *w, const grdi_history *h)
+{
+    char a[32], b[32], c[32], d[32], e[32];
+    if (!h->count) return;
+    grdi_writer_print(w,
+                      "<section><details open><summary>Steps%s</summary><div class=\"wide\"><table>\n"
+                      "<tr><th>step</th><th>loss</th><th>learning rate</th><th>gradient norm</th>"
+                      "<th>tokens/s</th></tr>\n",
+                      h->stride > 1 ? ", means" : "");
+    for (size_t i = 0; i < h->count; i++) {
+        const grdi_history_point *p = &h->points[i];
+        if (is_row(i, h->count))
+            grdi_writer_print(w, "<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n",
+                              grdi_html_count(p->step, a), grdi_html_number(p->loss, b), grdi_html_number(p->lr, c),
+                              grdi_html_number(p->grad_norm, d), grdi_html_amount(p->tokens_per_s, "", e));
+    }
+    grdi_writer_print(w, "</table></div></details></section>\n");
 }
 
 static void put_samples(grdi_writer *w, const grdi_history *h)
 {
     if (!h->sample_count) return;
-    grdi_writer_print(w, "<section><h2>Samples</h2>\n");
+    grdi_writer_print(w, "<h2>Samples</h2>\n<section>\n");
     for (size_t i = h->sample_count; i-- > 0;) { /* the latest first */
-        grdi_writer_print(w, "<p class=\"soft\">after step %lld</p><pre>", (long long)h->samples[i].step);
-        put_escaped(w, h->samples[i].text);
+        size_t shown = h->sample_count - 1 - i;
+        if (shown == OPEN_SAMPLES)
+            grdi_writer_print(w, "<details><summary>earlier ones (%zu)</summary>\n", h->sample_count - shown);
+        grdi_writer_print(w, "<p class=\"soft\">after step %lld</p><pre dir=\"auto\">", (long long)h->samples[i].step);
+        grdi_html_escaped(w, h->samples[i].text);
         grdi_writer_print(w, "</pre>\n");
     }
-    grdi_writer_print(w, "</section>\n");
-}
-
-static void put_title(grdi_writer *w, const grdi_history *h, const grd_settings *s, const char *out)
-{
-    const grdi_history_eval *eval = h->eval_count ? &h->evals[h->eval_count - 1] : NULL;
-    long long seconds = h->seconds > 0 ? (long long)(h->seconds + 0.5) : 0;
-    grdi_writer_print(w, "<title>");
-    put_escaped(w, out);
-    grdi_writer_print(w, "</title>\n</head>\n<body>\n<h1>");
-    put_escaped(w, out);
-    grdi_writer_print(w, "</h1>\n<p>Step %lld", (long long)h->step);
-    if (s->train.steps) grdi_writer_print(w, " of %lld", (long long)s->train.steps);
-    grdi_writer_print(w, " after %lld:%02lld:%02lld", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if (h->count) grdi_writer_print(w, ", training loss %.4f", h->points[h->count - 1].loss);
-    if (eval) grdi_writer_print(w, ", validation loss %.4f", eval->loss);
-    if (eval && isfinite(eval->bits_per_byte)) grdi_writer_print(w, " (%.4f bits per byte)", eval->bits_per_byte);
-    grdi_writer_print(w, "</p>\n");
+    grdi_writer_print(w, "%s</section>\n", h->sample_count > OPEN_SAMPLES ? "</details>" : "");
 }
 
 grd_status grdi_report_write(const grdi_history *history, const grd_settings *settings, const char *out,
@@ -353,14 +358,18 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
     grdi_writer w;
     if (!grdi_writer_open(&w, path)) {
         grdi_writer_put(&w, head, sizeof(head) - 1);
-        put_title(&w, history, settings, out);
+        put_top(&w, history, settings, out);
         grdi_writer_print(&w, "<div class=\"grid\">\n");
-        put_charts(&w, history);
-        put_facts(&w, history, settings);
+        grdi_html_charts(&w, history);
         put_memory(&w, &history->plan);
         grdi_writer_print(&w, "</div>\n");
         put_samples(&w, history);
-        grdi_writer_print(&w, "<p class=\"soft\">Written by gradus %s.</p>\n</body>\n</html>\n", grd_version());
+        put_layers(&w, history);
+        grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");
+        put_facts(&w, history, settings);
+        put_evals(&w, history);
+        put_steps(&w, history);
+        grdi_writer_print(&w, "</div>\n<p class=\"soft\">Written by gradus %s.</p>\n</body>\n</html>\n", grd_version());
     }
     grdi_free(path);
     return grdi_writer_commit(&w, error);

@@ -81,7 +81,7 @@ Test(cli_train, keeps_the_lines_in_metrics_jsonl)
     }
     free(kept);
     char *report = scratch_read(scratch_path("run/report.html"), &size);
-    cr_assert(strstr(report, "Step 7 of 7") && strstr(report, "after step 7</p><pre>"), "%s", report);
+    cr_assert(strstr(report, "Step 7 of 7") && strstr(report, "after step 7</p><pre"), "%s", report);
     free(report);
 }
 
@@ -229,6 +229,12 @@ Test(cli_train, stops_at_a_gradient_that_is_not_finite)
     outcome o = gradus("train " DIVERGING "--set out=run");
     cr_assert(o.code == 1, "exit code %d: %s", o.code, o.err);
     cr_assert(strstr(o.err, "the gradient is not finite; first seen in"), "%s", o.err);
+    size_t size;
+    char *kept = scratch_read(scratch_path("run/metrics.jsonl"), &size),
+         *page = scratch_read(scratch_path("run/report.html"), &size);
+    cr_assert(json_array_size(events_named(kept, "error")) == 1 && strstr(page, ">Failed<"), "%s", kept);
+    free(kept);
+    free(page);
     json_t *errors = events_named(o.out, "error"), *saved = events_named(o.out, "saved");
     cr_assert(json_array_size(errors) == 1 && json_array_size(saved) == 1, "%s", o.out);
     size_t steps = json_array_size(events_named(o.out, "step"));

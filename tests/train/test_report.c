@@ -115,21 +115,56 @@ Test(report, the_page_needs_nothing_else_and_escapes_texts)
         h, &(grd_event){.kind = GRD_EVENT_PLAN, .plan = {.parameters = 7, .peak_bytes = 10, .weights_bytes = 10}});
     grdi_history_add(h, &(grd_event){.kind = GRD_EVENT_EVAL, .step = 1000, .loss = 0.5, .bits_per_byte = 0.25});
     grdi_history_add(h, &(grd_event){.kind = GRD_EVENT_SAMPLE, .step = 1000, .text = "<script>alert(1)</script> & so"});
+    const grd_layer_statistics layers[] = {{"embed", NAN, 3e-4, 0.02, 2e-5}, {"h0", 0.125, 1e-3, 0.5, 5e-4}};
+    for (int i = 1; i <= 1000; i += 3)
+        grdi_history_add(h, &(grd_event){.kind = GRD_EVENT_LAYERS, .step = i, .layers = layers, .layer_count = 2});
+    cr_assert(h->layers_count <= GRDI_HISTORY_LAYERS && h->layers[h->layers_count - 1].step == 1000,
+              "the last one stays");
     char *text = page(h);
-    static const char *const pieces[] = {"Loss",
-                                         "Bits per byte",
-                                         "Learning rate",
-                                         "Gradient norm",
-                                         "Throughput",
-                                         "Memory",
-                                         "Samples",
-                                         "Step 1000 of 5000 after 0:16:40",
-                                         "class=\"band\"",
-                                         "a&#60;b",
-                                         "&#60;script&#62;alert(1)"};
-    for (int i = 0; i < 11; i++) cr_assert(strstr(text, pieces[i]), "no '%s'", pieces[i]);
+    static const char *const pieces[] = {
+        "Loss",
+        "Bits per byte",
+        "Learning rate",
+        "Gradient norm",
+        "Throughput",
+        "Memory",
+        "Samples",
+        "Step 1000 of 5000 after 0:16:40",
+        "class=\"band\"",
+        "Activations",
+        "<td>embed</td><td>\xE2\x80\x93</td><td>3.00e-4</td><td>0.02</td><td>0.001</td>",
+        "<td>h0</td><td>0.125</td><td>0.001</td><td>0.5</td><td>0.001</td>",
+        "<title>h0</title>",
+        "a&#60;b",
+        "&#60;script&#62;alert(1)"};
+    for (int i = 0; i < 15; i++) cr_assert(strstr(text, pieces[i]), "no '%s'", pieces[i]);
     static const char *const foreign[] = {"<script", "http", "src=", "url(/", "nan", "inf"};
     for (int i = 0; i < 6; i++) cr_assert(!strstr(text, foreign[i]), "'%s' in the page", foreign[i]);
+    free(text);
+    grdi_history_free(h);
+    free(h);
+}
+
+Test(report, says_how_the_run_ended)
+{
+    grdi_history *h = calloc(1, sizeof *h);
+    add_step(h, 1, 2);
+    char *text = page(h);
+    cr_assert(strstr(text, "In progress"), "%s", text);
+    free(text);
+    add_through_json(h, &(grd_event){.kind = GRD_EVENT_ERROR, .step = 1, .text = "step 1: <bad>"});
+    text = page(h);
+    cr_assert(strstr(text, ">Failed<") && strstr(text, "step 1: &#60;bad&#62;"), "%s", text);
+    free(text);
+    add_step(h, 2, 1); /* resumed */
+    grdi_history_add(h, &(grd_event){.kind = GRD_EVENT_DONE, .step = 2, .seconds = 2});
+    text = page(h);
+    cr_assert(strstr(text, ">Stopped<") && !strstr(text, "bad&#62;"), "%s", text);
+    free(text);
+    add_step(h, 5000, 1);
+    grdi_history_add(h, &(grd_event){.kind = GRD_EVENT_DONE, .step = 5000, .seconds = 9});
+    text = page(h);
+    cr_assert(strstr(text, ">Finished<"), "%s", text);
     free(text);
     grdi_history_free(h);
     free(h);

@@ -106,7 +106,8 @@ typedef enum grd_event_kind {
     GRD_EVENT_LAYERS,
     GRD_EVENT_SAMPLE,
     GRD_EVENT_SAVED,
-    GRD_EVENT_DONE
+    GRD_EVENT_DONE,
+    GRD_EVENT_ERROR /* only in the run's files: callers have it as the call's error */
 } grd_event_kind;
 
 /* Root mean squares of one layer, which is what the first name of paths stands for ("embed", "h0", ...). NaN: unknown.
@@ -120,7 +121,7 @@ typedef struct grd_layer_statistics {
 
 typedef struct grd_event {
     grd_event_kind kind;
-    const char *text;     /* NOTE: what was chosen and why; SAMPLE: the text; SAVED: the path */
+    const char *text;     /* NOTE: what was chosen and why; SAMPLE: the text; SAVED: the path; ERROR: the message */
     grd_plan_report plan; /* PLAN */
     int64_t step, steps;  /* steps done; in all, 0 where only time limits the run */
     double progress;      /* STEP, SAMPLE: 0 to 1, by steps or by time */
