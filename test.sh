@@ -1,17 +1,45 @@
 #!/bin/sh
 # Installs what the tests need, builds, runs all tests; ctest's summary comes last.
 #   test.sh [--sanitize | --coverage] [ctest options...]
+#   test.sh --fuzz [RUNS [TARGET...]]
 #     --sanitize   under AddressSanitizer and UndefinedBehaviorSanitizer
+#     --fuzz       each fuzz target RUNS times (20,000 unless told) from its seeds, with clang and its sanitizers; what
+#                  it finds is left in build-fuzz
 #     --coverage   prints the line coverage of engine/ before the summary is repeated
 set -eu
 cd "$(dirname "$0")"
 . scripts/install.sh
+
+# Runs the targets one after the other; the first find ends it.
+fuzz() {
+    runs=${1:-20000}
+    [ $# -eq 0 ] || shift
+    install_missing "$build_packages" "clang libclang-rt-14-dev libomp-dev"
+    build build-fuzz -DGRADUS_FUZZ=ON -DCMAKE_C_COMPILER=clang
+    seeds=$PWD/tests/fuzz/corpus
+    cd build-fuzz
+    for target in ${*:-$(ls "$seeds")}; do
+        mkdir -p "corpus/$target"
+        "tests/fuzz/fuzz_$target" -runs="$runs" -timeout=20 -max_len=2000 -rss_limit_mb=4000 -verbosity=0 \
+            -print_final_stats=1 "corpus/$target" "$seeds/$target" >"fuzz_$target.log" 2>&1 || {
+            tail -n 40 "fuzz_$target.log" >&2
+            echo "error: fuzz_$target: found something (the input is named above, in build-fuzz)" >&2
+            exit 1
+        }
+        echo "$target: $(sed -n 's/stat::number_of_executed_units: *//p' "fuzz_$target.log") runs"
+    done
+    exit 0
+}
 
 test_packages="g++ make libcriterion-dev python3 git ca-certificates"
 folder=build-test
 options=
 coverage=
 case ${1:-} in
+    --fuzz)
+        shift
+        fuzz "$@"
+        ;;
     --sanitize)
         folder=build-sanitize
         options=-DGRADUS_SANITIZE=ON

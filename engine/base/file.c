@@ -177,7 +177,7 @@ grd_status grdi_writer_open(grdi_writer *writer, const char *path)
     } else {
         writer->fd = open_retrying(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
         if (writer->fd < 0)
-            fail_errno(&writer->error, writer->temporary, "create");
+            fail_errno(&writer->error, path, "create");
     }
     if (writer->error.status != GRD_OK) {
         grd_error first = writer->error;

@@ -101,7 +101,7 @@ static grd_status compile(const grdi_split_rule *rule, pcre2_compile_context *co
         pcre2_get_error_message(number, why, sizeof(why));
         if (number == PCRE2_ERROR_HEAP_FAILED)
             return grd_fail(error, GRD_E_MEMORY, "tokenizer: out of memory");
-        return grd_fail(error, GRD_E_FORMAT, "tokenizer: pattern '%s': %s", rule->pattern, why);
+        return grd_fail(error, GRD_E_FORMAT, "pattern '%s': %s", rule->pattern, why);
     }
     pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE); /* where it fails, matching is slower and otherwise the same */
     return GRD_OK;

@@ -263,7 +263,10 @@ static grd_status read_model(loader *l, const json_t *model)
         plain_bytes = plain_bytes && t->byte_id[i] == i;
     }
     t->kind = plain_bytes ? GRD_TOKENIZER_BYTE : GRD_TOKENIZER_BPE;
-    return l->rule_count > 0 ? grdi_splitter_new(l->rules, l->rule_count, &t->splitter, l->error) : GRD_OK;
+    grd_error why = {0};
+    if (l->rule_count == 0 || grdi_splitter_new(l->rules, l->rule_count, &t->splitter, &why) == GRD_OK)
+        return GRD_OK;
+    return grd_fail(l->error, why.status, "%s: pre_tokenizer: %s", l->path, why.message);
 }
 
 /* ---- added tokens and template ---- */

@@ -16,9 +16,10 @@ static int32_t attr_total(const grdi_op *op)
 
 bool grdi_fused_next(const grd_attr *code, int32_t *position, grdi_fused_step *step)
 {
-    const int64_t *word = code->ints + *position;
     int64_t left = code->count - *position;
-    if (left < 2 || word[0] < 0 || word[0] >= grdi_op_total()) return false;
+    if (left < 2) return false;
+    const int64_t *word = code->ints + *position;
+    if (word[0] < 0 || word[0] >= grdi_op_total()) return false;
     *step = (grdi_fused_step){.op = grdi_op_at((int32_t)word[0]), .args = word + 2};
     int64_t most = step->op->inputs_max ? step->op->inputs_max : step->op->inputs;
     if (word[1] < step->op->inputs || word[1] > most || left < word[1] + 3) return false;

@@ -88,7 +88,7 @@ static void model_destroy(void *object)
 
 grd_model *grd_model_new(grd_engine *engine, uint64_t seed)
 {
-    if (!engine || engine->error.status) return NULL;
+    if (!engine || !engine->backend) return NULL; /* errors of earlier graphs are theirs alone */
     grd_model *model = grdi_alloc_zero(1, sizeof(*model));
     if (model && grdi_children_add(&engine->models, model, model_destroy)) {
         model->engine = engine;

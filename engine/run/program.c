@@ -59,7 +59,7 @@ static size_t arena_end(const grd_program *program, const void *data, size_t ext
 {
     const char *arena = program->graph->model->arena.data;
     size_t size = program->graph->model->arena.size_bytes;
-    if (!data || (const char *)data < arena || (const char *)data >= arena + size) return 0;
+    if (!data || !arena || (const char *)data < arena || (const char *)data >= arena + size) return 0;
     return (size_t)((const char *)data - arena) + (extent + 63) / 64 * 64;
 }
 

@@ -332,13 +332,13 @@ static grd_status run(grdi_session *s)
     if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
     if (!status) status = grdi_session_make_batches(s);
     if (!status) status = grdi_session_open_engine(s);
-    if (!status) status = open_directory(s);
-    if (!status) status = save_tokenizer(s);
     if (!status) status = grdi_session_build(s);
     if (!status && !s->engine->backend->runs)
         status = grd_fail(s->error, GRD_E_ARGUMENT, "device %s: only plans (gradus plan does; train on cpu)",
                           grd_engine_device(s->engine));
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
+    if (!status) status = open_directory(s); /* what could be refused has been: only now is anything written */
+    if (!status) status = save_tokenizer(s);
     if (!status && s->options->resume) status = grdi_metrics_resume(s);
     if (status) return status;
     grdi_session_begin_board(s);

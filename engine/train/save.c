@@ -110,33 +110,41 @@ grd_status grdi_session_save(grdi_session *s)
 /* ---- reading ---- */
 
 #define EARLIER " (--previous takes the one before)"
+#define CHANGED " (the config has changed since it was written: change it back, or start anew)"
 
 static grd_status load_weights(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, "model.safetensors");
     if (!tensors) return grd_fail(error, GRD_E_FORMAT, "model.safetensors: missing from the checkpoint" EARLIER);
-    return grd_hf_import(s->model, &s->settings->model.gpt, tensors, error);
+    grd_error own = {GRD_OK, ""};
+    if (grd_hf_import(s->model, &s->settings->model.gpt, tensors, &own) == GRD_OK) return GRD_OK;
+    return grd_fail(error, own.status, "model.safetensors: %s" CHANGED, own.message);
 }
 
 static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {
-    static const char file[] = "optimizer.safetensors",
-                      hint[] = "the config has changed since it was written: change it back, or start anew";
+    static const char file[] = "optimizer.safetensors";
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, file);
     if (!tensors) return grd_fail(error, GRD_E_FORMAT, "%s: missing from the checkpoint" EARLIER, file);
     grd_variable v;
     for (int64_t i = 0; i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++) {
         if (!kept_beside(&v)) continue;
         const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
-        if (!t) return grd_fail(error, GRD_E_FORMAT, "%s: has no tensor '%s' (%s)", file, v.path, hint);
+        if (!t) return grd_fail(error, GRD_E_FORMAT, "%s: has no tensor '%s'" CHANGED, file, v.path);
         if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims)) {
             char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
-            return grd_fail(error, GRD_E_FORMAT, "%s: '%s' is %s%s, the model's is %s%s (%s)", file, v.path,
+            return grd_fail(error, GRD_E_FORMAT, "%s: '%s' is %s%s, the model's is %s%s" CHANGED, file, v.path,
                             grd_dtype_name(t->dtype), grd_dims_text(t->dims, a), grd_dtype_name(v.dtype),
-                            grd_dims_text(v.dims, b), hint);
+                            grd_dims_text(v.dims, b));
         }
         grd_status status = grd_model_write(s->model, v.path, t->data, error);
         if (status) return status;
+    }
+    for (size_t i = 0; i < grd_safetensors_count(tensors); i++) {
+        const char *name = grd_safetensors_at(tensors, i)->name;
+        if (!grd_model_variable_find(s->model, name, &v) || !kept_beside(&v))
+            return grd_fail(error, GRD_E_FORMAT, "%s: '%.100s' is nothing that this optimizer keeps" CHANGED, file,
+                            name);
     }
     return GRD_OK;
 }
@@ -177,6 +185,12 @@ grd_status grdi_session_resume(grdi_session *s, bool *found)
     grd_status status = root ? grdi_checkpoint_find(root, s->options->previous ? 1 : 0, &step, &path, s->error)
                              : grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", s->settings->out);
     *found = !status && path;
+    if (!status && !path && s->options->previous) {
+        uint64_t newest;
+        status = grdi_checkpoint_find(root, 0, &newest, &path, s->error);
+        if (!status && path)
+            status = grd_fail(s->error, GRD_E_ARGUMENT, "%s: is the only checkpoint (leave --previous out)", path);
+    }
     if (*found) {
         status = grdi_checkpoint_open(path, &c, s->error);
         grd_error problem = {GRD_OK, ""};

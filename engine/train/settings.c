@@ -176,12 +176,19 @@ static size_t distance(const char *a, const char *b)
 
 const char *grdi_key_nearest(const char *path)
 {
-    const char *best = grdi_keys[0].path;
+    static const char *const sections[] = {"model", "init", "data", "train"};
+    const char *best = grdi_keys[0].path, *dot = strrchr(path, '.'), *own = dot ? dot + 1 : path;
     size_t least = SIZE_MAX;
+    for (size_t i = 0; !dot && i < sizeof(sections) / sizeof(sections[0]); i++) {
+        size_t d = distance(path, sections[i]);
+        if (d > 2 || d >= least) continue;
+        least = d;
+        best = sections[i];
+    }
     for (size_t i = 0; i < grdi_key_count; i++) {
         size_t d = distance(path, grdi_keys[i].path);
         const char *last = strrchr(grdi_keys[i].path, '.');
-        if (last && strcmp(last + 1, path) == 0) d = 0; /* the right name without its section */
+        if (last && strcmp(last + 1, own) == 0 && d > 0) d = dot != NULL; /* the right name in the wrong place */
         if (d < least) {
             least = d;
             best = grdi_keys[i].path;

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/utf8.h"
 
 #include <errno.h>
 #include <libfyaml.h>
@@ -17,6 +18,7 @@ typedef struct reader {
     const char *place; /* file name, or "--set a.b=c" */
     bool positions;    /* whether line and column mean something to the user */
     grd_error *error;
+    struct fy_node **near; /* the key last read, for values that have no place of their own */
 } reader;
 
 static grd_status complain(const reader *r, struct fy_node *node, const char *key, const char *format, ...)
@@ -41,6 +43,7 @@ static grd_status complain(const reader *r, struct fy_node *node, const char *ke
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
     struct fy_token *token = first_token(node);
+    if (!token || !fy_token_start_mark(token)) token = first_token(*r->near);
     const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
     if (mark && r->positions) snprintf(where, sizeof(where), ":%d:%d", mark->line + 1, mark->column + 1);
     return grd_fail(r->error, GRD_E_FORMAT, "%s%s: %s%s%s", r->place, where, key, key[0] ? ": " : "", what);
@@ -56,7 +59,7 @@ static bool whole_number(const char *text, int64_t *value)
     if (end == text || *end || errno) {
         errno = 0;
         double d = strtod(text, &end); /* 1e6 is a whole number too */
-        if (end == text || *end || errno || d != (double)(int64_t)d || d > 9e15 || d < -9e15) return false;
+        if (end == text || *end || errno || !(d <= 9e15 && d >= -9e15) || d != (double)(int64_t)d) return false;
         v = (long long)d;
     }
     *value = v;
@@ -91,8 +94,9 @@ static grd_status read_choice(const reader *r, const grdi_key *key, struct fy_no
     return complain(r, node, key->path, "'%s' is not one of: %s", text, names);
 }
 
-static grd_status replace_text(const reader *r, char **field, const char *text)
+static grd_status replace_text(const reader *r, struct fy_node *node, const char *key, char **field, const char *text)
 {
+    if (!*text) return complain(r, node, key, "is empty (give a name, or leave the key out)");
     char *copy = grdi_strdup(text);
     if (!copy) return grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
     grdi_free(*field);
@@ -110,7 +114,7 @@ static grd_status read_number(const reader *r, const grdi_key *key, struct fy_no
     if (!is_whole && !number(text, &value)) return complain(r, node, key->path, "'%s' is not a number", text);
     if (is_whole) value = (double)whole;
     if (value < key->least || value > key->most)
-        return complain(r, node, key->path, "%s is outside %g to %g", text, key->least, key->most);
+        return complain(r, node, key->path, "%s is outside %.10g to %.10g", text, key->least, key->most);
     if (key->kind == GRDI_KEY_INT) *(int64_t *)field = whole;
     else if (key->kind == GRDI_KEY_INT32) *(int32_t *)field = (int32_t)whole;
     else *(double *)field = value;
@@ -144,13 +148,14 @@ static grd_status read_list(const reader *r, const grdi_key *key, struct fy_node
         const char *text = fy_node_get_scalar0(node);
         if (!text) return complain(r, node, key->path, "must be a list of files");
         *file_count = 1;
-        return replace_text(r, &files[0], text);
+        return replace_text(r, node, key->path, &files[0], text) ? (*file_count = 0, r->error->status) : GRD_OK;
     }
     while ((item = fy_node_sequence_iterate(node, &iterator))) {
         const char *text = fy_node_get_scalar0(item);
         if (!text || *file_count == GRD_FILES_MAX)
             return complain(r, item, key->path, "must be a list of at most %d files", GRD_FILES_MAX);
-        if (replace_text(r, &files[*file_count], text)) return GRD_E_MEMORY;
+        grd_status status = replace_text(r, item, key->path, &files[*file_count], text);
+        if (status) return status;
         ++*file_count;
     }
     return GRD_OK;
@@ -217,7 +222,7 @@ static grd_status read_key(const reader *r, const grdi_key *key, struct fy_node 
     if (!text) return complain(r, node, key->path, "must be a single value");
     switch (key->kind) {
     case GRDI_KEY_CHOICE: return read_choice(r, key, node, text);
-    case GRDI_KEY_TEXT: return replace_text(r, grdi_key_field(key, r->settings), text);
+    case GRDI_KEY_TEXT: return replace_text(r, node, key->path, grdi_key_field(key, r->settings), text);
     case GRDI_KEY_FLAG:
         if (truth(text) < 0) return complain(r, node, key->path, "'%s' is not true or false", text);
         *(bool *)grdi_key_field(key, r->settings) = truth(text);
@@ -238,6 +243,7 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
             return complain(r, name, prefix, "a key must be a short text");
         const grdi_key *key = grdi_key_find(path);
         grd_status status;
+        *r->near = name;
         if (key) status = read_key(r, key, value);
         else if (!grdi_key_is_section(path))
             return complain(r, name, path, "there is no such key (did you mean %s?)", grdi_key_nearest(path));
@@ -249,30 +255,103 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
     return GRD_OK;
 }
 
-/* Parses `text` and hands its root to read_mapping. libfyaml's own messages are collected, never printed. */
-static grd_status read_text(const reader *r, const char *text, size_t size)
+/* Values that are told once and meant elsewhere too: config.yaml says all where it belongs. */
+static grd_status refuse_aliases(const reader *r, struct fy_node *node)
 {
+    void *iterator = NULL;
+    struct fy_node *item;
+    struct fy_node_pair *pair;
+    grd_status status = GRD_OK;
+    if (!node) return GRD_OK;
+    if (fy_node_is_alias(node)) return complain(r, node, "", "an alias (write the value out)");
+    if (fy_node_is_sequence(node))
+        while (!status && (item = fy_node_sequence_iterate(node, &iterator))) status = refuse_aliases(r, item);
+    if (fy_node_is_mapping(node))
+        while (!status && (pair = fy_node_mapping_iterate(node, &iterator))) {
+            status = refuse_aliases(r, fy_node_pair_key(pair));
+            if (!status) status = refuse_aliases(r, fy_node_pair_value(pair));
+        }
+    return status;
+}
+
+/* Characters that YAML lets stand as they are. */
+static bool is_printable(uint32_t c)
+{
+    if (c < 0xA0) return c == '\t' || c == '\n' || c == '\r' || (c >= 0x20 && c < 0x7F) || c == 0x85;
+    return (c & 0xFFFE) != 0xFFFE;
+}
+
+/* libfyaml never returns from some bytes that are no characters, so they are refused before it sees them. */
+static grd_status check_characters(const reader *r, const char *text, size_t size)
+{
+    int line = 1, column = 1;
+    uint32_t c = 0;
+    for (size_t at = 0; at < size; column++) {
+        int bytes = grdi_utf8_decode((const uint8_t *)text + at, size - at, &c);
+        char where[32] = "";
+        if (r->positions) snprintf(where, sizeof(where), ":%d:%d", line, column);
+        if (!bytes)
+            return grd_fail(r->error, GRD_E_FORMAT, "%s%s: not YAML: byte 0x%02x is not UTF-8 (save it as UTF-8 text)",
+                            r->place, where, (unsigned)(unsigned char)text[at]);
+        if (!is_printable(c))
+            return grd_fail(r->error, GRD_E_FORMAT, "%s%s: not YAML: control character 0x%02x (is this a text file?)",
+                            r->place, where, (unsigned)c);
+        if (c == '\n') {
+            line++;
+            column = 0;
+        }
+        at += (size_t)bytes;
+    }
+    return GRD_OK;
+}
+
+static void print_nothing(struct fy_diag *diag, void *user, const char *text, size_t size)
+{
+    (void)diag;
+    (void)user;
+    (void)text;
+    (void)size;
+}
+
+/* What libfyaml said first; it says nothing of a text that holds no document. */
+static grd_status not_yaml(const reader *r, struct fy_diag *diag)
+{
+    void *iterator = NULL;
+    struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iterator);
+    char where[32] = "";
+    if (!e) return GRD_OK;
+    if (r->positions) snprintf(where, sizeof(where), ":%d:%d", e->line, e->column);
+    return grd_fail(r->error, GRD_E_FORMAT, "%s%s: not YAML: %s", r->place, where, e->msg);
+}
+
+static grd_status read_root(const reader *r, struct fy_node *root, const grdi_key *key)
+{
+    grd_status status = refuse_aliases(r, root);
+    if (status) return status;
+    if (key) return read_key(r, key, root);
+    if (fy_node_is_mapping(root)) return read_mapping(r, root, "");
+    if (fy_node_is_null(root)) return GRD_OK;
+    return complain(r, root, "", "must be a mapping of keys, as in \"train: {steps: 100}\"");
+}
+
+/* Parses `text`: the value of `key`, or without one a mapping of keys. libfyaml's own messages are collected, never
+ * printed. */
+static grd_status read_text(const reader *r, const grdi_key *key, const char *text, size_t size)
+{
+    if (check_characters(r, text, size)) return GRD_E_FORMAT;
     struct fy_diag_cfg diag_cfg;
     fy_diag_cfg_default(&diag_cfg);
+    diag_cfg.fp = NULL;
+    diag_cfg.output_fn = print_nothing;
     struct fy_diag *diag = fy_diag_create(&diag_cfg);
     if (!diag) return grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
     fy_diag_set_collect_errors(diag, true);
     struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
     struct fy_document *document = fy_document_build_from_string(&cfg, text, size);
-    grd_status status = GRD_OK;
     struct fy_node *root = document ? fy_document_root(document) : NULL;
-    if (!document) {
-        void *iterator = NULL;
-        struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iterator);
-        if (e)
-            status = grd_fail(r->error, GRD_E_FORMAT, "%s:%d:%d: not YAML: %s", r->place, e->line, e->column, e->msg);
-        else status = size ? grd_fail(r->error, GRD_E_FORMAT, "%s: not YAML", r->place) : GRD_OK;
-    } else if (root && !fy_node_is_mapping(root)) {
-        if (!fy_node_is_null(root))
-            status = complain(r, root, "", "must be a mapping of keys, as in \"train: {steps: 100}\"");
-    } else if (root) {
-        status = read_mapping(r, root, "");
-    }
+    grd_status status = document ? GRD_OK : not_yaml(r, diag);
+    if (root) status = read_root(r, root, key);
+    else if (key && !status) status = complain(r, NULL, key->path, "must be a single value");
     fy_document_destroy(document);
     fy_diag_destroy(diag);
     return status;
@@ -284,8 +363,9 @@ grd_status grd_settings_load(grd_settings *settings, const char *path, grd_error
     size_t size;
     grd_status status = grdi_file_read(path, FILE_MAX, &text, &size, error);
     if (status) return status;
-    const reader r = {settings, path, true, error};
-    status = read_text(&r, text, size);
+    struct fy_node *near = NULL;
+    const reader r = {settings, path, true, error, &near};
+    status = read_text(&r, NULL, text, size);
     grdi_free(text);
     return status;
 }
@@ -303,20 +383,15 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
     if (!key)
         return grd_fail(error, GRD_E_ARGUMENT, "%s: there is no key '%s' (did you mean %s?)", place, path,
                         grdi_key_nearest(path));
-    if (key->kind == GRDI_KEY_TEXT) {
-        const reader r = {settings, place, false, error};
-        grdi_key_mark_set(settings, key);
-        return replace_text(&r, grdi_key_field(key, settings), assignment + length + 1);
-    }
-    /* "a.b=c" is the document "a: {b: c}" */
-    const char *dot = strchr(path, '.');
-    char *text = dot ? grdi_format("%.*s: {\"%s\": %s}", (int)(dot - path), path, dot + 1, assignment + length + 1)
-                     : grdi_format("%s: %s", path, assignment + length + 1);
-    if (!text) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", place);
-    const reader r = {settings, place, false, error};
-    grd_status status = read_text(&r, text, strlen(text));
-    grdi_free(text);
-    return status;
+    struct fy_node *near = NULL;
+    const reader r = {settings, place, false, error, &near};
+    const char *value = assignment + length + 1;
+    if (key->kind != GRDI_KEY_TEXT) return read_text(&r, key, value, strlen(value));
+    if (grdi_utf8_valid((const uint8_t *)value, strlen(value)) != strlen(value))
+        return grd_fail(error, GRD_E_ARGUMENT, "%s: not UTF-8 text, as names in config.yaml must be (rename it)",
+                        place);
+    grdi_key_mark_set(settings, key);
+    return replace_text(&r, NULL, "", grdi_key_field(key, settings), value);
 }
 
 /* ---- writing ---- */
@@ -325,11 +400,15 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
 static void write_text(grdi_writer *w, const char *text)
 {
     grdi_writer_print(w, "\"");
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\') grdi_writer_print(w, "\\%c", c);
-        else if (c < 0x20) grdi_writer_print(w, "\\x%02x", c);
-        else grdi_writer_put(w, text, 1);
+    uint32_t c = 0;
+    for (int bytes; *text; text += bytes) {
+        bytes = grdi_utf8_decode((const uint8_t *)text, strlen(text), &c);
+        if (!bytes) bytes = 1;
+        else if (c == '"' || c == '\\') grdi_writer_print(w, "\\%c", (int)c);
+        else if (c < 0xA0 && (c < 0x20 || c >= 0x7F)) grdi_writer_print(w, "\\x%02x", (unsigned)c);
+        else if (!is_printable(c) || c == 0x2028 || c == 0x2029 || c == 0xFEFF)
+            grdi_writer_print(w, "\\U%08x", (unsigned)c);
+        else grdi_writer_put(w, text, (size_t)bytes);
     }
     grdi_writer_print(w, "\"");
 }

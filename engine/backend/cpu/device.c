@@ -7,6 +7,9 @@
 #include "base/memory.h"
 
 #include <omp.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,13 +18,22 @@ static const char *const isa_names[GRDI_ISA_COUNT] = {"base", "avx2", "avx512"};
 
 const char *grdi_isa_name(grdi_isa isa) { return isa_names[isa]; }
 
+#if defined(__x86_64__)
+/* clang's __builtin_cpu_supports does not know the name "f16c". */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+#endif
+
 bool grdi_isa_usable(grdi_isa isa)
 {
     if (isa == GRDI_ISA_BASE)
         return true;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (isa == GRDI_ISA_AVX2)
         return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

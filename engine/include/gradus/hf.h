@@ -35,6 +35,9 @@ GRD_API void grd_hf_free_text(char *text);
 /* Reads the config.json in `folder`. Errors name the file and the key: an architecture or a setting that this model
  * cannot express is refused. */
 GRD_API grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error);
+/* The same from the text of a config.json; `place` names it in errors. */
+GRD_API grd_status grd_hf_parse_config(const char *text, size_t size_bytes, const char *place, grd_gpt *gpt,
+                                       grd_error *error);
 
 /* All parameters under Hugging Face's names (kind NONE: under ours); free with grd_hf_free_tensors(). */
 GRD_API grd_status grd_hf_export(grd_model *model, const grd_gpt *gpt, grd_file_tensor **tensors, size_t *count,

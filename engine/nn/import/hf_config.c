@@ -3,6 +3,8 @@
  * understand. */
 #include "nn/import/config_json.h"
 
+#include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -299,22 +301,34 @@ static void read_model(const hf_reader *r, grd_gpt *gpt)
     gpt->init_std = hf_number(r, "initializer_range", 0.02, false);
 }
 
+/* Takes `object`; `problem` says why there is none. */
+static grd_status read_object(json_t *object, const json_error_t *problem, const char *path, grd_gpt *gpt,
+                              grd_error *error)
+{
+    grd_error own = {GRD_OK, ""}, fits = {GRD_OK, ""};
+    memset(gpt, 0, sizeof(*gpt));
+    if (!object)
+        return grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: json: %s", path, problem->line, problem->column, problem->text);
+    const hf_reader r = {object, path, &own};
+    read_model(&r, gpt);
+    json_decref(object);
+    if (!own.status && grd_gpt_resolve(gpt, &fits)) grd_fail(&own, fits.status, "%s: %s", path, fits.message);
+    return own.status ? grd_fail(error, own.status, "%s", own.message) : GRD_OK;
+}
+
+grd_status grd_hf_parse_config(const char *text, size_t size_bytes, const char *place, grd_gpt *gpt, grd_error *error)
+{
+    json_error_t problem;
+    json_t *object = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, &problem);
+    return read_object(object, &problem, place, gpt, error);
+}
+
 grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error)
 {
     char path[4096];
-    grd_error own = {GRD_OK, ""};
     json_error_t problem;
     snprintf(path, sizeof(path), "%s/config.json", folder);
     json_t *object = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
-    if (!object) {
-        if (problem.line < 0) return grd_fail(error, GRD_E_IO, "%s: cannot be read", path);
-        return grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: %s", path, problem.line, problem.column, problem.text);
-    }
-    const hf_reader r = {object, path, &own};
-    memset(gpt, 0, sizeof(*gpt));
-    read_model(&r, gpt);
-    json_decref(object);
-    grd_error fits = {GRD_OK, ""};
-    if (!own.status && grd_gpt_resolve(gpt, &fits)) grd_fail(&own, fits.status, "%s: %s", path, fits.message);
-    return own.status ? grd_fail(error, own.status, "%s", own.message) : GRD_OK;
+    if (!object && problem.line < 0) return grd_fail(error, GRD_E_IO, "%s: cannot be read: %s", path, strerror(errno));
+    return read_object(object, &problem, path, gpt, error);
 }

@@ -24,8 +24,8 @@
 #define GEMM_UNROLL _Pragma("GCC unroll 16")
 
 typedef float grdi_v4 __attribute__((vector_size(16)));
-typedef float grdi_v4_any __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t grdi_v4i __attribute__((vector_size(16)));
+typedef float grdi_v4_any __attribute__((vector_size(16), aligned(4), may_alias));
 
 GEMM_INLINE int64_t gemm_least(int64_t a, int64_t b)
 {
@@ -56,12 +56,12 @@ void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, in
 
 GEMM_INLINE void gemm_transpose4(grdi_v4 r[4])
 {
-    grdi_v4 a = __builtin_shuffle(r[0], r[1], (grdi_v4i){0, 4, 1, 5}),
-            b = __builtin_shuffle(r[0], r[1], (grdi_v4i){2, 6, 3, 7});
-    grdi_v4 c = __builtin_shuffle(r[2], r[3], (grdi_v4i){0, 4, 1, 5}),
-            d = __builtin_shuffle(r[2], r[3], (grdi_v4i){2, 6, 3, 7});
-    r[0] = __builtin_shuffle(a, c, (grdi_v4i){0, 1, 4, 5}), r[1] = __builtin_shuffle(a, c, (grdi_v4i){2, 3, 6, 7});
-    r[2] = __builtin_shuffle(b, d, (grdi_v4i){0, 1, 4, 5}), r[3] = __builtin_shuffle(b, d, (grdi_v4i){2, 3, 6, 7});
+    grdi_v4 a = GRDI_SHUFFLE(grdi_v4i, r[0], r[1], 0, 4, 1, 5),
+            b = GRDI_SHUFFLE(grdi_v4i, r[0], r[1], 2, 6, 3, 7);
+    grdi_v4 c = GRDI_SHUFFLE(grdi_v4i, r[2], r[3], 0, 4, 1, 5),
+            d = GRDI_SHUFFLE(grdi_v4i, r[2], r[3], 2, 6, 3, 7);
+    r[0] = GRDI_SHUFFLE(grdi_v4i, a, c, 0, 1, 4, 5), r[1] = GRDI_SHUFFLE(grdi_v4i, a, c, 2, 3, 6, 7);
+    r[2] = GRDI_SHUFFLE(grdi_v4i, b, d, 0, 1, 4, 5), r[3] = GRDI_SHUFFLE(grdi_v4i, b, d, 2, 3, 6, 7);
 }
 
 GEMM_INLINE void gemm_copy_lanes(const float *from, float *to, const int count)

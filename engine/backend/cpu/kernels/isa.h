@@ -26,4 +26,11 @@
 #define GRDI_LANES 4
 #endif
 
+/* Lanes of two vectors by constant numbers, those of a first; `mask` is a vector type of integers of their width. */
+#if defined(__clang__)
+#define GRDI_SHUFFLE(mask, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define GRDI_SHUFFLE(mask, a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#endif
+
 #endif

@@ -19,24 +19,21 @@ typedef uint32_t grdi_tr_any __attribute__((vector_size(32), aligned(4), may_ali
 static inline void grdi_transpose_8x8(uint32_t *to, int64_t to_stride, const uint32_t *from, int64_t from_stride)
 {
     grdi_tr a[8], b[8];
-    const grdi_tr low1 = {0, 8, 1, 9, 4, 12, 5, 13}, high1 = {2, 10, 3, 11, 6, 14, 7, 15};
-    const grdi_tr low2 = {0, 1, 8, 9, 4, 5, 12, 13}, high2 = {2, 3, 10, 11, 6, 7, 14, 15};
-    const grdi_tr low4 = {0, 1, 2, 3, 8, 9, 10, 11}, high4 = {4, 5, 6, 7, 12, 13, 14, 15};
     for (int i = 0; i < 8; i++)
         a[i] = *(const grdi_tr_any *)(from + i * from_stride);
     for (int i = 0; i < 8; i += 2) { /* pairs of rows: (r0, r1) */
-        b[i] = __builtin_shuffle(a[i], a[i + 1], low1);
-        b[i + 1] = __builtin_shuffle(a[i], a[i + 1], high1);
+        b[i] = GRDI_SHUFFLE(grdi_tr, a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = GRDI_SHUFFLE(grdi_tr, a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
     for (int i = 0; i < 8; i += 4) {
         for (int j = 0; j < 2; j++) {
-            a[i + 2 * j] = __builtin_shuffle(b[i + j], b[i + j + 2], low2);
-            a[i + 2 * j + 1] = __builtin_shuffle(b[i + j], b[i + j + 2], high2);
+            a[i + 2 * j] = GRDI_SHUFFLE(grdi_tr, b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[i + 2 * j + 1] = GRDI_SHUFFLE(grdi_tr, b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
         }
     }
     for (int i = 0; i < 4; i++) {
-        *(grdi_tr_any *)(to + i * to_stride) = __builtin_shuffle(a[i], a[i + 4], low4);
-        *(grdi_tr_any *)(to + (i + 4) * to_stride) = __builtin_shuffle(a[i], a[i + 4], high4);
+        *(grdi_tr_any *)(to + i * to_stride) = GRDI_SHUFFLE(grdi_tr, a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        *(grdi_tr_any *)(to + (i + 4) * to_stride) = GRDI_SHUFFLE(grdi_tr, a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
 }
 #else
@@ -48,17 +45,16 @@ typedef uint32_t grdi_tr_any __attribute__((vector_size(16), aligned(4), may_ali
 /* to[r][c] = from[c][r] for r, c < 4; strides in elements. */
 static inline void grdi_transpose_4x4(uint32_t *to, int64_t to_stride, const uint32_t *from, int64_t from_stride)
 {
-    const grdi_tr low1 = {0, 4, 1, 5}, high1 = {2, 6, 3, 7}, low2 = {0, 1, 4, 5}, high2 = {2, 3, 6, 7};
     grdi_tr a[4], b[4];
     for (int i = 0; i < 4; i++)
         a[i] = *(const grdi_tr_any *)(from + i * from_stride);
     for (int i = 0; i < 4; i += 2) {
-        b[i] = __builtin_shuffle(a[i], a[i + 1], low1);
-        b[i + 1] = __builtin_shuffle(a[i], a[i + 1], high1);
+        b[i] = GRDI_SHUFFLE(grdi_tr, a[i], a[i + 1], 0, 4, 1, 5);
+        b[i + 1] = GRDI_SHUFFLE(grdi_tr, a[i], a[i + 1], 2, 6, 3, 7);
     }
     for (int i = 0; i < 2; i++) {
-        *(grdi_tr_any *)(to + 2 * i * to_stride) = __builtin_shuffle(b[i], b[i + 2], low2);
-        *(grdi_tr_any *)(to + (2 * i + 1) * to_stride) = __builtin_shuffle(b[i], b[i + 2], high2);
+        *(grdi_tr_any *)(to + 2 * i * to_stride) = GRDI_SHUFFLE(grdi_tr, b[i], b[i + 2], 0, 1, 4, 5);
+        *(grdi_tr_any *)(to + (2 * i + 1) * to_stride) = GRDI_SHUFFLE(grdi_tr, b[i], b[i + 2], 2, 3, 6, 7);
     }
 }
 #endif
