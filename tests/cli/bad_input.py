@@ -308,8 +308,8 @@ case("eval: a context beyond the model's", "eval run --context 99999", "context"
 
 case("text: a folder without any", "train --data empty", "empty: is empty", files={"empty": None})
 case("text: a folder of empty files", "train --data texts", "texts: is empty", files={"texts/a.txt": "", "texts/b": ""})
-case("text: a folder with a binary file", "train --data texts", "texts/b.bin: is no text: byte 1 is zero",
-     files={"texts/a.txt": TEXT, "texts/b.bin": b"a\0"})
+case("text: a folder of binary files", "train --data texts", "texts: holds no text",
+     "texts/b.bin: is no text: byte 1 is zero", files={"texts/b.bin": b"a\0", "texts/c.bin": b"a\0"})
 case("text: one byte", "train --data one.txt", "token", files={"one.txt": "x"})
 case("text: a byte order mark and nothing", "train --data bom.txt", "bom.txt", files={"bom.txt": b"\xef\xbb\xbf"})
 case("text: UTF-16 without a mark", "train --data x.txt", "x.txt: is no text: byte 1 is zero",

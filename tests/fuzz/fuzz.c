@@ -111,6 +111,12 @@ static void unmap_file(void *bytes, size_t size_bytes)
     free(bytes);
 }
 
+static void release_file(void *bytes, size_t size_bytes)
+{
+    (void)bytes;
+    (void)size_bytes;
+}
+
 static void install(void)
 {
     grdi_file = (grdi_file_table){.open = open_file,
@@ -122,7 +128,8 @@ static void install(void)
                                   .unlink = unlink_file,
                                   .make_directory = make_directory,
                                   .map = map_file,
-                                  .unmap = unmap_file};
+                                  .unmap = unmap_file,
+                                  .release = release_file};
 }
 
 void fuzz_files_clear(void)
