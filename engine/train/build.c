@@ -3,6 +3,7 @@
 
 #include <gradus/hf.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "formats/checkpoint.h"
 #include "run/run.h"
@@ -132,16 +133,33 @@ static bool has_checkpoint(const grdi_session *s)
     return has;
 }
 
+/* Whether the folder is a checkpoint, whose checksums must match. */
+static grd_status find_checksums(const char *folder, bool *found, grd_error *error)
+{
+    char *path = grdi_path_join(folder, "checksums.json");
+    if (!path) return grd_fail(error, GRD_E_MEMORY, "out of memory for a path");
+    *found = grdi_path_exists(path);
+    grdi_free(path);
+    return GRD_OK;
+}
+
 /* init.from: the Hugging Face folder whose weights the run starts with; a resumed one has its own. */
 static grd_status load_initial_weights(grdi_session *s)
 {
     bool plans_only = strncmp(grd_engine_device(s->engine), "null", 4) == 0;
     const char *from = s->settings->init.from;
     if (!from || plans_only || (s->options->resume && has_checkpoint(s))) return GRD_OK;
-    grd_safetensors *file;
+    grd_safetensors *file = NULL;
+    grdi_checkpoint *c = NULL;
     grd_error problem = {GRD_OK, ""};
-    grd_status status = grd_safetensors_open(from, &file, &problem);
-    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, file, &problem);
+    bool is_checkpoint = false;
+    grd_status status = find_checksums(from, &is_checkpoint, &problem);
+    if (!status)
+        status = is_checkpoint ? grdi_checkpoint_open(from, &c, &problem) : grd_safetensors_open(from, &file, &problem);
+    const grd_safetensors *tensors = c ? grdi_checkpoint_tensors(c, "model.safetensors") : file;
+    if (!status && !tensors) status = grd_fail(&problem, GRD_E_FORMAT, "has no model.safetensors");
+    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, tensors, &problem);
+    grdi_checkpoint_close(c);
     grd_safetensors_close(file);
     return status ? grd_fail(s->error, status, "init.from: %s: %s", from, problem.message) : GRD_OK;
 }

@@ -135,9 +135,14 @@ grd_status grdi_session_make_batches(grdi_session *s)
     return problem.status ? blame_data(s, &problem) : GRD_OK;
 }
 
+int64_t grdi_session_next_batch(const grdi_session *s)
+{
+    return s->first_batch + (s->done - s->first_step) * s->settings->train.accumulate;
+}
+
 grd_status grdi_session_start_batches(grdi_session *s)
 {
-    return grd_prefetch_new(s->batches, s->done * s->settings->train.accumulate, 1, &s->prefetch, s->error);
+    return grd_prefetch_new(s->batches, grdi_session_next_batch(s), 1, &s->prefetch, s->error);
 }
 
 void grdi_session_close_data(grdi_session *s)

@@ -105,7 +105,10 @@ static grd_status take_tokenizer(grd_settings *s, grd_error *error)
 static void describe(const grd_gpt *gpt, grd_settings *theirs)
 {
     theirs->model.gpt = *gpt;
-    theirs->model.kind = gpt->position == GRD_POSITION_LEARNED ? GRD_MODEL_GPT2 : GRD_MODEL_LLAMA;
+    bool fast = gpt->no_norm_gain && gpt->embedding_norm;
+    theirs->model.kind = gpt->position == GRD_POSITION_LEARNED ? GRD_MODEL_GPT2
+                         : fast                                ? GRD_MODEL_FAST
+                                                               : GRD_MODEL_LLAMA;
     theirs->model.mlp = (int)gpt->mlp;
     theirs->model.norm = (int)gpt->norm;
     theirs->model.position = (int)gpt->position;

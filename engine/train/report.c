@@ -47,7 +47,8 @@ void grdi_report_add_program(grd_plan_report *report, const grd_program *program
 
 grd_status grd_step_report(grd_step *step, grd_plan_report *report)
 {
-    if (!step || !step->update.program) return GRD_E_ARGUMENT;
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
     const grd_engine *engine = step->model->engine;
     const grdi_plan *micro = step->micro->plan, *update = step->update.program->plan;
     double micros = step->options.accumulate;
@@ -87,7 +88,8 @@ size_t grd_step_high_water(const grd_step *step)
 
 grd_status grd_step_profile(grd_step *step, bool on)
 {
-    if (!step) return GRD_E_ARGUMENT;
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
     grd_status status = grdi_program_profile(step->micro, on);
     return status ? status : grdi_program_profile(step->update.program, on);
 }
@@ -160,7 +162,7 @@ static double trace_program(grdi_writer *w, const grd_program *program, double a
 
 grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trace_path)
 {
-    if (!step || !step->micro->profiled_runs) return GRD_E_STATE;
+    if (grdi_step_usable(step) || !step->micro->profiled_runs) return GRD_E_STATE;
     const grd_engine *engine = step->model->engine;
     grdi_rates rates = {0};
     if (engine->backend->rates) engine->backend->rates(engine->device, &rates);

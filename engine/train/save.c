@@ -60,7 +60,7 @@ static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
 static json_t *state_json(const grdi_session *s)
 {
     return json_pack("{s:I, s:I, s:I, s:f, s:s}", "step", (json_int_t)s->done, "next_batch",
-                     (json_int_t)(s->done * s->settings->train.accumulate), "seed", (json_int_t)s->settings->train.seed,
+                     (json_int_t)grdi_session_next_batch(s), "seed", (json_int_t)s->settings->train.seed,
                      "elapsed_seconds", grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine));
 }
 
@@ -157,20 +157,28 @@ static grd_status load_state(grdi_session *s, const grdi_checkpoint *c, grd_erro
     json_t *state = text ? grdi_json_parse(text, size, "state.json", &problem) : NULL;
     if (!text) return grd_fail(error, GRD_E_FORMAT, "state.json: missing from the checkpoint" EARLIER);
     if (!state) return grd_fail(error, problem.status, "%s", problem.message);
-    json_int_t step = -1;
+    json_int_t step = -1, next = -1, seed = s->settings->train.seed;
     double elapsed = 0;
     const char *kind = "";
     grd_status status = GRD_OK;
-    if (json_unpack(state, "{s:I, s:F, s:s}", "step", &step, "elapsed_seconds", &elapsed, "device_kind", &kind) ||
-        step < 0)
+    if (json_unpack(state, "{s:I, s:I, s:I, s:F, s:s}", "step", &step, "next_batch", &next, "seed", &seed,
+                    "elapsed_seconds", &elapsed, "device_kind", &kind) ||
+        step < 0 || next < 0)
         status = grd_fail(error, GRD_E_FORMAT,
-                          "state.json: step, elapsed_seconds or device_kind is missing or of the wrong kind" EARLIER);
+                          "state.json: step, next_batch, seed, elapsed_seconds or device_kind is missing or of the "
+                          "wrong kind" EARLIER);
+    else if (seed != s->settings->train.seed)
+        status = grd_fail(error, GRD_E_ARGUMENT,
+                          "state.json: the run's train.seed was %lld, is %lld now, which would mix two orders of the "
+                          "data (change it back, or start anew)",
+                          (long long)seed, (long long)s->settings->train.seed);
     else if (strcmp(kind, grd_engine_device_kind(s->engine)) != 0)
         grdi_session_note(s,
                           "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it "
                           "would have there",
                           kind, grd_engine_device_kind(s->engine));
-    s->done = (int64_t)step;
+    s->done = s->first_step = (int64_t)step;
+    s->first_batch = (int64_t)next;
     s->elapsed_before = elapsed;
     grd_step_set_count(s->step, s->done);
     json_decref(state);

@@ -50,6 +50,7 @@ typedef struct grdi_session {
     float *eval_values;     /* [batch * context] */
 
     int64_t done;                 /* steps */
+    int64_t first_step, first_batch; /* where this start of the run began: steps done, micro-batches read */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
     int fifths;                   /* of a run that time limits: those that had passed at the last measured step */
     int metrics_fd;               /* metrics.jsonl, appended line by line; -1: none */
@@ -61,6 +62,8 @@ typedef struct grdi_session {
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
 grd_status grdi_session_open_data(grdi_session *s);
 grd_status grdi_session_make_batches(grdi_session *s);
+/* The micro-batch that comes next, counted over the whole run. */
+int64_t grdi_session_next_batch(const grdi_session *s);
 /* Starts reading ahead, from the step that the run stands at. */
 grd_status grdi_session_start_batches(grdi_session *s);
 void grdi_session_close_data(grdi_session *s);

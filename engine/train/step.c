@@ -208,7 +208,7 @@ static bool compile_update(grd_step *step, grdi_update *u, bool measured)
 {
     int32_t max = (4 + GRDI_MEASURES) * step->trained_count + 2, count = 0;
     grd_tensor *roots = grdi_alloc_zero((size_t)max, sizeof(*roots));
-    *u = (grdi_update){.step = step, .graph = grd_graph_new(step->model)};
+    *u = (grdi_update){.step = step, .graph = grdi_graph_create(step->model)};
     if (measured) u->squares = grdi_alloc_zero((size_t)step->trained_count, GRDI_MEASURES * sizeof(*u->squares));
     if (!roots || !u->graph || (measured && !u->squares)) {
         grdi_free(roots);
@@ -224,9 +224,26 @@ static bool compile_update(grd_step *step, grdi_update *u, bool measured)
     return u->program != NULL;
 }
 
+/* The loss's graph is freed, and the micro program with it: what is left of the step can say so. */
+static void lose_graph(void *object)
+{
+    grd_step *step = object;
+    grdi_graph_destroy(step->update.graph); /* with the update program */
+    grdi_graph_destroy(step->measured.graph);
+    step->graph = step->update.graph = step->measured.graph = NULL;
+    step->was_measured = false;
+    step->micro = step->update.program = step->measured.program = NULL;
+}
+
+/* Steps are newer than their graphs, so a model that is closed releases them first. */
 static void step_destroy(void *object)
 {
     grd_step *step = object;
+    if (step->graph) {
+        grdi_children_remove(&step->graph->children, step);
+        grd_program_free(step->micro);
+        lose_graph(step);
+    }
     grdi_free(step->update.squares);
     grdi_free(step->measured.squares);
     grdi_free(step->trained);
@@ -239,7 +256,9 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     grd_graph *graph = grd_tensor_graph(loss);
     if (!graph) return NULL; /* the graph that made the poison holds the error */
     grd_step *step = grdi_alloc_zero(1, sizeof(*step));
-    if (!step || !grdi_children_add(&graph->model->children, step, step_destroy)) {
+    bool known = step && grdi_children_add(&graph->model->children, step, step_destroy);
+    if (!known || !grdi_children_add(&graph->children, step, lose_graph)) {
+        if (known) grdi_children_remove(&graph->model->children, step);
         grdi_free(step);
         grdi_graph_fail(graph, GRD_E_MEMORY, "out of memory for a step");
         return NULL;
@@ -267,18 +286,24 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
 void grd_step_free(grd_step *step)
 {
     if (!step) return;
-    grd_program_free(step->micro);
-    grd_graph_free(step->update.graph); /* with the update program */
-    grd_graph_free(step->measured.graph);
     grdi_children_remove(&step->model->children, step);
     step_destroy(step);
 }
 
 /* ---- running ---- */
 
-grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data)
+grd_status grdi_step_usable(grd_step *step)
 {
     if (!step) return GRD_E_ARGUMENT;
+    if (step->graph) return GRD_OK;
+    return grd_fail(&step->error, GRD_E_STATE,
+                    "step: its graph was freed (keep the graph of the loss as long as the step)");
+}
+
+grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data)
+{
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
     grd_status status = grd_program_feed(step->micro, input, data);
     return status ? grd_fail(&step->error, status, "%s", step->micro->error.message) : GRD_OK;
 }
@@ -316,7 +341,8 @@ static grd_status nonfinite(grd_step *step)
 
 grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
 {
-    if (!step) return GRD_E_ARGUMENT;
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
     if (step->ema_swapped)
         return grd_fail(&step->error, GRD_E_STATE,
                         "step %lld: the moving average is in the weights' place (grd_step_swap_ema brings them back)",
@@ -360,7 +386,8 @@ grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
 
 grd_status grd_step_measure(grd_step *step)
 {
-    if (!step) return GRD_E_ARGUMENT;
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
     if (!step->measured.program)
         return grd_fail(&step->error, GRD_E_STATE, "step: not prepared for statistics (set .statistics)");
     step->measure = true;
@@ -395,7 +422,8 @@ void grd_step_set_lr(grd_step *step, double factor)
 
 grd_status grd_step_read(grd_step *step, grd_tensor output, void *data)
 {
-    if (!step) return GRD_E_ARGUMENT;
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
     grd_status status = grd_program_read(step->micro, output, data);
     return status ? grd_fail(&step->error, status, "%s", step->micro->error.message) : GRD_OK;
 }

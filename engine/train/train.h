@@ -63,6 +63,8 @@ struct grd_step {
 bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
 /* report.c: adds what another program of the model needs beside the step's, in memory and nothing else. */
 void grdi_report_add_program(grd_plan_report *report, const grd_program *program);
+/* GRD_E_STATE, kept by the step, once its graph was freed; GRD_E_ARGUMENT without a step. */
+grd_status grdi_step_usable(grd_step *step);
 /* How many moments an optimizer keeps of each parameter, and their names ("exp_avg", ...). */
 int32_t grdi_moment_count(const grd_optimizer *optimizer);
 const char *grdi_moment_name(const grd_optimizer *optimizer, int32_t moment);

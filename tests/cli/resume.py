@@ -4,8 +4,9 @@
 Usage: resume.py GRADUS [--kills N] [--seed N]. Standard library only; works in a temporary folder.
 
 A run of 200 steps is killed (SIGKILL) at random moments and resumed until it is done; stopped by Ctrl-C; hits a limit
-on file sizes while it saves, as on a full disk; meets a flipped bit in its newest checkpoint. Weights and optimizer
-state must have the same sha256 as those of the whole run each time. Prints one line a part; exit status 1 if one fails.
+on file sizes while it saves, as on a full disk; meets a flipped bit in its newest checkpoint. Shorter runs of other
+kinds are killed once; another seed is refused. Weights and optimizer state must have the same sha256 as those of the
+whole run each time. Prints one line a part; exit status 1 if one fails.
 """
 import argparse
 import hashlib
@@ -27,6 +28,10 @@ data: {{path: text.txt, tokenizer: bpe, vocab: 300}}
 train: {{steps: {STEPS}, batch: 4, accumulate: 2, optimizer: muon, lr: 1.0e-2, eval_every: 40, checkpoint_every: 6,
         seed: 7}}
 """
+SHORT = 30
+VARIANTS = {"bf16": ["train.precision=bf16"], "ema": ["train.ema=0.99"], "dropout": ["model.dropout=0.2"],
+            "all": ["train.precision=bf16", "train.ema=0.9", "model.dropout=0.1", "train.accumulate=3",
+                    "train.recompute=true", "model.kind=llama", "train.optimizer=adamw"]}
 STATE = ("model.safetensors", "optimizer.safetensors")
 
 
@@ -71,8 +76,8 @@ class Bench:
     def checkpoints(self, run):
         return sorted((self.folder / run / "checkpoints").glob("step-??????"))
 
-    def state(self, run):
-        path = self.folder / run / "checkpoints" / f"step-{STEPS:06d}"
+    def state(self, run, step=STEPS):
+        path = self.folder / run / "checkpoints" / f"step-{step:06d}"
         return [hashlib.sha256((path / name).read_bytes()).hexdigest() for name in STATE]
 
     def finish(self, run, *more):
@@ -181,6 +186,38 @@ def flip_bits(bench, rng):
     return "one flipped bit is refused by file and tensor; --previous goes on to the same state"
 
 
+def settings(bench):
+    """Runs of other kinds, killed on their way: bf16, moving average, dropout, three micro-batches a step."""
+    for name, keys in VARIANTS.items():
+        more = [part for key in keys for part in ("--set", key)] + ["--set", f"train.steps={SHORT}"]
+        done = bench.train(f"{name}-whole", *more)
+        check(done.returncode == 0, f"{name}: {done.stderr}")
+        run = f"{name}-killed"
+        process = bench.start(run, *more)
+        bench.wait_for_steps(run, process, SHORT // 2)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        done = bench.train(run)
+        check(done.returncode == 0, f"{name}: {done.stderr}")
+        check(bench.state(run, SHORT) == bench.state(f"{name}-whole", SHORT), f"{name}: the state differs")
+    return f"the same state for {', '.join(VARIANTS)}"
+
+
+def changed(bench):
+    """Another seed is refused; with more micro-batches a step, none is read twice or left out."""
+    run, steps = "changed", 12
+    check(bench.train(run, "--set", f"train.steps={steps}").returncode == 0, "the run to change failed")
+    more = "--set", f"train.steps={steps + 3}"
+    done = bench.train(run, *more, "--set", "train.seed=8")
+    check(done.returncode == 2 and "state.json: the run's train.seed was 7, is 8 now" in done.stderr,
+          f"another seed: exit code {done.returncode}: {done.stderr}")
+    done = bench.train(run, *more, "--set", "train.accumulate=5")
+    check(done.returncode == 0, f"another accumulate: {done.stderr}")
+    state = json.loads((bench.checkpoints(run)[-1] / "state.json").read_text())
+    check(state["next_batch"] == 2 * steps + 5 * 3, f"next_batch is {state['next_batch']}")
+    return "another seed is refused, another accumulate goes on where the data was left"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("gradus", type=Path)
@@ -194,7 +231,8 @@ def main():
     try:
         bench = Bench(str(arguments.gradus.resolve()), folder)
         parts = (lambda: kill_at_random(bench, arguments.kills, rng), lambda: interrupt(bench, rng),
-                 lambda: disk_full(bench), lambda: flip_bits(bench, rng))
+                 lambda: disk_full(bench), lambda: flip_bits(bench, rng), lambda: settings(bench),
+                 lambda: changed(bench))
         for part in parts:
             try:
                 print(f"ok: {part()}", flush=True)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What a run tells. */
 typedef struct heard {
@@ -300,6 +301,57 @@ Test(init_from, texts_keep_the_tokenizer_of_the_folder, .fini = scratch_remove)
               "starts with loss %g where the run before went from %g to %g", again.losses[0], first.losses[0],
               first.losses[11]);
     grd_settings_free(s);
+}
+
+/* A checkpoint of any kind is such a folder: a run that begins with it and a rate of 0 saves the same weights. */
+Test(init_from, every_kind_goes_on_from_its_checkpoint, .fini = scratch_remove)
+{
+    static const char *const keys[][2] = {
+        {"model.layers", "1"}, {"model.width", "32"}, {"model.heads", "2"},       {"model.context", "32"},
+        {"train.steps", "3"},  {"train.lr", "1e-2"},  {"data.tokenizer", "byte"},
+    };
+    static const char *const kinds[] = {"gpt2", "llama", "fast"};
+    write_text("fox.txt");
+    for (size_t k = 0; k < 3; k++) {
+        heard first, again;
+        grd_error error;
+        char name[64];
+        grd_settings *s = grd_settings_new();
+        set(s, "model.kind", kinds[k]);
+        for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) set(s, keys[i][0], keys[i][1]);
+        if (k == 2) set(s, "train.optimizer", "muon");
+        if (k == 2) set(s, "model.softcap", "15");
+        set(s, "data.path", scratch_path("fox.txt"));
+        set(s, "out", scratch_path(kinds[k]));
+        cr_assert(train(s, false, &first, &error) == GRD_OK, "%s", error.message);
+        grd_settings_free(s);
+
+        s = grd_settings_new();
+        set(s, "init.from", first.saved);
+        set(s, "model.kind", kinds[k]);
+        set(s, "data.path", scratch_path("fox.txt"));
+        set(s, "train.steps", "1");
+        set(s, "train.lr", "0");
+        snprintf(name, sizeof(name), "%s-again", kinds[k]);
+        set(s, "out", scratch_path(name));
+        cr_assert(train(s, false, &again, &error) == GRD_OK, "%s: %s", kinds[k], error.message);
+        char a[1024], b[1024];
+        size_t size_a, size_b;
+        snprintf(a, sizeof(a), "%s/model.safetensors", first.saved);
+        snprintf(b, sizeof(b), "%s/model.safetensors", again.saved);
+        char *x = scratch_read(a, &size_a), *y = scratch_read(b, &size_b);
+        cr_assert(size_a == size_b && memcmp(x, y, size_a) == 0, "%s: other weights came out", kinds[k]);
+
+        x[size_a - 1] ^= 1; /* a flipped bit is found here too */
+        scratch_write(a, x, size_a);
+        set(s, "out", scratch_path("damaged"));
+        cr_assert(train(s, false, &again, &error) == GRD_E_FORMAT && strstr(error.message, "tensor '"), "%s: %s",
+                  kinds[k], error.message);
+        free(x);
+        free(y);
+        grd_settings_free(s);
+        cr_assert(access(scratch_path("damaged"), F_OK) != 0, "%s: a refused run left something", kinds[k]);
+    }
 }
 
 Test(init_from, a_tokenizer_of_another_model_is_refused, .fini = scratch_remove)

@@ -232,3 +232,32 @@ Test(step, errors_are_plain)
               grd_engine_error(t.engine)->message);
     tiny_close(&t);
 }
+
+/* A graph that goes before its step: the step can say so, and be freed or left to the model. */
+Test(step, outlives_its_graph)
+{
+    for (int freed = 0; freed < 2; freed++) {
+        tiny t;
+        grd_metrics m = {0};
+        grd_plan_report report;
+        grd_parameter_statistics statistics;
+        tiny_build(&t, "cpu", true);
+        grd_step *step = grd_step_new(t.loss, grd_adamw(1e-2), .statistics = true);
+        cr_assert(step != NULL, "%s", grd_engine_error(t.engine)->message);
+        tiny_feed(&t, step, 1);
+        cr_assert(grd_step_measure(step) == GRD_OK && grd_step_run(step, &m) == GRD_OK);
+        cr_assert(grd_step_statistics_at(step, 0, &statistics));
+        grd_graph_free(t.graph);
+        const float one = 1;
+        cr_assert(grd_step_feed(step, t.scale, &one) == GRD_E_STATE);
+        cr_assert(grd_step_run(step, &m) == GRD_E_STATE && grd_step_measure(step) == GRD_E_STATE);
+        cr_assert(grd_step_read(step, t.loss, &m) == GRD_E_STATE && grd_step_report(step, &report) == GRD_E_STATE);
+        cr_assert(grd_step_profile(step, true) == GRD_E_STATE);
+        cr_assert(grd_step_profile_write(step, stderr, NULL) == GRD_E_STATE);
+        cr_assert(!grd_step_statistics_at(step, 0, &statistics) && grd_step_high_water(step) == 0);
+        cr_assert(strstr(grd_step_error(step)->message, "its graph was freed"), "%s", grd_step_error(step)->message);
+        cr_assert(grd_step_count(step) == 1);
+        if (freed) grd_step_free(step);
+        tiny_close(&t);
+    }
+}

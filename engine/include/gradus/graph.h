@@ -53,6 +53,7 @@ GRD_API const char *grd_engine_device_kind(const grd_engine *engine);
 GRD_API grd_model *grd_model_new(grd_engine *engine, uint64_t seed);
 GRD_API void grd_model_free(grd_model *model);
 GRD_API grd_graph *grd_graph_new(grd_model *model);
+/* Frees the graph, its programs and what its steps need; those steps can then only be freed. */
 GRD_API void grd_graph_free(grd_graph *graph);
 /* The first building error; status GRD_OK if there is none. */
 GRD_API const grd_error *grd_graph_error(const grd_graph *graph);

@@ -76,7 +76,7 @@ typedef struct grd_metrics {
 } grd_metrics;
 
 /* Prepares training of `loss` (a scalar): gradients, optimizer state and all memory. NULL on error, which the graph
- * keeps. The step is owned by the model. */
+ * keeps. The step is owned by the model, and needs the loss's graph: once that is freed, calls return GRD_E_STATE. */
 GRD_API grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_step_options *options);
 #define grd_step_new(...) GRD_STEP_NEW_(__VA_ARGS__, .size = sizeof(grd_step_options))
 #define GRD_STEP_NEW_(loss, optimizer, ...) grd_step_new_with(loss, optimizer, &(grd_step_options){__VA_ARGS__})
