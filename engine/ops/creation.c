@@ -33,7 +33,8 @@ static bool dtype_from_attr(grdi_infer *c)
 
 static bool full_shape(grdi_infer *c)
 {
-    return dtype_from_attr(c) && shape_from_dims(c);
+    return dtype_from_attr(c) && shape_from_dims(c) &&
+           grdi_infer_holds(c, c->out[0].dtype, "value", grdi_attr_float(c->attrs, "value"));
 }
 
 static double stored_as(double value, grd_dtype dtype)
@@ -54,6 +55,8 @@ static const grdi_sample full_samples[] = {
     {.attrs = "dims=2,1,33 value=3 dtype=i32"},
     {.attrs = "dims=5 value=1 dtype=bool"},
     {.attrs = "dims=5,0", .bad = "dimension 1 is 0"},
+    {.attrs = "dims=5 value=2147483647.5 dtype=i32"},
+    {.attrs = "dims=5 value=2147483648 dtype=i32", .bad = "value is 2.14748e+09, which i32 cannot hold"},
     {.in = {NULL}},
 };
 
@@ -103,7 +106,9 @@ static bool arange_shape(grdi_infer *c)
     if (!dtype_from_attr(c)) return false;
     if (c->out[0].dtype == GRD_BOOL) return grdi_infer_fail(c, GRD_E_DTYPE, "dtype is bool (must be a number)");
     c->out[0].dims = grd_dims_make(1, &count);
-    return true;
+    double start = grdi_attr_float(c->attrs, "start"), step = grdi_attr_float(c->attrs, "step");
+    return grdi_infer_holds(c, c->out[0].dtype, "start", start) &&
+           grdi_infer_holds(c, c->out[0].dtype, "the last entry", start + (double)(count - 1) * step);
 }
 
 static void arange_reference(const grdi_reference *r)
@@ -118,6 +123,8 @@ static const grdi_sample arange_samples[] = {
     {.attrs = "count=7 start=0.5 step=-0.25"},
     {.attrs = "count=13 start=-3 step=2 dtype=i32"},
     {.attrs = "count=0", .bad = "count is 0"},
+    {.attrs = "count=3 start=1e30 dtype=i32", .bad = "start is 1e+30, which i32 cannot hold"},
+    {.attrs = "count=3 step=-1.5e9 dtype=i32", .bad = "the last entry is -3e+09, which i32 cannot hold"},
     {.attrs = "count=3 dtype=bool", .bad = "must be a number"},
     {.in = {NULL}},
 };

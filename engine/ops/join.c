@@ -2,6 +2,7 @@
 #include <gradus/ops.h>
 #include "graph/graph.h"
 #include "ops/axis.h"
+#include "ops/map.h"
 #include "ops/table.h"
 
 static bool axis_shape(grdi_infer *c)
@@ -122,7 +123,7 @@ static bool pad_shape(grdi_infer *c)
         dims.dim[i] += before->ints[i] + after->ints[i];
     }
     c->out[0] = (grdi_type){c->in[0].dtype, dims};
-    return true;
+    return grdi_infer_holds(c, c->in[0].dtype, "value", grdi_attr_float(c->attrs, "value"));
 }
 
 static void pad_gradient(grdi_gradient *g)
@@ -158,6 +159,7 @@ static const grdi_sample pad_samples[] = {
     {.in = {"f32[3,5]"}, "before=0,0 after=0,0"},
     {.in = {"i32[3]"}, "before=1 after=1 value=7"},
     {.in = {"f32[3,5]"}, "before=1 after=1", .bad = "[3,5] has 2 axes"},
+    {.in = {"i32[3]"}, "before=1 after=1 value=-3e9", .bad = "value is -3e+09, which i32 cannot hold"},
     {.in = {"f32[3,5]"}, "before=1,-1 after=0,0", .bad = "axis 1 would be padded by -1"},
     {.in = {NULL}}};
 

@@ -1,12 +1,21 @@
 /* map.c - what element-by-element (MAP) ops share: shape rules with broadcasting, the reference made from `scalar`. */
 #include "ops/map.h"
 
+#include <math.h>
 #include <string.h>
 
 bool grdi_infer_number(grdi_infer *c, int32_t i)
 {
     if (c->in[i].dtype != GRD_BOOL) return true;
     return grdi_infer_fail(c, GRD_E_DTYPE, "input %d must be of a number dtype, is bool (grd_cast changes it)", i);
+}
+
+bool grdi_infer_holds(grdi_infer *c, grd_dtype dtype, const char *what, double value)
+{
+    double low = dtype == GRD_I32 ? -0x1p31 : dtype == GRD_I64 ? -0x1p63 : 0;
+    double end = dtype == GRD_I32 ? 0x1p31 : dtype == GRD_I64 ? 0x1p63 : 0x1p8, whole = trunc(value);
+    if (dtype == GRD_BOOL || grd_dtype_is_float(dtype) || (whole >= low && whole < end)) return true;
+    return grdi_infer_fail(c, GRD_E_ARGUMENT, "%s is %g, which %s cannot hold", what, value, grd_dtype_name(dtype));
 }
 
 bool grdi_map_broadcast(grdi_infer *c)

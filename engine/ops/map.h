@@ -14,6 +14,8 @@ bool grdi_map_shape_equal(grdi_infer *c);   /* any dtype -> bool */
 
 /* Whether input `i` is a number (not bool); if not, an error. */
 bool grdi_infer_number(grdi_infer *c, int32_t i);
+/* Whether `dtype` can hold `value` once what follows the point is cut off; if not, an error that calls it `what`. */
+bool grdi_infer_holds(grdi_infer *c, grd_dtype dtype, const char *what, double value);
 /* Broadcasts all inputs' shapes together into out[0].dims. */
 bool grdi_map_broadcast(grdi_infer *c);
 

@@ -18,7 +18,8 @@ extern "C" {
 
 /* ---- creation ---- */
 
-/* A tensor filled with `value` (converted to `dtype`; bool: value != 0). Every dimension is 1 or more. */
+/* A tensor filled with `value` (converted to `dtype`, which must be able to hold it; bool: value != 0). Every dimension
+ * is 1 or more. */
 GRD_API grd_tensor grd_full(grd_graph *graph, grd_dtype dtype, grd_dims dims, double value);
 /* The same with the graph, dtype and shape of `x`, which is not read. */
 GRD_API grd_tensor grd_full_like(grd_tensor x, double value);
@@ -26,7 +27,7 @@ GRD_API grd_tensor grd_zeros_like(grd_tensor x);
 GRD_API grd_tensor grd_ones_like(grd_tensor x);
 /* An f32 scalar (shape []). */
 GRD_API grd_tensor grd_scalar_constant(grd_graph *graph, double value);
-/* [count]: start, start + step, start + 2 step, ...; number dtypes; count >= 1. */
+/* [count]: start, start + step, start + 2 step, ...; number dtypes, which must be able to hold them; count >= 1. */
 GRD_API grd_tensor grd_arange(grd_graph *graph, grd_dtype dtype, int64_t count, double start, double step);
 
 /* f32 values that depend on `key`, the op's scope path and the element's index alone (Philox4x32-10; Salmon et al.,
