@@ -6,12 +6,13 @@
 enum { KEY_BATCH = 1, KEY_CONTEXT, KEY_PRECISION, KEY_STEPS, KEY_PROFILE, KEY_RECOMPUTE };
 
 static const struct argp_option options[] = {
-    {"batch", KEY_BATCH, "N", 0, "samples in a step (default: the model's own)", 1},
-    {"context", KEY_CONTEXT, "T", 0, "tokens in a sample", 1},
-    {"precision", KEY_PRECISION, "P", 0, "f32 (default) or bf16", 1},
-    {"recompute", KEY_RECOMPUTE, NULL, 0, "keep less, compute again in backward", 1},
-    {"steps", KEY_STEPS, "N", 0, "steps to time (default: about eight seconds, at least five)", 1},
-    {"profile", KEY_PROFILE, "FILE", OPTION_ARG_OPTIONAL, "time by op to stderr, a timeline to FILE (profile.json)", 1},
+    {"batch", KEY_BATCH, "N", 0, "model: samples in a step (default: the model's own)", 1},
+    {"context", KEY_CONTEXT, "T", 0, "model: tokens in a sample (language models only; default: the model's own)", 1},
+    {"precision", KEY_PRECISION, "P", 0, "model: f32 (default) or bf16", 1},
+    {"recompute", KEY_RECOMPUTE, NULL, 0, "model: keep fewer activations, compute them again in the backward pass", 1},
+    {"steps", KEY_STEPS, "N", 0, "model: steps to time (default: about eight seconds of them, at least five)", 1},
+    {"profile", KEY_PROFILE, "FILE", OPTION_ARG_OPTIONAL,
+     "model: time by op to stderr, a timeline for chrome://tracing or Perfetto to FILE (default profile.json)", 1},
     {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -47,10 +48,13 @@ int cli_bench(int argc, char **argv)
 {
     bench_args a = {.common = {.command = "gradus bench"}};
     int code;
-    if (!cli_parse(&a, options, parse, "model NAME\nop [NAME]",
-                   "Measures training steps of a model (gpt2-124m, gpt-baby, gpt-small, mlp), or the ops' samples, and "
-                   "this machine's limits beside them.",
-                   argc, argv, &code))
+    if (!cli_parse(
+            &a, options, parse, "model NAME\nop [NAME]",
+            "`bench model NAME` times whole training steps of a model on random data. `bench op` times the ops of this "
+            "build, each on samples of its own, or only the one that is named. Both show the limits of this machine "
+            "beside them.\vModels: " BENCH_MODELS ".\nExamples:\n  gradus bench model gpt-small --batch 4\n"
+            "  gradus bench op softmax",
+            argc, argv, &code))
         return code;
     return strcmp(a.what, "model") == 0 ? bench_model(&a) : bench_op(&a);
 }

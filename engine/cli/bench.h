@@ -4,6 +4,8 @@
 
 #include "cli/cli.h"
 
+#define BENCH_MODELS "gpt2-124m, gpt-baby, gpt-small, mlp, lenet, resnet18, resnet50, lstm"
+
 typedef struct bench_args {
     cli common;
     const char *what, *name; /* "model" or "op"; NULL: all ops */

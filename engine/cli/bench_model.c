@@ -274,8 +274,8 @@ static void show_text(const bench *b, const result *r, double samples)
     printf("%s, %s, batch %lld", b->spec.name, b->args->bf16 ? "bf16" : "f32", (long long)b->spec.batch);
     if (b->spec.context) printf(" of %lld tokens", (long long)b->spec.context);
     printf(", on %s\n", grd_engine_device_kind(b->engine));
-    printf("a step       %.4g ms (median of %lld; best %.4g; %.4g predicted)\n", r->ms_median, (long long)r->steps,
-           r->ms_min, r->plan.predicted_step_ms);
+    printf("a step       %s (median of %lld; best %s; %s predicted)\n", cli_ms(r->ms_median), (long long)r->steps,
+           cli_ms(r->ms_min), cli_ms(r->plan.predicted_step_ms));
     printf("speed        %s %s/s, %s\n", cli_count((int64_t)(1e3 * samples / r->ms_median)),
            b->spec.context ? "tokens" : "samples", cli_amount(flops, "FLOP/s"));
     printf("limits       matrix products %s (this step reaches %.0f%% of it), memory %s\n", cli_amount(rate, "FLOP/s"),
@@ -293,9 +293,7 @@ int bench_model(const bench_args *args)
     for (int i = 0; i < SPECS && args->name; i++)
         if (strcmp(args->name, specs[i].name) == 0) b.spec = specs[i];
     if (!b.spec.name)
-        return cli_error(&args->common, CLI_USAGE,
-                         "gradus bench model: '%s' is not one of: gpt2-124m, gpt-baby, gpt-small, mlp, lenet, "
-                         "resnet18, resnet50, lstm",
+        return cli_error(&args->common, CLI_USAGE, "gradus bench model: '%s' is not one of: " BENCH_MODELS,
                          args->name ? args->name : "");
     if (args->context && !b.spec.context)
         return cli_error(&args->common, CLI_USAGE, "--context: %s has no tokens", b.spec.name);

@@ -61,6 +61,8 @@ const char *cli_count(int64_t value);
 const char *cli_bytes(double bytes);
 const char *cli_amount(double value, const char *unit);
 const char *cli_clock(double seconds);
+/* "8.923 ms", "1,740 ms", "210 s" */
+const char *cli_ms(double ms);
 
 /* Becomes non-zero at Ctrl-C or SIGTERM once cli_catch_signals() was called; a second signal ends the process. */
 extern volatile int cli_stop;

@@ -99,10 +99,11 @@ bool cli_ends_with(const char *path, const char *ending)
 enum { KEY_DEVICE = 0x1000, KEY_THREADS, KEY_QUIET, KEY_JSON, KEY_HELP, KEY_VERSION };
 
 static const struct argp_option common_options[] = {
-    {"device", KEY_DEVICE, "NAME", 0, "auto, cpu, ref (slow double-precision references), null:PROFILE", 90},
-    {"threads", KEY_THREADS, "N", 0, "threads to use (default: one for each usable core)", 90},
-    {"json", KEY_JSON, NULL, 0, "JSON lines on stdout, nothing else", 90},
-    {"quiet", KEY_QUIET, NULL, 0, "results and errors only", 90},
+    {"device", KEY_DEVICE, "NAME", 0,
+     "auto (default), cpu, cuda, cuda:N, ref (slow double-precision references); null:PROFILE only plans", 90},
+    {"threads", KEY_THREADS, "N", 0, "processor threads to use (default: one for each usable core)", 90},
+    {"json", KEY_JSON, NULL, 0, "results as JSON lines on stdout, nothing else there", 90},
+    {"quiet", KEY_QUIET, NULL, 0, "print results and errors only", 90},
     {"help", KEY_HELP, NULL, 0, "this text", 99},
     {"version", KEY_VERSION, NULL, 0, "the version", 99},
     {0}};
@@ -244,6 +245,15 @@ const char *cli_clock(double seconds)
     long long s = seconds > 0 ? (long long)(seconds + 0.5) : 0;
     if (s >= 3600) snprintf(text, 48, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
     else snprintf(text, 48, "%lld:%02lld", s / 60, s % 60);
+    return text;
+}
+
+const char *cli_ms(double ms)
+{
+    char *text = next_text();
+    if (ms >= 1e5) snprintf(text, 48, "%s s", cli_count((int64_t)(ms / 1000 + 0.5)));
+    else if (ms >= 999.5) snprintf(text, 48, "%s ms", cli_count((int64_t)(ms + 0.5)));
+    else snprintf(text, 48, "%.4g ms", ms);
     return text;
 }
 

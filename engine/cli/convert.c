@@ -214,7 +214,9 @@ int cli_convert(int argc, char **argv)
                    "RUN_DIR|CHECKPOINT|HF_DIR NEW_HF_DIR\nRUN_DIR|CHECKPOINT|HF_DIR|FILE.safetensors NEW.safetensors\n"
                    "SHARD.bin NEW.bin",
                    "Writes a model as a Hugging Face folder (of a run: its newest checkpoint, verified first), tensors "
-                   "as one safetensors file, or tokens in another format.",
+                   "as one safetensors file, or tokens in another format.\vExamples:\n  gradus convert runs/a hf "
+                   "--dtype bf16\n"
+                   "  gradus convert train.bin raw.bin --format raw",
                    argc, argv, &code))
         return code;
     return convert(&a);

@@ -17,7 +17,7 @@ static const struct argp_option options[] = {
      "validation "
      "text)",
      1},
-    {"context", KEY_CONTEXT, "N", 0, "tokens in a window (default: as many as the model takes)", 1},
+    {"context", KEY_CONTEXT, "N", 0, "tokens in a window (default: the context of the model)", 1},
     {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state)

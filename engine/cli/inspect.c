@@ -53,7 +53,7 @@ int cli_inspect(int argc, char **argv)
     if (!cli_parse(&a, NULL, parse, "FILE_OR_DIR",
                    "Says what a file or folder holds, and checks all of it: safetensors files and their indices, token "
                    "shards (.bin), tokenizer.json, config files (.yaml), run directories, checkpoints, Hugging Face "
-                   "folders.",
+                   "folders. What is damaged is an error that names it.",
                    argc, argv, &code))
         return code;
     struct stat about;

@@ -49,7 +49,14 @@ int cli_plan(int argc, char **argv)
 {
     plan_args a = {.common = {.command = "gradus plan"}};
     int code;
-    if (!cli_parse(&a, options, parse, "CONFIG.yaml", "Shows what a training step needs.", argc, argv, &code))
+    if (!cli_parse(
+            &a, options, parse, "CONFIG.yaml",
+            "Shows what a training step of this config needs, without running it or having its memory: parameters, "
+            "memory by what it is for, arithmetic, and the time that this processor is predicted to take.\v"
+            "The data that the config names are not opened if model.vocab is set. --device null:PROFILE plans for "
+            "another device; an unknown PROFILE is answered with the list.\n"
+            "Example:\n  gradus plan config.yaml --set train.batch=32",
+            argc, argv, &code))
         return code;
     char device[128];
     const grd_run_options run = {.size = sizeof(run),

@@ -14,12 +14,15 @@ typedef struct sample_args {
 enum { KEY_PROMPT = 1, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_SEED, KEY_NO_CACHE };
 
 static const struct argp_option options[] = {
-    {"prompt", KEY_PROMPT, "TEXT", 0, "what to continue (default: a text from its start)", 1},
+    {"prompt", KEY_PROMPT, "TEXT", 0, "the text to continue (default: none, a text from its beginning)", 1},
     {"tokens", KEY_TOKENS, "N", 0, "tokens to add (default 200)", 1},
-    {"temperature", KEY_TEMPERATURE, "X", 0, "1 samples as the model predicts, less is safer, 0 takes the likeliest",
+    {"temperature", KEY_TEMPERATURE, "X", 0,
+     "default 1: as often as the model predicts; below 1 favours the likelier, 0 always takes the "
+     "likeliest",
      1},
-    {"top-k", KEY_TOP_K, "N", 0, "only among the N likeliest tokens", 1},
-    {"top-p", KEY_TOP_P, "X", 0, "only among the likeliest tokens that have probability X together", 1},
+    {"top-k", KEY_TOP_K, "N", 0, "choose only among the N likeliest tokens (default: all)", 1},
+    {"top-p", KEY_TOP_P, "X", 0,
+     "choose only among the likeliest tokens that have probability X together (default: 1, all)", 1},
     {"seed", KEY_SEED, "N", 0, "the same seed gives the same text (default 0)", 1},
     {"no-cache", KEY_NO_CACHE, NULL, 0, "run the whole text again for each token: slower, the same text", 2},
     {0}};
@@ -98,13 +101,11 @@ int cli_sample(int argc, char **argv)
     grd_error error = {GRD_OK, ""};
     sink s = {.hold = a.common.json};
     grd_status status = grd_sample_run(a.run, &a.sample, &run, take, &s, &error);
-    if (!status && s.hold) {
-        json_t *line = json_pack("{s:s, s:s%}", "event", "sample", "text", s.bytes ? s.bytes : "", s.size);
-        if (line) json_dumpf(line, stdout, JSON_COMPACT);
-        else status = grd_fail(&error, GRD_E_FORMAT, "the text is not UTF-8");
-        json_decref(line);
-    }
-    if (!status) printf("\n");
+    code = status ? cli_fail(&a.common, &error, false) : CLI_DONE;
+    if (!status && s.hold)
+        code = cli_print_json(&a.common, json_pack("{s:s, s:o}", "event", "sample", "text",
+                                                   cli_json_text(s.bytes ? s.bytes : "", s.size)));
+    if (!status && !s.hold) printf("\n");
     free(s.bytes);
-    return status ? cli_fail(&a.common, &error, false) : CLI_DONE;
+    return code;
 }

@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { PLAIN_EVERY_S = 10, BAR_WIDTH = 20 };
+enum { PLAIN_EVERY_S = 10, BAR_WIDTH = 20, BAR_LEAST = 5, BRACKETS_WIDTH = 3, PERCENT_WIDTH = 6 };
 #define TERMINAL_EVERY_S 0.1
 
 void show_begin(show *s, const cli *c)
@@ -47,7 +47,7 @@ void show_plan(const grd_plan_report *plan)
            cli_bytes((double)plan->gradients_bytes), cli_bytes((double)plan->optimizer_bytes),
            cli_bytes((double)plan->activations_bytes), cli_bytes((double)plan->workspace_bytes));
     printf("a step: %s, %s moved", cli_amount(plan->flops_per_step, "FLOP"), cli_bytes(plan->bytes_per_step));
-    if (plan->predicted_step_ms > 0) printf(", %.3g ms predicted", plan->predicted_step_ms);
+    if (plan->predicted_step_ms > 0) printf(", %s predicted", cli_ms(plan->predicted_step_ms));
     printf("\n");
 }
 
@@ -57,18 +57,21 @@ static int terminal_columns(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-/* "step 310  loss 3.521  validation 3.614 (1.981 bits/byte)  41,212 tokens/s  1:06 left" */
-static void describe_step(const show *s, const grd_event *event, char *text, size_t size)
+enum { STEP_ONLY, STEP_VALIDATION, STEP_SPEED, STEP_ALL };
+
+/* "step 310  loss 3.521  validation 3.614 (1.981 bits/byte)  41,212 tokens/s  1:06 left"; less with less detail. */
+static void describe_step(const show *s, const grd_event *event, int detail, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "step %s", cli_count(event->step));
     if (event->steps) used += (size_t)snprintf(text + used, size - used, "/%s", cli_count(event->steps));
     used += (size_t)snprintf(text + used, size - used, "  loss %.3f", s->loss);
-    if (s->validation > 0) {
+    if (s->validation > 0 && detail >= STEP_VALIDATION) {
         used += (size_t)snprintf(text + used, size - used, "  validation %.3f", s->validation);
-        if (s->bits > 0) used += (size_t)snprintf(text + used, size - used, " (%.3f bits/byte)", s->bits);
+        if (s->bits > 0 && detail >= STEP_ALL)
+            used += (size_t)snprintf(text + used, size - used, " (%.3f bits/byte)", s->bits);
     }
     double seconds = event->seconds - s->first_seconds;
-    if (seconds > 0)
+    if (seconds > 0 && detail >= STEP_SPEED)
         used += (size_t)snprintf(text + used, size - used, "  %s tokens/s", cli_count((int64_t)(s->tokens / seconds)));
     if (event->progress > 0)
         snprintf(text + used, size - used, "  %s left",
@@ -78,13 +81,18 @@ static void describe_step(const show *s, const grd_event *event, char *text, siz
 static void draw_bar(show *s, const grd_event *event)
 {
     char text[256], bar[BAR_WIDTH + 1];
-    int columns = terminal_columns(), done = (int)(event->progress * BAR_WIDTH);
-    for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < done ? '=' : i == done ? '>' : ' ';
-    bar[BAR_WIDTH] = '\0';
-    describe_step(s, event, text, sizeof(text));
+    int room = terminal_columns() - 1 - PERCENT_WIDTH, detail = STEP_ALL;
+    do describe_step(s, event, detail, text, sizeof(text));
+    while ((int)strlen(text) > room && detail-- > STEP_ONLY);
+    int width = room - (int)strlen(text) - BRACKETS_WIDTH; /* the bar takes what the numbers leave */
+    width = width > BAR_WIDTH ? BAR_WIDTH : width;
+    int done = (int)(event->progress * width);
+    for (int i = 0; i < width; i++) bar[i] = i < done ? '=' : i == done ? '>' : ' ';
     char whole[320];
-    snprintf(whole, sizeof(whole), "[%s] %3.0f%%  %s", bar, 100 * event->progress, text);
-    printf("\r%.*s\033[K", columns - 1, whole);
+    if (width >= BAR_LEAST)
+        snprintf(whole, sizeof(whole), "[%.*s] %3.0f%%  %s", width, bar, 100 * event->progress, text);
+    else snprintf(whole, sizeof(whole), "%3.0f%%  %s", 100 * event->progress, text);
+    printf("\r%.*s\033[K", terminal_columns() - 1, whole);
     s->line_open = true;
 }
 
@@ -107,7 +115,7 @@ static void show_step(show *s, const grd_event *event)
         return;
     }
     char text[256];
-    describe_step(s, event, text, sizeof(text));
+    describe_step(s, event, STEP_ALL, text, sizeof(text));
     printf("%3.0f%%  %s\n", 100 * event->progress, text);
 }
 
@@ -123,24 +131,23 @@ static void show_eval(show *s, const grd_event *event)
     printf("\n");
 }
 
-enum { CUT = 60 };
+enum { CUT = 60, DOTS_WIDTH = 4 };
 
 /* The last one in full, others by their beginning: the report has them all. Models of bytes write control characters,
  * which a terminal would obey. */
-static void show_sample(const grd_event *event)
+static void show_sample(const show *s, const grd_event *event)
 {
     bool whole = event->progress >= 1;
-    if (whole) printf("\n");
-    else printf("sample at step %s: ", cli_count(event->step));
-    int columns = 0;
-    for (const char *at = event->text; *at && (whole || columns < CUT); at++) {
+    int before = whole ? printf("\n") : printf("sample at step %s: ", cli_count(event->step)), columns = 0;
+    int room = s->terminal ? terminal_columns() - before - DOTS_WIDTH : CUT, cut = room < CUT ? room : CUT;
+    for (const char *at = event->text; *at && (whole || columns < cut); at++) {
         unsigned char c = (unsigned char)*at;
         columns += c < 0x80 ? 1 : c >= 0xE3 ? 2 : c >= 0xC0 ? 1 : 0; /* first bytes; from there on most are wide */
         if (c == '\n' || c == '\t') putchar(whole ? c : ' ');
         else if (c < 0x20 || c == 0x7F) printf("\xEF\xBF\xBD");
         else putchar(c);
-        for (; !whole && columns >= CUT && (at[1] & 0xC0) == 0x80; at++) putchar(at[1]);
-        if (!whole && columns >= CUT && at[1]) printf("...");
+        for (; !whole && columns >= cut && (at[1] & 0xC0) == 0x80; at++) putchar(at[1]);
+        if (!whole && columns >= cut && at[1]) printf("...");
     }
     printf(whole ? "\n\n" : "\n");
 }
@@ -159,7 +166,7 @@ void show_event(void *context, const grd_event *event)
     case GRD_EVENT_STEP: show_step(s, event); break;
     case GRD_EVENT_EVAL: show_eval(s, event); break;
     case GRD_EVENT_LAYERS: break; /* too many numbers for a line: the report draws them */
-    case GRD_EVENT_SAMPLE: show_sample(event); break;
+    case GRD_EVENT_SAMPLE: show_sample(s, event); break;
     case GRD_EVENT_SAVED: printf("saved %s\n", event->text); break;
     case GRD_EVENT_ERROR: break;
     case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;

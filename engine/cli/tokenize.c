@@ -316,14 +316,14 @@ static const struct way {
     const struct argp_option *options;
     int (*run)(tokenize_args *a);
 } ways[] = {
-    {"train", "gradus tokenize train", "TEXT", "Makes a tokenizer for the text in a file or folder.", train_options,
-     run_train},
+    {"train", "gradus tokenize train", "TEXT", "Makes a tokenizer.json for the text in a file or folder.",
+     train_options, run_train},
     {"encode", "gradus tokenize encode", "TOKENIZER TEXT",
      "Turns a text into tokens. TOKENIZER is a tokenizer.json, or a folder that holds one (a run, a Hugging Face "
      "model).",
      encode_options, run_encode},
-    {"decode", "gradus tokenize decode", "TOKENIZER ID...\nTOKENIZER SHARD.bin", "Turns tokens into text.",
-     decode_options, run_decode},
+    {"decode", "gradus tokenize decode", "TOKENIZER ID...\nTOKENIZER SHARD.bin",
+     "Turns token ids, or the tokens of a shard, into text.", decode_options, run_decode},
 };
 enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
 

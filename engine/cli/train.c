@@ -20,11 +20,13 @@ typedef struct train_args {
 enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE };
 
 static const struct argp_option options[] = {
-    {"data", KEY_DATA, "PATH", 0, "a UTF-8 text file or a folder of them; all else is chosen to fit", 1},
+    {"data", KEY_DATA, "PATH", 0,
+     "a UTF-8 text file or a folder of them; tokenizer, model and schedule are chosen to fit its size", 1},
     {"model", KEY_MODEL, "KIND", 0, "with --data: fast (default), gpt2 or llama", 1},
-    {"set", KEY_SET, "KEY=VALUE", 0, "one setting, as in train.lr=6e-4 or out=runs/first; may be repeated", 2},
-    {"resume", KEY_RESUME, "RUN_DIR", 0, "go on with the newest checkpoint of a run", 3},
-    {"previous", KEY_PREVIOUS, NULL, 0, "with --resume: the checkpoint before the newest", 3},
+    {"set", KEY_SET, "KEY=VALUE", 0, "one setting of a config, as in train.lr=6e-4 or out=runs/first; may be repeated",
+     2},
+    {"resume", KEY_RESUME, "RUN_DIR", 0, "go on from the newest checkpoint of a run, with its own config", 3},
+    {"previous", KEY_PREVIOUS, NULL, 0, "with --resume: from the checkpoint before the newest", 3},
     {"profile", KEY_PROFILE, NULL, 0, "time by op to stderr, a timeline to profile.json in the run directory", 4},
     {0}};
 
@@ -190,8 +192,15 @@ int cli_train(int argc, char **argv)
     train_args a = {.common = {.command = "gradus train"}};
     int code;
     if (!cli_parse(
-            &a, options, parse, "[CONFIG.yaml]",
-            "Trains a language model.\v"
+            &a, options, parse, "CONFIG.yaml\n--data=PATH\n--resume=RUN_DIR",
+            "Trains a language model: by a config file, on a text for which all else is chosen, or on from where a run "
+            "stopped. The run directory (out; default runs/NAME-1) gets checkpoints, metrics.jsonl, report.html and "
+            "TensorBoard's events.\v"
+            "Examples:\n"
+            "  gradus train --data book.txt\n"
+            "  gradus train config.yaml --set train.steps=1000 --set out=runs/a\n"
+            "  gradus train --resume runs/a --set train.steps=2000\n\n"
+            "docs/guide/command.md lists all settings. "
             "With --data and --set init.from=HF_DIR, the model of that folder is trained further, with AdamW and "
             "a small learning rate.\n"
             "Exit codes: 0 done, 1 failed while running, 2 wrong use or bad input, 3 stopped by Ctrl-C or "

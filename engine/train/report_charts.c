@@ -144,7 +144,7 @@ static double value_of(const grdi_history_point *p, size_t field)
 static void draw_line(const chart *c, const grdi_history *h, size_t field)
 {
     bool pen = false;
-    grdi_writer_print(c->w, "<path class=\"a\" d=\"");
+    grdi_writer_print(c->w, "<path class=\"a%s\" d=\"", h->count == 1 ? " dot" : "");
     for (size_t i = 0; i < h->count; i++) {
         double y = value_of(&h->points[i], field);
         if (isfinite(y))
@@ -293,12 +293,14 @@ static void cover_layer(chart *c, const grdi_history *h, int which, size_t *draw
 
 static bool draw_layer(const chart *c, const grdi_history *h, int which, const char *name, int colour)
 {
-    bool pen = false, any = false;
+    bool pen = false, any = false, alone = h->layers_count == 1; /* a dot, as there is no line to see */
     for (size_t i = 0; i < h->layers_count; i++) {
         const grd_layer_statistics *l = find(&h->layers[i], name);
         double y = l ? statistic(l, which) : NAN;
         bool here = isfinite(y) && y > 0; /* what is zero has no place on a logarithmic scale */
-        if (here && !any) grdi_writer_print(c->w, "<path style=\"stroke:hsl(%d 62%% var(--l))\" d=\"", colour);
+        if (here && !any)
+            grdi_writer_print(c->w, "<path%s style=\"stroke:hsl(%d 62%% var(--l))\" d=\"",
+                              alone ? " class=\"dot\"" : "", colour);
         if (here)
             grdi_writer_print(c->w, "%c%.1f %.1f", pen ? 'L' : 'M', place_x(c, (double)h->layers[i].step),
                               place_y(c, y));

@@ -53,7 +53,8 @@ static const char head[] =
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.2rem 0 1rem;font:14px/1.5 ui-monospace,monospace;"
     "max-height:24rem;overflow-y:auto;border-left:3px solid "
     "var(--line);padding-left:.8rem}summary{cursor:pointer;color:var(--a)}"
-    "details>*+*{margin-top:.5rem}\n"
+    "details>*+*{margin-top:.5rem}@media(max-width:30rem){.wide table,.wide th{font-size:.76rem}.wide td,.wide "
+    "th{padding-right:.3rem}}\n"
     "</style>\n";
 
 /* ---- text ---- */
@@ -104,10 +105,21 @@ const char *grdi_html_number(double value, char text[32])
         snprintf(text, 32, "\xE2\x80\x93");
         return text;
     }
+    if (fabs(value) >= 9999.5) return grdi_html_amount(value, "", text);
     bool small = value != 0 && fabs(value) < 1e-3;
     snprintf(text, 32, small ? "%.2e" : "%.4g", value);
     char *power = strstr(text, "e-0");
     if (power) memmove(power + 2, power + 3, strlen(power + 3) + 1); /* 3.1e-5 */
+    return text;
+}
+
+/* "8.92 ms", "1,740 ms", "210 s" */
+static const char *ms_text(double ms, char text[32])
+{
+    char count[32];
+    if (ms >= 1e5) snprintf(text, 32, "%.26s s", grdi_html_count((int64_t)(ms / 1000 + 0.5), count));
+    else if (ms >= 999.5) snprintf(text, 32, "%.26s ms", grdi_html_count((int64_t)(ms + 0.5), count));
+    else snprintf(text, 32, "%.3g ms", ms);
     return text;
 }
 
@@ -240,7 +252,7 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     put_row(w, "precision", "%s", precisions[s->train.precision]);
     if (h->plan.flops_per_step > 0)
         put_row(w, "a step", "%s, %s predicted", grdi_html_amount(h->plan.flops_per_step, "FLOP", a),
-                grdi_html_amount(h->plan.predicted_step_ms, "ms", b));
+                ms_text(h->plan.predicted_step_ms, b));
     put_row(w, "seed", "%lld", (long long)s->train.seed);
     grdi_writer_print(w, "</table></section>\n");
 }

@@ -282,6 +282,17 @@ Test(cli_train, the_same_seed_gives_the_same_text)
     cr_assert(strncmp(a.out, text, strlen(text)) == 0, "%s", json.out);
 }
 
+/* A model that has hardly been trained writes any byte, zero and what is no UTF-8 among them. */
+Test(cli_train, any_bytes_become_json)
+{
+    assert_done(gradus("train " TINY "--set data.tokenizer=byte --set train.steps=1 --set out=run"));
+    outcome json = gradus("sample run --tokens 2000 --temperature 10 --json");
+    assert_done(json);
+    const json_t *text = json_object_get(only_event(json, "sample"), "text");
+    cr_assert(json_string_length(text) > strlen(json_string_value(text)), "no zero byte in %s", json.out);
+    cr_assert(strstr(json.out, "\xEF\xBF\xBD"), "nothing was replaced in %s", json.out);
+}
+
 /* Greedily and at random, past the end of the context. */
 Test(cli_train, a_cache_changes_no_text)
 {

@@ -129,7 +129,7 @@ json_t *events_named(const char *text, const char *name)
     while (*text) {
         size_t length = strcspn(text, "\n");
         json_error_t error;
-        json_t *line = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+        json_t *line = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
         cr_assert(line, "not JSON (%s): %.*s", error.text, (int)length, text);
         const char *event = json_string_value(json_object_get(line, "event"));
         cr_assert(event, "no event: %.*s", (int)length, text);
