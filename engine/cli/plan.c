@@ -53,7 +53,8 @@ int cli_plan(int argc, char **argv)
             &a, options, parse, "CONFIG.yaml",
             "Shows what a training step of this config needs, without running it or having its memory: parameters, "
             "memory by what it is for, arithmetic, and the time that this processor is predicted to take.\v"
-            "The data that the config names are not opened if model.vocab is set. --device null:PROFILE plans for "
+            "The data that the config names are not opened: where they alone tell the vocabulary, set model.vocab. "
+            "--device null:PROFILE plans for "
             "another device; an unknown PROFILE is answered with the list.\n"
             "Example:\n  gradus plan config.yaml --set train.batch=32",
             argc, argv, &code))
