@@ -5,25 +5,72 @@
 #include "base/memory.h"
 
 #include <pthread.h>
+#include <setjmp.h>
 #include <string.h>
 
-/* Where its text buffer cannot grow, jansson goes on without the character, and a long name or number comes out as
- * another one. So its allocations go through a function that notes when one failed. */
-static json_malloc_t host_allocate;
-static _Thread_local bool ran_out;
+/* Where its text buffer cannot grow, jansson goes on without the character: it fails its own assertions then, writes
+ * past a block, or reads another name or number. So a parse is left at the first allocation that fails, and what it
+ * had allocated is given back here. */
+typedef struct parse {
+    jmp_buf out_of_memory;
+    void **blocks; /* that are in use */
+    size_t count, capacity;
+} parse;
 
-static void *note_failure(size_t size_bytes)
+static json_malloc_t host_allocate;
+static json_free_t host_release;
+static _Thread_local parse *current; /* NULL: jansson is used for something else, and goes its own way */
+
+static void *allocate(size_t size_bytes)
 {
-    void *memory = host_allocate(size_bytes);
-    ran_out |= memory == NULL;
-    return memory;
+    parse *p = current;
+    if (!p)
+        return host_allocate(size_bytes);
+    void *block = GRDI_GROW(p->blocks, p->capacity, p->count) ? host_allocate(size_bytes) : NULL;
+    if (!block)
+        longjmp(p->out_of_memory, 1);
+    return p->blocks[p->count++] = block;
+}
+
+static void release(void *block)
+{
+    parse *p = current;
+    for (size_t i = p ? p->count : 0; i-- > 0;) /* nearly always one of the last */
+        if (p->blocks[i] == block) {
+            p->blocks[i] = p->blocks[--p->count];
+            break;
+        }
+    host_release(block);
 }
 
 static void watch_allocations(void)
 {
-    json_free_t host_free;
-    json_get_alloc_funcs(&host_allocate, &host_free);
-    json_set_alloc_funcs(note_failure, host_free);
+    json_get_alloc_funcs(&host_allocate, &host_release);
+    json_set_alloc_funcs(allocate, release);
+}
+
+static void give_back(parse *p)
+{
+    current = NULL;
+    while (p->count > 0)
+        host_release(p->blocks[--p->count]);
+    grdi_free(p->blocks);
+}
+
+/* *ran_out tells whether memory was what it failed for. */
+static json_t *load(parse *p, const char *text, size_t size_bytes, json_error_t *why, bool *ran_out)
+{
+    current = p;
+    *ran_out = true;
+    if (setjmp(p->out_of_memory)) {
+        give_back(p);
+        return NULL;
+    }
+    json_t *value = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, why);
+    *ran_out = false;
+    p->count = 0; /* the blocks are the value's */
+    give_back(p);
+    return value;
 }
 
 /* False when brackets nest deeper than allowed; *line is then where. Brackets inside strings do not count. */
@@ -66,11 +113,10 @@ json_t *grdi_json_parse(const char *text, size_t size_bytes, const char *place, 
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_allocations);
     json_error_t why;
-    ran_out = false;
-    json_t *value = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, &why);
-    if (value && !ran_out)
+    bool ran_out;
+    json_t *value = load(&(parse){.count = 0}, text, size_bytes, &why, &ran_out);
+    if (value)
         return value;
-    json_decref(value);
     /* jansson leaves the text empty where an allocation failed. */
     if (ran_out || why.text[0] == 0 || json_error_code(&why) == json_error_out_of_memory)
         grd_fail(error, GRD_E_MEMORY, "%s: out of memory", place);

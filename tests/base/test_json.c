@@ -68,12 +68,9 @@ Test(json, text_is_written_and_read_back)
     grdi_free(text);
 }
 
-Test(json, running_out_of_memory_is_no_crash_and_no_leak)
+/* Fails each allocation of a parse in turn. */
+static void assert_survives(const char *text)
 {
-    faults_install();
-    const char *text = "{\"a\": [1, 2.5, \"text\", {\"b\": true}], \"c\": {\"d\": \"e\"}, "
-                       "\"a name of more than 16 bytes\": "
-                       "\"a text of more than 64 bytes, so that the buffer that jansson reads it into has to grow\"}";
     bool hit = true;
     for (long n = 1; hit; n++) {
         grd_error error = {0};
@@ -81,8 +78,33 @@ Test(json, running_out_of_memory_is_no_crash_and_no_leak)
         json_t *value = grdi_json_parse(text, strlen(text), "place", &error);
         hit = faults_hit();
         faults_fail_at(0);
-        cr_assert((value != NULL) == !hit && (error.status != GRD_OK) == hit, "fault %ld: %s", n, error.message);
+        cr_assert((value != NULL) == !hit && (error.status == GRD_E_MEMORY) == hit, "fault %ld: %s: %s", n, text,
+                  error.message);
         json_decref(value);
-        cr_assert(faults_held() == 0, "fault %ld: %ld blocks leak", n, faults_held());
+        cr_assert(faults_held() == 0, "fault %ld: %s: %ld blocks leak", n, text, faults_held());
+    }
+}
+
+Test(json, running_out_of_memory_is_no_crash_and_no_leak)
+{
+    faults_install();
+    assert_survives("{\"a\": [1, 2.5, \"text\", {\"b\": true}], \"c\": {\"d\": \"e\"}, "
+                    "\"a name of more than 16 bytes\": "
+                    "\"a text of more than 64 bytes, so that the buffer that jansson reads it into has to grow\"}");
+}
+
+/* The character that the buffer has no room for may be any part of an escape, a closing quote, the end of a number. */
+Test(json, running_out_of_memory_inside_a_token_is_no_crash)
+{
+    faults_install();
+    char text[128];
+    for (int length = 0; length < 40; length++) {
+        snprintf(text, sizeof(text), "[\"%.*s\\u00e4\\n\\\"\"]", length,
+                 "a text of some forty characters or a little more");
+        assert_survives(text);
+        snprintf(text, sizeof(text), "[-1.0%.*se-05, 2]", length, "2345678901234567890123456789012345678901");
+        assert_survives(text);
+        snprintf(text, sizeof(text), "[%.*s, 1]", length % 18 + 1, "-12345678901234567");
+        if (length % 18 > 0) assert_survives(text);
     }
 }
