@@ -216,7 +216,7 @@ static bool compile_update(grd_step *step, grdi_update *u, bool measured)
     }
     u->graph->phase = GRDI_UPDATE;
     grd_program_options options = step->options.program;
-    options.bf16 = false;
+    options.bf16 = false; /* what an optimizer has in bf16 it says itself */
     if (grdi_build_update(u, roots, &count, max))
         u->program = grdi_program_compile(u->graph, roots, count, &options, &step->error);
     else grd_fail(&step->error, u->graph->error.status, "%s", u->graph->error.message);

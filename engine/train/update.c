@@ -81,21 +81,33 @@ static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t coun
     return u->scale.node != NULL;
 }
 
+/* X for the products, which are as well off in bf16 (Jordan, 2024). The casts are written out: what a precision pass
+ * rounds would depend on who else reads a value. */
+static grd_tensor narrowed(const grd_step *step, grd_tensor x)
+{
+    return step->options.program.bf16 ? grd_cast(x, GRD_BF16) : x;
+}
+
 /* Orthogonalises each of the matrices m [N,R,C]: five steps of the quintic Newton-Schulz iteration
  * X <- aX + (bA + cA^2)X with A = XX^T (Jordan et al., "Muon: an optimizer for hidden layers in neural networks",
- * 2024). */
-static grd_tensor orthogonalise(grd_tensor m)
+ * 2024), as X <- (aI + bA + cA^2)X: sums over the small square matrices only. */
+static grd_tensor orthogonalise(const grd_step *step, grd_tensor m)
 {
     static const int64_t matrix_axes[] = {1, 2};
     bool tall = grd_dim(m, 1) > grd_dim(m, 2);
     grd_tensor norm = grd_sqrt(grd_sum_axes(grd_square(m), matrix_axes, 2, true));
     grd_tensor x = grd_mul(m, grd_reciprocal(grd_add_scalar(norm, 1e-7)));
     if (tall) x = grd_transpose2(x);
+    int64_t side = grd_dim(x, 1);
+    grd_tensor rows = grd_arange(grd_tensor_graph(m), GRD_I32, side, 0, 1);
+    grd_tensor identity = grd_mul_scalar(grd_one_hot(rows, side, GRD_F32), 3.4445);
+    x = narrowed(step, x);
     for (int i = 0; i < 5; i++) {
-        grd_tensor a = grd_matmul(x, grd_transpose2(x));
-        grd_tensor b = grd_add(grd_mul_scalar(a, -4.7750), grd_mul_scalar(grd_matmul(a, a), 2.0315));
-        x = grd_add(grd_mul_scalar(x, 3.4445), grd_matmul(b, x));
+        grd_tensor a = grd_matmul(x, grd_transpose2(x)), a2 = grd_cast(grd_matmul(a, a), GRD_F32);
+        grd_tensor b = grd_add(grd_mul_scalar(grd_cast(a, GRD_F32), -4.7750), grd_mul_scalar(a2, 2.0315));
+        x = grd_matmul(narrowed(step, grd_add(b, identity)), x);
     }
+    x = grd_cast(x, GRD_F32);
     return tall ? grd_transpose2(x) : x;
 }
 
@@ -112,7 +124,7 @@ static grd_tensor muon(const grdi_update *u, const grdi_trained *t, grd_tensor p
     grd_tensor direction = flat;
     if (setting->optimizer.nesterov)
         direction = grd_add(grd_mul(g, u->scale), grd_mul_scalar(flat, setting->optimizer.momentum));
-    grd_tensor update = orthogonalise(grd_reshape(direction, grd_shape(blocks, rows, columns)));
+    grd_tensor update = orthogonalise(u->step, grd_reshape(direction, grd_shape(blocks, rows, columns)));
     update = grd_reshape(update, grd_tensor_dims(p));
     grd_tensor decayed = p;
     if (setting->weight_decay != 0) decayed = grd_sub(p, grd_mul(grd_mul_scalar(p, setting->weight_decay), lr));
