@@ -2,7 +2,7 @@
  * in registers. Operands are packed only where that pays: see plan_packing(). */
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels/gemm_finish.h"
-#include "backend/cpu/kernels/gemm_tile.h"
+#include "backend/cpu/kernels/gemm_pack.h"
 #include "backend/cpu/parallel.h"
 
 enum {
@@ -152,22 +152,61 @@ static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int co
     }
 }
 
+/* Elements of B that will be packed next: the tiles before it fetch them. */
+typedef struct upcoming {
+    const char *from;       /* NULL: nothing */
+    int64_t rows, row_step; /* rows of `lines` cache lines, row_step bytes apart */
+    int64_t lines;
+} upcoming;
+
+static upcoming upcoming_group(const job *j, int64_t column, int64_t columns, int64_t p, int64_t k)
+{
+    int64_t size = (int64_t)grd_dtype_size(j->b_type);
+    if (columns <= 0)
+        return (upcoming){NULL, 0, 0, 0};
+    const char *from = at(j->b, j->b_type, column * j->b_col + p * j->b_row);
+    upcoming u = {from, k, j->b_row * size, (columns * size + 63) / 64};
+    if (j->b_row == 1)
+        u.rows = columns, u.row_step = j->b_col * size, u.lines = (k * size + 63) / 64;
+    return u;
+}
+
+/* What tile number `tile` fetches: a part of a row, or of a column of lines. */
+static void fetch_ahead(gemm_end *end, const job *j, const upcoming *u, int64_t tile, int64_t k)
+{
+    int64_t each = k / GEMM_AHEAD;
+    end->ahead = NULL;
+    if (!u->from || each < 1)
+        return;
+    if (j->b_row == 1) {
+        int64_t row = u->lines * 64 >= u->row_step ? tile * each / u->lines : tile;
+        if (row < u->rows)
+            end->ahead = u->from + row * u->row_step, end->ahead_step = 64;
+    } else {
+        int64_t line = tile % u->lines, row = tile / u->lines * each;
+        if (row < u->rows)
+            end->ahead = u->from + row * u->row_step + line * 64, end->ahead_step = u->row_step;
+    }
+}
+
 /* One block of A against `columns` <= GROUP columns of B that start at `column`. */
 static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t k,
-                        const float *a, const float *b, int64_t b_step, bool add)
+                        const float *a, const float *b, int64_t b_step, bool add, const upcoming *next)
 {
+    int64_t tile = 0;
     for (int64_t q = 0; q < columns; q += GEMM_COLUMNS) {
         int64_t width = gemm_least(GEMM_COLUMNS, columns - q);
         bool whole = width == GEMM_COLUMNS;
         const float *sliver = j->direct_b && whole ? b + q : b + q * k;
         int64_t sliver_step = j->direct_b && whole ? b_step : GEMM_COLUMNS;
         if (j->direct_b && !whole) /* the last columns are packed all the same, not to read beyond the row */
-            sliver = j->packed_b, gemm_pack_f32(b + q, 1, b_step, width, k, j->packed_b, GEMM_COLUMNS);
+            sliver = j->packed_b, gemm_pack(b + q, GRD_F32, 1, b_step, width, k, j->packed_b, GEMM_COLUMNS);
         gemm_end end = {.c_row = j->out_row, .add = add, .bias = j->bias && !add ? j->bias + column + q : NULL};
         for (int64_t i = 0; i < rows; i += GEMM_ROWS) {
             int height = (int)gemm_least(GEMM_ROWS, rows - i);
             const float *panel = j->direct_a ? a + i * j->a_row : a + i * k;
             int64_t step = j->direct_a ? j->a_row : GEMM_ROWS;
+            fetch_ahead(&end, j, next, tile++, k);
             if (whole && !j->turned) {
                 end.c = j->out + (row + i) * j->out_row + column + q;
                 GRDI_ISA_NAME(grdi_gemm_tile)
@@ -183,16 +222,10 @@ static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column,
 static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k,
                  float *to, bool is_a)
 {
-    if (type != GRD_F32) {
-        if (is_a)
-            gemm_pack_bf16(from, lane_step, k_step, lanes, k, to, GEMM_ROWS);
-        else
-            gemm_pack_bf16(from, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
-    } else if (is_a) {
-        gemm_pack_f32(from, lane_step, k_step, lanes, k, to, GEMM_ROWS);
-    } else {
-        gemm_pack_f32(from, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
-    }
+    if (is_a)
+        gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_ROWS);
+    else
+        gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
 }
 
 /* Rounds values to bf16 while they are in cache. */
@@ -224,7 +257,10 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
             pack(source, j->b_type, j->b_col, j->b_row, width, k, packed, false);
         if (pack_b && j->b_round)
             round_packed(packed, gemm_up(width, GEMM_COLUMNS) * k);
-        group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add);
+        upcoming next = {0};
+        if (pack_b)
+            next = upcoming_group(j, column + q + GROUP, gemm_least(GROUP, columns - q - GROUP), p, k);
+        group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add, &next);
         if (last && j->finish) {
             if (j->turned)
                 gemm_finish_block(j->finish, column + q, width, row, rows);

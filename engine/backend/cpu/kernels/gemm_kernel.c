@@ -3,13 +3,18 @@
 
 /* sum[i][j] += sum over k of A(i, k) B(k, j); B(k, j) is at b[k * b_step + j]. */
 GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
-                               int64_t a_step, const float *b, int64_t b_step, grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
+                               int64_t a_step, const float *b, int64_t b_step, const gemm_end *end,
+                               grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
 {
     const float *row[GEMM_ROWS];
+    const char *ahead = end->ahead ? end->ahead : (const char *)b;
+    const int64_t ahead_step = end->ahead ? end->ahead_step : 0;
     GEMM_UNROLL
     for (int i = 0; i < rows; i++)
         row[i] = a + i * a_step;
     for (int64_t p = 0; p < k; p++) {
+        if (p % GEMM_AHEAD == 0)
+            __builtin_prefetch(ahead, 0, 2), ahead += ahead_step;
         grdi_vf line[GEMM_VECTORS];
         GEMM_UNROLL
         for (int j = 0; j < vectors; j++)
@@ -35,12 +40,13 @@ GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_l
     const int64_t c_row = end->c_row;
     GEMM_UNROLL
     for (int i = 0; i < rows; i++) {
-        __builtin_prefetch(c + i * c_row, 1);
         GEMM_UNROLL
-        for (int j = 0; j < vectors; j++)
+        for (int j = 0; j < vectors; j++) {
+            __builtin_prefetch(c + i * c_row + j * GRDI_LANES, 1);
             sum[i][j] = (grdi_vf){0};
+        }
     }
-    gemm_tile_sum(rows, vectors, layout, k, a, a_step, b, b_step, sum);
+    gemm_tile_sum(rows, vectors, layout, k, a, a_step, b, b_step, end, sum);
     if (end->add) {
         GEMM_UNROLL
         for (int i = 0; i < rows; i++) {

@@ -63,8 +63,9 @@ static void fold_batches(matmul_state *s, const grdi_view *a, const grdi_view *b
 
 static grd_status set_up(grdi_call *call, matmul_state *s)
 {
-    /* the library knows one matrix of C, whose rows must lie alike in C and y */
-    if (s->batches == 1 && (s->g.activation == GRDI_ACT_NONE || s->g.c_row == s->g.y_row)) {
+    double work = (double)s->g.m * (double)s->g.n * (double)s->g.k;
+    /* the library knows one matrix of C, whose rows must lie alike in C and y; small ones are better done by batch */
+    if ((s->batches == 1 || work > 1e6) && (s->g.activation == GRDI_ACT_NONE || s->g.c_row == s->g.y_row)) {
         grdi_gemm g = s->g;
         g.add = call->may_accumulate[0];
         s->library = grdi_onednn_new(&g);
@@ -73,7 +74,6 @@ static grd_status set_up(grdi_call *call, matmul_state *s)
             return GRD_OK;
         }
     }
-    double work = (double)s->g.m * (double)s->g.n * (double)s->g.k;
     s->grain = work > 0 && work < 1e5 ? (int64_t)(1e5 / work) + 1 : 1;
     s->by_batch = s->batches > 1 && (work < 2e5 || s->batches % call->threads == 0 || s->batches >= 4 * call->threads);
     if (s->by_batch) {
@@ -213,18 +213,20 @@ static grd_status run_library(grdi_call *call, grdi_gemm *g)
 static grd_status run_products(grdi_call *call, grdi_gemm *first)
 {
     const matmul_state *s = call->state;
-    if (s->library)
-        return run_library(call, first);
     if (s->by_batch) {
         batches context = {s, first, call->scratch};
         grdi_parallel_for(call->threads, s->batches, s->grain, run_batches, &context);
         return GRD_OK;
     }
-    for (int64_t batch = 0; batch < s->batches; batch++) {
+    grd_status status = GRD_OK;
+    for (int64_t batch = 0; batch < s->batches && status == GRD_OK; batch++) {
         grdi_gemm g = batch_product(s, first, batch);
-        GRDI_ISA_NAME(grdi_gemm_all)(&g, call->threads, call->scratch);
+        if (s->library)
+            status = run_library(call, &g);
+        else
+            GRDI_ISA_NAME(grdi_gemm_all)(&g, call->threads, call->scratch);
     }
-    return GRD_OK;
+    return status;
 }
 
 static grd_status matmul_run(grdi_call *call)

@@ -151,7 +151,11 @@ static inline float grdi_max_lanes(grdi_vf a)
 
 static inline grdi_vf grdi_load_bf16(const uint16_t *p)
 {
+#if defined(GRDI_ISA_avx512) /* GCC 12 makes detours */
+    return (grdi_vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i) * (const grdi_vh_any *)p), 16);
+#else
     return (grdi_vf)(__builtin_convertvector(*(const grdi_vh_any *)p, grdi_vu) << 16);
+#endif
 }
 
 /* To nearest, ties to even; NaN stays NaN, made quiet (see base/convert.h). */
@@ -164,7 +168,11 @@ static inline grdi_vu grdi_bf16_bits(grdi_vf v)
 
 static inline void grdi_store_bf16(uint16_t *p, grdi_vf v)
 {
+#if defined(GRDI_ISA_avx512)
+    *(grdi_vh_any *)p = (grdi_vh)_mm512_cvtepi32_epi16((__m512i)grdi_bf16_bits(v));
+#else
     *(grdi_vh_any *)p = __builtin_convertvector(grdi_bf16_bits(v), grdi_vh);
+#endif
 }
 
 static inline grdi_vf grdi_load_bool(const uint8_t *p)
