@@ -31,7 +31,7 @@ fuzz() {
     exit 0
 }
 
-test_packages="g++ make libcriterion-dev python3 git ca-certificates"
+test_packages="g++ make libcriterion-dev python3 git ca-certificates dataset-fashion-mnist"
 folder=build-test
 options=
 coverage=

@@ -11,6 +11,7 @@
 #include <pcre2.h>
 #include <string.h>
 #include <xxhash.h>
+#include <zlib.h>
 
 static const char *onednn_version(void)
 {
@@ -54,6 +55,7 @@ static const entry entries[] = {
     {"jansson", jansson_version_str, "JSON: tokenizers, checkpoints, --json"},
     {"libfyaml", fy_library_version, "YAML: config files"},
     {"xxHash", xxhash_version, "checksums of checkpoints"},
+    {"zlib", zlibVersion, "gzipped IDX files of images"},
     {"PCRE2", pcre2_version, "cutting text into words before byte-pair encoding"},
 };
 

@@ -13,9 +13,8 @@ enum { KEY_DATA = 1, KEY_CONTEXT };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text, a folder of them or a token shard (.bin), scored from end to end (default: the run's own "
-     "validation "
-     "text)",
+     "a UTF-8 text, a folder of them or a token shard (.bin), scored from end to end; for a classifier a folder of "
+     "IDX files with test images (default: the run's own)",
      1},
     {"context", KEY_CONTEXT, "N", 0, "tokens in a window (default: the context of the model)", 1},
     {0}};
@@ -57,6 +56,11 @@ int cli_eval(int argc, char **argv)
     grd_event_json(&event, line, sizeof(line));
     if (a.common.json) {
         puts(line);
+        return CLI_DONE;
+    }
+    if (event.samples) {
+        printf("accuracy %.2f%% of %s test images, loss %.4f\n", 100 * event.accuracy, cli_count(event.samples),
+               event.loss);
         return CLI_DONE;
     }
     printf("loss %.4f nats per token", event.loss);

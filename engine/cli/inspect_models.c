@@ -33,6 +33,21 @@ static void show_model(const grd_gpt *g)
     else printf("; the tokenizer will say how large the vocabulary is\n");
 }
 
+static json_t *settings_json(const grd_settings *s)
+{
+    if (!grd_model_classifies(s->model.kind)) return model_json(&s->model.gpt);
+    return json_pack("{s:s, s:I, s:I}", "kind", grd_model_kind_name(s->model.kind), "width",
+                     (json_int_t)s->model.gpt.width, "classes", (json_int_t)s->model.classes);
+}
+
+static void show_settings(const grd_settings *s)
+{
+    if (grd_model_classifies(s->model.kind))
+        printf("  model: %s, %lld wide, %lld classes\n", grd_model_kind_name(s->model.kind),
+               (long long)s->model.gpt.width, (long long)s->model.classes);
+    else show_model(&s->model.gpt);
+}
+
 /* ---- config files ---- */
 
 /* The settings of a file, completed; a config that is not for training needs no number of steps. */
@@ -56,10 +71,10 @@ int inspect_config(const inspection *a)
     int code = CLI_DONE;
     if (a->common.json) {
         code = cli_print_json(&a->common, json_pack("{s:s, s:s, s:s, s:o}", "event", "inspect", "kind", "config",
-                                                    "path", a->path, "model", model_json(&settings->model.gpt)));
+                                                    "path", a->path, "model", settings_json(settings)));
     } else {
         printf("%s: a config\n", a->path);
-        show_model(&settings->model.gpt);
+        show_settings(settings);
     }
     grd_settings_free(settings);
     return code;
@@ -183,11 +198,12 @@ static void show_progress(const json_t *step, const json_t *eval)
     if (step) printf("  last step: %.0f, loss %.4f\n", number_in(step, "step"), number_in(step, "loss"));
     if (!eval) return;
     printf("  last validation: loss %.4f", number_in(eval, "loss"));
+    if (json_object_get(eval, "accuracy")) printf(", accuracy %.2f%%", 100 * number_in(eval, "accuracy"));
     if (json_object_get(eval, "bits_per_byte")) printf(", %.4f bits per byte", number_in(eval, "bits_per_byte"));
     printf("\n");
 }
 
-static int show_run(const inspection *a, const grd_gpt *gpt)
+static int show_run(const inspection *a, const grd_settings *settings)
 {
     grd_error error = {GRD_OK, ""};
     json_t *step, *eval;
@@ -195,14 +211,15 @@ static int show_run(const inspection *a, const grd_gpt *gpt)
     last_lines(a->path, &step, &eval);
     if (!a->common.json) {
         printf("%s: a run\n", a->path);
-        show_model(gpt);
+        show_settings(settings);
         show_progress(step, eval);
     }
     json_t *checkpoints = checkpoints_json(a, &error);
     if (a->common.json && !error.status)
-        code = cli_print_json(&a->common, json_pack("{s:s, s:s, s:s, s:o, s:O, s:o?, s:o?}", "event", "inspect", "kind",
-                                                    "run", "path", a->path, "model", model_json(gpt), "checkpoints",
-                                                    checkpoints, "step", json_incref(step), "eval", json_incref(eval)));
+        code = cli_print_json(&a->common,
+                              json_pack("{s:s, s:s, s:s, s:o, s:O, s:o?, s:o?}", "event", "inspect", "kind", "run",
+                                        "path", a->path, "model", settings_json(settings), "checkpoints", checkpoints,
+                                        "step", json_incref(step), "eval", json_incref(eval)));
     else if (!error.status && !json_array_size(checkpoints)) printf("  no checkpoint yet\n");
     json_decref(checkpoints);
     json_decref(step);
@@ -218,7 +235,7 @@ int inspect_run(const inspection *a)
         return cli_error(&a->common, CLI_USAGE, "%.100s...: the path is too long", a->path);
     grd_settings *settings = load_settings(config, &error);
     if (!settings) return cli_fail(&a->common, &error, false);
-    int code = show_run(a, &settings->model.gpt);
+    int code = show_run(a, settings);
     grd_settings_free(settings);
     return code;
 }

@@ -69,10 +69,13 @@ static void describe_step(const show *s, const grd_event *event, int detail, cha
         used += (size_t)snprintf(text + used, size - used, "  validation %.3f", s->validation);
         if (s->bits > 0 && detail >= STEP_ALL)
             used += (size_t)snprintf(text + used, size - used, " (%.3f bits/byte)", s->bits);
+        if (event->samples && detail >= STEP_ALL)
+            used += (size_t)snprintf(text + used, size - used, " (%.2f%% right)", 100 * s->accuracy);
     }
     double seconds = event->seconds - s->first_seconds;
     if (seconds > 0 && detail >= STEP_SPEED)
-        used += (size_t)snprintf(text + used, size - used, "  %s tokens/s", cli_count((int64_t)(s->tokens / seconds)));
+        used += (size_t)snprintf(text + used, size - used, "  %s %s/s", cli_count((int64_t)(s->counted / seconds)),
+                                 event->samples ? "images" : "tokens");
     if (event->progress > 0)
         snprintf(text + used, size - used, "  %s left",
                  cli_clock(event->seconds * (1 - event->progress) / event->progress));
@@ -105,7 +108,7 @@ static void show_step(show *s, const grd_event *event)
     }
     double weight = 2.0 / (double)(event->step - s->first_step + 1); /* a plain mean at first, then the last 50 or so */
     s->loss += (weight < 0.04 ? 0.04 : weight > 1 ? 1 : weight) * (event->loss - s->loss);
-    s->tokens += (double)event->tokens;
+    s->counted += (double)(event->samples ? event->samples : event->tokens);
     double every = s->terminal ? TERMINAL_EVERY_S : PLAIN_EVERY_S;
     bool last = event->progress >= 1;
     if (s->shown_at >= 0 && event->seconds - s->shown_at < every && !last) return;
@@ -123,11 +126,14 @@ static void show_eval(show *s, const grd_event *event)
 {
     s->validation = event->loss;
     s->bits = isfinite(event->bits_per_byte) ? event->bits_per_byte : 0;
+    s->accuracy = event->accuracy;
     if (s->terminal && event->part < 1) return; /* the progress line has it from now on */
     show_end(s);
-    printf("validation at step %s: loss %.4f", cli_count(event->step), event->loss);
+    printf("%s at step %s: loss %.4f", event->samples ? "test" : "validation", cli_count(event->step), event->loss);
+    if (event->samples) printf(", accuracy %.2f%% of %s images", 100 * event->accuracy, cli_count(event->samples));
     if (s->bits > 0) printf(", %.4f bits per byte", s->bits);
-    if (event->part < 1) printf(" (from %.0f%% of the validation text)", 100 * event->part);
+    if (event->part < 1)
+        printf(" (from %.0f%% of the %s)", 100 * event->part, event->samples ? "test images" : "validation text");
     printf("\n");
 }
 

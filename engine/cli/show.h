@@ -7,14 +7,15 @@
 /* What has been shown so far. Zeroed but for `c` before the run. */
 typedef struct show {
     const cli *c;
-    bool terminal;                /* a progress line that is drawn over and over */
-    bool line_open;               /* such a line is on the screen */
-    bool planned;                 /* the plan has come: the run has begun */
-    double shown_at;              /* seconds of the run when progress was last shown; negative: never */
-    double loss;                  /* running mean */
-    double validation, bits;      /* of the last evaluation; 0: none */
-    int64_t first_step;           /* steps that a resumed run had done before */
-    double first_seconds, tokens; /* seconds that it had taken; tokens since */
+    bool terminal;                 /* a progress line that is drawn over and over */
+    bool line_open;                /* such a line is on the screen */
+    bool planned;                  /* the plan has come: the run has begun */
+    double shown_at;               /* seconds of the run when progress was last shown; negative: never */
+    double loss;                   /* running mean */
+    double validation, bits;       /* of the last evaluation; 0: none */
+    double accuracy;               /* of it, where there are classes */
+    int64_t first_step;            /* steps that a resumed run had done before */
+    double first_seconds, counted; /* seconds that it had taken; tokens or samples since */
 } show;
 
 void show_begin(show *s, const cli *c);

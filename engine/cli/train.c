@@ -21,8 +21,9 @@ enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE }
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text file or a folder of them; tokenizer, model and schedule are chosen to fit its size", 1},
-    {"model", KEY_MODEL, "KIND", 0, "with --data: fast (default), gpt2 or llama", 1},
+     "a UTF-8 text file, a folder of them, or a folder of IDX files (images); all else is chosen to fit its size", 1},
+    {"model", KEY_MODEL, "KIND", 0,
+     "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, mlp or logistic", 1},
     {"set", KEY_SET, "KEY=VALUE", 0, "one setting of a config, as in train.lr=6e-4 or out=runs/first; may be repeated",
      2},
     {"resume", KEY_RESUME, "RUN_DIR", 0, "go on from the newest checkpoint of a run, with its own config", 3},
@@ -73,14 +74,26 @@ static grd_status set_text(grd_settings *settings, const char *key, const char *
 
 static grd_status kind_named(const char *name, int *kind, grd_error *error)
 {
-    static const char *const names[] = {"gpt2", "llama", "fast"};
-    *kind = GRD_MODEL_FAST;
-    if (!name) return GRD_OK;
-    for (int i = 0; i < 3; i++) {
-        *kind = i;
-        if (strcmp(name, names[i]) == 0) return GRD_OK;
-    }
+    *kind = name ? grd_model_kind_from_name(name) : GRD_MODEL_FAST;
+    if (*kind >= 0 && !grd_model_classifies(*kind)) return GRD_OK;
     return grd_fail(error, GRD_E_ARGUMENT, "--model: '%s' is not one of: fast, gpt2, llama", name);
+}
+
+/* Settings for --data with a folder of IDX files. */
+static grd_status choose_for_images(const train_args *a, grd_settings *settings, char *why, size_t why_bytes,
+                                    grd_error *error)
+{
+    grd_images *images;
+    int kind = a->model ? grd_model_kind_from_name(a->model) : -1;
+    if (a->model && kind < 0)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, mlp, logistic", a->model);
+    grd_status status = grd_idx_open(a->data, GRD_TRAIN, &images, error);
+    if (status) return status;
+    grd_images_info info = grd_images_about(images);
+    grd_images_free(images);
+    status = grd_settings_for_images(settings, kind, &info, why, why_bytes, error);
+    return status ? status : set_text(settings, "data.path", a->data, error);
 }
 
 /* Settings for --data: from the size of the text. */
@@ -90,6 +103,8 @@ static grd_status choose(const train_args *a, grd_settings *settings, int64_t *b
     grd_corpus *corpus;
     const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
     int kind;
+    *bytes = 0;
+    if (grd_idx_found(a->data)) return choose_for_images(a, settings, why, why_bytes, error);
     grd_status status = kind_named(a->model, &kind, error);
     if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
     if (status) return status;
@@ -106,7 +121,8 @@ static void show_choice(const grd_settings *settings, int64_t bytes, const char 
     snprintf(note, sizeof(note), "chosen for %s bytes of text: %d layers, %lld wide, windows of %lld tokens (%s)",
              cli_count(bytes), settings->model.gpt.layers, (long long)settings->model.gpt.width,
              (long long)settings->model.gpt.context, why);
-    show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = settings->init.from ? why : note});
+    bool in_full = settings->init.from || grd_model_classifies(settings->model.kind);
+    show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = in_full ? why : note});
 }
 
 static grd_status load_run(const train_args *a, grd_settings *settings, grd_error *error)
@@ -149,7 +165,8 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
                         : a->resume ? load_run(a, settings, error)
                                     : grd_settings_load(settings, a->config, error);
     for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
-    if (!status && a->data && settings->init.from) status = grd_settings_for_tuning(settings, why, sizeof(why), error);
+    if (!status && a->data && settings->init.from && !grd_model_classifies(settings->model.kind))
+        status = grd_settings_for_tuning(settings, why, sizeof(why), error);
     if (!status && a->data) show_choice(settings, bytes, why, s);
     if (!status && !settings->out) status = default_out(a, settings, error);
     return status;
@@ -183,7 +200,9 @@ static int train(train_args *a, grd_settings *settings)
     }
     if (status) return cli_fail(&a->common, &error, s.planned);
     if (!a->common.json && !a->common.quiet)
-        printf("the run is in %s; to hear more: gradus sample %s\n", settings->out, settings->out);
+        printf("the run is in %s; to %s: gradus %s %s\n", settings->out,
+               grd_model_classifies(settings->model.kind) ? "test it" : "hear more",
+               grd_model_classifies(settings->model.kind) ? "eval" : "sample", settings->out);
     return CLI_DONE;
 }
 
@@ -193,9 +212,9 @@ int cli_train(int argc, char **argv)
     int code;
     if (!cli_parse(
             &a, options, parse, "CONFIG.yaml\n--data=PATH\n--resume=RUN_DIR",
-            "Trains a language model: by a config file, on a text for which all else is chosen, or on from where a run "
-            "stopped. The run directory (out; default runs/NAME-1) gets checkpoints, metrics.jsonl, report.html and "
-            "TensorBoard's events.\v"
+            "Trains a language model on text, or a classifier on images: by a config file, on data for which all else "
+            "is chosen, or on from where a run stopped. The run directory (out; default runs/NAME-1) gets checkpoints, "
+            "metrics.jsonl, report.html and TensorBoard's events.\v"
             "Examples:\n"
             "  gradus train --data book.txt\n"
             "  gradus train config.yaml --set train.steps=1000 --set out=runs/a\n"

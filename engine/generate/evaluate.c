@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "formats/tokens.h"
 #include "generate/load.h"
+#include "generate/classifier.h"
 
 #include <math.h>
 #include <string.h>
@@ -142,9 +143,32 @@ static grd_status choose_context(evaluator *e)
                     (long long)most);
 }
 
+/* A classifier: the test images of a folder. */
+static grd_status evaluate_images(evaluator *e, grd_event *event)
+{
+    const char *path = e->options->data ? e->options->data : e->from.settings->data.path;
+    grdi_scorer scorer = {.batch = 0};
+    grd_images *images;
+    grd_status status = grd_idx_open(path, GRD_VALIDATION, &images, e->error);
+    if (status) return status;
+    grd_images_info info = grd_images_about(images);
+    if (info.classes > e->from.settings->model.classes)
+        status = grd_fail(e->error, GRD_E_FORMAT, "%s: has a label %lld, the model knows %lld classes", path,
+                          (long long)info.classes - 1, (long long)e->from.settings->model.classes);
+    if (!status) status = grdi_scorer_open(&scorer, e->from.model, e->from.settings, &info, e->error);
+    if (!status) status = grdi_load_weights(&e->from);
+    if (!status) status = grdi_scorer_run(&scorer, images, 0, NULL, event, e->error);
+    event->step = e->from.step;
+    grdi_scorer_close(&scorer);
+    grd_images_free(images);
+    return status;
+}
+
 static grd_status evaluate(evaluator *e, const char *run, const grd_run_options *run_options, grd_event *event)
 {
+    *event = (grd_event){.kind = GRD_EVENT_EVAL};
     grd_status status = grdi_load_open(&e->from, run, run_options);
+    if (!status && grd_model_classifies(e->from.settings->model.kind)) return evaluate_images(e, event);
     if (!status) status = choose_context(e);
     if (!status) status = open_data(e, run, run_options->threads);
     if (status) return status;

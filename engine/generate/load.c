@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "formats/checkpoint.h"
+#include "generate/classifier.h"
 
 static grd_status out_of_memory(const grdi_loaded *l)
 {
@@ -52,7 +53,8 @@ static grd_status open_settings(grdi_loaded *l, const char *run)
     grd_status status = config ? grd_settings_load(l->settings, config, l->error) : out_of_memory(l);
     grdi_free(config);
     if (!status) status = grd_settings_resolve(l->settings, l->error);
-    if (!status) status = load_tokenizer(l, run);
+    if (status || grd_model_classifies(l->settings->model.kind)) return status;
+    status = load_tokenizer(l, run);
     if (!status && l->settings->model.gpt.vocab < 1 && l->tokenizer)
         l->settings->model.gpt.vocab = grd_tokenizer_vocab_size(l->tokenizer);
     return status ? status : grd_gpt_resolve(&l->settings->model.gpt, l->error);
@@ -109,7 +111,9 @@ grd_status grdi_load_open(grdi_loaded *l, const char *path, const grd_run_option
 static grd_status import(const grdi_loaded *l, const grd_safetensors *tensors)
 {
     grd_error problem = {GRD_OK, ""};
-    grd_status status = grd_hf_import(l->model, &l->settings->model.gpt, tensors, &problem);
+    grd_status status = grd_model_classifies(l->settings->model.kind)
+                            ? grdi_classifier_read_weights(l->model, tensors, &problem)
+                            : grd_hf_import(l->model, &l->settings->model.gpt, tensors, &problem);
     return status ? grd_fail(l->error, status, "%s: %s", l->weights, problem.message) : GRD_OK;
 }
 

@@ -50,8 +50,12 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
     const grdi_scalar of_step[] = {{"loss/train", event->loss},
                                    {"learning_rate", event->lr},
                                    {"gradient_norm", event->grad_norm},
-                                   {"tokens_per_second", event->tokens_per_s}};
-    const grdi_scalar of_eval[] = {{"loss/validation", event->loss}, {"bits_per_byte", event->bits_per_byte}};
+                                   {event->samples ? "samples_per_second" : "tokens_per_second",
+                                    event->samples ? event->samples_per_s : event->tokens_per_s}};
+    const grdi_scalar of_eval[] = {
+        {"loss/validation", event->loss},
+        {event->samples ? "accuracy/validation" : "bits_per_byte",
+         event->samples ? event->accuracy : event->bits_per_byte}};
     grd_status status = GRD_OK;
     if (event->kind == GRD_EVENT_STEP)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, 4, &error);

@@ -1,7 +1,5 @@
 /* build.c - engine, model, training step and evaluation program of a run. */
-#include "train/session.h"
-
-#include <gradus/hf.h>
+#include "train/task.h"
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -81,14 +79,8 @@ static grd_status graph_failed(const grdi_session *s, const grd_graph *graph)
 static grd_status build_step(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
-    const grd_gpt *gpt = &settings->model.gpt;
-    grd_dims dims = grd_shape(settings->train.batch, gpt->context);
     s->graph = grd_graph_new(s->model);
-    s->ids = grd_input(s->graph, "ids", GRD_I32, dims);
-    s->targets = grd_input(s->graph, "targets", GRD_I32, dims);
-    s->scale = grd_input(s->graph, "scale", GRD_F32, grd_scalar());
-    if (gpt->dropout > 0) s->key = grd_input(s->graph, "key", GRD_I32, grd_shape(4));
-    grd_tensor loss = grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, s->key), gpt, s->targets, s->scale, NULL);
+    grd_tensor loss = s->task->loss(s);
     grd_group groups[GRD_GROUPS_MAX + 16];
     int32_t group_count = 0;
     grd_status status = make_groups(s, groups, &group_count);
@@ -102,7 +94,7 @@ static grd_status build_step(grdi_session *s)
     return s->step ? GRD_OK : graph_failed(s, s->graph);
 }
 
-static grd_status build_evaluation(grdi_session *s)
+grd_status grdi_session_build_evaluation(grdi_session *s)
 {
     const grd_gpt *gpt = &s->settings->model.gpt;
     grd_dims dims = grd_shape(s->settings->train.batch, gpt->context);
@@ -143,7 +135,7 @@ static grd_status find_checksums(const char *folder, bool *found, grd_error *err
     return GRD_OK;
 }
 
-/* init.from: the Hugging Face folder whose weights the run starts with; a resumed one has its own. */
+/* init.from: whose weights the run starts with; a resumed one has its own. */
 static grd_status load_initial_weights(grdi_session *s)
 {
     bool plans_only = strncmp(grd_engine_device(s->engine), "null", 4) == 0;
@@ -158,7 +150,7 @@ static grd_status load_initial_weights(grdi_session *s)
         status = is_checkpoint ? grdi_checkpoint_open(from, &c, &problem) : grd_safetensors_open(from, &file, &problem);
     const grd_safetensors *tensors = c ? grdi_checkpoint_tensors(c, "model.safetensors") : file;
     if (!status && !tensors) status = grd_fail(&problem, GRD_E_FORMAT, "has no model.safetensors");
-    if (!status) status = grd_hf_import(s->model, &s->settings->model.gpt, tensors, &problem);
+    if (!status) status = s->task->read_weights(s, tensors, &problem);
     grdi_checkpoint_close(c);
     grd_safetensors_close(file);
     return status ? grd_fail(s->error, status, "init.from: %s: %s", from, problem.message) : GRD_OK;
@@ -187,7 +179,7 @@ grd_status grdi_session_build(grdi_session *s)
     if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
     grd_status status = build_step(s);
     s->variable_count = grd_model_variable_count(s->model);
-    if (!status) status = build_evaluation(s);
+    if (!status) status = s->task->build_evaluation(s);
     if (!status) status = grdi_session_build_layers(s);
     if (!status) status = grdi_session_build_sampler(s);
     return status ? status : load_initial_weights(s);

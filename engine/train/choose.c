@@ -102,6 +102,45 @@ grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, 
     return GRD_OK;
 }
 
+/* ---- images ---- */
+
+enum { IMAGE_BATCH = 64, SMALL_IMAGE = 28 * 28, EPOCHS = 8, TESTS_IN_A_RUN = 8 };
+#define IMAGE_MINUTES 5
+
+/* Small grey images: the small network; larger ones or such in colours: a residual one. */
+grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images_info *info, char *why, size_t why_bytes,
+                                   grd_error *error)
+{
+    bool small = info->height * info->width <= 4 * SMALL_IMAGE && info->channels == 1;
+    if (kind < 0) kind = small ? GRD_MODEL_LENET : GRD_MODEL_RESNET18;
+    if (!grd_model_classifies(kind))
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "--model: a language model, and the data are images (lenet, resnet18, resnet34, resnet50, mlp "
+                        "or logistic)");
+    int64_t epoch = info->count / IMAGE_BATCH > 0 ? info->count / IMAGE_BATCH : 1;
+    s->model.kind = kind;
+    grdi_key_mark_set(s, grdi_key_find("model.kind"));
+    s->data.kind = GRD_DATA_IDX;
+    s->train.batch = info->count < IMAGE_BATCH ? info->count : IMAGE_BATCH;
+    s->train.steps = EPOCHS * epoch;
+    s->train.minutes = IMAGE_MINUTES;
+    s->train.optimizer = GRD_OPTIMIZER_ADAMW;
+    s->train.lr = 1e-3;
+    s->train.min_lr = 0;
+    s->train.betas[1] = 0.999;
+    s->train.weight_decay = 0.05;
+    s->train.clip_norm = 1;
+    s->train.schedule = GRD_SCHEDULE_COSINE;
+    s->train.warmup = epoch / 4;
+    s->train.eval_every = s->train.steps / TESTS_IN_A_RUN > 0 ? s->train.steps / TESTS_IN_A_RUN : 1;
+    snprintf(why, why_bytes,
+             "chosen for %lld images of %lldx%lldx%lld in %lld classes: at most %d times through them, at most %d "
+             "minutes",
+             (long long)info->count, (long long)info->height, (long long)info->width, (long long)info->channels,
+             (long long)info->classes, EPOCHS, IMAGE_MINUTES);
+    return GRD_OK;
+}
+
 /* ---- going on with somebody's model ---- */
 
 enum { TUNING_TOKENS = 4096, TUNING_WARMUP = 20 };

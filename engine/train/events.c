@@ -74,8 +74,13 @@ static void put_step(line *l, const grd_event *event)
     put_number(l, "loss", event->loss);
     put_number(l, "lr", event->lr);
     put_number(l, "grad_norm", event->grad_norm);
-    put_whole(l, "tokens", event->tokens);
-    put_number(l, "tokens_per_s", event->tokens_per_s);
+    if (event->samples) {
+        put_whole(l, "samples", event->samples);
+        put_number(l, "samples_per_s", event->samples_per_s);
+    } else {
+        put_whole(l, "tokens", event->tokens);
+        put_number(l, "tokens_per_s", event->tokens_per_s);
+    }
     put_number(l, "time_ms", event->time_ms);
 }
 
@@ -83,6 +88,8 @@ static void put_eval(line *l, const grd_event *event)
 {
     put_whole(l, "step", event->step);
     put_number(l, "loss", event->loss);
+    if (event->samples) put_number(l, "accuracy", event->accuracy);
+    if (event->samples) put_whole(l, "samples", event->samples);
     if (!isnan(event->bits_per_byte)) put_number(l, "bits_per_byte", event->bits_per_byte);
     if (event->part < 1) put_number(l, "part", event->part);
 }

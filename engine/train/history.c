@@ -118,13 +118,16 @@ void grdi_history_add(grdi_history *h, const grd_event *event)
     case GRD_EVENT_STEP:
         loss = or_nan(event->loss);
         add_step(h, (grdi_history_point){event->step, 1, loss, loss, loss, event->lr, or_nan(event->grad_norm),
-                                         or_nan(event->tokens_per_s)});
+                                         or_nan(event->samples ? event->samples_per_s : event->tokens_per_s)});
         h->step = event->step;
         h->seconds = event->seconds;
         h->over = false;
         set_problem(h, NULL);
         break;
-    case GRD_EVENT_EVAL: add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte}); break;
+    case GRD_EVENT_EVAL:
+        add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte,
+                                        event->samples ? event->accuracy : NAN});
+        break;
     case GRD_EVENT_LAYERS: add_layers(h, event->step, event->layers, event->layer_count); break;
     case GRD_EVENT_SAMPLE: add_sample(h, event->step, event->text); break;
     case GRD_EVENT_DONE:
@@ -195,6 +198,9 @@ void grdi_history_add_json(grdi_history *h, const json_t *line)
     event.grad_norm = number(line, "grad_norm");
     event.tokens_per_s = number(line, "tokens_per_s");
     event.bits_per_byte = number(line, "bits_per_byte");
+    event.samples = (int64_t)whole(line, "samples");
+    event.samples_per_s = number(line, "samples_per_s");
+    event.accuracy = number(line, "accuracy");
     event.seconds = event.kind == GRD_EVENT_STEP ? h->seconds + number(line, "time_ms") / 1e3 : number(line, "seconds");
     if (event.kind == GRD_EVENT_PLAN) read_plan(line, &event.plan);
     if (event.kind == GRD_EVENT_LAYERS) add_json_layers(h, event.step, json_object_get(line, "layers"));

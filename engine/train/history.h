@@ -19,6 +19,7 @@ typedef struct grdi_history_point {
 typedef struct grdi_history_eval {
     int64_t step;
     double loss, bits_per_byte; /* NaN where the text is not known */
+    double accuracy;            /* NaN but for a classifier */
 } grdi_history_eval;
 
 /* Statistics by layer, of one step. */

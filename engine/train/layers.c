@@ -105,18 +105,18 @@ static void add_parameters(const grdi_session *s, const grdi_layer *layer, grd_l
     to->update_rms = root(all.update, all.count);
 }
 
-static grd_status run_forward(grdi_session *s, const int32_t *inputs)
+static grd_status run_forward(grdi_session *s)
 {
     if (!s->layers.program) return GRD_OK;
-    grd_program_feed(s->layers.program, s->eval_ids, inputs);
+    grd_program_feed(s->layers.program, s->eval_ids, s->last_inputs);
     grd_status status = grd_program_run(s->layers.program);
     return status ? grd_fail(s->error, status, "%s", grd_program_error(s->layers.program)->message) : GRD_OK;
 }
 
-grd_status grdi_session_emit_layers(grdi_session *s, const int32_t *inputs)
+grd_status grdi_session_emit_layers(grdi_session *s)
 {
     grdi_layers *l = &s->layers;
-    grd_status status = run_forward(s, inputs);
+    grd_status status = run_forward(s);
     if (status) return status;
     for (size_t i = 0; i < l->count; i++) {
         const grdi_layer *layer = &l->layers[i];

@@ -1,5 +1,5 @@
-/* loop.c - the training loop of a language model: batches, steps, evaluations, checkpoints, events. */
-#include "train/session.h"
+/* loop.c - the training loop: batches, steps, evaluations, checkpoints, events. */
+#include "train/task.h"
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -97,6 +97,7 @@ static grd_status make_paths_absolute(grdi_session *s)
 {
     grd_settings *settings = s->settings;
     grd_status status = make_absolute(s, &settings->data.path);
+    if (!status) status = make_absolute(s, &settings->init.from);
     for (int i = 0; i < settings->data.token_count && !status; i++)
         status = make_absolute(s, &settings->data.tokens[i]);
     for (int i = 0; i < settings->data.validation_count && !status; i++)
@@ -171,23 +172,12 @@ static double schedule_factor(const grdi_session *s)
     return grd_schedule_factor(&schedule, s->done, after);
 }
 
-/* *last gets the inputs of the last micro-batch, valid until the next step. */
-static grd_status one_step(grdi_session *s, grd_metrics *metrics, const int32_t **last)
+static grd_status one_step(grdi_session *s, grd_metrics *metrics)
 {
     const grd_settings *settings = s->settings;
-    int64_t per_micro = settings->train.batch * settings->model.gpt.context;
-    float scale = (float)(1.0 / (double)(per_micro * settings->train.accumulate));
     for (int64_t micro = 0; micro < settings->train.accumulate; micro++) {
-        const int32_t *inputs, *targets;
-        grd_status status = grd_prefetch_next(s->prefetch, &inputs, &targets, s->error);
+        grd_status status = s->task->feed(s, micro);
         if (status) return status;
-        *last = inputs;
-        const int32_t key[4] = {(int32_t)settings->train.seed, (int32_t)(settings->train.seed >> 32), (int32_t)s->done,
-                                (int32_t)micro};
-        grd_step_feed(s->step, s->ids, inputs);
-        grd_step_feed(s->step, s->targets, targets);
-        grd_step_feed(s->step, s->scale, &scale);
-        if (!grd_is_poison(s->key)) grd_step_feed(s->step, s->key, key);
         status = grd_step_run(s->step, metrics);
         if (status) return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
     }
@@ -225,18 +215,13 @@ static int64_t sample_every(const grd_settings *settings)
     return settings->train.sample_every < 0 ? settings->train.eval_every : settings->train.sample_every;
 }
 
-static bool can_evaluate(const grdi_session *s)
-{
-    return s->corpus ? grd_corpus_ids(s->corpus, GRD_VALIDATION)->count > 1 : s->shard_count[1] > 0;
-}
-
 /* *whole, unless NULL, tells whether the run was not asked to stop meanwhile. */
 static grd_status evaluate_and_emit(grdi_session *s, int64_t most, bool *whole)
 {
     grd_event event = {.part = 1};
     grd_status status = GRD_OK;
-    if (can_evaluate(s)) {
-        status = grdi_session_evaluate(s, most, &event);
+    if (s->task->can_evaluate(s)) {
+        status = s->task->evaluate(s, most, &event);
         if (!status && event.part > 0) grdi_session_emit(s, &event);
     }
     if (whole) *whole = event.part > 0;
@@ -251,17 +236,15 @@ bool grdi_session_asked_to_stop(const grdi_session *s)
 static grd_status train(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
-    int64_t tokens = settings->train.batch * settings->model.gpt.context * settings->train.accumulate;
     grd_status status = GRD_OK;
     s->start = grdi_seconds();
     while (!status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
         double factor = schedule_factor(s), begun = progress(s), before = grdi_seconds();
         grd_metrics metrics;
-        const int32_t *inputs = NULL;
         bool measured = statistics_due(s);
         if (measured) grd_step_measure(s->step);
         grd_step_set_lr(s->step, factor);
-        status = one_step(s, &metrics, &inputs);
+        status = one_step(s, &metrics);
         if (status) break;
         double seconds = grdi_seconds() - before;
         s->done++;
@@ -272,12 +255,13 @@ static grd_status train(grdi_session *s)
                            .loss = metrics.loss,
                            .lr = settings->train.lr * factor,
                            .grad_norm = metrics.grad_norm,
-                           .tokens = tokens,
-                           .tokens_per_s = (double)tokens / seconds,
                            .time_ms = 1e3 * seconds,
                            .seconds = grdi_session_elapsed(s)};
+        s->task->count(s, &event);
+        event.tokens_per_s = (double)event.tokens / seconds;
+        event.samples_per_s = (double)event.samples / seconds;
         grdi_session_emit(s, &event);
-        if (measured) status = grdi_session_emit_layers(s, inputs);
+        if (measured) status = grdi_session_emit_layers(s);
         bool last = progress(s) >= 1;
         if (!status && !last && due_now(s, settings->train.eval_every, begun))
             status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
@@ -322,15 +306,21 @@ static grd_status finish(grdi_session *s, grd_status status)
     return stopped ? GRD_E_STOPPED : GRD_OK;
 }
 
+static void choose_task(grdi_session *s)
+{
+    s->task = grd_model_classifies(s->settings->model.kind) ? &grdi_task_images : &grdi_task_language;
+}
+
 static grd_status run(grdi_session *s)
 {
     bool found = false;
     grd_status status = grd_settings_resolve(s->settings, s->error);
+    choose_task(s);
     if (!status) status = refuse_used_directory(s);
     if (!status) status = reuse_tokenizer(s);
-    if (!status) status = grdi_session_open_data(s);
+    if (!status) status = s->task->open(s);
     if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
-    if (!status) status = grdi_session_make_batches(s);
+    if (!status) status = s->task->make_batches(s);
     if (!status) status = grdi_session_open_engine(s);
     if (!status) status = grdi_session_build(s);
     if (!status && !s->engine->backend->runs)
@@ -350,7 +340,7 @@ static grd_status run(grdi_session *s)
                           (long long)s->done);
     if (s->options->profile) grd_step_profile(s->step, true);
     status = emit_plan(s);
-    if (!status) status = grdi_session_start_batches(s);
+    if (!status) status = s->task->start(s);
     if (!status) status = finish(s, train(s));
     if (status && status != GRD_E_STOPPED) record_error(s);
     write_report(s);
@@ -369,7 +359,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grd_status status = run(s);
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
-    grdi_session_close_data(s);
+    if (s->task) s->task->close(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);
@@ -401,13 +391,17 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);
-    if (!status && settings->model.gpt.vocab < 1)
+    bool images = grd_model_classifies(settings->model.kind);
+    choose_task(s);
+    if (!status && images) status = s->task->open(s); /* which says how large they are */
+    if (!status && !images && settings->model.gpt.vocab < 1)
         status =
             grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);
     if (!status) status = grdi_session_report(s, report);
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
+    if (s->task) s->task->close(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);

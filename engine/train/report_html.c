@@ -172,15 +172,26 @@ static void put_tile(grdi_writer *w, const char *name, const char *value, const 
     grdi_writer_print(w, "<div><dt>%s</dt><dd>%s <small>%s</small></dd></div>\n", name, value, more);
 }
 
+/* Tokens, of a classifier images. */
+static int64_t read_in_step(const grd_settings *s)
+{
+    return s->train.batch * s->train.accumulate * (grd_model_classifies(s->model.kind) ? 1 : s->model.gpt.context);
+}
+
 static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
     const grdi_history_point *last = h->count ? &h->points[h->count - 1] : NULL;
     const grdi_history_eval *eval = h->eval_count ? &h->evals[h->eval_count - 1] : NULL;
+    bool classifies = grd_model_classifies(s->model.kind);
     char a[32], b[64];
     grdi_writer_print(w, "<dl class=\"tiles\">\n");
     if (eval) {
         snprintf(a, sizeof(a), "%.4f", eval->loss);
-        put_tile(w, "validation loss", a, "nats per token");
+        put_tile(w, classifies ? "test loss" : "validation loss", a, classifies ? "nats per image" : "nats per token");
+    }
+    if (eval && isfinite(eval->accuracy)) {
+        snprintf(a, sizeof(a), "%.2f%%", 100 * eval->accuracy);
+        put_tile(w, "test accuracy", a, "of the test images");
     }
     if (eval && isfinite(eval->bits_per_byte)) {
         snprintf(a, sizeof(a), "%.4f", eval->bits_per_byte);
@@ -190,9 +201,10 @@ static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings 
         snprintf(b, sizeof(b), last->steps > 1 ? "mean of %lld steps" : "last step", (long long)last->steps);
         if (isfinite(last->loss)) snprintf(a, sizeof(a), last->loss < 1e4 ? "%.4f" : "%.3g", last->loss);
         put_tile(w, "training loss", isfinite(last->loss) ? a : "not a number", b);
-        int64_t tokens = h->step * s->train.batch * s->train.accumulate * s->model.gpt.context;
-        put_tile(w, "tokens read", grdi_html_amount((double)tokens, "", a), "");
-        put_tile(w, "throughput", grdi_html_amount(last->tokens_per_s, "", a), "tokens per second");
+        put_tile(w, classifies ? "images read" : "tokens read",
+                 grdi_html_amount((double)(h->step * read_in_step(s)), "", a), "");
+        put_tile(w, "throughput", grdi_html_amount(last->tokens_per_s, "", a),
+                 classifies ? "images per second" : "tokens per second");
     }
     if (h->plan.parameters) put_tile(w, "parameters", grdi_html_amount((double)h->plan.parameters, "", a), "");
     if (h->plan.peak_bytes) put_tile(w, "memory", grdi_html_amount((double)h->plan.peak_bytes, "B", a), "planned peak");
@@ -235,19 +247,23 @@ static void put_row(grdi_writer *w, const char *name, const char *format, ...)
 
 static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
-    static const char *const kinds[] = {"gpt2", "llama", "fast"};
+    const char *kind = grd_model_kind_name(s->model.kind);
+    bool classifies = grd_model_classifies(s->model.kind);
     static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon"};
     static const char *const precisions[] = {"auto", "f32", "bf16"};
     const grd_gpt *g = &s->model.gpt;
     char a[32], b[32];
     grdi_writer_print(w, "<section><h3>Model and training</h3><table class=\"facts\">\n");
-    put_row(w, "model", "%s, %d layers, %d heads, %lld wide", kinds[s->model.kind], g->layers, g->heads,
-            (long long)g->width);
-    put_row(w, "context", "%s tokens", grdi_html_count(g->context, a));
-    put_row(w, "vocabulary", "%s tokens", grdi_html_count(g->vocab, a));
-    if (s->data.path) put_row(w, "text", "%s", s->data.path);
-    put_row(w, "batch", "%lld x %lld windows, %s tokens a step", (long long)s->train.accumulate,
-            (long long)s->train.batch, grdi_html_count(s->train.batch * s->train.accumulate * g->context, a));
+    if (classifies) {
+        put_row(w, "model", "%s, %lld wide, %lld classes", kind, (long long)g->width, (long long)s->model.classes);
+    } else {
+        put_row(w, "model", "%s, %d layers, %d heads, %lld wide", kind, g->layers, g->heads, (long long)g->width);
+        put_row(w, "context", "%s tokens", grdi_html_count(g->context, a));
+        put_row(w, "vocabulary", "%s tokens", grdi_html_count(g->vocab, a));
+    }
+    if (s->data.path) put_row(w, classifies ? "images" : "text", "%s", s->data.path);
+    put_row(w, "batch", "%lld x %lld %s, %s %s a step", (long long)s->train.accumulate, (long long)s->train.batch,
+            classifies ? "images" : "windows", grdi_html_count(read_in_step(s), a), classifies ? "images" : "tokens");
     put_row(w, "optimizer", "%s, learning rate %g", optimizers[s->train.optimizer], s->train.lr);
     put_row(w, "precision", "%s", precisions[s->train.precision]);
     if (h->plan.flops_per_step > 0)

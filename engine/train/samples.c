@@ -17,7 +17,7 @@ static bool is_text(const grdi_session *s)
 grd_status grdi_session_build_sampler(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
-    if (settings->train.sample_every == 0 || !is_text(s)) return GRD_OK;
+    if (settings->train.sample_every == 0 || s->images || !is_text(s)) return GRD_OK;
     s->sampler = (grdi_sampler){.options = {.size = sizeof(s->sampler.options),
                                             .prompt = settings->train.sample_prompt,
                                             .tokens = settings->train.sample_tokens,

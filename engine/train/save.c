@@ -1,7 +1,5 @@
 /* save.c - checkpoints of a run: weights, what the optimizer keeps, and where the run stands. */
-#include "train/session.h"
-
-#include <gradus/hf.h>
+#include "train/task.h"
 
 #include "base/json.h"
 #include "base/memory.h"
@@ -40,23 +38,6 @@ static grd_status add_optimizer(grdi_session *s, grdi_checkpoint_writer *w)
     return status;
 }
 
-/* The weights as Hugging Face's transformers reads them, with the config.json that belongs to them. */
-static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
-{
-    const grd_gpt *gpt = &s->settings->model.gpt;
-    grd_file_tensor *tensors;
-    size_t count;
-    grd_status status = grd_hf_export(s->model, gpt, &tensors, &count, s->error);
-    if (status) return status;
-    status = grdi_checkpoint_add_tensors(w, "model.safetensors", tensors, count);
-    grd_hf_free_tensors(tensors, count);
-    char *config = grd_hf_config_text(gpt, s->tokenizer ? grd_tokenizer_end_of_text(s->tokenizer) : -1);
-    if (!config) return grd_fail(s->error, GRD_E_MEMORY, "config.json: out of memory");
-    if (!status) status = grdi_checkpoint_add_file(w, "config.json", config, strlen(config));
-    grd_hf_free_text(config);
-    return status;
-}
-
 static json_t *state_json(const grdi_session *s)
 {
     return json_pack("{s:I, s:I, s:I, s:f, s:s}", "step", (json_int_t)s->done, "next_batch",
@@ -91,7 +72,7 @@ grd_status grdi_session_save(grdi_session *s)
     if (!root) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grdi_checkpoint_writer w;
     grd_status status = grdi_checkpoint_begin(&w, root, (uint64_t)s->done);
-    if (!status) status = add_weights(s, &w);
+    if (!status) status = s->task->add_weights(s, &w);
     if (!status) status = add_optimizer(s, &w);
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
@@ -117,7 +98,7 @@ static grd_status load_weights(grdi_session *s, const grdi_checkpoint *c, grd_er
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, "model.safetensors");
     if (!tensors) return grd_fail(error, GRD_E_FORMAT, "model.safetensors: missing from the checkpoint" EARLIER);
     grd_error own = {GRD_OK, ""};
-    if (grd_hf_import(s->model, &s->settings->model.gpt, tensors, &own) == GRD_OK) return GRD_OK;
+    if (s->task->read_weights(s, tensors, &own) == GRD_OK) return GRD_OK;
     return grd_fail(error, own.status, "model.safetensors: %s" CHANGED, own.message);
 }
 

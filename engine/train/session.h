@@ -1,4 +1,4 @@
-/* session.h - one training run of a language model while it goes on: its data, model, programs and files. */
+/* session.h - one training run while it goes on: its data, model, programs and files. */
 #ifndef GRDI_SESSION_H
 #define GRDI_SESSION_H
 
@@ -23,8 +23,13 @@ typedef struct grdi_layers {
     grd_layer_statistics *statistics; /* [count] */
 } grdi_layers;
 
+typedef struct grdi_task grdi_task; /* task.h */
+typedef struct grdi_images_run grdi_images_run;
+
 typedef struct grdi_session {
     grd_settings *settings;
+    const grdi_task *task;    /* by settings; NULL until these are resolved */
+    grdi_images_run *images;  /* the images' task's own */
     const grd_run_options *options;
     grd_error *error;
 
@@ -40,7 +45,8 @@ typedef struct grdi_session {
     grd_model *model;
     grd_graph *graph, *eval_graph;
     grd_tensor ids, targets, scale, key;
-    grd_tensor eval_ids, eval_targets, eval_losses;
+    grd_tensor eval_ids, eval_targets, eval_losses; /* eval_ids: what goes in, images too */
+    const void *last_inputs; /* of the last micro-batch, valid until the next step */
     grd_step *step;
     grd_program *eval;
     grdi_layers layers;
@@ -68,7 +74,8 @@ int64_t grdi_session_next_batch(const grdi_session *s);
 grd_status grdi_session_start_batches(grdi_session *s);
 void grdi_session_close_data(grdi_session *s);
 
-/* build.c: engine, model, training step and evaluation program. */
+/* build.c: engine, model, training step and evaluation program; the last is a language model's. */
+grd_status grdi_session_build_evaluation(grdi_session *s);
 grd_status grdi_session_build(grdi_session *s);
 /* Opens the engine, which settles what `auto` precision is; done by grdi_session_build() where it was not yet. */
 grd_status grdi_session_open_engine(grdi_session *s);
@@ -81,9 +88,9 @@ grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, do
 grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event);
 
 /* layers.c: statistics by layer. Emits those of the step that was just measured (see grd_step_measure), with the
- * activations that its last micro-batch has now: `inputs` [batch, context]. */
+ * activations that its last micro-batch has now. */
 grd_status grdi_session_build_layers(grdi_session *s);
-grd_status grdi_session_emit_layers(grdi_session *s, const int32_t *inputs);
+grd_status grdi_session_emit_layers(grdi_session *s);
 void grdi_session_free_layers(grdi_session *s);
 
 /* samples.c: compiles what texts need, where the run trains on text; emits a sample. */

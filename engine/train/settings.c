@@ -7,7 +7,9 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const model_kinds[] = {"gpt2", "llama", "fast", NULL};
+static const char *const model_kinds[] = {"gpt2",     "llama",    "fast", "lenet",    "resnet18",
+                                          "resnet34", "resnet50", "mlp",  "logistic", NULL};
+static const char *const data_kinds[] = {"auto", "text", "idx", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
 static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
 static const char *const position_kinds[] = {"learned", "rope", NULL};
@@ -49,6 +51,7 @@ enum { LARGE = 1 << 30 };
 
 const grdi_key grdi_keys[] = {
     CHOICE("model.kind", model.kind, model_kinds),
+    WHOLE("model.classes", model.classes, 0, 1000000),
     WHOLE32("model.layers", model.gpt.layers, 1, 100000),
     WHOLE32("model.heads", model.gpt.heads, 1, 100000),
     WHOLE("model.width", model.gpt.width, 1, LARGE),
@@ -82,6 +85,7 @@ const grdi_key grdi_keys[] = {
     TEXT("init.from", init.from),
     NUMBER("init.std", init.std, 0, 100),
     TEXT("data.path", data.path),
+    CHOICE("data.kind", data.kind, data_kinds),
     {.path = "data.tokens", .kind = GRDI_KEY_FILES, .offset = AT(data.tokens), .count_offset = AT(data.token_count)},
     {.path = "data.validation",
      .kind = GRDI_KEY_FILES,
@@ -262,12 +266,63 @@ static void resolve_model(grd_settings *s)
     if (s->init.std > 0) g->init_std = s->init.std;
 }
 
-grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
+int grd_model_kind_from_name(const char *name)
+{
+    for (int i = 0; model_kinds[i]; i++)
+        if (strcmp(name, model_kinds[i]) == 0) return i;
+    return -1;
+}
+
+const char *grd_model_kind_name(int kind)
+{
+    return kind >= 0 && kind < GRD_MODEL_KINDS ? model_kinds[kind] : "";
+}
+
+bool grd_model_classifies(int kind)
+{
+    return kind >= GRD_MODEL_LENET && kind < GRD_MODEL_KINDS;
+}
+
+/* Which kind of model and data belong together; IDX files say for themselves what they are. */
+static grd_status resolve_kinds(grd_settings *s, grd_error *error)
+{
+    static const int64_t widths[GRD_MODEL_KINDS] = {[GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64,
+                                                    [GRD_MODEL_RESNET34] = 64, [GRD_MODEL_RESNET50] = 64,
+                                                    [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
+    if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
+    bool images = s->data.kind == GRD_DATA_IDX;
+    if (images && !grdi_key_was_set(s, grdi_key_find("model.kind")) && !grd_model_classifies(s->model.kind))
+        s->model.kind = GRD_MODEL_LENET;
+    bool classifies = grd_model_classifies(s->model.kind);
+    if (classifies && !images)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files)",
+                        model_kinds[s->model.kind], s->data.path ? "not a folder of IDX files: " : "not set",
+                        s->data.path ? s->data.path : "");
+    if (images && !classifies)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model.kind: %s is a language model, and data.path holds images (set lenet, resnet18, ...)",
+                        model_kinds[s->model.kind]);
+    if (classifies && !grdi_key_was_set(s, grdi_key_find("model.width"))) s->model.gpt.width = widths[s->model.kind];
+    return GRD_OK;
+}
+
+/* A language model and its vocabulary. */
+static grd_status resolve_language(grd_settings *s, grd_error *error)
 {
     grd_status status = grdi_settings_take_model(s, error);
     if (status) return status;
     resolve_model(s);
     if (s->data.vocab && !s->model.gpt.vocab) s->model.gpt.vocab = s->data.vocab;
+    return GRD_OK;
+}
+
+grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
+{
+    grd_status status = resolve_kinds(s, error);
+    bool classifies = grd_model_classifies(s->model.kind);
+    if (!status && !classifies) status = resolve_language(s, error);
+    if (status) return status;
     if (s->train.steps == 0 && s->train.minutes <= 0)
         return grd_fail(
             error, GRD_E_ARGUMENT,
@@ -276,6 +331,6 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
     if (s->data.path && s->data.token_count)
         return grd_fail(error, GRD_E_ARGUMENT, "data.path: data.tokens is set too (set one of them)");
-    if (s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */
+    if (classifies || s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */
     return grd_gpt_resolve(&s->model.gpt, error);
 }

@@ -7,6 +7,7 @@
 #include <gradus/custom.h>
 #include <gradus/graph.h>
 #include <gradus/hf.h>
+#include <gradus/images.h>
 #include <gradus/model.h>
 #include <gradus/nn.h>
 #include <gradus/ops.h>

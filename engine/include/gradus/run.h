@@ -2,7 +2,7 @@
 #ifndef GRADUS_RUN_H
 #define GRADUS_RUN_H
 
-#include <gradus/data.h>
+#include <gradus/images.h>
 #include <gradus/nn.h>
 #include <gradus/train.h>
 
@@ -15,7 +15,20 @@ extern "C" {
 #define GRD_GROUPS_MAX 16
 #define GRD_FILES_MAX 256
 
-typedef enum grd_model_kind { GRD_MODEL_GPT2 = 0, GRD_MODEL_LLAMA, GRD_MODEL_FAST } grd_model_kind;
+/* Language models first, then classifiers of images. */
+typedef enum grd_model_kind {
+    GRD_MODEL_GPT2 = 0,
+    GRD_MODEL_LLAMA,
+    GRD_MODEL_FAST,
+    GRD_MODEL_LENET,
+    GRD_MODEL_RESNET18,
+    GRD_MODEL_RESNET34,
+    GRD_MODEL_RESNET50,
+    GRD_MODEL_MLP,      /* one hidden layer */
+    GRD_MODEL_LOGISTIC, /* softmax regression */
+    GRD_MODEL_KINDS
+} grd_model_kind;
+typedef enum grd_data_kind { GRD_DATA_AUTO = 0, GRD_DATA_TEXT, GRD_DATA_IDX } grd_data_kind;
 typedef enum grd_on_nan { GRD_NAN_STOP = 0, GRD_NAN_SKIP } grd_on_nan;
 typedef enum grd_precision { GRD_PRECISION_AUTO = 0, GRD_PRECISION_F32, GRD_PRECISION_BF16 } grd_precision;
 
@@ -32,12 +45,14 @@ typedef struct grd_group_settings {
 typedef struct grd_settings {
     struct {
         int kind; /* grd_model_kind; `fast` is the text default: rope, squared ReLU, QK-norm, trained with Muon */
-        grd_gpt gpt;
+        int64_t classes; /* of a classifier; 0: as many as the training data has */
+        grd_gpt gpt;     /* a classifier's width, too, stands in here */
         int mlp, norm, position; /* as in grd_gpt, -1: by kind */
         int bias, tied, qk_norm; /* 0 or 1, -1: by kind */
     } model;
     struct {
         char *path;
+        int kind; /* grd_data_kind */
         char *tokens[GRD_FILES_MAX], *validation[GRD_FILES_MAX];
         int token_count, validation_count;
         char *tokenizer; /* "bpe", "byte", "char" or a tokenizer.json */
@@ -84,6 +99,15 @@ GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignme
  * for people. */
 GRD_API grd_status grd_settings_for_text(grd_settings *settings, int kind, int64_t text_bytes, char *why,
                                          size_t why_bytes, grd_error *error);
+/* Sets model (grd_model_kind; negative: the one that suits) and training for labelled images, for people who gave no
+ * settings. `why` gets a remark for people. */
+GRD_API grd_status grd_settings_for_images(grd_settings *settings, int kind, const grd_images_info *info, char *why,
+                                           size_t why_bytes, grd_error *error);
+/* The model kind of that name ("gpt2", "lenet", ...); negative if there is none. */
+GRD_API int grd_model_kind_from_name(const char *name);
+GRD_API const char *grd_model_kind_name(int kind);
+/* Whether a model of that kind classifies images. */
+GRD_API bool grd_model_classifies(int kind);
 /* Sets training for going on with the model of init.from, for people who gave few settings: AdamW with a small learning
  * rate, a batch of some thousand tokens. Keys that grd_settings_load or grd_settings_set have set stay. `why` gets a
  * remark for people. */
@@ -127,6 +151,9 @@ typedef struct grd_event {
     double progress;      /* STEP, SAMPLE: 0 to 1, by steps or by time */
     double loss, lr, grad_norm, tokens_per_s, time_ms; /* STEP; EVAL has loss */
     int64_t tokens;
+    int64_t samples;      /* STEP, EVAL of what has no tokens: images */
+    double samples_per_s; /* STEP */
+    double accuracy;      /* EVAL of a classifier: the part of the samples whose likeliest class is the right one */
     double bits_per_byte;               /* EVAL; NaN where the text is not known */
     double part;                        /* EVAL: of the validation windows, those that were scored: 1 is all */
     const grd_layer_statistics *layers; /* LAYERS */
@@ -150,7 +177,8 @@ typedef struct grd_run_options {
     const char *profile;      /* path of a timeline to write; the table goes to stderr. NULL: none */
 } grd_run_options;
 
-/* Trains as the settings say: data, tokenizer, model, plan, loop, evaluation, checkpoints.
+/* Trains as the settings say: data, tokenizer, model, plan, loop, evaluation, checkpoints. A model of a kind for images
+ * is trained on the training images of data.path and evaluated on its test images, which it never learns from.
  * GRD_E_STOPPED after a stop that saved; GRD_E_NUMERIC after a gradient that was not finite (weights of the last good
  * step saved). */
 GRD_API grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error);
@@ -168,9 +196,10 @@ typedef struct grd_evaluate_options {
     int64_t context;  /* tokens in a window; 0: the model's */
 } grd_evaluate_options;
 
-/* Scores a text with the newest checkpoint of a run directory, with one checkpoint, or with a Hugging Face folder:
- * every token once, in windows that overlap by half (see grd_score). *event is a GRD_EVENT_EVAL with the loss in nats a
- * token, bits per byte where the text is known (NaN for shards), and the checkpoint's step. */
+/* A classifier is evaluated on the test images of the folder `data`, or of the run's own: the event has loss and
+ * accuracy. Else scores a text with the newest checkpoint of a run directory, with one checkpoint, or with a Hugging
+ * Face folder: every token once, in windows that overlap by half (see grd_score); *event is a GRD_EVENT_EVAL with the
+ * loss in nats a token, bits per byte where the text is known (NaN for shards), and the checkpoint's step. */
 GRD_API grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options,
                                     const grd_run_options *run_options, grd_event *event, grd_error *error);
 

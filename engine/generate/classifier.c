@@ -1,0 +1,184 @@
+/* classifier.c - networks that classify images. */
+#include "generate/classifier.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- the graph ---- */
+
+static grd_tensor normalised(grd_tensor x)
+{
+    grd_graph *graph = grd_tensor_graph(x);
+    grd_dims channels = grd_shape(grd_dim(x, -1));
+    grd_scope_push(graph, "input");
+    grd_tensor mean = grd_state(graph, "mean", GRD_F32, channels);
+    grd_tensor deviation = grd_state_of_ones(graph, "deviation", channels);
+    grd_scope_pop(graph);
+    return grd_div(grd_sub(x, mean), deviation);
+}
+
+static grd_tensor resnet(grd_tensor x, const grd_settings *settings, grd_resnet_depth depth, bool training)
+{
+    grd_resnet net = {.depth = depth, .classes = settings->model.classes, .width = settings->model.gpt.width};
+    net.imagenet_stem = grd_dim(x, 1) > 64 && grd_dim(x, 2) > 64;
+    net.training = training;
+    return grd_resnet_logits(x, &net);
+}
+
+grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training)
+{
+    int64_t classes = settings->model.classes, width = settings->model.gpt.width;
+    x = normalised(x);
+    switch (settings->model.kind) {
+    case GRD_MODEL_RESNET18: return resnet(x, settings, GRD_RESNET18, training);
+    case GRD_MODEL_RESNET34: return resnet(x, settings, GRD_RESNET34, training);
+    case GRD_MODEL_RESNET50: return resnet(x, settings, GRD_RESNET50, training);
+    case GRD_MODEL_MLP: return grd_mlp(grd_flatten(x, 1, -1), (int64_t[]){width, classes}, 2);
+    case GRD_MODEL_LOGISTIC: return grd_linear(grd_flatten(x, 1, -1), "head", classes, .zero_init = true);
+    default: return grd_lenet(x, classes, width);
+    }
+}
+
+/* ---- scoring ---- */
+
+grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_settings *settings,
+                            const grd_images_info *info, grd_error *error)
+{
+    grd_graph *graph = grd_graph_new(model);
+    scorer->batch = settings->train.batch;
+    scorer->pixels = info->height * info->width * info->channels;
+    scorer->classes = settings->model.classes;
+    scorer->x = grd_input(graph, "x", GRD_F32, grd_shape(scorer->batch, info->height, info->width, info->channels));
+    scorer->logits = grdi_classifier_logits(settings, scorer->x, false);
+    scorer->program = grd_program_new(&scorer->logits, 1);
+    const grd_error *e = grd_graph_error(graph);
+    if (!scorer->program) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);
+    scorer->inputs = grdi_alloc_zero((size_t)(scorer->batch * scorer->pixels), sizeof(float));
+    scorer->values = grdi_alloc((size_t)(scorer->batch * scorer->classes) * sizeof(float));
+    scorer->labels = grdi_alloc((size_t)scorer->batch * sizeof(int32_t));
+    if (scorer->inputs && scorer->values && scorer->labels) return GRD_OK;
+    return grd_fail(error, GRD_E_MEMORY, "out of memory for evaluation");
+}
+
+/* -log of the probability of `label`; *right becomes whether it is the likeliest class, the first one at ties. */
+static double nats_of(const float *logits, int64_t classes, int32_t label, bool *right)
+{
+    int64_t best = 0;
+    double sum = 0;
+    for (int64_t c = 1; c < classes; c++)
+        if (logits[c] > logits[best]) best = c;
+    for (int64_t c = 0; c < classes; c++) sum += exp((double)logits[c] - (double)logits[best]);
+    *right = best == label;
+    return log(sum) + (double)logits[best] - (double)logits[label];
+}
+
+/* Images chosen evenly: number first .. first + count of `total`. What a batch has more is scored and not counted. */
+static grd_status score_batch(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, int64_t total,
+                              double *nats, int64_t *right, grd_error *error)
+{
+    int64_t all = grd_images_about(images).count;
+    for (int64_t i = 0; i < count; i++)
+        z->labels[i] = grd_images_get(images, (first + i) * all / total, z->inputs + i * z->pixels);
+    grd_program_feed(z->program, z->x, z->inputs);
+    grd_status status = grd_program_run(z->program);
+    if (!status) status = grd_program_read(z->program, z->logits, z->values);
+    if (status) return grd_fail(error, status, "%s", grd_program_error(z->program)->message);
+    for (int64_t i = 0; i < count; i++) {
+        bool is_right;
+        *nats += nats_of(z->values + i * z->classes, z->classes, z->labels[i], &is_right);
+        *right += is_right;
+    }
+    return GRD_OK;
+}
+
+grd_status grdi_scorer_run(grdi_scorer *scorer, const grd_images *images, int64_t most, const volatile int *stop,
+                           grd_event *event, grd_error *error)
+{
+    int64_t count = grd_images_about(images).count, total = most > 0 && most < count ? most : count, right = 0;
+    double nats = 0;
+    grd_status status = GRD_OK;
+    event->kind = GRD_EVENT_EVAL;
+    event->bits_per_byte = NAN;
+    event->part = 0;
+    for (int64_t first = 0; !status && first < total; first += scorer->batch) {
+        int64_t left = total - first;
+        if (stop && *stop) return GRD_OK;
+        status = score_batch(scorer, images, first, left < scorer->batch ? left : scorer->batch, total, &nats, &right,
+                             error);
+    }
+    event->samples = total;
+    event->part = (double)total / (double)count;
+    event->loss = nats / (double)total;
+    event->accuracy = (double)right / (double)total;
+    return status;
+}
+
+void grdi_scorer_close(grdi_scorer *scorer)
+{
+    grdi_free(scorer->inputs);
+    grdi_free(scorer->values);
+    grdi_free(scorer->labels);
+}
+
+/* ---- weights in files ---- */
+
+static bool is_kept(const grd_variable *v)
+{
+    return v->kind == GRD_VARIABLE_PARAMETER || v->kind == GRD_VARIABLE_STATE;
+}
+
+static grd_status read_tensor(grd_model *model, const grd_variable *v, grd_file_tensor *tensor, grd_error *error)
+{
+    void *data = grdi_alloc(v->size_bytes);
+    if (!data) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v->path);
+    *tensor = (grd_file_tensor){
+        .name = v->path, .dtype = v->dtype, .dims = v->dims, .data = data, .size_bytes = v->size_bytes};
+    return grd_model_read(model, v->path, data, error);
+}
+
+static grd_status add_config(const grd_settings *settings, grdi_checkpoint_writer *w, grd_error *error)
+{
+    json_t *config = json_pack("{s:s, s:s, s:I, s:I, s:s}", "model_type", "gradus", "gradus_kind",
+                               grd_model_kind_name(settings->model.kind), "num_labels",
+                               (json_int_t)settings->model.classes, "width", (json_int_t)settings->model.gpt.width,
+                               "note", "weights by Gradus's own names: Hugging Face has no architecture for them");
+    if (!config) return grd_fail(error, GRD_E_MEMORY, "config.json: out of memory");
+    grd_status status = grdi_checkpoint_add_json(w, "config.json", config);
+    json_decref(config);
+    return status;
+}
+
+grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *settings, grdi_checkpoint_writer *w,
+                                       grd_error *error)
+{
+    size_t most = (size_t)grd_model_variable_count(model), count = 0;
+    grd_file_tensor *tensors = grdi_alloc_zero(most + 1, sizeof(*tensors));
+    grd_status status = tensors ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for a checkpoint");
+    grd_variable v;
+    for (int64_t i = 0; !status && grd_model_variable_at(model, i, &v); i++)
+        if (is_kept(&v)) status = read_tensor(model, &v, &tensors[count++], error);
+    if (!status) status = grdi_checkpoint_add_tensors(w, "model.safetensors", tensors, count);
+    for (size_t i = 0; i < count; i++) grdi_free((void *)tensors[i].data);
+    grdi_free(tensors);
+    return status ? status : add_config(settings, w, error);
+}
+
+grd_status grdi_classifier_read_weights(grd_model *model, const grd_safetensors *file, grd_error *error)
+{
+    grd_variable v;
+    char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
+    for (int64_t i = 0; grd_model_variable_at(model, i, &v); i++) {
+        if (!is_kept(&v)) continue;
+        const grd_file_tensor *t = grd_safetensors_find(file, v.path);
+        if (!t && v.kind == GRD_VARIABLE_STATE) continue;
+        if (!t) return grd_fail(error, GRD_E_FORMAT, "has no tensor '%s'", v.path);
+        if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims))
+            return grd_fail(error, GRD_E_FORMAT, "'%s' is %s%s, the model's is %s%s", v.path, grd_dtype_name(t->dtype),
+                            grd_dims_text(t->dims, a), grd_dtype_name(v.dtype), grd_dims_text(v.dims, b));
+        grd_status status = grd_model_write(model, v.path, t->data, error);
+        if (status) return status;
+    }
+    return GRD_OK;
+}

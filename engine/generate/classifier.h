@@ -1,0 +1,37 @@
+/* classifier.h - a network that classifies images: its graph, its scores, its weights in files. */
+#ifndef GRDI_CLASSIFIER_H
+#define GRDI_CLASSIFIER_H
+
+#include "formats/checkpoint.h"
+
+#include <gradus/model.h>
+#include <gradus/run.h>
+
+/* Scores images in batches. Zeroed before use. */
+typedef struct grdi_scorer {
+    grd_tensor x, logits;
+    grd_program *program;
+    int64_t batch, pixels, classes; /* pixels: floats of an image */
+    float *inputs, *values;
+    int32_t *labels;
+} grdi_scorer;
+
+/* x [N,height,width,channels] in 0..1 to logits. The states input/mean and input/deviation, one value a channel, are
+ * taken from the pixels first. */
+grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training);
+
+grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_settings *settings,
+                            const grd_images_info *info, grd_error *error);
+/* Loss, accuracy and samples of *event, from at most `most` of the images, spread evenly (0: all). `stop` (may be NULL)
+ * ends it early, with event->part 0. */
+grd_status grdi_scorer_run(grdi_scorer *scorer, const grd_images *images, int64_t most, const volatile int *stop,
+                           grd_event *event, grd_error *error);
+void grdi_scorer_close(grdi_scorer *scorer);
+
+/* All parameters and states under our paths, and a config.json that says what they are. */
+grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *settings, grdi_checkpoint_writer *w,
+                                       grd_error *error);
+/* Fills all parameters; and the states, where the file has them. */
+grd_status grdi_classifier_read_weights(grd_model *model, const grd_safetensors *file, grd_error *error);
+
+#endif

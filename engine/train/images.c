@@ -1,0 +1,217 @@
+/* images.c - the task of classifying images: batches, step and evaluation. Which images a batch has is a function of
+ * seed and position alone: each epoch is a permutation, every image once. */
+#include "generate/classifier.h"
+#include "train/task.h"
+
+#include "base/memory.h"
+#include "base/random.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CHANNELS_MAX = 256 };
+
+struct grdi_images_run {
+    grd_images *images[2]; /* by grd_part; no test images: NULL */
+    grd_images_info info;  /* of the training images */
+    grd_tensor x, y;
+    float *pixels; /* of a micro-batch */
+    int32_t *labels;
+    grdi_scorer scorer;
+};
+
+static grd_status out_of_memory(const grdi_session *s)
+{
+    return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a batch of images");
+}
+
+/* ---- data ---- */
+
+static bool same_shape(grd_images_info a, grd_images_info b)
+{
+    return a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
+/* Whoever has no test images can train all the same. */
+static grd_status open_test(grdi_session *s)
+{
+    grdi_images_run *run = s->images;
+    grd_error problem = {GRD_OK, ""};
+    const char *path = s->settings->data.path;
+    grd_status status = grd_idx_open(path, GRD_VALIDATION, &run->images[1], &problem);
+    if (status == GRD_E_IO) {
+        grdi_session_note(s, "%s (the run goes without a test)", problem.message);
+        return GRD_OK;
+    }
+    if (status) return grd_fail(s->error, status, "%s", problem.message);
+    grd_images_info test = grd_images_about(run->images[1]);
+    if (!same_shape(test, run->info))
+        return grd_fail(s->error, GRD_E_FORMAT, "%s: test images are %lldx%lldx%lld, training images %lldx%lldx%lld",
+                        path, (long long)test.height, (long long)test.width, (long long)test.channels,
+                        (long long)run->info.height, (long long)run->info.width, (long long)run->info.channels);
+    if (test.classes > s->settings->model.classes)
+        return grd_fail(s->error, GRD_E_FORMAT, "%s: a test label is %lld, and there are %lld classes", path,
+                        (long long)test.classes - 1, (long long)s->settings->model.classes);
+    return GRD_OK;
+}
+
+/* A file that is none is found before anything is written. */
+static grd_status check_weights(grdi_session *s)
+{
+    grd_safetensors *file;
+    grd_error problem = {GRD_OK, ""};
+    const char *from = s->settings->init.from;
+    if (!from || s->options->resume) return GRD_OK;
+    grd_status status = grd_safetensors_open(from, &file, &problem);
+    if (status) return grd_fail(s->error, status, "init.from: %s", problem.message);
+    grd_safetensors_close(file);
+    return GRD_OK;
+}
+
+static grd_status open_images(grdi_session *s)
+{
+    grd_settings *settings = s->settings;
+    grdi_images_run *run = s->images = grdi_alloc_zero(1, sizeof(*run));
+    if (!run) return out_of_memory(s);
+    grd_status status = check_weights(s);
+    if (!status) status = grd_idx_open(settings->data.path, GRD_TRAIN, &run->images[0], s->error);
+    if (status) return status;
+    run->info = grd_images_about(run->images[0]);
+    if (run->info.channels > CHANNELS_MAX)
+        return grd_fail(s->error, GRD_E_FORMAT, "%s: images of %lld channels (at most %d are possible)",
+                        settings->data.path, (long long)run->info.channels, CHANNELS_MAX);
+    if (settings->model.classes == 0) settings->model.classes = run->info.classes;
+    if (run->info.classes > settings->model.classes)
+        return grd_fail(s->error, GRD_E_ARGUMENT, "model.classes: is %lld, and %s has a label %lld",
+                        (long long)settings->model.classes, settings->data.path, (long long)run->info.classes - 1);
+    status = open_test(s);
+    if (status) return status;
+    long long tests = run->images[1] ? (long long)grd_images_about(run->images[1]).count : 0;
+    grdi_session_note(s, "data: %lld training images of %lldx%lldx%lld in %lld classes, %lld test images",
+                      (long long)run->info.count, (long long)run->info.height, (long long)run->info.width,
+                      (long long)run->info.channels, (long long)settings->model.classes, tests);
+    return GRD_OK;
+}
+
+static grd_status make_batches(grdi_session *s)
+{
+    grdi_images_run *run = s->images;
+    size_t batch = (size_t)s->settings->train.batch;
+    size_t pixels = (size_t)(run->info.height * run->info.width * run->info.channels);
+    run->pixels = grdi_alloc(batch * pixels * sizeof(float));
+    run->labels = grdi_alloc(batch * sizeof(int32_t));
+    return run->pixels && run->labels ? GRD_OK : out_of_memory(s);
+}
+
+/* Batches are made as they are asked for; what is left to do is to tell the model what pixels are like. A resumed run
+ * has the same numbers already. */
+static grd_status start(grdi_session *s)
+{
+    grdi_images_run *run = s->images;
+    double mean[CHANNELS_MAX], deviation[CHANNELS_MAX];
+    float values[2][CHANNELS_MAX];
+    grd_images_statistics(run->images[0], mean, deviation);
+    for (int64_t c = 0; c < run->info.channels; c++) {
+        values[0][c] = (float)mean[c];
+        values[1][c] = deviation[c] > 0 ? (float)deviation[c] : 1;
+    }
+    grd_status status = grd_model_write(s->model, "input/mean", values[0], s->error);
+    return status ? status : grd_model_write(s->model, "input/deviation", values[1], s->error);
+}
+
+/* Which image stands at a position of the run. */
+static int64_t image_at(const grdi_session *s, int64_t position)
+{
+    int64_t count = s->images->info.count;
+    uint64_t epoch = (uint64_t)(position / count), seed = (uint64_t)s->settings->train.seed;
+    if (s->settings->data.order == GRD_ORDER_SEQUENTIAL) return position % count;
+    uint64_t stream = grdi_hash_text("images/order");
+    uint64_t key = (uint64_t)grdi_random_u32(seed, epoch, stream, 0) << 32 | grdi_random_u32(seed, epoch, stream, 1);
+    return (int64_t)grdi_permute(key, (uint64_t)count, (uint64_t)(position % count));
+}
+
+static grd_status feed(grdi_session *s, int64_t micro)
+{
+    grdi_images_run *run = s->images;
+    const grd_settings *settings = s->settings;
+    int64_t size = run->info.height * run->info.width * run->info.channels, batch = settings->train.batch;
+    int64_t first = (grdi_session_next_batch(s) + micro) * batch;
+    for (int64_t b = 0; b < batch; b++)
+        run->labels[b] = grd_images_get(run->images[0], image_at(s, first + b), run->pixels + b * size);
+    s->last_inputs = run->pixels;
+    grd_status status = grd_step_feed(s->step, run->x, run->pixels);
+    return status ? status : grd_step_feed(s->step, run->y, run->labels);
+}
+
+static void count(const grdi_session *s, grd_event *event)
+{
+    event->samples = s->settings->train.batch * s->settings->train.accumulate;
+}
+
+/* ---- the step and the test ---- */
+
+static grd_tensor loss(grdi_session *s)
+{
+    grdi_images_run *run = s->images;
+    int64_t batch = s->settings->train.batch;
+    run->x = grd_input(s->graph, "x", GRD_F32, grd_shape(batch, run->info.height, run->info.width, run->info.channels));
+    run->y = grd_input(s->graph, "y", GRD_I32, grd_shape(batch));
+    grd_tensor mean = grd_cross_entropy_mean(grdi_classifier_logits(s->settings, run->x, true), run->y);
+    return grd_mul_scalar(mean, 1.0 / (double)s->settings->train.accumulate);
+}
+
+static grd_status build_evaluation(grdi_session *s)
+{
+    grd_status status = grdi_scorer_open(&s->images->scorer, s->model, s->settings, &s->images->info, s->error);
+    s->eval = s->images->scorer.program;
+    s->eval_ids = s->images->scorer.x;
+    s->eval_graph = grd_tensor_graph(s->eval_ids);
+    return status;
+}
+
+static bool can_evaluate(const grdi_session *s)
+{
+    return s->images->images[1] != NULL;
+}
+
+static grd_status evaluate(grdi_session *s, int64_t most, grd_event *event)
+{
+    *event = (grd_event){.step = s->done};
+    return grdi_scorer_run(&s->images->scorer, s->images->images[1], most, s->options->stop, event, s->error);
+}
+
+/* ---- files ---- */
+
+static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
+{
+    return grdi_classifier_add_weights(s->model, s->settings, w, s->error);
+}
+
+static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd_error *error)
+{
+    return grdi_classifier_read_weights(s->model, file, error);
+}
+
+static void close_images(grdi_session *s)
+{
+    grdi_images_run *run = s->images;
+    if (!run) return;
+    grdi_scorer_close(&run->scorer);
+    grdi_free(run->pixels);
+    grdi_free(run->labels);
+    for (int part = 0; part < 2; part++) grd_images_free(run->images[part]);
+    grdi_free(run);
+}
+
+const grdi_task grdi_task_images = {.open = open_images,
+                                    .make_batches = make_batches,
+                                    .start = start,
+                                    .loss = loss,
+                                    .build_evaluation = build_evaluation,
+                                    .feed = feed,
+                                    .count = count,
+                                    .can_evaluate = can_evaluate,
+                                    .evaluate = evaluate,
+                                    .add_weights = add_weights,
+                                    .read_weights = read_weights,
+                                    .close = close_images};

@@ -1,0 +1,26 @@
+/* task.h - what a run learns: where its data comes from, what is built on it, and how it is judged. The loop, the
+ * checkpoints and the events are the same for all. */
+#ifndef GRDI_TASK_H
+#define GRDI_TASK_H
+
+#include "formats/checkpoint.h"
+#include "train/session.h"
+
+struct grdi_task {
+    grd_status (*open)(grdi_session *s);         /* the data; settings that depend on it are completed */
+    grd_status (*make_batches)(grdi_session *s); /* once these are resolved */
+    grd_status (*start)(grdi_session *s);        /* batches from the step that the run stands at */
+    grd_tensor (*loss)(grdi_session *s);         /* in s->graph: its part of the mean over a step's micro-batches */
+    grd_status (*build_evaluation)(grdi_session *s);
+    grd_status (*feed)(grdi_session *s, int64_t micro);     /* the next micro-batch into the step */
+    void (*count)(const grdi_session *s, grd_event *event); /* tokens or samples of a step */
+    bool (*can_evaluate)(const grdi_session *s);
+    grd_status (*evaluate)(grdi_session *s, int64_t most, grd_event *event); /* see grdi_session_evaluate */
+    grd_status (*add_weights)(grdi_session *s, grdi_checkpoint_writer *w);   /* and what describes them */
+    grd_status (*read_weights)(grdi_session *s, const grd_safetensors *file, grd_error *error);
+    void (*close)(grdi_session *s);
+};
+
+extern const grdi_task grdi_task_language, grdi_task_images;
+
+#endif

@@ -1,0 +1,222 @@
+/* test_cli_images.c - classifiers of images by the command: training, tests, going on, bad files. The images are made
+ * here, but for one run on Fashion-MNIST, where it is installed. */
+#include "command.h"
+#include "scratch.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { SIDE = 12, CLASSES = 3, TRAINING = 150, TESTS = 50 };
+#define FASHION "/usr/share/datasets/fashion-mnist"
+
+static void make_folders(void);
+TestSuite(cli_images, .init = make_folders, .fini = scratch_remove, .timeout = 300);
+
+static void put_whole(unsigned char *to, unsigned value)
+{
+    for (int i = 0; i < 4; i++) to[i] = (unsigned char)(value >> (24 - 8 * i));
+}
+
+/* A bright square whose place tells the class, on noise. */
+static void draw(unsigned char *pixels, int number)
+{
+    unsigned state = (unsigned)number * 2654435761u + 1;
+    int label = number % CLASSES;
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        state = state * 1664525u + 1013904223u;
+        bool inside = i / SIDE / 4 == label && i % SIDE / 4 == (label + 1) % 3;
+        pixels[i] = (unsigned char)(inside ? 150 + (state >> 26) : state >> 25);
+    }
+}
+
+static void store(const char *folder, const char *name, const unsigned char *bytes, size_t size, bool zipped)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s%s", folder, name, zipped ? ".gz" : "");
+    if (!zipped) {
+        scratch_write(scratch_path(path), bytes, size);
+        return;
+    }
+    gzFile file = gzopen(scratch_path(path), "wb");
+    cr_assert(file && gzwrite(file, bytes, (unsigned)size) == (int)size && gzclose(file) == Z_OK);
+}
+
+/* Images first, first + 1, ... and their labels. */
+static void make_part(const char *folder, const char *part, int first, int count, bool zipped)
+{
+    static unsigned char images[16 + TRAINING * SIDE * SIDE], labels[8 + TRAINING];
+    char name[64];
+    memcpy(images, "\0\0\x08\x03", 4), memcpy(labels, "\0\0\x08\x01", 4);
+    put_whole(images + 4, (unsigned)count), put_whole(images + 8, SIDE), put_whole(images + 12, SIDE);
+    put_whole(labels + 4, (unsigned)count);
+    for (int i = 0; i < count; i++) {
+        draw(images + 16 + i * SIDE * SIDE, first + i);
+        labels[8 + i] = (unsigned char)((first + i) % CLASSES);
+    }
+    snprintf(name, sizeof name, "%s-images-idx3-ubyte", part);
+    store(folder, name, images, 16 + (size_t)(count * SIDE * SIDE), zipped);
+    snprintf(name, sizeof name, "%s-labels-idx1-ubyte", part);
+    store(folder, name, labels, 8 + (size_t)count, zipped);
+}
+
+static void make_folders(void)
+{
+    const char *names[] = {"plain", "zipped", "no_test"};
+    for (int i = 0; i < 3; i++) {
+        mkdir(scratch_path(names[i]), 0755);
+        make_part(names[i], "train", 0, TRAINING, i == 1);
+        if (i < 2) make_part(names[i], i ? "t10k" : "test", TRAINING, TESTS, i == 1);
+    }
+}
+
+#define QUICK "--set train.steps=30 --set train.batch=20 --set train.lr=0.003 --set train.precision=f32"
+
+static json_t *last_eval(const char *out)
+{
+    json_t *evals = events_named(out, "eval");
+    cr_assert(json_array_size(evals) > 0, "no evaluation in %s", out);
+    return json_array_get(evals, json_array_size(evals) - 1);
+}
+
+Test(cli_images, learns_tests_and_evaluates)
+{
+    static const char *const kinds[] = {"lenet", "mlp", "logistic"};
+    for (int i = 0; i < 3; i++) {
+        const char *folder = i % 2 ? "zipped" : "plain";
+        outcome o = gradus("train --data %s --model %s " QUICK " --set out=run%d --json", folder, kinds[i], i);
+        cr_assert(o.code == 0, "%s", o.err);
+        json_t *eval = last_eval(o.out), *steps = events_named(o.out, "step");
+        cr_assert(json_array_size(steps) == 30);
+        cr_assert(number_of(json_array_get(steps, 0), "samples") == 20);
+        cr_assert(number_of(eval, "samples") == TESTS);
+        cr_assert(number_of(eval, "accuracy") > 0.9, "%s: accuracy %g", kinds[i], number_of(eval, "accuracy"));
+        json_t *again = only_event(gradus("eval run%d --json", i), "eval");
+        cr_assert(number_of(again, "accuracy") == number_of(eval, "accuracy"));
+        cr_assert(number_of(again, "loss") == number_of(eval, "loss"), "eval: loss %.9g, the run's %.9g",
+                  number_of(again, "loss"), number_of(eval, "loss"));
+    }
+}
+
+Test(cli_images, goes_on_to_the_bit)
+{
+    const char *all = "train --data plain --model resnet18 --set model.width=4 " QUICK " --set train.steps=8";
+    cr_assert(gradus("%s --set out=whole", all).code == 0);
+    cr_assert(gradus("%s --set train.checkpoint_every=3 --set out=parts", all).code == 0);
+    cr_assert(gradus("train --resume parts --previous").code == 0); /* again from step 6 */
+    cr_assert(scratch_same("whole/checkpoints/step-000008/model.safetensors",
+                           "parts/checkpoints/step-000008/model.safetensors"));
+    cr_assert(scratch_same("whole/checkpoints/step-000008/optimizer.safetensors",
+                           "parts/checkpoints/step-000008/optimizer.safetensors"));
+}
+
+Test(cli_images, starts_from_weights_by_name)
+{
+    cr_assert(gradus("train --data plain --model mlp " QUICK " --set out=first").code == 0);
+    outcome o = gradus("train --data plain --model mlp " QUICK " --set train.steps=1 --set train.lr=1e-9 --set "
+                       "init.from=first/checkpoints/step-000030/model.safetensors --set out=second --json");
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(number_of(last_eval(o.out), "accuracy") > 0.9);
+}
+
+Test(cli_images, trains_without_tests_and_plans)
+{
+    outcome o = gradus("train --data no_test " QUICK " --set train.steps=2 --set out=untested --json");
+    cr_assert(o.code == 0 && json_array_size(events_named(o.out, "eval")) == 0, "%s", o.err);
+    const char *config = "model: {kind: resnet18, width: 8}\ndata: {path: plain, kind: idx}\ntrain: {steps: 5}\n";
+    scratch_write(scratch_path("net.yaml"), config, strlen(config));
+    json_t *plan = only_event(gradus("plan net.yaml --json"), "plan");
+    cr_assert(number_of(plan, "parameters") > 100000);
+    cr_assert(strstr(gradus("inspect net.yaml").out, "resnet18, 8 wide"));
+}
+
+/* ---- bad input ---- */
+
+static void damage(const char *folder, const char *file, size_t keep, const char *bytes, size_t at, size_t count)
+{
+    char command[512];
+    const char *to = scratch_path(folder);
+    mkdir(to, 0755);
+    make_part(folder, "train", 0, TRAINING, false);
+    make_part(folder, "test", TRAINING, TESTS, false);
+    snprintf(command, sizeof command, "%s/%s", folder, file);
+    size_t size;
+    char *text = scratch_read(scratch_path(command), &size);
+    if (count) memcpy(text + at, bytes, count);
+    scratch_write(scratch_path(command), text, keep && keep < size ? keep : size);
+    free(text);
+}
+
+static void refused(const char *arguments, const char *first, const char *second)
+{
+    outcome o = gradus("%s --set out=never", arguments);
+    cr_expect(o.code == 2, "%s: exit code %d", arguments, o.code);
+    cr_expect(strstr(o.err, first) && strstr(o.err, second), "%s: '%s' should say '%s' and '%s'", arguments, o.err,
+              first, second);
+    cr_expect(strchr(o.err, '\n') == o.err + strlen(o.err) - 1, "%s: more than a line: %s", arguments, o.err);
+    cr_expect(access(scratch_path("never"), F_OK) != 0, "%s: made the run directory", arguments);
+}
+
+#define IMAGES "train-images-idx3-ubyte"
+#define LABELS "train-labels-idx1-ubyte"
+
+Test(cli_images, bad_files)
+{
+    damage("cut", IMAGES, 1000, NULL, 0, 0);
+    refused("train --data cut", IMAGES, "is cut off");
+    damage("stub", IMAGES, 9, NULL, 0, 0);
+    refused("train --data stub", IMAGES, "is cut off");
+    damage("magic", IMAGES, 0, "PK", 0, 2);
+    refused("train --data magic", IMAGES, "is no IDX file");
+    damage("floats", IMAGES, 0, "\x0D", 2, 1);
+    refused("train --data floats", IMAGES, "type 0xd");
+    damage("flat", IMAGES, 0, "\x02", 3, 1);
+    refused("train --data flat", IMAGES, "has 2 dimensions");
+    damage("none", IMAGES, 0, "\0\0\0\0", 4, 4);
+    refused("train --data none", IMAGES, "holds nothing");
+    damage("huge", IMAGES, 0, "\xFF\xFF\xFF\xFF", 8, 4);
+    refused("train --data huge", IMAGES, "is cut off");
+    damage("long", IMAGES, 0, "\x0B", 15, 1);
+    refused("train --data long", IMAGES, "more bytes");
+    damage("fewer", LABELS, 57, "\0\0\0\x31", 4, 4);
+    refused("train --data fewer", LABELS, "49 labels for 150 images");
+    damage("unlabelled", IMAGES, 0, NULL, 0, 0);
+    unlink(scratch_path("unlabelled/" LABELS));
+    refused("train --data unlabelled", "unlabelled", "has no file train-labels");
+    damage("strange", "test-labels-idx1-ubyte", 0, "\x09", 8, 1);
+    refused("train --data strange", "strange", "a test label is 9");
+    store("zipped", IMAGES, (const unsigned char *)"\x1f\x8b no gzip", 10, false);
+    unlink(scratch_path("zipped/" IMAGES ".gz"));
+    refused("train --data zipped", IMAGES, "is damaged");
+}
+
+Test(cli_images, wrong_use)
+{
+    refused("train --data plain --model gpt2", "--model", "images");
+    refused("train --data plain --model vgg", "'vgg' is not one of", "lenet");
+    refused("train --data plain --set model.classes=2", "model.classes", "label 2");
+    refused("train --data plain --set model.kind=llama", "model.kind", "language model");
+    refused("train --data plain --model mlp --set init.from=plain/" IMAGES, "init.from", IMAGES);
+    const char *config = "model: {kind: lenet}\ntrain: {steps: 5}\n";
+    scratch_write(scratch_path("lone.yaml"), config, strlen(config));
+    refused("train lone.yaml", "model.kind: lenet", "data.path");
+    cr_assert(gradus("train --data plain --model logistic " QUICK " --set train.steps=1 --set out=tiny").code == 0);
+    outcome o = gradus("sample tiny");
+    cr_assert(o.code == 2 && strstr(o.err, "classifies images"), "%d %s", o.code, o.err);
+    o = gradus("eval tiny --data no_test");
+    cr_assert(o.code == 2 && strstr(o.err, "has no file t10k-images"), "%d %s", o.code, o.err);
+}
+
+/* The network that is chosen, for an eighth of an epoch. */
+Test(cli_images, fashion_mnist)
+{
+    if (access(FASHION, F_OK) != 0) cr_skip_test("dataset-fashion-mnist is not installed");
+    outcome o = gradus("train --data " FASHION " --threads 2 --set train.steps=120 --set train.warmup=20 --set "
+                       "train.eval_every=0 --set out=fashion --json");
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(number_of(last_eval(o.out), "samples") == 10000);
+    cr_assert(number_of(last_eval(o.out), "accuracy") > 0.72, "accuracy %g", number_of(last_eval(o.out), "accuracy"));
+}
