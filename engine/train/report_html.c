@@ -331,28 +331,30 @@ static bool is_row(size_t i, size_t count)
     return (count - 1 - i) % every == 0;
 }
 
-static void put_evals(grdi_writer *w, const grdi_history *h)
+static void put_evals(grdi_writer *w, const grdi_history *h, bool images)
 {
     char a[32], b[32];
     if (!h->eval_count) return;
     grdi_writer_print(w, "<section><details open><summary>Evaluations</summary><div class=\"wide\"><table>\n"
-                         "<tr><th>step</th><th>loss</th><th>bits per byte</th></tr>\n");
+                         "<tr><th>step</th><th>loss</th>");
+    grdi_writer_print(w, "<th>%s</th></tr>\n", images ? "accuracy" : "bits per byte");
     for (size_t i = 0; i < h->eval_count; i++)
         if (is_row(i, h->eval_count))
             grdi_writer_print(w, "<tr><td>%s</td><td>%.4f</td><td>%s</td></tr>\n", grdi_html_count(h->evals[i].step, a),
-                              h->evals[i].loss, grdi_html_number(h->evals[i].bits_per_byte, b));
+                              h->evals[i].loss,
+                              grdi_html_number(images ? h->evals[i].accuracy : h->evals[i].bits_per_byte, b));
     grdi_writer_print(w, "</table></div></details></section>\n");
 }
 
-static void put_steps(grdi_writer *w, const grdi_history *h)
+static void put_steps(grdi_writer *w, const grdi_history *h, bool images)
 {
     char a[32], b[32], c[32], d[32], e[32];
     if (!h->count) return;
     grdi_writer_print(w,
                       "<section><details open><summary>Steps%s</summary><div class=\"wide\"><table>\n"
                       "<tr><th>step</th><th>loss</th><th>learning rate</th><th>gradient norm</th>"
-                      "<th>tokens/s</th></tr>\n",
-                      h->stride > 1 ? ", means" : "");
+                      "<th>%s/s</th></tr>\n",
+                      h->stride > 1 ? ", means" : "", images ? "images" : "tokens");
     for (size_t i = 0; i < h->count; i++) {
         const grdi_history_point *p = &h->points[i];
         if (is_row(i, h->count))
@@ -383,20 +385,21 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
 {
     char *path = grdi_path_join(out, "report.html");
     if (!path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for a report", out);
+    bool images = grd_model_classifies(settings->model.kind);
     grdi_writer w;
     if (!grdi_writer_open(&w, path)) {
         grdi_writer_put(&w, head, sizeof(head) - 1);
         put_top(&w, history, settings, out);
         grdi_writer_print(&w, "<div class=\"grid\">\n");
-        grdi_html_charts(&w, history);
+        grdi_html_charts(&w, history, images);
         put_memory(&w, &history->plan);
         grdi_writer_print(&w, "</div>\n");
         put_samples(&w, history);
         put_layers(&w, history);
         grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");
         put_facts(&w, history, settings);
-        put_evals(&w, history);
-        put_steps(&w, history);
+        put_evals(&w, history, images);
+        put_steps(&w, history, images);
         grdi_writer_print(&w, "</div>\n<p class=\"soft\">Written by gradus %s.</p>\n</body>\n</html>\n", grd_version());
     }
     grdi_free(path);

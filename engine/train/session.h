@@ -28,8 +28,8 @@ typedef struct grdi_images_run grdi_images_run;
 
 typedef struct grdi_session {
     grd_settings *settings;
-    const grdi_task *task;    /* by settings; NULL until these are resolved */
-    grdi_images_run *images;  /* the images' task's own */
+    const grdi_task *task;   /* by settings; NULL until these are resolved */
+    grdi_images_run *images; /* the images' task's own */
     const grd_run_options *options;
     grd_error *error;
 
@@ -46,7 +46,7 @@ typedef struct grdi_session {
     grd_graph *graph, *eval_graph;
     grd_tensor ids, targets, scale, key;
     grd_tensor eval_ids, eval_targets, eval_losses; /* eval_ids: what goes in, images too */
-    const void *last_inputs; /* of the last micro-batch, valid until the next step */
+    const void *last_inputs;                        /* of the last micro-batch, valid until the next step */
     grd_step *step;
     grd_program *eval;
     grdi_layers layers;

@@ -101,6 +101,21 @@ Test(cli_images, learns_tests_and_evaluates)
     }
 }
 
+Test(cli_images, report_speaks_of_images)
+{
+    static const char *const wanted[] = {
+        "test accuracy",     "nats per image",           "images per second",
+        "<th>images/s</th>", "mlp, 256 wide, 3 classes", "1 x 20 images, 20 images a step"};
+    cr_assert(gradus("train --data plain --model mlp " QUICK " --set out=shown").code == 0);
+    size_t size;
+    char *html = scratch_read(scratch_path("shown/report.html"), &size);
+    cr_assert(html && size > 1000);
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+        cr_expect(strstr(html, wanted[i]), "report.html lacks '%s'", wanted[i]);
+    cr_expect(!strstr(html, "token") && !strstr(html, "bits per byte"), "report.html of images speaks of tokens");
+    free(html);
+}
+
 Test(cli_images, goes_on_to_the_bit)
 {
     const char *all = "train --data plain --model resnet18 --set model.width=4 " QUICK " --set train.steps=8";
