@@ -254,7 +254,7 @@ def merges_of(path):
 def train_ours(args, text_path, out, vocab, kind):
     begun = time.perf_counter()
     subprocess.run([os.path.join(args.gradus, "gradus"), "tokenize", "train", text_path, "--vocab", str(vocab),
-                    "--pattern", kind, "--out", out, "--quiet"], check=True)
+                    "--pattern", kind, "--out", out, "--quiet", "--whole"], check=True)
     return time.perf_counter() - begun
 
 

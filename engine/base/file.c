@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -23,7 +24,14 @@ static void *map_file(int fd, size_t size_bytes)
 
 static void unmap_file(void *memory, size_t size_bytes) { munmap(memory, size_bytes); }
 
-static void release_file(void *memory, size_t size_bytes) { madvise(memory, size_bytes, MADV_DONTNEED); }
+/* Whole pages only. */
+static void release_file(void *memory, size_t size_bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)memory + page - 1) / page * page, to = ((uintptr_t)memory + size_bytes) / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, MADV_DONTNEED);
+}
 
 grdi_file_table grdi_file = {
     .open = open_file,

@@ -16,10 +16,11 @@ typedef struct tokenize_args {
     int64_t vocab;
     int kind, pattern;
     double validation_part;
+    bool whole;
     grd_token_format format; /* AUTO: by the vocabulary */
 } tokenize_args;
 
-enum { KEY_OUT = 1, KEY_KIND, KEY_VOCAB, KEY_PATTERN, KEY_TEXT, KEY_VALIDATION, KEY_PART, KEY_FORMAT };
+enum { KEY_OUT = 1, KEY_KIND, KEY_VOCAB, KEY_PATTERN, KEY_WHOLE, KEY_TEXT, KEY_VALIDATION, KEY_PART, KEY_FORMAT };
 
 static error_t read_format(struct argp_state *state, const char *text, grd_token_format *format)
 {
@@ -48,6 +49,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_PATTERN:
         a->pattern = grd_pattern_from_name(text);
         return a->pattern >= 0 ? 0 : cli_refuse(state, "--pattern: '%s' is not one of: gpt2, llama3, qwen2", text);
+    case KEY_WHOLE: a->whole = true; return 0;
     case KEY_FORMAT: return read_format(state, text, &a->format);
     case ARGP_KEY_ARG:
         if (a->rest_count == IDS_MAX)
@@ -68,6 +70,10 @@ static const struct argp_option train_options[] = {
     {"kind", KEY_KIND, "KIND", 0, "bpe (default), byte or char", 1},
     {"vocab", KEY_VOCAB, "N", 0, "bpe: tokens in all (default 4096)", 1},
     {"pattern", KEY_PATTERN, "NAME", 0, "bpe: how text is cut into words: gpt2 (default), llama3 or qwen2", 1},
+    {"whole", KEY_WHOLE, NULL, 0,
+     "bpe: count all of the text, even where its different words take much more memory than twice its size (default: "
+     "a part of such a text)",
+     1},
     {0}};
 
 static const char *kind_name(const grd_tokenizer *tokenizer)
@@ -86,7 +92,9 @@ static grd_status train_on(const tokenize_args *a, const grd_corpus *corpus, grd
                                            .vocab_size = (int32_t)a->vocab,
                                            .special = special,
                                            .special_count = 1,
-                                           .threads = a->common.threads};
+                                           .threads = a->common.threads,
+                                           .mapped = true,
+                                           .whole = a->whole};
     size_t count;
     const grd_text *texts = grd_corpus_texts(corpus, GRD_TRAIN, &count);
     return grd_tokenizer_train(texts, count, &options, tokenizer, error);

@@ -9,10 +9,16 @@
 static size_t find_cut(grdi_cut cut, const grdi_splitter *splitter, const uint8_t *text, size_t size_bytes,
                        size_t target)
 {
-    size_t at = target;
+    size_t at = target, whole = size_bytes;
     switch (cut) {
     case GRDI_CUT_PIECES:
         return grdi_split_cut(splitter, text, size_bytes, target);
+    case GRDI_CUT_WORDS:
+        size_bytes = size_bytes - target > GRDI_CHUNK_BYTES ? target + GRDI_CHUNK_BYTES : size_bytes;
+        at = grdi_split_cut(splitter, text, size_bytes, target);
+        if (at < size_bytes)
+            return at;
+        return find_cut(GRDI_CUT_CHARS, splitter, text, whole, target);
     case GRDI_CUT_SPACES:
         while (at < size_bytes && text[at] != ' ' && text[at] != '\n')
             at++;

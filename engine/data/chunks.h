@@ -19,6 +19,7 @@ typedef struct grdi_chunks {
 typedef enum grdi_cut {
     GRDI_CUT_NEVER,
     GRDI_CUT_PIECES, /* where the splitter says */
+    GRDI_CUT_WORDS,  /* the same, but a piece that is longer than a part is cut between characters */
     GRDI_CUT_SPACES, /* before a space or a line end */
     GRDI_CUT_CHARS   /* before any character */
 } grdi_cut;

@@ -39,6 +39,7 @@ static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *erro
     if (marked)
         text = (grd_text){file.data + 3, file.size_bytes - 3};
     status = check_is_text(path, text.data, text.size_bytes, error);
+    grdi_file.release((void *)file.data, file.size_bytes);
     if (status == GRD_OK && text.size_bytes > 0 &&
         (!GRDI_GROW(corpus->files, corpus->file_capacity, corpus->count) ||
          !GRDI_GROW(corpus->texts, corpus->text_capacity, corpus->count)))

@@ -136,12 +136,13 @@ static grd_status train_bpe(grd_tokenizer *t, const grd_text *texts, size_t coun
                         256 + options->special_count, GRDI_VOCAB_MAX);
     t->pattern = options->pattern;
     grdi_words words = {0};
+    grdi_words_source source = {texts, count, options->threads, options->mapped, options->whole};
     grdi_split_rule rule = {patterns[options->pattern], false};
     grd_status status = grdi_splitter_new(&rule, 1, &t->splitter, error);
     if (status == GRD_OK)
         status = add_bytes(t, error);
     if (status == GRD_OK)
-        status = grdi_words_count(t->splitter, texts, count, options->threads, &words, error);
+        status = grdi_words_count(t->splitter, &source, &words, error);
     if (status == GRD_OK)
         status = grdi_bpe_train(&words, t->byte_id, (size_t)vocab_size, options->min_count, &t->vocab, &t->merges,
                                 error);

@@ -45,7 +45,8 @@ static grd_status make_tokenizer(grdi_session *s)
                                      .vocab_size = (int32_t)s->settings->data.vocab,
                                      .special = special,
                                      .special_count = 1,
-                                     .threads = s->options->threads};
+                                     .threads = s->options->threads,
+                                     .mapped = true};
     size_t count;
     const grd_text *texts = grd_corpus_texts(s->corpus, GRD_TRAIN, &count);
     grd_error problem = {GRD_OK, ""};

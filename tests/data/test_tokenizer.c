@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
 
 TestSuite(tokenizer, .fini = scratch_remove);
@@ -580,39 +581,131 @@ Test(tokenizer, every_failing_allocation_and_file_call_is_survived, .timeout = 1
 static int64_t pieces_counted(const grdi_words *words)
 {
     int64_t sum = 0;
-    for (size_t i = 0; words->slots && i <= words->mask; i++)
-        sum += words->slots[i].count;
+    grdi_word word;
+    for (grdi_words_at at = {0, 0}; grdi_words_next(words, &at, &word);)
+        sum += word.count;
     return sum;
 }
 
-/* Of a text with too many distinct words a part is counted, the same one in any number of threads; all of another. */
+enum { TEXT_SIZE = 8 << 20, TEXT_WORD = 16, TEXT_WORDS = TEXT_SIZE / TEXT_WORD };
+
+/* Words of letters, behind spaces or, with `joined`, one behind the other; all different or all the same. */
+static uint8_t *text_of_letters(bool random, bool joined)
+{
+    uint8_t *text = malloc(TEXT_SIZE);
+    uint64_t state = 1;
+    for (size_t i = 0; i < TEXT_SIZE; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        text[i] = (uint8_t)('a' + (random ? state >> 33 : i % TEXT_WORD) % 26);
+        if (i % TEXT_WORD == 0 && !joined)
+            text[i] = ' ';
+    }
+    return text;
+}
+
+/* Of a text with too many distinct words a part is counted, the same one in any number of threads; all of another, and
+ * all where that is asked for. */
 Test(words, too_many_distinct_ones_are_sampled)
 {
-    enum { SIZE = GRDI_WORDS_BYTES + (1 << 20), WORD = 16, WORDS = SIZE / WORD };
-    uint8_t *text = malloc(SIZE);
     grd_error error = {0};
     const grdi_split_rule rule = {grdi_pattern_gpt2, false};
     grdi_splitter *splitter;
     cr_assert(grdi_splitter_new(&rule, 1, &splitter, &error) == GRD_OK, "%s", error.message);
-    for (int random = 0; random < 2; random++) {
-        uint64_t state = 1;
-        for (size_t i = 0; i < SIZE; i++) {
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            text[i] = i % WORD == 0 ? ' ' : (uint8_t)('a' + (random ? state >> 33 : i % WORD) % 26);
-        }
+    for (int kind = 0; kind < 3; kind++) {
+        bool random = kind > 0, whole = kind == 2;
+        uint8_t *text = text_of_letters(random, false);
+        grd_text all = {text, TEXT_SIZE};
         grdi_words words[2];
-        for (int threads = 1; threads <= 2; threads++)
-            cr_assert(grdi_words_count(splitter, &(grd_text){text, SIZE}, 1, threads, &words[threads - 1], &error) ==
-                          GRD_OK,
-                      "%s", error.message);
+        for (int i = 0; i < 2; i++) {
+            grdi_words_source source = {.texts = &all, .count = 1, .threads = i + 1, .whole = whole};
+            cr_assert(grdi_words_count(splitter, &source, &words[i], &error) == GRD_OK, "%s", error.message);
+        }
         int64_t pieces = pieces_counted(&words[0]);
         cr_assert(words[0].count == words[1].count && words[0].size_bytes == words[1].size_bytes, "threads");
         cr_assert(pieces == pieces_counted(&words[1]), "threads");
-        cr_assert(random ? pieces > WORDS / 3 && pieces < WORDS * 2 / 3 : pieces == WORDS, "%ld of %d pieces",
-                  (long)pieces, (int)WORDS);
+        bool part = pieces > TEXT_WORDS / 24 && pieces < TEXT_WORDS / 8;
+        cr_assert(random && !whole ? part : pieces == TEXT_WORDS, "%ld of %d pieces", (long)pieces, (int)TEXT_WORDS);
         for (int i = 0; i < 2; i++)
             grdi_words_free(&words[i]);
+        free(text);
     }
     grdi_splitter_free(splitter);
-    free(text);
+}
+
+/* ---- memory ---- */
+
+/* Bytes that are allocated or mapped, now and at most. Blocks carry their size in front. */
+static grdi_memory_table table;
+static _Atomic(size_t) bytes_now, bytes_most;
+
+enum { HEAD = 16 };
+
+static void add_bytes(size_t size)
+{
+    size_t now = bytes_now += size;
+    for (size_t most = bytes_most; now > most && !atomic_compare_exchange_weak(&bytes_most, &most, now);)
+        ;
+}
+
+static void *counted(uint8_t *block, size_t size)
+{
+    if (!block)
+        return NULL;
+    *(size_t *)(void *)block = size;
+    add_bytes(size);
+    return block + HEAD;
+}
+
+static void *count_allocate(size_t size) { return counted(table.allocate(size + HEAD), size); }
+
+static void count_release(void *block)
+{
+    bytes_now -= *(size_t *)(void *)((uint8_t *)block - HEAD);
+    table.release((uint8_t *)block - HEAD);
+}
+
+/* Both blocks are there for a moment. */
+static void *count_resize(void *old, size_t size)
+{
+    void *block = count_allocate(size);
+    if (block && old) {
+        size_t before = *(size_t *)(void *)((uint8_t *)old - HEAD);
+        memcpy(block, old, before < size ? before : size);
+        count_release(old);
+    }
+    return block;
+}
+
+static void *count_map(size_t size)
+{
+    add_bytes(size);
+    return table.map(size);
+}
+
+static void count_unmap(void *block, size_t size)
+{
+    bytes_now -= size;
+    table.unmap(block, size);
+}
+
+/* Training holds less than twice the text beside it, whatever the text. */
+Test(words, training_holds_less_than_twice_the_text)
+{
+    table = grdi_memory;
+    grdi_memory = (grdi_memory_table){count_allocate, count_resize, count_release, count_map, count_unmap};
+    for (int kind = 0; kind < 3; kind++) {
+        uint8_t *text = text_of_letters(kind > 0, kind == 2);
+        grd_text all = {text, TEXT_SIZE};
+        grd_tokenizer *t;
+        grd_error error = {0};
+        grd_tokenizer_options options = {.vocab_size = 4096, .threads = 2};
+        bytes_most = bytes_now;
+        cr_assert(grd_tokenizer_train(&all, 1, &options, &t, &error) == GRD_OK, "%s", error.message);
+        cr_expect(bytes_most < 2 * TEXT_SIZE, "kind %d: %zu bytes for a text of %d", kind, (size_t)bytes_most,
+                  (int)TEXT_SIZE);
+        cr_log_info("kind %d: %.2f of the text", kind, (double)bytes_most / TEXT_SIZE);
+        grd_tokenizer_free(t);
+        cr_assert(bytes_now == 0, "%zu bytes left", (size_t)bytes_now);
+        free(text);
+    }
 }

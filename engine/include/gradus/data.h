@@ -56,6 +56,9 @@ typedef struct grd_tokenizer_options {
     const char *const *special;  /* `special_count` tokens in UTF-8, e.g. "<|endoftext|>"; not for ordinary text */
     int32_t special_count;
     int32_t threads;             /* 0: as many as OpenMP gives */
+    bool mapped;                 /* the texts are mapped files, as those of a corpus: bpe lets their pages leave memory
+                                  * once it has counted them */
+    bool whole;                  /* bpe: counts all pieces of a text, however much memory they take */
 } grd_tokenizer_options;
 
 /* "bpe", "byte", "char"; "gpt2", "llama3", "qwen2". -1 for another name. */
@@ -66,8 +69,11 @@ GRD_API int grd_pattern_from_name(const char *name);
  *
  * bpe gives the ids of Hugging Face `tokenizers` (BpeTrainer with the ByteLevel alphabet, each text one sequence): the
  * most frequent pair is merged first, among equals the one with the lower ids. Special tokens take the first ids, the
- * bytes the next 256 in GPT-2's order. When pairs run out the vocabulary stays smaller. One exception: pieces longer
- * than 4096 bytes (which no pattern makes out of prose) are counted in parts. Bytes that are not UTF-8 never fail: a
+ * bytes the next 256 in GPT-2's order. When pairs run out the vocabulary stays smaller. Two exceptions: pieces longer
+ * than 4096 bytes (which no pattern makes out of prose) are counted in parts; and when the distinct pieces of a text
+ * have more than 768 KiB and more than a twelfth of its bytes (random letters, genomes, languages without spaces),
+ * parts of it spread evenly are counted, so that training takes at most about twice the text's size of memory; `whole`
+ * counts all. Bytes that are not UTF-8 never fail: a
  * run of them is a piece of its own for bpe, and each is an unknown for char.
  *
  * GRD_E_ARGUMENT: vocab_size below 256 + special tokens, an empty or repeated special token, char without any text. On
