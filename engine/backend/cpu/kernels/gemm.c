@@ -68,7 +68,7 @@ static bool crowded(int64_t step, int64_t most)
 /* Estimated cycles of a job on one core, and which operands it reads where they are. */
 static double plan_packing(job *j)
 {
-    double rows = (double)gemm_up(j->m, GEMM_ROWS), columns = (double)gemm_up(j->n, GRDI_LANES);
+    double rows = (double)j->m, columns = (double)gemm_up(j->n, GRDI_LANES);
     double compute = (rows + GEMM_ROWS * 0.5) * columns * (double)j->k / RATE;
     double pack_a = pack_cost(j->a_type, j->a_row, j->a_col, j->m, j->k);
     double pack_b = pack_cost(j->b_type, j->b_col, j->b_row, j->n, j->k);
@@ -110,8 +110,7 @@ static job plan_job(const grdi_gemm *g, double *cycles)
     job t = turned_job(&j);
     double straight = plan_packing(&j), turned = plan_packing(&t);
     *cycles = straight < turned ? straight : turned;
-    if (turned < straight)
-        j = t;
+    if (turned < straight) j = t;
     int64_t m_most = A_BYTES / 4 / j.k_block / GEMM_ROWS * GEMM_ROWS;
     int64_t m_blocks = (j.m + m_most - 1) / m_most;
     j.m_block = m_blocks > 0 ? gemm_up((j.m + m_blocks - 1) / m_blocks, GEMM_ROWS) : GEMM_ROWS;
@@ -120,8 +119,7 @@ static job plan_job(const grdi_gemm *g, double *cycles)
     if (j.keep_b) {
         int64_t n_most = B_BYTES / 4 / j.k_block / GROUP * GROUP;
         int64_t n_blocks = (j.n + n_most - 1) / n_most;
-        if (n_blocks > 0)
-            j.n_block = gemm_up((j.n + n_blocks - 1) / n_blocks, GROUP);
+        if (n_blocks > 0) j.n_block = gemm_up((j.n + n_blocks - 1) / n_blocks, GROUP);
     }
     return j;
 }
@@ -147,73 +145,89 @@ static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int co
     }
     for (int s = 0; s < columns; s++) {
         float *c = j->out + (column + s) * j->out_row + row;
-        for (int r = 0; r < rows; r++)
-            c[r] = tile[r * GEMM_COLUMNS + s] + (add ? c[r] : bias ? bias[row + r] : 0.0f);
+        for (int r = 0; r < rows; r++) c[r] = tile[r * GEMM_COLUMNS + s] + (add ? c[r] : bias ? bias[row + r] : 0.0f);
     }
 }
 
-/* Elements of B that will be packed next: the tiles before it fetch them. */
+/* Elements that will be packed next: the tiles before fetch them. */
 typedef struct upcoming {
     const char *from;       /* NULL: nothing */
     int64_t rows, row_step; /* rows of `lines` cache lines, row_step bytes apart */
     int64_t lines;
+    bool along; /* a tile fetches whole rows, else a part of a column of lines */
 } upcoming;
 
-static upcoming upcoming_group(const job *j, int64_t column, int64_t columns, int64_t p, int64_t k)
+static upcoming upcoming_lanes(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes,
+                               int64_t k)
 {
-    int64_t size = (int64_t)grd_dtype_size(j->b_type);
-    if (columns <= 0)
-        return (upcoming){NULL, 0, 0, 0};
-    const char *from = at(j->b, j->b_type, column * j->b_col + p * j->b_row);
-    upcoming u = {from, k, j->b_row * size, (columns * size + 63) / 64};
-    if (j->b_row == 1)
-        u.rows = columns, u.row_step = j->b_col * size, u.lines = (k * size + 63) / 64;
-    return u;
+    int64_t size = (int64_t)grd_dtype_size(type);
+    if (lanes <= 0 || k <= 0) return (upcoming){.from = NULL};
+    if (k_step == 1) return (upcoming){from, lanes, lane_step * size, (k * size + 63) / 64, true};
+    return (upcoming){from, k, k_step * size, (lanes * size + 63) / 64, false};
 }
 
-/* What tile number `tile` fetches: a part of a row, or of a column of lines. */
-static void fetch_ahead(gemm_end *end, const job *j, const upcoming *u, int64_t tile, int64_t k)
+/* Piece `piece` of what tiles of depth k fetch: a part of a row, or of a column of lines. */
+static gemm_ahead fetch_piece(const upcoming *u, int64_t piece, int64_t k)
 {
     int64_t each = k / GEMM_AHEAD;
-    end->ahead = NULL;
-    if (!u->from || each < 1)
-        return;
-    if (j->b_row == 1) {
-        int64_t row = u->lines * 64 >= u->row_step ? tile * each / u->lines : tile;
-        if (row < u->rows)
-            end->ahead = u->from + row * u->row_step, end->ahead_step = 64;
-    } else {
-        int64_t line = tile % u->lines, row = tile / u->lines * each;
-        if (row < u->rows)
-            end->ahead = u->from + row * u->row_step + line * 64, end->ahead_step = u->row_step;
+    if (!u->from || each < 1) return (gemm_ahead){NULL, 0};
+    if (u->along) {
+        int64_t parts = (u->lines + each - 1) / each, row = piece / parts;
+        const char *from = u->from + row * u->row_step + piece % parts * each * 64;
+        return row < u->rows ? (gemm_ahead){from, 64} : (gemm_ahead){NULL, 0};
     }
+    int64_t line = piece % u->lines, row = piece / u->lines * each;
+    return row < u->rows ? (gemm_ahead){u->from + row * u->row_step + line * 64, u->row_step} : (gemm_ahead){NULL, 0};
 }
 
-/* One block of A against `columns` <= GROUP columns of B that start at `column`. */
-static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t k,
-                        const float *a, const float *b, int64_t b_step, bool add, const upcoming *next)
+/* At most GROUP columns of B, from `column` on. The tiles read them in slivers of GEMM_COLUMNS; where `fresh` they are
+ * still to be packed, which the first tile of each does. */
+typedef struct group {
+    int64_t column, columns, k;
+    const float *source; /* in B */
+    float *slivers;      /* packed, or to be packed */
+    bool fresh;
+} group;
+
+typedef struct sliver {
+    const float *b;
+    int64_t step;
+} sliver;
+
+/* The columns from q on, for the first tile that reads them or for others. The last columns of B are packed even where
+ * B is read in place, not to read beyond the row. */
+static sliver find_sliver(const job *j, const group *g, int64_t q, bool first)
 {
-    int64_t tile = 0;
-    for (int64_t q = 0; q < columns; q += GEMM_COLUMNS) {
-        int64_t width = gemm_least(GEMM_COLUMNS, columns - q);
+    bool whole = g->columns - q >= GEMM_COLUMNS;
+    if ((j->direct_b || (g->fresh && first)) && whole) return (sliver){g->source + q, j->b_row};
+    float *to = j->direct_b ? g->slivers : g->slivers + q * g->k;
+    if ((j->direct_b || g->fresh) && first)
+        gemm_pack(g->source + q, GRD_F32, 1, j->b_row, g->columns - q, g->k, to, GEMM_COLUMNS);
+    return (sliver){to, GEMM_COLUMNS};
+}
+
+/* One block of A against a group; its tiles fetch ahead from `next`, the first one piece number `piece`. */
+static void group_tiles(const job *j, const group *g, int64_t row, int64_t rows, const float *a, bool add,
+                        const upcoming *next, int64_t piece)
+{
+    const int64_t k = g->k;
+    for (int64_t q = 0; q < g->columns; q += GEMM_COLUMNS) {
+        int64_t width = gemm_least(GEMM_COLUMNS, g->columns - q), column = g->column + q;
         bool whole = width == GEMM_COLUMNS;
-        const float *sliver = j->direct_b && whole ? b + q : b + q * k;
-        int64_t sliver_step = j->direct_b && whole ? b_step : GEMM_COLUMNS;
-        if (j->direct_b && !whole) /* the last columns are packed all the same, not to read beyond the row */
-            sliver = j->packed_b, gemm_pack(b + q, GRD_F32, 1, b_step, width, k, j->packed_b, GEMM_COLUMNS);
-        gemm_end end = {.c_row = j->out_row, .add = add, .bias = j->bias && !add ? j->bias + column + q : NULL};
+        gemm_end end = {.c_row = j->out_row, .add = add, .bias = j->bias && !add ? j->bias + column : NULL};
         for (int64_t i = 0; i < rows; i += GEMM_ROWS) {
             int height = (int)gemm_least(GEMM_ROWS, rows - i);
             const float *panel = j->direct_a ? a + i * j->a_row : a + i * k;
             int64_t step = j->direct_a ? j->a_row : GEMM_ROWS;
-            fetch_ahead(&end, j, next, tile++, k);
+            sliver s = find_sliver(j, g, q, i == 0);
+            end.packed_b = g->fresh && whole && i == 0 ? g->slivers + q * k : NULL;
+            for (int f = 0; f < GEMM_STREAMS; f++) end.ahead[f] = fetch_piece(next, piece++, k);
             if (whole && !j->turned) {
-                end.c = j->out + (row + i) * j->out_row + column + q;
+                end.c = j->out + (row + i) * j->out_row + column;
                 GRDI_ISA_NAME(grdi_gemm_tile)
-                (height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, sliver, sliver_step,
-                 &end);
+                (height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, s.b, s.step, &end);
             } else {
-                odd_tile(j, row + i, column + q, height, (int)width, k, panel, step, sliver, sliver_step, add);
+                odd_tile(j, row + i, column, height, (int)width, k, panel, step, s.b, s.step, add);
             }
         }
     }
@@ -222,10 +236,8 @@ static void group_tiles(const job *j, int64_t row, int64_t rows, int64_t column,
 static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k,
                  float *to, bool is_a)
 {
-    if (is_a)
-        gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_ROWS);
-    else
-        gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
+    if (is_a) gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_ROWS);
+    else gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
 }
 
 /* Rounds values to bf16 while they are in cache. */
@@ -234,38 +246,57 @@ static void round_packed(float *packed, int64_t count)
     int64_t i = 0;
     for (; i + GRDI_LANES <= count; i += GRDI_LANES)
         grdi_store(packed + i, (grdi_vf)(grdi_bf16_bits(grdi_load(packed + i)) << 16));
-    for (; i < count; i++)
-        packed[i] = grdi_bf16_to_f32(grdi_f32_to_bf16(packed[i]));
+    for (; i < count; i++) packed[i] = grdi_bf16_to_f32(grdi_f32_to_bf16(packed[i]));
+}
+
+/* What tiles fetch where no B is packed: the block of A behind the one at `row` and p, which is the next rows or the
+ * first rows of the next k. */
+static upcoming upcoming_a(const job *j, int64_t row, int64_t rows, int64_t p, int64_t k)
+{
+    row += rows;
+    if (row >= j->m) row = 0, p += k;
+    if (p >= j->k || j->direct_a) return (upcoming){.from = NULL};
+    return upcoming_lanes(at(j->a, j->a_type, row * j->a_row + p * j->a_col), j->a_type, j->a_row, j->a_col,
+                          gemm_least(j->m_block, j->m - row), gemm_least(k, j->k - p));
+}
+
+static const float *packed_a(const job *j, int64_t row, int64_t rows, int64_t p, int64_t k)
+{
+    const void *a = at(j->a, j->a_type, row * j->a_row + p * j->a_col);
+    if (j->direct_a) return a;
+    pack(a, j->a_type, j->a_row, j->a_col, rows, k, j->packed_a, true);
+    if (j->a_round) round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
+    return j->packed_a;
+}
+
+/* Whether the tiles can pack B while they read it. */
+static bool packs_in_passing(const job *j, int64_t rows)
+{
+    return j->b_type == GRD_F32 && j->b_col == 1 && !j->b_round && !j->turned && !j->direct_a && rows >= GEMM_ROWS;
 }
 
 /* One block of A (rows from `row`) against the columns [column, column + columns) over k from `p`. */
 static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t p, int64_t k)
 {
-    const void *a = at(j->a, j->a_type, row * j->a_row + p * j->a_col);
-    if (!j->direct_a) {
-        pack(a, j->a_type, j->a_row, j->a_col, rows, k, j->packed_a, true);
-        if (j->a_round)
-            round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
-        a = j->packed_a;
-    }
+    const float *a = packed_a(j, row, rows, p, k);
     bool add = j->add || p > 0, last = p + k >= j->k, pack_b = !j->direct_b && (!j->keep_b || row == 0);
+    bool in_passing = packs_in_passing(j, rows);
+    upcoming next = upcoming_a(j, row, rows, p, k);
+    int64_t pieces = (rows + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_STREAMS;
     for (int64_t q = 0; q < columns; q += GROUP) {
-        int64_t width = gemm_least(GROUP, columns - q);
+        int64_t width = gemm_least(GROUP, columns - q), next_width = gemm_least(GROUP, columns - q - GROUP);
         const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->b_row);
-        float *packed = j->keep_b ? j->packed_b + q * k : j->packed_b;
+        group g = {.column = column + q, .columns = width, .k = k, .source = source, .fresh = pack_b && in_passing};
+        g.slivers = j->keep_b ? j->packed_b + q * k : j->packed_b;
+        if (pack_b && !g.fresh) pack(source, j->b_type, j->b_col, j->b_row, width, k, g.slivers, false);
+        if (pack_b && j->b_round) round_packed(g.slivers, gemm_up(width, GEMM_COLUMNS) * k);
         if (pack_b)
-            pack(source, j->b_type, j->b_col, j->b_row, width, k, packed, false);
-        if (pack_b && j->b_round)
-            round_packed(packed, gemm_up(width, GEMM_COLUMNS) * k);
-        upcoming next = {0};
-        if (pack_b)
-            next = upcoming_group(j, column + q + GROUP, gemm_least(GROUP, columns - q - GROUP), p, k);
-        group_tiles(j, row, rows, column + q, width, k, a, j->direct_b ? source : packed, j->b_row, add, &next);
+            next =
+                upcoming_lanes(at(source, j->b_type, GROUP * j->b_col), j->b_type, j->b_col, j->b_row, next_width, k);
+        group_tiles(j, &g, row, rows, a, add, &next, pack_b ? 0 : q / GEMM_COLUMNS * pieces);
         if (last && j->finish) {
-            if (j->turned)
-                gemm_finish_block(j->finish, column + q, width, row, rows);
-            else
-                gemm_finish_block(j->finish, row, rows, column + q, width);
+            if (j->turned) gemm_finish_block(j->finish, column + q, width, row, rows);
+            else gemm_finish_block(j->finish, row, rows, column + q, width);
         }
     }
 }
@@ -296,8 +327,7 @@ size_t GRDI_ISA_NAME(grdi_gemm_scratch)(const grdi_gemm *g)
     int64_t a_most = A_BYTES / 4 / k / GEMM_ROWS * GEMM_ROWS, b_most = B_BYTES / 4 / k / GROUP * GROUP;
     int64_t floats = gemm_up(gemm_least(gemm_up(lanes, GEMM_ROWS), a_most) * k, 16);
     floats += gemm_up(gemm_least(gemm_up(lanes, GROUP), b_most) * k, 16);
-    if (is_narrow(g))
-        floats += (NARROW_ROWS + 1) * NARROW_COLUMNS;
+    if (is_narrow(g)) floats += (NARROW_ROWS + 1) * NARROW_COLUMNS;
     return (size_t)floats * sizeof(float);
 }
 
@@ -307,8 +337,7 @@ static void run_narrow(const grdi_gemm *g, float *scratch)
     float *packed = bias + NARROW_COLUMNS;
     for (int64_t column = 0; column < g->n; column += NARROW_COLUMNS) {
         int64_t columns = gemm_least(NARROW_COLUMNS, g->n - column);
-        for (int64_t i = 0; g->bias && i < columns; i++)
-            bias[i] = gemm_read(g->bias, g->bias_type, column + i);
+        for (int64_t i = 0; g->bias && i < columns; i++) bias[i] = gemm_read(g->bias, g->bias_type, column + i);
         for (int64_t row = 0; row < g->m; row += NARROW_ROWS) {
             int64_t rows = gemm_least(NARROW_ROWS, g->m - row);
             grdi_gemm part = grdi_gemm_part(g, row, rows, column, columns);
@@ -324,8 +353,7 @@ static void run_narrow(const grdi_gemm *g, float *scratch)
 
 void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
 {
-    if (g->m <= 0 || g->n <= 0)
-        return;
+    if (g->m <= 0 || g->n <= 0) return;
     if (is_narrow(g)) {
         run_narrow(g, scratch);
         return;
@@ -336,8 +364,7 @@ void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
     j.out_row = g->c ? g->c_row : g->y_row;
     j.bias = g->bias, j.add = g->add;
     gemm_finish finish = {.sums = j.out, .sums_row = j.out_row, .g = g};
-    if (g->activation != GRDI_ACT_NONE)
-        j.finish = &finish;
+    if (g->activation != GRDI_ACT_NONE) j.finish = &finish;
     run_job(&j, scratch);
 }
 
@@ -350,8 +377,7 @@ grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
     double least = 0,
            worth = (double)g->m * (double)g->n * (double)g->k / 1e5; /* a thread is worth 1e5 multiply-adds */
     int64_t most = worth < threads ? (int64_t)worth : threads;
-    if (most <= 1)
-        return best;
+    if (most <= 1) return best;
     for (int64_t rows = 1; rows <= most; rows++) {
         int64_t columns = most / rows;
         grdi_gemm piece = *g;
@@ -359,8 +385,7 @@ grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
         piece.n = gemm_up((g->n + columns - 1) / columns, GEMM_COLUMNS);
         double cycles;
         plan_job(&piece, &cycles);
-        if (rows == 1 || cycles < least)
-            least = cycles, best = (grdi_gemm_cut){rows, columns, piece.m, piece.n};
+        if (rows == 1 || cycles < least) least = cycles, best = (grdi_gemm_cut){rows, columns, piece.m, piece.n};
     }
     return best;
 }
@@ -379,8 +404,7 @@ static void run_pieces(int64_t begin, int64_t end, int32_t thread, void *context
         int64_t row = piece / c->cut.columns * c->cut.row_step, column = piece % c->cut.columns * c->cut.column_step;
         int64_t rows = gemm_least(c->cut.row_step, c->g->m - row),
                 columns = gemm_least(c->cut.column_step, c->g->n - column);
-        if (rows <= 0 || columns <= 0)
-            continue;
+        if (rows <= 0 || columns <= 0) continue;
         grdi_gemm part = grdi_gemm_part(c->g, row, rows, column, columns);
         GRDI_ISA_NAME(grdi_gemm)(&part, c->scratch + (size_t)thread * c->each_bytes);
     }
@@ -401,8 +425,7 @@ size_t GRDI_ISA_NAME(grdi_gemm_all_scratch)(const grdi_gemm *g, int32_t threads)
 
 void GRDI_ISA_NAME(grdi_gemm_all)(const grdi_gemm *g, int32_t threads, void *scratch)
 {
-    if (g->m <= 0 || g->n <= 0)
-        return;
+    if (g->m <= 0 || g->n <= 0) return;
     threads_context context = {.g = g, .cut = GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), .scratch = scratch};
     context.each_bytes = piece_scratch(g, context.cut);
     grdi_parallel_for(threads, context.cut.rows * context.cut.columns, 1, run_pieces, &context);

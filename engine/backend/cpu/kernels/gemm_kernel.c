@@ -2,38 +2,44 @@
 #include "backend/cpu/kernels/gemm_tile.h"
 
 /* sum[i][j] += sum over k of A(i, k) B(k, j); B(k, j) is at b[k * b_step + j]. */
-GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
-                               int64_t a_step, const float *b, int64_t b_step, const gemm_end *end,
+GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, const bool packs, int64_t k,
+                               const float *a, int64_t a_step, const float *b, int64_t b_step, const gemm_end *end,
                                grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
 {
+    float *packed = end->packed_b;
     const float *row[GEMM_ROWS];
-    const char *ahead = end->ahead ? end->ahead : (const char *)b;
-    const int64_t ahead_step = end->ahead ? end->ahead_step : 0;
+    gemm_ahead ahead[GEMM_STREAMS];
     GEMM_UNROLL
-    for (int i = 0; i < rows; i++)
-        row[i] = a + i * a_step;
+    for (int s = 0; s < GEMM_STREAMS; s++)
+        ahead[s] = end->ahead[s].from ? end->ahead[s] : (gemm_ahead){(const char *)b, 0};
+    GEMM_UNROLL
+    for (int i = 0; i < rows; i++) row[i] = a + i * a_step;
     for (int64_t p = 0; p < k; p++) {
-        if (p % GEMM_AHEAD == 0)
-            __builtin_prefetch(ahead, 0, 2), ahead += ahead_step;
+        if (p % GEMM_AHEAD == 0) {
+            GEMM_UNROLL
+            for (int s = 0; s < GEMM_STREAMS; s++)
+                __builtin_prefetch(ahead[s].from, 0, 2), ahead[s].from += ahead[s].step;
+        }
         grdi_vf line[GEMM_VECTORS];
         GEMM_UNROLL
-        for (int j = 0; j < vectors; j++)
-            line[j] = grdi_load(b + j * GRDI_LANES);
+        for (int j = 0; j < vectors; j++) line[j] = grdi_load(b + j * GRDI_LANES);
+        GEMM_UNROLL
+        for (int j = 0; packs && j < vectors; j++) grdi_store(packed + j * GRDI_LANES, line[j]);
+        if (packs) packed += GEMM_COLUMNS;
         GEMM_UNROLL
         for (int i = 0; i < rows; i++) {
             grdi_vf value = grdi_set(layout == GEMM_BY_K ? row[i][p] : a[i]);
             GEMM_UNROLL
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += value * line[j];
+            for (int j = 0; j < vectors; j++) sum[i][j] += value * line[j];
         }
         b += b_step;
-        if (layout == GEMM_BY_ROW)
-            a += a_step;
+        if (layout == GEMM_BY_ROW) a += a_step;
     }
 }
 
-GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_layout layout, int64_t k, const float *a,
-                                 int64_t a_step, const float *b, int64_t b_step, const gemm_end *end)
+GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_layout layout, const bool packs,
+                                 int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step,
+                                 const gemm_end *end)
 {
     grdi_vf sum[GEMM_ROWS][GEMM_VECTORS];
     float *c = end->c;
@@ -46,24 +52,21 @@ GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_l
             sum[i][j] = (grdi_vf){0};
         }
     }
-    gemm_tile_sum(rows, vectors, layout, k, a, a_step, b, b_step, end, sum);
+    gemm_tile_sum(rows, vectors, layout, packs, k, a, a_step, b, b_step, end, sum);
     if (end->add) {
         GEMM_UNROLL
         for (int i = 0; i < rows; i++) {
             GEMM_UNROLL
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += grdi_load(c + i * c_row + j * GRDI_LANES);
+            for (int j = 0; j < vectors; j++) sum[i][j] += grdi_load(c + i * c_row + j * GRDI_LANES);
         }
     }
     grdi_vf bias[GEMM_VECTORS];
     GEMM_UNROLL
-    for (int j = 0; j < vectors; j++)
-        bias[j] = end->bias ? grdi_load(end->bias + j * GRDI_LANES) : (grdi_vf){0};
+    for (int j = 0; j < vectors; j++) bias[j] = end->bias ? grdi_load(end->bias + j * GRDI_LANES) : (grdi_vf){0};
     GEMM_UNROLL
     for (int i = 0; i < rows; i++) {
         GEMM_UNROLL
-        for (int j = 0; j < vectors; j++)
-            grdi_store(c + i * c_row + j * GRDI_LANES, sum[i][j] + bias[j]);
+        for (int j = 0; j < vectors; j++) grdi_store(c + i * c_row + j * GRDI_LANES, sum[i][j] + bias[j]);
     }
 }
 
@@ -72,13 +75,17 @@ void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, in
 {
 #define GEMM_TILE_CASE(r, v, l)                                                                                        \
     case (r)*4 + ((v)-1) * 2 + (l):                                                                                    \
-        gemm_tile_fixed(r, v, l, k, a, a_step, b, b_step, end);                                                        \
+        gemm_tile_fixed(r, v, l, false, k, a, a_step, b, b_step, end);                                                 \
         return;
 #define GEMM_TILE_ROWS(r)                                                                                              \
     GEMM_TILE_CASE(r, 1, GEMM_BY_K)                                                                                    \
     GEMM_TILE_CASE(r, 1, GEMM_BY_ROW)                                                                                  \
     GEMM_TILE_CASE(r, 2, GEMM_BY_K)                                                                                    \
     GEMM_TILE_CASE(r, 2, GEMM_BY_ROW)
+    if (end->packed_b) {
+        gemm_tile_fixed(GEMM_ROWS, GEMM_VECTORS, GEMM_BY_ROW, true, k, a, a_step, b, b_step, end);
+        return;
+    }
     switch (rows * 4 + (vectors - 1) * 2 + (int)layout) {
         GEMM_TILE_ROWS(1)
         GEMM_TILE_ROWS(2)

@@ -34,18 +34,23 @@ GEMM_INLINE int64_t gemm_up(int64_t a, int64_t b)
 /* How a tile reads A: element (i, k) is at a[i * step + k], or at a[k * step + i] as packed panels have it. */
 typedef enum gemm_layout { GEMM_BY_K, GEMM_BY_ROW } gemm_layout;
 
+/* What a tile fetches while it computes: at each GEMM_AHEAD-th of its k a cache line, `step` bytes behind the last. */
+typedef struct gemm_ahead {
+    const char *from; /* NULL: nothing */
+    int64_t step;
+} gemm_ahead;
+
+enum { GEMM_AHEAD = 8, GEMM_STREAMS = 2 };
+
 /* What becomes of a tile's sums. */
 typedef struct gemm_end {
     float *c;
     int64_t c_row;
     const float *bias; /* by column; NULL: none */
     bool add;          /* add to C, bias or not */
-    const char *ahead; /* a byte that will be needed soon; NULL: none */
-    int64_t ahead_step;
+    gemm_ahead ahead[GEMM_STREAMS];
+    float *packed_b; /* with a whole tile: where the lines of B that it read go, one behind the other; NULL: nowhere */
 } gemm_end;
-
-/* A tile fetches a cache line at each GEMM_AHEAD-th of its k: at `ahead`, then ahead_step bytes further each time. */
-enum { GEMM_AHEAD = 8 };
 
 /* A tile of any number of rows up to GEMM_ROWS, `vectors` registers wide (in gemm.c). */
 void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, int64_t k, const float *a, int64_t a_step,
