@@ -47,9 +47,14 @@ grdi_file_table grdi_file = {
     .release = release_file,
 };
 
+grd_status grdi_file_status(int problem)
+{
+    return problem == ENOSPC || problem == EDQUOT || problem == EFBIG ? GRD_E_SPACE : GRD_E_IO;
+}
+
 static grd_status fail_errno(grd_error *error, const char *path, const char *what)
 {
-    return grd_fail(error, GRD_E_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+    return grd_fail(error, grdi_file_status(errno), "%s: cannot %s: %s", path, what, strerror(errno));
 }
 
 static grd_status fail_memory(grd_error *error, const char *path)
@@ -195,21 +200,26 @@ grd_status grdi_writer_open(grdi_writer *writer, const char *path)
     return writer->error.status;
 }
 
-static grd_status write_out(grdi_writer *writer, const uint8_t *bytes, size_t size_bytes)
+grd_status grdi_file_put(int fd, const char *name, const void *bytes, size_t size_bytes, grd_error *error)
 {
-    while (size_bytes > 0) {
-        ssize_t count = grdi_file.write(writer->fd, bytes, size_bytes);
+    for (const uint8_t *from = bytes; size_bytes > 0;) {
+        ssize_t count = grdi_file.write(fd, from, size_bytes);
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0) {
             if (count == 0)
                 errno = ENOSPC;
-            return fail_errno(&writer->error, writer->temporary, "write");
+            return fail_errno(error, name, "write");
         }
-        bytes += count;
+        from += count;
         size_bytes -= (size_t)count;
     }
     return GRD_OK;
+}
+
+static grd_status write_out(grdi_writer *writer, const void *bytes, size_t size_bytes)
+{
+    return grdi_file_put(writer->fd, writer->temporary, bytes, size_bytes, &writer->error);
 }
 
 static grd_status flush(grdi_writer *writer)
@@ -352,6 +362,12 @@ bool grdi_path_is_file(const char *path)
     return stat(path, &about) == 0 && S_ISREG(about.st_mode);
 }
 
+size_t grdi_file_size(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISREG(about.st_mode) ? (size_t)about.st_size : 0;
+}
+
 static bool is_dot_name(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
 
 bool grdi_directory_has_entries(const char *path)
@@ -402,7 +418,8 @@ grd_status grdi_directory_sync(const char *path, grd_error *error)
 grd_status grdi_directory_rename(const char *from, const char *to, grd_error *error)
 {
     if (grdi_file.rename(from, to) != 0)
-        return grd_fail(error, GRD_E_IO, "%s: cannot rename to '%s': %s", from, to, strerror(errno));
+        return grd_fail(error, grdi_file_status(errno), "%s: cannot rename to '%s': %s", from, to,
+                        strerror(errno));
     return sync_directory_of(to, error);
 }
 

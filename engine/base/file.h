@@ -21,6 +21,10 @@ typedef struct grdi_file_table {
 
 extern grdi_file_table grdi_file;
 
+/* What an error of the operating system is to the caller: GRD_E_SPACE where the disk or a quota is full or files may
+ * not grow further, else GRD_E_IO. */
+grd_status grdi_file_status(int problem);
+
 /* A whole file mapped read-only. An empty file has data "" and size 0. */
 typedef struct grdi_mapping {
     const uint8_t *data;
@@ -31,6 +35,11 @@ grd_status grdi_file_map(const char *path, grdi_mapping *mapping, grd_error *err
 void grdi_file_unmap(grdi_mapping *mapping);
 /* The whole file with a zero byte after its end; free with grdi_free(). Refuses files above max_bytes. */
 grd_status grdi_file_read(const char *path, size_t max_bytes, char **text, size_t *size_bytes, grd_error *error);
+
+/* Bytes of an ordinary file; 0 for what is none. */
+size_t grdi_file_size(const char *path);
+/* Writes all bytes to an open file, which errors call `name`. */
+grd_status grdi_file_put(int fd, const char *name, const void *bytes, size_t size_bytes, grd_error *error);
 
 /* Writing that cannot leave half a file behind: the bytes go to "<path>.tmp-<pid>", which commit fsyncs, renames to
  * `path` and makes durable by fsyncing the directory. After an error every further call fails with that error, and

@@ -22,6 +22,7 @@ const char *grd_status_name(grd_status status)
     case GRD_E_NUMERIC: return "numeric";
     case GRD_E_DEVICE: return "device";
     case GRD_E_STOPPED: return "stopped";
+    case GRD_E_SPACE: return "space";
     }
     return "unknown";
 }

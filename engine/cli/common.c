@@ -38,7 +38,8 @@ int cli_error(const cli *c, int code, const char *format, ...)
 int cli_fail(const cli *c, const grd_error *error, bool running)
 {
     const char *message = error->message[0] ? error->message : grd_status_name(error->status);
-    bool machine = error->status == GRD_E_MEMORY || error->status == GRD_E_NUMERIC || error->status == GRD_E_STATE;
+    bool machine = error->status == GRD_E_MEMORY || error->status == GRD_E_NUMERIC || error->status == GRD_E_STATE ||
+                   error->status == GRD_E_SPACE;
     return cli_error(c, running || machine ? CLI_FAILED : CLI_USAGE, "%s", message);
 }
 

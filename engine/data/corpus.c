@@ -4,7 +4,10 @@
 #include "base/memory.h"
 #include "data/tokenizer.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Deeper folders are taken for a circle of links. */
@@ -28,30 +31,91 @@ static grd_status check_is_text(const char *path, const uint8_t *text, size_t si
     return GRD_OK;
 }
 
-static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *error)
+/* The text in the bytes of a file, which may be empty. */
+static grd_status find_text(grd_corpus *corpus, const char *path, const uint8_t *bytes, size_t size_bytes,
+                            grd_text *text, grd_error *error)
 {
-    grdi_mapping file;
-    grd_status status = grdi_file_map(path, &file, error);
-    if (status != GRD_OK)
-        return status;
-    grd_text text = {file.data, file.size_bytes};
-    bool marked = file.size_bytes >= 3 && memcmp(file.data, "\xEF\xBB\xBF", 3) == 0;
-    if (marked)
-        text = (grd_text){file.data + 3, file.size_bytes - 3};
-    status = check_is_text(path, text.data, text.size_bytes, error);
-    grdi_file.release((void *)file.data, file.size_bytes);
-    if (status == GRD_OK && text.size_bytes > 0 &&
+    bool marked = size_bytes >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0;
+    *text = marked ? (grd_text){bytes + 3, size_bytes - 3} : (grd_text){bytes, size_bytes};
+    grd_status status = check_is_text(path, text->data, text->size_bytes, error);
+    if (status == GRD_OK && text->size_bytes > 0 &&
         (!GRDI_GROW(corpus->files, corpus->file_capacity, corpus->count) ||
          !GRDI_GROW(corpus->texts, corpus->text_capacity, corpus->count)))
         status = out_of_memory(path, error);
+    corpus->info.empty_files += status == GRD_OK && text->size_bytes == 0;
+    corpus->info.marks += status == GRD_OK && text->size_bytes > 0 && marked;
+    return status;
+}
+
+static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *error)
+{
+    grdi_mapping file;
+    grd_text text;
+    grd_status status = grdi_file_map(path, &file, error);
+    if (status != GRD_OK)
+        return status;
+    status = find_text(corpus, path, file.data, file.size_bytes, &text, error);
     if (status != GRD_OK || text.size_bytes == 0) {
-        corpus->info.empty_files += status == GRD_OK;
         grdi_file_unmap(&file);
         return status;
     }
-    corpus->info.marks += marked;
+    grdi_file.release((void *)file.data, file.size_bytes);
     corpus->files[corpus->count] = file;
     corpus->texts[corpus->count++] = text;
+    return GRD_OK;
+}
+
+/* ---- small files ---- */
+
+/* A file without a name, in the first directory that can have one. */
+static grd_status open_gathering(grd_corpus *corpus, grd_error *error)
+{
+    const char *temporary = getenv("TMPDIR"), *places[] = {corpus->scratch, temporary, "/tmp", "/dev/shm"};
+    for (int i = 0; i < 4 && corpus->gathering < 0; i++)
+        if (places[i])
+            corpus->gathering = grdi_file.open(places[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (corpus->gathering >= 0)
+        return GRD_OK;
+    return grd_fail(error, GRD_E_IO, "%s: cannot have a file without a name to gather small files in: %s",
+                    temporary ? temporary : "/tmp", strerror(errno));
+}
+
+/* Reads a small file and puts its text behind those gathered before. */
+static grd_status gather(grd_corpus *corpus, const char *path, grd_error *error)
+{
+    char *bytes;
+    size_t size_bytes;
+    grd_text text;
+    grd_status status = grdi_file_read(path, GRDI_CORPUS_SMALL_BYTES, &bytes, &size_bytes, error);
+    if (status != GRD_OK)
+        return status;
+    status = find_text(corpus, path, (const uint8_t *)bytes, size_bytes, &text, error);
+    if (status == GRD_OK && text.size_bytes > 0 && corpus->gathering < 0)
+        status = open_gathering(corpus, error);
+    if (status == GRD_OK && text.size_bytes > 0)
+        status = grdi_file_put(corpus->gathering, "file of gathered texts", text.data, text.size_bytes, error);
+    if (status == GRD_OK && text.size_bytes > 0) {
+        corpus->files[corpus->count] = (grdi_mapping){NULL, corpus->gathered_bytes};
+        corpus->texts[corpus->count++] = (grd_text){NULL, text.size_bytes};
+        corpus->gathered_bytes += text.size_bytes;
+    }
+    grdi_free(bytes);
+    return status;
+}
+
+/* All files were found: the gathered texts get their places in memory. */
+static grd_status map_gathered(grd_corpus *corpus, grd_error *error)
+{
+    if (corpus->gathering < 0)
+        return GRD_OK;
+    const uint8_t *data = grdi_file.map(corpus->gathering, corpus->gathered_bytes);
+    if (!data)
+        return grd_fail(error, GRD_E_MEMORY, "cannot map %zu bytes of gathered texts: %s", corpus->gathered_bytes,
+                        strerror(errno));
+    corpus->gathered = (grdi_mapping){data, corpus->gathered_bytes};
+    for (size_t i = 0; i < corpus->count; i++)
+        if (!corpus->files[i].data)
+            corpus->texts[i].data = data + corpus->files[i].size_bytes;
     return GRD_OK;
 }
 
@@ -59,8 +123,9 @@ static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *erro
 static grd_status add_found(grd_corpus *corpus, const char *path, grd_error *error)
 {
     grd_error why = {GRD_OK, ""};
+    bool small = corpus->count >= GRDI_CORPUS_MAPPED && grdi_file_size(path) <= GRDI_CORPUS_SMALL_BYTES;
     if (grdi_path_is_file(path))
-        add_file(corpus, path, &why);
+        small ? gather(corpus, path, &why) : add_file(corpus, path, &why);
     else
         grd_fail(&why, GRD_E_FORMAT, "%s: is no ordinary file", path);
     if (why.status != GRD_OK && why.status != GRD_E_FORMAT)
@@ -148,6 +213,8 @@ static grd_status open_and_split(grd_corpus *corpus, const char *path, double pa
         return grd_fail(error, GRD_E_IO, "%s: no such file or folder (give a UTF-8 text file or a folder of them)",
                         path);
     grd_status status = add_path(corpus, path, 0, error);
+    if (status == GRD_OK)
+        status = map_gathered(corpus, error);
     if (status != GRD_OK)
         return status;
     if (corpus->count == 0 && corpus->info.skipped_files > 0)
@@ -177,6 +244,7 @@ grd_status grd_corpus_open(const char *path, const grd_corpus_options *given, gr
     if (!corpus)
         return out_of_memory(path, error);
     corpus->threads = options.threads;
+    corpus->gathering = -1;
     corpus->scratch_from = options.scratch_from;
     if (options.scratch && !(corpus->scratch = grdi_strdup(options.scratch))) {
         grd_corpus_free(corpus);
@@ -190,6 +258,16 @@ grd_status grd_corpus_open(const char *path, const grd_corpus_options *given, gr
     }
     *made = corpus;
     return GRD_OK;
+}
+
+/* What was read stays in the system's cache, but is not ours any more. */
+static void release_files(const grd_corpus *corpus)
+{
+    for (size_t i = 0; i < corpus->count; i++)
+        if (corpus->files[i].data)
+            grdi_file.release((void *)corpus->files[i].data, corpus->files[i].size_bytes);
+    if (corpus->gathered.size_bytes > 0)
+        grdi_file.release((void *)corpus->gathered.data, corpus->gathered.size_bytes);
 }
 
 static void free_ids(grdi_corpus_part *part)
@@ -208,7 +286,12 @@ void grd_corpus_free(grd_corpus *corpus)
     if (!corpus)
         return;
     for (size_t i = 0; i < corpus->count; i++)
-        grdi_file_unmap(&corpus->files[i]);
+        if (corpus->files[i].data)
+            grdi_file_unmap(&corpus->files[i]);
+    if (corpus->gathered.size_bytes > 0)
+        grdi_file_unmap(&corpus->gathered);
+    if (corpus->gathering >= 0)
+        grdi_file.close(corpus->gathering);
     for (int p = 0; p < 2; p++)
         free_ids(&corpus->part[p]);
     grdi_free(corpus->scratch);
@@ -223,28 +306,34 @@ const grd_text *grd_corpus_texts(const grd_corpus *corpus, grd_part part, size_t
     return corpus->part[part].texts;
 }
 
-grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer, grd_error *error)
+grd_status grdi_corpus_encode_part(grd_corpus *corpus, grd_part p, const grd_tokenizer *tokenizer, grd_error *error)
 {
     bool large = corpus->info.size_bytes[0] + corpus->info.size_bytes[1] >= corpus->scratch_from;
-    for (int p = 0; p < 2; p++) {
-        grdi_corpus_part *part = &corpus->part[p];
-        grdi_encoding what = {.texts = part->texts, .count = part->count, .threads = corpus->threads,
-                              .separator = grd_tokenizer_end_of_text(tokenizer),
-                              .scratch = large ? corpus->scratch : NULL};
-        grd_ids ids;
-        grd_status status = grdi_encode(tokenizer, &what, &ids, error);
-        if (status != GRD_OK)
-            return status;
-        free_ids(part);
-        part->ids = ids;
-        part->file = what.file;
-        part->separators = what.separators;
-        part->separator_count = what.separator_count;
-        corpus->info.count[p] = ids.count;
-    }
-    for (size_t i = 0; i < corpus->count; i++) /* what was read stays in the system's cache, but is not ours any more */
-        grdi_file.release((void *)corpus->files[i].data, corpus->files[i].size_bytes);
+    grdi_corpus_part *part = &corpus->part[p];
+    grdi_encoding what = {.texts = part->texts, .count = part->count, .threads = corpus->threads,
+                          .separator = grd_tokenizer_end_of_text(tokenizer),
+                          .mapped = true,
+                          .scratch = large ? corpus->scratch : NULL};
+    grd_ids ids;
+    grd_status status = grdi_encode(tokenizer, &what, &ids, error);
+    if (status != GRD_OK)
+        return status;
+    free_ids(part);
+    part->ids = ids;
+    part->file = what.file;
+    part->separators = what.separators;
+    part->separator_count = what.separator_count;
+    corpus->info.count[p] = ids.count;
+    release_files(corpus);
     return GRD_OK;
+}
+
+grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer, grd_error *error)
+{
+    grd_status status = GRD_OK;
+    for (int p = 0; p < 2 && status == GRD_OK; p++)
+        status = grdi_corpus_encode_part(corpus, (grd_part)p, tokenizer, error);
+    return status;
 }
 
 const grd_ids *grd_corpus_ids(const grd_corpus *corpus, grd_part part) { return &corpus->part[part].ids; }

@@ -16,7 +16,10 @@ typedef struct grdi_corpus_part {
 } grdi_corpus_part;
 
 struct grd_corpus {
-    grdi_mapping *files;  /* one for each text, in the same order */
+    grdi_mapping *files;  /* one for each text, in the same order; of a gathered one, no data and its place there */
+    grdi_mapping gathered; /* the texts of small files, where there are too many to map each */
+    int gathering;        /* descriptor of the file without a name that they go into; -1: none yet */
+    size_t gathered_bytes;
     grd_text *texts;
     size_t count, file_capacity, text_capacity;
     grd_text halves[2];   /* where one text is split */
@@ -27,5 +30,12 @@ struct grd_corpus {
     char *scratch;        /* directory for the ids, or NULL */
     int64_t scratch_from; /* bytes of text from which on it is used */
 };
+
+/* Of a folder's files, so many are mapped, and further ones only if they are large: a process may have some 65,000
+ * mappings. */
+enum { GRDI_CORPUS_MAPPED = 1024, GRDI_CORPUS_SMALL_BYTES = 1 << 20 };
+
+/* Encodes one part only. */
+grd_status grdi_corpus_encode_part(grd_corpus *corpus, grd_part part, const grd_tokenizer *tokenizer, grd_error *error);
 
 #endif

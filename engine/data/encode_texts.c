@@ -41,34 +41,22 @@ typedef struct growing {
     grd_ids *ids;
     size_t used, capacity; /* ids in memory */
     int fd;                /* of the file; -1: there is none */
-    int problem;           /* errno of a failed write */
+    grd_error why;         /* of a failed write */
 } growing;
 
 enum { IDS_BUFFER_BYTES = 1 << 20 };
 
 static bool write_ids(growing *out)
 {
-    const uint8_t *from = out->ids->data;
-    for (size_t left = out->used * (size_t)out->ids->width_bytes; left > 0;) {
-        ssize_t written = grdi_file.write(out->fd, from, left);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0) {
-            out->problem = written < 0 ? errno : ENOSPC;
-            return false;
-        }
-        from += written;
-        left -= (size_t)written;
-    }
+    size_t size_bytes = out->used * (size_t)out->ids->width_bytes;
     out->used = 0;
-    return true;
+    return grdi_file_put(out->fd, "temporary file of the text's tokens", out->ids->data, size_bytes, &out->why) ==
+           GRD_OK;
 }
 
 static grd_status append_failed(const growing *out, grd_error *error)
 {
-    if (!out->problem)
-        return out_of_memory(error);
-    return grd_fail(error, GRD_E_IO, "cannot write the text's tokens to a temporary file: %s", strerror(out->problem));
+    return out->why.status ? grd_fail(error, out->why.status, "%s", out->why.message) : out_of_memory(error);
 }
 
 static bool append(growing *out, const uint32_t *ids, size_t count)
@@ -186,6 +174,8 @@ static grd_status encode_parts(const grd_tokenizer *t, const grdi_chunks *chunks
             encoder.count = 0;
             if (status == GRD_OK)
                 status = grdi_encoder_text(&encoder, chunks->parts[i].data, chunks->parts[i].size_bytes, &why);
+            if (what->mapped)
+                grdi_file.release((void *)chunks->parts[i].data, chunks->parts[i].size_bytes);
 #pragma omp ordered
             {
                 if (status == GRD_OK && result == GRD_OK && !append_part(chunks, i, what, &encoder, out))

@@ -62,6 +62,7 @@ typedef struct grdi_encoding {
     size_t count;
     int32_t separator;
     bool plain, template_ids;
+    bool mapped;         /* the texts lie in mapped files, whose pages are given back as soon as they are encoded */
     int32_t threads;
     const char *scratch; /* NULL, or a directory: the ids lie in a file there that has no name, mapped read-only */
     grdi_mapping file;   /* out: that file; then ids->data points into it and is not to be freed */

@@ -1,6 +1,7 @@
 /* evaluate.c - scores a text with a trained model. */
 #include "base/memory.h"
-#include "formats/tokens.h"
+#include "data/corpus.h"
+#include "data/scores.h"
 #include "generate/load.h"
 #include "generate/classifier.h"
 
@@ -13,9 +14,9 @@ typedef struct evaluator {
     const grd_evaluate_options *options;
     grdi_loaded from;
     grd_corpus *corpus;
-    grd_tokens *shard;
-    grd_ids shard_ids;
-    grd_score score;
+    grd_tokens *shards[GRD_FILES_MAX];
+    size_t shard_count;
+    grdi_scores scores;
     grd_tensor ids, targets, losses;
     grd_program *program;
     int64_t batch, context;
@@ -31,13 +32,16 @@ static grd_status out_of_memory(const evaluator *e)
 
 /* ---- what is scored ---- */
 
-static grd_status open_shard(evaluator *e, const char *path)
+static grd_status open_shards(evaluator *e, const char *const *paths, int count)
 {
-    grd_status status = grd_tokens_open(path, GRD_TOKENS_AUTO, &e->shard, e->error);
-    if (!status) status = grd_tokens_check(e->shard, e->from.settings->model.gpt.vocab, e->error);
-    if (status) return status;
-    e->shard_ids = grdi_tokens_view(e->shard);
-    return grd_score_ids(&e->shard_ids, e->context, -1, &e->score, e->error);
+    for (int i = 0; i < count; i++) {
+        grd_status status = grd_tokens_open(paths[i], GRD_TOKENS_AUTO, &e->shards[i], e->error);
+        if (status) return status;
+        e->shard_count++; /* from now on it is closed with the others */
+        status = grd_tokens_check(e->shards[i], e->from.settings->model.gpt.vocab, e->error);
+        if (status) return status;
+    }
+    return grdi_scores_of_shards(e->shards, e->shard_count, e->context, &e->scores, e->error);
 }
 
 static grd_status open_text(evaluator *e, const char *path, double validation_part, int32_t threads)
@@ -49,10 +53,10 @@ static grd_status open_text(evaluator *e, const char *path, double validation_pa
     if (!e->from.tokenizer)
         return grd_fail(e->error, GRD_E_ARGUMENT, "%s: the model has no tokenizer.json (give a token shard)", path);
     grd_status status = grd_corpus_open(path, &options, &e->corpus, e->error);
-    if (!status) status = grd_corpus_encode(e->corpus, e->from.tokenizer, e->error);
-    if (status) return status;
     grd_part part = validation_part > 0 ? GRD_VALIDATION : GRD_TRAIN;
-    return grd_score_corpus(e->corpus, part, e->from.tokenizer, e->context, &e->score, e->error);
+    if (!status) status = grdi_corpus_encode_part(e->corpus, part, e->from.tokenizer, e->error);
+    if (status) return status;
+    return grdi_scores_of_corpus(e->corpus, part, e->from.tokenizer, e->context, &e->scores, e->error);
 }
 
 static bool is_shard(const char *path)
@@ -65,10 +69,11 @@ static grd_status open_data(evaluator *e, const char *run, int32_t threads)
 {
     const grd_settings *settings = e->from.settings;
     const char *data = e->options->data;
-    if (data) return is_shard(data) ? open_shard(e, data) : open_text(e, data, 0, threads);
+    if (data) return is_shard(data) ? open_shards(e, &data, 1) : open_text(e, data, 0, threads);
     if (settings->data.path && settings->data.validation_part > 0)
         return open_text(e, settings->data.path, settings->data.validation_part, threads);
-    if (settings->data.validation_count) return open_shard(e, settings->data.validation[0]);
+    if (settings->data.validation_count)
+        return open_shards(e, (const char *const *)settings->data.validation, settings->data.validation_count);
     return grd_fail(e->error, GRD_E_ARGUMENT, "%s: names no validation text (give one: --data PATH)", run);
 }
 
@@ -79,7 +84,7 @@ static int64_t batch_of(const evaluator *e)
 {
     int64_t batch = BATCH_TOKENS / e->context;
     if (!e->from.hf_folder) batch = e->from.settings->train.batch;
-    if (batch > e->score.windows) batch = e->score.windows;
+    if (batch > e->scores.windows) batch = e->scores.windows;
     return batch < 1 ? 1 : batch;
 }
 
@@ -109,7 +114,7 @@ static grd_status score_batch(const evaluator *e, int64_t first, double *nats)
     int64_t count = e->batch * e->context;
     int32_t *targets = e->inputs + count;
     for (int64_t b = 0; b < e->batch; b++)
-        grd_score_get(&e->score, first + b, e->inputs + b * e->context, targets + b * e->context);
+        grdi_scores_get(&e->scores, first + b, e->inputs + b * e->context, targets + b * e->context);
     grd_program_feed(e->program, e->ids, e->inputs);
     grd_program_feed(e->program, e->targets, targets);
     grd_status status = grd_program_run(e->program);
@@ -123,13 +128,13 @@ static grd_status score_batch(const evaluator *e, int64_t first, double *nats)
 static grd_status score_all(const evaluator *e, grd_event *event)
 {
     double nats = 0;
-    for (int64_t first = 0; first < e->score.windows; first += e->batch) {
+    for (int64_t first = 0; first < e->scores.windows; first += e->batch) {
         grd_status status = score_batch(e, first, &nats);
         if (status) return status;
     }
-    *event = (grd_event){.kind = GRD_EVENT_EVAL, .step = e->from.step, .tokens = e->score.tokens, .part = 1};
-    event->loss = nats / (double)e->score.tokens;
-    event->bits_per_byte = e->score.size_bytes ? nats / log(2.0) / (double)e->score.size_bytes : NAN;
+    *event = (grd_event){.kind = GRD_EVENT_EVAL, .step = e->from.step, .tokens = e->scores.tokens, .part = 1};
+    event->loss = nats / (double)e->scores.tokens;
+    event->bits_per_byte = e->scores.size_bytes ? nats / log(2.0) / (double)e->scores.size_bytes : NAN;
     return GRD_OK;
 }
 
@@ -164,6 +169,13 @@ static grd_status evaluate_images(evaluator *e, grd_event *event)
     return status;
 }
 
+/* The only window is no longer than its text. */
+static void fit_window(evaluator *e)
+{
+    if (e->scores.tokens < e->context) e->context = e->scores.tokens;
+    e->scores.list[0].context = e->context;
+}
+
 static grd_status evaluate(evaluator *e, const char *run, const grd_run_options *run_options, grd_event *event)
 {
     *event = (grd_event){.kind = GRD_EVENT_EVAL};
@@ -172,8 +184,8 @@ static grd_status evaluate(evaluator *e, const char *run, const grd_run_options 
     if (!status) status = choose_context(e);
     if (!status) status = open_data(e, run, run_options->threads);
     if (status) return status;
-    if (e->score.windows == 1)
-        e->context = e->score.context = e->score.tokens < e->context ? e->score.tokens : e->context;
+    if (e->scores.windows == 1)
+        fit_window(e);
     e->batch = batch_of(e);
     status = build(e);
     if (!status) status = grdi_load_weights(&e->from);
@@ -189,7 +201,8 @@ grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options
     grd_status status = evaluate(&e, run, run_options, event);
     grdi_load_close(&e.from);
     grd_corpus_free(e.corpus);
-    grd_tokens_close(e.shard);
+    for (size_t i = 0; i < e.shard_count; i++) grd_tokens_close(e.shards[i]);
+    grdi_scores_free(&e.scores);
     grdi_free(e.inputs);
     grdi_free(e.values);
     return status;

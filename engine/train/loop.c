@@ -284,8 +284,8 @@ static grd_status emit_plan(grdi_session *s)
     return status;
 }
 
-/* What follows the loop: a last evaluation and sample, a last checkpoint, the profile. `status` is how the loop ended.
- */
+/* What follows the loop: a last checkpoint first, as nobody knows how long the rest takes; then a last evaluation and
+ * sample, and the profile. `status` is how the loop ended. */
 static grd_status finish(grdi_session *s, grd_status status)
 {
     bool numeric = status == GRD_E_NUMERIC; /* weights are those of the last good step: worth saving */
@@ -293,11 +293,10 @@ static grd_status finish(grdi_session *s, grd_status status)
     grd_error later = {GRD_OK, ""}, *first = s->error;
     if (numeric) s->error = &later;
     bool stopped = grdi_session_asked_to_stop(s) && progress(s) < 1, whole = true;
-    grd_status after = GRD_OK;
-    if (!numeric && !stopped) after = evaluate_and_emit(s, 0, &whole);
+    grd_status after = grdi_session_save(s);
+    if (!after && !numeric && !stopped) after = evaluate_and_emit(s, 0, &whole);
     stopped = stopped || !whole;
     if (!after && !numeric && !stopped) after = grdi_session_sample(s, 1);
-    if (!after) after = grdi_session_save(s);
     s->error = first;
     if (after && numeric) grdi_session_note(s, "the weights are not saved: %s", later.message);
     if (after || numeric) return numeric ? status : after;

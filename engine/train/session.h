@@ -39,7 +39,6 @@ typedef struct grdi_session {
     size_t shard_count[2];
     grd_batches *batches;
     grd_prefetch *prefetch;
-    grd_ids shard_ids; /* the first validation shard's tokens, in its file; scored in evaluation */
 
     grd_engine *engine;
     grd_model *model;

@@ -3,8 +3,10 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -191,6 +193,20 @@ Test(cli_errors, a_full_disk_is_a_failure_while_running)
     if (access("/dev/full", W_OK) != 0) return;
     outcome o = gradus("doctor > /dev/full");
     cr_assert(o.code == 1 && strstr(o.err, "error: "), "exit code %d: %s", o.code, o.err);
+}
+
+/* No file may grow beyond some bytes: config.yaml fits, tokenizer.json does not. */
+Test(cli_errors, a_disk_that_is_full_before_the_first_step_is_a_failure_too)
+{
+    const struct rlimit limit = {4096, RLIM_INFINITY};
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    static const char *const calls[] = {"train --data good.txt --set out=new",
+                                        "tokenize train good.txt --out new.json"};
+    for (int i = 0; i < 2; i++) {
+        outcome o = gradus("%s", calls[i]);
+        cr_assert(o.code == 1 && strstr(o.err, "File too large"), "%s: exit code %d: %s", calls[i], o.code, o.err);
+    }
 }
 
 Test(cli_errors, help_and_version_are_no_errors)

@@ -3,6 +3,7 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +145,52 @@ Test(cli_train, trains_from_a_config_and_token_shards)
     const json_t *eval = json_array_get(evals, json_array_size(evals) - 1);
     cr_assert(number_of(eval, "loss") < 1.0, "each token tells the next one: %g", number_of(eval, "loss"));
     cr_assert(!json_object_get(eval, "bits_per_byte"), "the text is not known");
+}
+
+/* Each token in turn, `step` further than the one before. */
+static void write_shard(const char *name, int count, int step)
+{
+    int32_t *shard = calloc(256 + (size_t)count, 4);
+    shard[0] = 20240520;
+    shard[1] = 1;
+    shard[2] = count;
+    for (int i = 0; i < count; i++) ((uint16_t *)(shard + 256))[i] = (uint16_t)(i * step % 50);
+    scratch_write(scratch_path(name), shard, 1024 + 2 * (size_t)count);
+    free(shard);
+}
+
+static double scored(const char *arguments)
+{
+    return number_of(only_event(gradus("eval %s --json", arguments), "eval"), "loss");
+}
+
+Test(cli_train, scores_every_validation_shard)
+{
+    static const char config[] = "model: {kind: gpt2, layers: 1, heads: 1, width: 16, context: 8, vocab: 50}\n"
+                                 "data: {tokens: [train.bin], validation: [a.bin, one.bin, b.bin]}\n"
+                                 "train: {steps: 60, batch: 4, lr: 1.0e-2, seed: 3}\nout: shards\n";
+    write_shard("train.bin", 1000, 7);
+    write_shard("a.bin", 100, 7); /* learnt */
+    write_shard("one.bin", 1, 7); /* nothing to score */
+    write_shard("b.bin", 300, 11);
+    scratch_write(scratch_path("shards.yaml"), config, sizeof config - 1);
+    outcome o = gradus("train shards.yaml --json");
+    assert_done(o);
+    json_t *evals = events_named(o.out, "eval");
+    double trained = number_of(json_array_get(evals, json_array_size(evals) - 1), "loss");
+    double a = scored("shards --data a.bin"), b = scored("shards --data b.bin"), both = scored("shards");
+    cr_assert(b > 2 * a, "%g and %g", a, b);
+    cr_assert(fabs((99 * a + 299 * b) / 398 - both) < 1e-5 * both, "%g and %g give %g", a, b, both);
+    cr_assert(fabs(trained - both) < 1e-5 * both, "%g while training, %g afterwards", trained, both);
+}
+
+/* What nobody knows the length of comes after the weights are safe. */
+Test(cli_train, the_last_checkpoint_is_there_before_the_last_evaluation)
+{
+    outcome o = gradus("train " TINY "--set train.steps=5 --set train.eval_every=0 --set out=run --json");
+    assert_done(o);
+    const char *saved = strstr(o.out, "\"event\":\"saved\""), *eval = strstr(o.out, "\"event\":\"eval\"");
+    cr_assert(saved && eval && saved < eval, "%s", o.out);
 }
 
 /* ---- stopping and going on ---- */

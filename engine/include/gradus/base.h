@@ -33,7 +33,8 @@ typedef enum grd_status {
     GRD_E_STATE,       /* the call came at the wrong time */
     GRD_E_NUMERIC,     /* NaN or infinity where finite numbers were needed */
     GRD_E_DEVICE,      /* the device failed or does not exist */
-    GRD_E_STOPPED      /* asked to stop (signal); everything is saved */
+    GRD_E_STOPPED,     /* asked to stop (signal); everything is saved */
+    GRD_E_SPACE        /* the disk is full, or a limit of the user's is reached */
 } grd_status;
 
 /* The name of a status, for messages ("shape", "io", ...). Never NULL. */
