@@ -82,6 +82,9 @@ typedef struct grdi_backend {
     const grdi_kernel *(*find)(grdi_device *device, const grdi_call *call);
     grd_status (*rates)(grdi_device *device, grdi_rates *rates); /* measures on first use where it must */
     bool (*fast_bf16)(grdi_device *device); /* optional: products of bf16 are faster than those of f32 */
+    /* Optional: weights that count as rounded to bf16 are better copied once a step than rounded by each kernel that
+     * could. */
+    bool (*copies_rounded)(grdi_device *device);
     /* Optional: what the device itself said about the last call that failed ("cudaMalloc: out of memory"); "" if
      * nothing. */
     const char *(*why)(grdi_device *device);

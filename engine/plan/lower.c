@@ -427,7 +427,7 @@ static const grdi_kernel *best_kernel(lowering *l, grdi_launch *launch)
 static bool choose_kernel(lowering *l, grdi_launch *launch)
 {
     const grdi_backend *backend = l->engine->backend;
-    bool copies = backend->fast_bf16 && backend->fast_bf16(l->engine->device); /* which f32 would slow down */
+    bool copies = backend->copies_rounded && backend->copies_rounded(l->engine->device);
     launch->kernel = best_kernel(l, launch);
     for (int32_t i = 0; i < launch->call.input_count && launch->kernel; i++) {
         bool takes = !copies && (launch->kernel->rounds_in >> i) & 1 && takes_strides(launch->kernel, &launch->call, i);

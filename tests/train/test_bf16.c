@@ -137,7 +137,7 @@ Test(bf16, only_weights_are_copied)
                 cr_expect(l->call.in[i].dtype == GRD_BF16 || l->call.in[i].rounded, "%s/%s multiplies f32",
                           l->node->scope, l->call.op->name);
         }
-        int wanted = backend->fast_bf16(t.engine->device) ? 9 : 0;
+        int wanted = backend->copies_rounded(t.engine->device) ? 9 : 0;
         cr_expect(casts == wanted && weights == wanted, "kind %d: %d copies, %d of weights", modern, casts, weights);
         cr_expect(count_launches(plan, "assign") == 0, "kind %d: a gradient is copied", modern);
         tiny_close(&t);

@@ -2,6 +2,7 @@
  * processor, "cpu:base", "cpu:avx2" and "cpu:avx512" ask for one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/device.h"
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
@@ -16,7 +17,10 @@
 
 static const char *const isa_names[GRDI_ISA_COUNT] = {"base", "avx2", "avx512"};
 
-const char *grdi_isa_name(grdi_isa isa) { return isa_names[isa]; }
+const char *grdi_isa_name(grdi_isa isa)
+{
+    return isa_names[isa];
+}
 
 #if defined(__x86_64__)
 /* clang's __builtin_cpu_supports does not know the name "f16c". */
@@ -29,13 +33,11 @@ static bool has_f16c(void)
 
 bool grdi_isa_usable(grdi_isa isa)
 {
-    if (isa == GRDI_ISA_BASE)
-        return true;
+    if (isa == GRDI_ISA_BASE) return true;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-    if (isa == GRDI_ISA_AVX2)
-        return avx2;
+    if (isa == GRDI_ISA_AVX2) return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #else
@@ -47,8 +49,7 @@ grdi_isa grdi_isa_best(void)
 {
     grdi_isa best = GRDI_ISA_BASE;
     for (int32_t isa = 0; isa < GRDI_ISA_COUNT; isa++)
-        if (grdi_isa_usable((grdi_isa)isa))
-            best = (grdi_isa)isa;
+        if (grdi_isa_usable((grdi_isa)isa)) best = (grdi_isa)isa;
     return best;
 }
 
@@ -80,8 +81,7 @@ static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, base_tab
 static bool plain_dtypes(const grdi_call *call)
 {
     for (int32_t i = 0; i < call->input_count; i++)
-        if (call->in[i].dtype != GRD_F32 && call->in[i].dtype != GRD_I32 && call->in[i].dtype != GRD_BOOL)
-            return false;
+        if (call->in[i].dtype != GRD_F32 && call->in[i].dtype != GRD_I32 && call->in[i].dtype != GRD_BOOL) return false;
     for (int32_t o = 0; o < call->output_count; o++)
         if (call->out[o].dtype != GRD_F32 && call->out[o].dtype != GRD_I32 && call->out[o].dtype != GRD_BOOL)
             return false;
@@ -108,8 +108,7 @@ static int32_t usable_processors(void)
 static bool parse_isa(const char *argument, grdi_isa *isa)
 {
     *isa = grdi_isa_best();
-    if (!argument[0])
-        return true;
+    if (!argument[0]) return true;
     for (int32_t i = 0; i < GRDI_ISA_COUNT; i++) {
         if (strcmp(argument, isa_names[i]) == 0) {
             *isa = (grdi_isa)i;
@@ -135,8 +134,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
         return grd_fail(error, GRD_E_DEVICE, "device 'cpu:%s': this processor does not have it (use cpu:%s)", argument,
                         isa_names[grdi_isa_best()]);
     grdi_device *d = grdi_alloc_zero(1, sizeof *d);
-    if (!d)
-        return grd_fail(error, GRD_E_MEMORY, "device 'cpu': out of memory");
+    if (!d) return grd_fail(error, GRD_E_MEMORY, "device 'cpu': out of memory");
     d->isa = isa;
     d->threads = threads > 0 ? threads : usable_processors();
     const char *library = grdi_cpu_matmul_library();
@@ -150,19 +148,31 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
 
 static void close_device(grdi_device *device)
 {
-    if (device)
-        grdi_free(device->blocks);
+    if (device) grdi_free(device->blocks);
     grdi_free(device);
 }
 
-static const char *kind(grdi_device *device) { return device->kind; }
+static const char *kind(grdi_device *device)
+{
+    return device->kind;
+}
 
-static const grdi_kernel *find(grdi_device *device, const grdi_call *call) { return grdi_cpu_find(device->isa, call); }
+static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
+{
+    return grdi_cpu_find(device->isa, call);
+}
 
+/* Without a device: of the best instruction set. */
 static bool fast_bf16(grdi_device *device)
 {
+    grdi_isa isa = device ? device->isa : grdi_isa_best();
+    return (isa == GRDI_ISA_AVX512 && grdi_gemm_has_pairs()) || grdi_onednn_takes_bf16();
+}
+
+static bool copies_rounded(grdi_device *device)
+{
     (void)device;
-    return grdi_onednn_fast_bf16();
+    return grdi_onednn_takes_bf16();
 }
 
 const grdi_backend grdi_backend_cpu = {
@@ -177,5 +187,6 @@ const grdi_backend grdi_backend_cpu = {
     .find = find,
     .rates = grdi_cpu_rates,
     .fast_bf16 = fast_bf16,
+    .copies_rounded = copies_rounded,
     .runs = true,
 };

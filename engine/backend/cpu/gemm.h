@@ -35,7 +35,7 @@ typedef struct grdi_gemm {
     grd_dtype a_type, b_type, c_type, bias_type; /* y has c_type */
     grdi_activation activation;
     bool a_round, b_round; /* A or B is f32 and counts as rounded to bf16 */
-    bool add; /* add to C; not together with bias or activation */
+    bool add;              /* add to C; not together with bias or activation */
 } grdi_gemm;
 
 /* Pieces that one product is cut into for threads: rows x columns of them. The cut depends on sizes and `threads`
@@ -60,6 +60,10 @@ GRDI_GEMM_DECLARE(avx512)
 /* grdi_gemm_X          does `g` on the calling thread; `scratch` (64-byte aligned) has grdi_gemm_scratch_X(g) bytes.
  * grdi_gemm_all_X      does it on `threads` threads; `scratch` has grdi_gemm_all_scratch_X(g, threads) bytes.
  * Scratch sizes and the cut look at sizes, strides and types, not at pointers (but whether c and y are NULL). */
+
+/* Whether the processor has instructions for products of bf16 (AVX512_BF16): grdi_gemm_avx512 then multiplies operands
+ * that both are bf16, or count as rounded to it, with them, at twice the rate of f32. */
+bool grdi_gemm_has_pairs(void);
 
 /* The part of `g` in rows [row, row + rows) and columns [column, column + columns). */
 grdi_gemm grdi_gemm_part(const grdi_gemm *g, int64_t row, int64_t rows, int64_t column, int64_t columns);

@@ -1,6 +1,5 @@
-/* onednn.h - what is left to oneDNN, versions 2.6 and 3.x: convolutions, and products of matrices of bf16, which it
- * does at twice the rate of f32 on processors that have the instructions. A build without oneDNN has these functions
- * all the same: they decline. */
+/* onednn.h - what is left to oneDNN, versions 2.6 and 3.x: convolutions, and products of matrices of bf16 on processors
+ * that have instructions for them. A build without oneDNN has these functions all the same: they decline. */
 #ifndef GRDI_ONEDNN_H
 #define GRDI_ONEDNN_H
 
@@ -14,8 +13,8 @@ typedef struct grdi_onednn grdi_onednn;
  * own. An activation is left to the caller. GRADUS_MATMUL=onednn in the environment makes it take all it can,
  * GRADUS_MATMUL=own nothing. */
 grdi_onednn *grdi_onednn_new(const grdi_gemm *g);
-/* Whether oneDNN is there and this processor has instructions for products of bf16 (AVX512_BF16 or AMX). */
-bool grdi_onednn_fast_bf16(void);
+/* Whether oneDNN is there and takes products of bf16 (AVX512_BF16 or AMX). */
+bool grdi_onednn_takes_bf16(void);
 /* 64-byte aligned scratch for a run. */
 size_t grdi_onednn_scratch(const grdi_onednn *product);
 /* Runs on all threads of the OpenMP pool. Takes pointers and `add` from g. */

@@ -248,7 +248,7 @@ static bool wanted(const grdi_convolution *c)
     grd_dtype result = c->kind == GRDI_CONVOLUTION                  ? c->y_type
                        : c->kind == GRDI_CONVOLUTION_INPUT_GRADIENT ? c->x_type
                                                                     : c->w_type;
-    return a == b && (a == GRD_BF16 ? grdi_onednn_fast_bf16() : result == GRD_F32);
+    return a == b && (a == GRD_BF16 ? grdi_gemm_has_pairs() : result == GRD_F32);
 }
 
 grdi_onednn_convolution *grdi_onednn_convolution_new(const grdi_convolution *what)

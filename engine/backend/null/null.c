@@ -47,28 +47,30 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     const profile *found = NULL;
     const grdi_profile *gpu = grdi_profile_named(argument);
     for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++)
-        if (strcmp(profiles[i].name, argument) == 0)
-            found = &profiles[i];
-    if (!found && !gpu)
-        return unknown(argument, error);
+        if (strcmp(profiles[i].name, argument) == 0) found = &profiles[i];
+    if (!found && !gpu) return unknown(argument, error);
     *device = grdi_alloc_zero(1, sizeof **device);
-    if (!*device)
-        return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
+    if (!*device) return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
     **device = (grdi_device){.threads = threads < 1 || gpu ? 1 : threads, .next = (uintptr_t)1 << 44};
     (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu)} : *found;
     return GRD_OK;
 }
 
-static void close_device(grdi_device *device) { grdi_free(device); }
+static void close_device(grdi_device *device)
+{
+    grdi_free(device);
+}
 
-static const char *kind(grdi_device *device) { return device->profile.kind; }
+static const char *kind(grdi_device *device)
+{
+    return device->profile.kind;
+}
 
 /* Addresses are handed out upwards from 16 TiB and never again; a plan cannot ask for more than fits below 2^62. */
 static void *allocate(grdi_device *device, size_t size_bytes)
 {
     size_t room = ((uintptr_t)1 << 62) - device->next;
-    if (size_bytes >= room - 64)
-        return NULL;
+    if (size_bytes >= room - 64) return NULL;
     void *memory = (void *)device->next;
     device->next += (size_bytes + 64) / 64 * 64;
     return memory;
@@ -100,8 +102,7 @@ static grd_status measure_host(int32_t threads, grdi_rates *rates)
 {
     grdi_device *host;
     grd_status status = grdi_backend_cpu.open("", threads, &host, NULL);
-    if (status)
-        return status;
+    if (status) return status;
     status = grdi_backend_cpu.rates(host, rates);
     grdi_backend_cpu.close(host);
     return status;
@@ -109,8 +110,7 @@ static grd_status measure_host(int32_t threads, grdi_rates *rates)
 
 static grd_status rates(grdi_device *device, grdi_rates *rates)
 {
-    if (device->profile.rates.matmul_flops_per_s == 0)
-        return measure_host(device->threads, rates);
+    if (device->profile.rates.matmul_flops_per_s == 0) return measure_host(device->threads, rates);
     *rates = device->profile.rates;
     rates->matmul_flops_per_s *= device->threads;
     rates->matmul_bf16_flops_per_s *= device->threads;
@@ -126,6 +126,12 @@ static bool fast_bf16(grdi_device *device)
                                       : r->matmul_bf16_flops_per_s > r->matmul_flops_per_s;
 }
 
+static bool copies_rounded(grdi_device *device)
+{
+    const grdi_rates *r = &device->profile.rates;
+    return r->matmul_flops_per_s == 0 ? grdi_backend_cpu.copies_rounded(NULL) : fast_bf16(device);
+}
+
 const grdi_backend grdi_backend_null = {
     .name = "null",
     .open = open_device,
@@ -138,5 +144,6 @@ const grdi_backend grdi_backend_null = {
     .find = find,
     .rates = rates,
     .fast_bf16 = fast_bf16,
+    .copies_rounded = copies_rounded,
     .runs = false,
 };

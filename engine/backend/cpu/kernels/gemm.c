@@ -10,7 +10,8 @@ enum {
     A_BYTES = 288 << 10,      /* a packed block of A: most of a second-level cache of 512 KiB */
     B_BYTES = 2 << 20,        /* packed slivers of B that several blocks of A use */
     GROUP = 2 * GEMM_COLUMNS, /* columns packed at a time */
-    NARROW_ROWS = 240,        /* block of sums where C is not f32 */
+    ROWS_MOST = 1024,         /* in a block of A */
+    NARROW_ROWS = 240,        /* block of sums where C is not f32 and k takes several blocks */
     NARROW_COLUMNS = 512
 };
 
@@ -21,22 +22,32 @@ enum {
 #define PACK_ANY 2.0
 #define TURN 0.7 /* writing an element of C^T */
 
-/* A product as the loops below see it: f32 sums at out, where row i, column j is out[i * out_row + j], or out[j *
- * out_row + i] if turned. */
+/* A product as the loops below see it. Where both operands count as bf16 and the processor multiplies that, they are
+ * packed in pairs along k, and k counts pairs. */
 typedef struct job {
+    const grdi_gemm *g; /* without turning: C, bias and what follows the sums */
     int64_t m, n, k;
     const void *a, *b;
     int64_t a_row, a_col, b_row, b_col;
     grd_dtype a_type, b_type;
-    float *out;
-    int64_t out_row;
-    const float *bias; /* by column of C */
-    bool add, turned, direct_a, direct_b, a_round, b_round;
-    const gemm_finish *finish; /* NULL: none */
+    int64_t pair; /* elements in one k: 2 or 1 */
+    bool turned, direct_a, direct_b, a_round, b_round;
     int64_t k_block, m_block, n_block;
     bool keep_b; /* slivers stay packed for the following blocks of A */
     float *packed_a, *packed_b;
+    /* Sums go to `out`, whose rows are out_row apart: row i, column j of C is out[i * out_row + j], or out[j * out_row
+     * + i] if turned. Without `out` each group of columns has them in `sums` until it is finished. */
+    float *out, *sums;
+    int64_t out_row;
+    bool finish; /* something follows the sums */
 } job;
+
+/* Whether products of bf16 are done in pairs. */
+static bool in_pairs(const grdi_gemm *g)
+{
+    bool a = g->a_type == GRD_BF16 || g->a_round, b = g->b_type == GRD_BF16 || g->b_round;
+    return GRDI_LANES == 16 && a && b && grdi_gemm_has_pairs();
+}
 
 static const void *at(const void *matrix, grd_dtype type, int64_t offset)
 {
@@ -52,9 +63,9 @@ static int64_t k_block_of(int64_t k)
 
 /* ---- what to pack ---- */
 
-static double pack_cost(grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k)
+static double pack_cost(int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k)
 {
-    double each = type != GRD_F32 ? PACK_ANY : lane_step == 1 ? PACK_LANES : k_step == 1 ? PACK_K : PACK_ANY;
+    double each = lane_step == 1 ? PACK_LANES : k_step == 1 ? PACK_K : PACK_ANY;
     return each * (double)lanes * (double)k;
 }
 
@@ -70,11 +81,14 @@ static double plan_packing(job *j)
 {
     double rows = (double)j->m, columns = (double)gemm_up(j->n, GRDI_LANES);
     double compute = (rows + GEMM_ROWS * 0.5) * columns * (double)j->k / RATE;
-    double pack_a = pack_cost(j->a_type, j->a_row, j->a_col, j->m, j->k);
-    double pack_b = pack_cost(j->b_type, j->b_col, j->b_row, j->n, j->k);
-    j->direct_a = j->a_type == GRD_F32 && j->a_col == 1 && !j->a_round &&
-                  (j->m <= GEMM_ROWS || (pack_a > 0.025 * compute && !crowded(j->a_row, 1024)));
-    j->direct_b = j->b_type == GRD_F32 && j->b_col == 1 && !j->b_round &&
+    double pack_a = pack_cost(j->a_row, j->a_col, j->m, j->k);
+    double pack_b = pack_cost(j->b_col, j->b_row, j->n, j->k);
+    /* a pair in place is one of bf16 at an even distance */
+    bool a_lies = j->pair == 1 ? j->a_type == GRD_F32 && !j->a_round
+                               : j->a_type == GRD_BF16 && j->a_row % 2 == 0 && j->g->k % 2 == 0;
+    j->direct_a = a_lies && j->a_col == 1 &&
+                  (j->m <= GEMM_ROWS || (pack_a > 0.025 * compute && !crowded(j->a_row / j->pair, 1024)));
+    j->direct_b = j->pair == 1 && j->b_type == GRD_F32 && j->b_col == 1 && !j->b_round &&
                   (j->m <= GEMM_ROWS || (pack_b > 0.025 * compute && !crowded(j->b_row, 128)));
     double turn = j->turned ? TURN * (double)j->m * (double)j->n * (double)((j->k + j->k_block - 1) / j->k_block) : 0;
     return compute + (j->direct_a ? 0 : pack_a) + (j->direct_b ? 0 : pack_b) + turn;
@@ -93,9 +107,12 @@ static job turned_job(const job *j)
 
 static job plan_job(const grdi_gemm *g, double *cycles)
 {
-    job j = {.m = g->m,
+    const int64_t pair = in_pairs(g) ? 2 : 1, k = (g->k + pair - 1) / pair;
+    job j = {.g = g,
+             .m = g->m,
              .n = g->n,
-             .k = g->k,
+             .k = k,
+             .pair = pair,
              .a = g->a,
              .b = g->b,
              .a_row = g->a_row,
@@ -106,12 +123,12 @@ static job plan_job(const grdi_gemm *g, double *cycles)
              .b_type = g->b_type,
              .a_round = g->a_round,
              .b_round = g->b_round,
-             .k_block = k_block_of(g->k)};
+             .k_block = k_block_of(k)};
     job t = turned_job(&j);
     double straight = plan_packing(&j), turned = plan_packing(&t);
     *cycles = straight < turned ? straight : turned;
     if (turned < straight) j = t;
-    int64_t m_most = A_BYTES / 4 / j.k_block / GEMM_ROWS * GEMM_ROWS;
+    int64_t m_most = gemm_least(A_BYTES / 4 / j.k_block, ROWS_MOST) / GEMM_ROWS * GEMM_ROWS;
     int64_t m_blocks = (j.m + m_most - 1) / m_most;
     j.m_block = m_blocks > 0 ? gemm_up((j.m + m_blocks - 1) / m_blocks, GEMM_ROWS) : GEMM_ROWS;
     j.keep_b = m_blocks > 1;
@@ -126,25 +143,45 @@ static job plan_job(const grdi_gemm *g, double *cycles)
 
 /* ---- the loops ---- */
 
-/* A tile that is not full or stands turned: through a buffer. */
-static void odd_tile(const job *j, int64_t row, int64_t column, int rows, int columns, int64_t k, const float *a,
-                     int64_t a_step, const float *b, int64_t b_step, bool add)
+/* At most GROUP columns of B, from `column` on, and what becomes of their sums. The tiles read them in slivers of
+ * GEMM_COLUMNS; where `fresh` they are still to be packed, which the first tile of each does. */
+typedef struct group {
+    int64_t column, columns, k;
+    const float *source; /* in B */
+    float *slivers;      /* packed, or to be packed */
+    bool fresh;
+    float *out; /* of the block's first row and the group's first column */
+    int64_t out_row;
+    const float *bias; /* NULL: none */
+    bool add;
+} group;
+
+static gemm_layout layout_of(const job *j)
+{
+    if (j->pair == 2) return j->direct_a ? GEMM_PAIRS_BY_K : GEMM_PAIRS_BY_ROW;
+    return j->direct_a ? GEMM_BY_K : GEMM_BY_ROW;
+}
+
+/* A tile that is not full or stands turned, at (row, column) of the group: through a buffer. */
+static void odd_tile(const job *j, const group *g, int64_t row, int64_t column, int rows, int columns, const float *a,
+                     int64_t a_step, const float *b, int64_t b_step)
 {
     _Alignas(64) float tile[GEMM_ROWS * GEMM_COLUMNS];
     gemm_end end = {.c = tile, .c_row = GEMM_COLUMNS};
     int vectors = columns <= GRDI_LANES ? 1 : GEMM_VECTORS;
-    GRDI_ISA_NAME(grdi_gemm_tile)(rows, vectors, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, a, a_step, b, b_step, &end);
-    const float *bias = add ? NULL : j->bias;
+    GRDI_ISA_NAME(grdi_gemm_tile)(rows, vectors, layout_of(j), g->k, a, a_step, b, b_step, &end);
+    const bool add = g->add;
+    const float *bias = add ? NULL : g->bias;
     if (!j->turned) {
         for (int r = 0; r < rows; r++) {
-            float *c = j->out + (row + r) * j->out_row + column;
+            float *c = g->out + (row + r) * g->out_row + column;
             for (int s = 0; s < columns; s++)
                 c[s] = tile[r * GEMM_COLUMNS + s] + (add ? c[s] : bias ? bias[column + s] : 0.0f);
         }
         return;
     }
     for (int s = 0; s < columns; s++) {
-        float *c = j->out + (column + s) * j->out_row + row;
+        float *c = g->out + (column + s) * g->out_row + row;
         for (int r = 0; r < rows; r++) c[r] = tile[r * GEMM_COLUMNS + s] + (add ? c[r] : bias ? bias[row + r] : 0.0f);
     }
 }
@@ -180,15 +217,6 @@ static gemm_ahead fetch_piece(const upcoming *u, int64_t piece, int64_t k)
     return row < u->rows ? (gemm_ahead){u->from + row * u->row_step + line * 64, u->row_step} : (gemm_ahead){NULL, 0};
 }
 
-/* At most GROUP columns of B, from `column` on. The tiles read them in slivers of GEMM_COLUMNS; where `fresh` they are
- * still to be packed, which the first tile of each does. */
-typedef struct group {
-    int64_t column, columns, k;
-    const float *source; /* in B */
-    float *slivers;      /* packed, or to be packed */
-    bool fresh;
-} group;
-
 typedef struct sliver {
     const float *b;
     int64_t step;
@@ -207,37 +235,47 @@ static sliver find_sliver(const job *j, const group *g, int64_t q, bool first)
 }
 
 /* One block of A against a group; its tiles fetch ahead from `next`, the first one piece number `piece`. */
-static void group_tiles(const job *j, const group *g, int64_t row, int64_t rows, const float *a, bool add,
-                        const upcoming *next, int64_t piece)
+static void group_tiles(const job *j, const group *g, int64_t rows, const float *a, const upcoming *next, int64_t piece)
 {
     const int64_t k = g->k;
     for (int64_t q = 0; q < g->columns; q += GEMM_COLUMNS) {
-        int64_t width = gemm_least(GEMM_COLUMNS, g->columns - q), column = g->column + q;
+        int64_t width = gemm_least(GEMM_COLUMNS, g->columns - q);
         bool whole = width == GEMM_COLUMNS;
-        gemm_end end = {.c_row = j->out_row, .add = add, .bias = j->bias && !add ? j->bias + column : NULL};
+        gemm_end end = {.c_row = g->out_row, .add = g->add, .bias = g->bias && !g->add ? g->bias + q : NULL};
         for (int64_t i = 0; i < rows; i += GEMM_ROWS) {
             int height = (int)gemm_least(GEMM_ROWS, rows - i);
-            const float *panel = j->direct_a ? a + i * j->a_row : a + i * k;
-            int64_t step = j->direct_a ? j->a_row : GEMM_ROWS;
+            const int64_t step = j->direct_a ? j->a_row / j->pair : GEMM_ROWS;
+            const float *panel = j->direct_a ? a + i * step : a + i * k;
             sliver s = find_sliver(j, g, q, i == 0);
             end.packed_b = g->fresh && whole && i == 0 ? g->slivers + q * k : NULL;
             for (int f = 0; f < GEMM_STREAMS; f++) end.ahead[f] = fetch_piece(next, piece++, k);
             if (whole && !j->turned) {
-                end.c = j->out + (row + i) * j->out_row + column;
+                end.c = g->out + i * g->out_row + q;
                 GRDI_ISA_NAME(grdi_gemm_tile)
-                (height, GEMM_VECTORS, j->direct_a ? GEMM_BY_K : GEMM_BY_ROW, k, panel, step, s.b, s.step, &end);
+                (height, GEMM_VECTORS, layout_of(j), k, panel, step, s.b, s.step, &end);
             } else {
-                odd_tile(j, row + i, column, height, (int)width, k, panel, step, s.b, s.step, add);
+                odd_tile(j, g, i, q, height, (int)width, panel, step, s.b, s.step);
             }
         }
     }
 }
 
-static void pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes, int64_t k,
-                 float *to, bool is_a)
+/* k of the job, from p on. */
+static int64_t sources(const job *j, int64_t p, int64_t k)
 {
-    if (is_a) gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_ROWS);
-    else gemm_pack(from, type, lane_step, k_step, lanes, k, to, GEMM_COLUMNS);
+    return gemm_least(k * j->pair, j->g->k - p * j->pair);
+}
+
+static void pack_a(const job *j, const void *from, int64_t lanes, int64_t k)
+{
+    if (j->pair == 2) gemm_pack_pairs(from, j->a_type, j->a_row, j->a_col, lanes, k, j->packed_a, GEMM_ROWS);
+    else gemm_pack(from, j->a_type, j->a_row, j->a_col, lanes, k, j->packed_a, GEMM_ROWS);
+}
+
+static void pack_b(const job *j, const void *from, int64_t lanes, int64_t k, float *to)
+{
+    if (j->pair == 2) gemm_pack_pairs(from, j->b_type, j->b_col, j->b_row, lanes, k, to, GEMM_COLUMNS);
+    else gemm_pack(from, j->b_type, j->b_col, j->b_row, lanes, k, to, GEMM_COLUMNS);
 }
 
 /* Rounds values to bf16 while they are in cache. */
@@ -256,48 +294,71 @@ static upcoming upcoming_a(const job *j, int64_t row, int64_t rows, int64_t p, i
     row += rows;
     if (row >= j->m) row = 0, p += k;
     if (p >= j->k || j->direct_a) return (upcoming){.from = NULL};
-    return upcoming_lanes(at(j->a, j->a_type, row * j->a_row + p * j->a_col), j->a_type, j->a_row, j->a_col,
-                          gemm_least(j->m_block, j->m - row), gemm_least(k, j->k - p));
+    return upcoming_lanes(at(j->a, j->a_type, row * j->a_row + p * j->pair * j->a_col), j->a_type, j->a_row, j->a_col,
+                          gemm_least(j->m_block, j->m - row), sources(j, p, k));
 }
 
-static const float *packed_a(const job *j, int64_t row, int64_t rows, int64_t p, int64_t k)
+static const float *panels_of_a(const job *j, int64_t row, int64_t rows, int64_t p, int64_t k)
 {
-    const void *a = at(j->a, j->a_type, row * j->a_row + p * j->a_col);
+    const void *a = at(j->a, j->a_type, row * j->a_row + p * j->pair * j->a_col);
     if (j->direct_a) return a;
-    pack(a, j->a_type, j->a_row, j->a_col, rows, k, j->packed_a, true);
-    if (j->a_round) round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
+    pack_a(j, a, rows, sources(j, p, k));
+    if (j->a_round && j->pair == 1) round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
     return j->packed_a;
 }
 
 /* Whether the tiles can pack B while they read it. */
 static bool packs_in_passing(const job *j, int64_t rows)
 {
-    return j->b_type == GRD_F32 && j->b_col == 1 && !j->b_round && !j->turned && !j->direct_a && rows >= GEMM_ROWS;
+    return j->pair == 1 && j->b_type == GRD_F32 && j->b_col == 1 && !j->b_round && !j->turned && !j->direct_a &&
+           rows >= GEMM_ROWS;
+}
+
+/* Where a group's sums go, and its bias as f32, which `bias` may have to hold. */
+static void find_sums(const job *j, group *g, int64_t row, int64_t rows, float *bias)
+{
+    if (j->out) {
+        g->out = j->out + (j->turned ? g->column * j->out_row + row : row * j->out_row + g->column);
+        g->out_row = j->out_row;
+    } else {
+        g->out = j->sums, g->out_row = j->turned ? rows : GROUP;
+    }
+    const grdi_gemm *whole = j->g;
+    if (!whole->bias) return;
+    int64_t first = j->turned ? row : g->column, count = j->turned ? rows : g->columns;
+    g->bias = whole->bias_type == GRD_F32 ? (const float *)whole->bias + first : bias;
+    for (int64_t i = 0; g->bias == bias && i < count; i++)
+        bias[i] = gemm_read(whole->bias, whole->bias_type, first + i);
+}
+
+static void finish_group(const job *j, const group *g, int64_t row, int64_t rows)
+{
+    if (j->turned) gemm_finish_block(j->g, g->out, g->out_row, g->column, g->columns, row, rows);
+    else gemm_finish_block(j->g, g->out, g->out_row, row, rows, g->column, g->columns);
 }
 
 /* One block of A (rows from `row`) against the columns [column, column + columns) over k from `p`. */
 static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t p, int64_t k)
 {
-    const float *a = packed_a(j, row, rows, p, k);
-    bool add = j->add || p > 0, last = p + k >= j->k, pack_b = !j->direct_b && (!j->keep_b || row == 0);
-    bool in_passing = packs_in_passing(j, rows);
+    float bias[ROWS_MOST];
+    const float *a = panels_of_a(j, row, rows, p, k);
+    bool packs = !j->direct_b && (!j->keep_b || row == 0), in_passing = packs_in_passing(j, rows);
     upcoming next = upcoming_a(j, row, rows, p, k);
-    int64_t pieces = (rows + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_STREAMS;
+    int64_t pieces = (rows + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_STREAMS, there = sources(j, p, k);
     for (int64_t q = 0; q < columns; q += GROUP) {
         int64_t width = gemm_least(GROUP, columns - q), next_width = gemm_least(GROUP, columns - q - GROUP);
-        const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->b_row);
-        group g = {.column = column + q, .columns = width, .k = k, .source = source, .fresh = pack_b && in_passing};
+        const void *source = at(j->b, j->b_type, (column + q) * j->b_col + p * j->pair * j->b_row);
+        group g = {.column = column + q, .columns = width, .k = k, .source = source, .fresh = packs && in_passing};
         g.slivers = j->keep_b ? j->packed_b + q * k : j->packed_b;
-        if (pack_b && !g.fresh) pack(source, j->b_type, j->b_col, j->b_row, width, k, g.slivers, false);
-        if (pack_b && j->b_round) round_packed(g.slivers, gemm_up(width, GEMM_COLUMNS) * k);
-        if (pack_b)
-            next =
-                upcoming_lanes(at(source, j->b_type, GROUP * j->b_col), j->b_type, j->b_col, j->b_row, next_width, k);
-        group_tiles(j, &g, row, rows, a, add, &next, pack_b ? 0 : q / GEMM_COLUMNS * pieces);
-        if (last && j->finish) {
-            if (j->turned) gemm_finish_block(j->finish, column + q, width, row, rows);
-            else gemm_finish_block(j->finish, row, rows, column + q, width);
-        }
+        g.add = p > 0 || (j->out && j->g->add);
+        find_sums(j, &g, row, rows, bias);
+        if (packs && !g.fresh) pack_b(j, source, width, there, g.slivers);
+        if (packs && j->b_round && j->pair == 1) round_packed(g.slivers, gemm_up(width, GEMM_COLUMNS) * k);
+        if (packs)
+            next = upcoming_lanes(at(source, j->b_type, GROUP * j->b_col), j->b_type, j->b_col, j->b_row, next_width,
+                                  there);
+        group_tiles(j, &g, rows, a, &next, packs ? 0 : q / GEMM_COLUMNS * pieces);
+        if (j->finish && p + k >= j->k) finish_group(j, &g, row, rows);
     }
 }
 
@@ -314,39 +375,39 @@ static void run_job(job *j, float *scratch)
 
 /* ---- one product on one thread ---- */
 
-/* C is not f32 (or the bias is not): blocks of f32 sums, each finished while it is in cache. */
+/* C is not f32, or the bias is not: sums have a place of their own. */
 static bool is_narrow(const grdi_gemm *g)
 {
     return g->c_type != GRD_F32 || (g->bias && g->bias_type != GRD_F32);
 }
 
+enum { SUMS = NARROW_ROWS * NARROW_COLUMNS };
+
 /* Grows with m and n, so that what suffices for a piece suffices for smaller ones. */
 size_t GRDI_ISA_NAME(grdi_gemm_scratch)(const grdi_gemm *g)
 {
-    int64_t k = k_block_of(g->k), lanes = g->m > g->n ? g->m : g->n;
+    int64_t k = k_block_of(in_pairs(g) ? (g->k + 1) / 2 : g->k), lanes = g->m > g->n ? g->m : g->n;
     int64_t a_most = A_BYTES / 4 / k / GEMM_ROWS * GEMM_ROWS, b_most = B_BYTES / 4 / k / GROUP * GROUP;
     int64_t floats = gemm_up(gemm_least(gemm_up(lanes, GEMM_ROWS), a_most) * k, 16);
     floats += gemm_up(gemm_least(gemm_up(lanes, GROUP), b_most) * k, 16);
-    if (is_narrow(g)) floats += (NARROW_ROWS + 1) * NARROW_COLUMNS;
+    if (is_narrow(g)) floats += SUMS;
     return (size_t)floats * sizeof(float);
 }
 
+/* Where k takes several blocks, sums live longer than a group: pieces of C small enough for the cache, one by one. */
 static void run_narrow(const grdi_gemm *g, float *scratch)
 {
-    float *sums = scratch, *bias = sums + NARROW_ROWS * NARROW_COLUMNS;
-    float *packed = bias + NARROW_COLUMNS;
     for (int64_t column = 0; column < g->n; column += NARROW_COLUMNS) {
         int64_t columns = gemm_least(NARROW_COLUMNS, g->n - column);
-        for (int64_t i = 0; g->bias && i < columns; i++) bias[i] = gemm_read(g->bias, g->bias_type, column + i);
         for (int64_t row = 0; row < g->m; row += NARROW_ROWS) {
             int64_t rows = gemm_least(NARROW_ROWS, g->m - row);
-            grdi_gemm part = grdi_gemm_part(g, row, rows, column, columns);
+            grdi_gemm part = grdi_gemm_part(g, row, rows, column, columns), sums = part;
+            sums.add = false;
             double cycles;
-            job j = plan_job(&part, &cycles);
-            j.out = sums, j.out_row = columns, j.bias = g->bias ? bias : NULL;
-            gemm_finish finish = {.sums = sums, .sums_row = columns, .g = &part};
-            run_job(&j, packed);
-            gemm_finish_block(&finish, 0, rows, 0, columns);
+            job j = plan_job(&sums, &cycles);
+            j.out = scratch, j.out_row = columns;
+            run_job(&j, scratch + SUMS);
+            gemm_finish_block(&part, scratch, columns, 0, rows, 0, columns);
         }
     }
 }
@@ -354,18 +415,17 @@ static void run_narrow(const grdi_gemm *g, float *scratch)
 void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
 {
     if (g->m <= 0 || g->n <= 0) return;
-    if (is_narrow(g)) {
-        run_narrow(g, scratch);
-        return;
-    }
+    float *sums = scratch;
+    bool narrow = is_narrow(g);
     double cycles;
     job j = plan_job(g, &cycles);
-    j.out = g->c ? g->c : g->y;
-    j.out_row = g->c ? g->c_row : g->y_row;
-    j.bias = g->bias, j.add = g->add;
-    gemm_finish finish = {.sums = j.out, .sums_row = j.out_row, .g = g};
-    if (g->activation != GRDI_ACT_NONE) j.finish = &finish;
-    run_job(&j, scratch);
+    if (narrow && j.k_block < j.k) {
+        run_narrow(g, sums);
+        return;
+    }
+    j.sums = sums, j.finish = narrow || g->activation != GRDI_ACT_NONE;
+    if (!narrow) j.out = g->c ? g->c : g->y, j.out_row = g->c ? g->c_row : g->y_row;
+    run_job(&j, narrow ? sums + SUMS : sums);
 }
 
 /* ---- several threads ---- */

@@ -6,13 +6,6 @@
 #include "backend/cpu/kernels/math.h"
 #include "base/convert.h"
 
-/* f32 sums of the product g; row i, column j (of g) is at sums[i * sums_row + j]. */
-typedef struct gemm_finish {
-    const float *sums;
-    int64_t sums_row;
-    const grdi_gemm *g;
-} gemm_finish;
-
 static inline float gemm_read(const void *from, grd_dtype type, int64_t index)
 {
     return type == GRD_F32 ? ((const float *)from)[index] : grdi_bf16_to_f32(((const uint16_t *)from)[index]);
@@ -22,23 +15,15 @@ static inline grdi_vf gemm_activation(grdi_activation activation, grdi_vf x)
 {
     grdi_vf unused, positive;
     switch (activation) {
-    case GRDI_ACT_RELU:
-        return grdi_max(grdi_set(0.0f), x); /* NaN stays NaN */
-    case GRDI_ACT_GELU:
-        return x * grdi_normal_cdf(x, &unused);
+    case GRDI_ACT_RELU: return grdi_max(grdi_set(0.0f), x); /* NaN stays NaN */
+    case GRDI_ACT_GELU: return x * grdi_normal_cdf(x, &unused);
     case GRDI_ACT_GELU_TANH: /* (1 + tanh z) / 2 = sigmoid(2 z), with z = sqrt(2 / pi) (x + 0.044715 x^3) */
         return x * grdi_sigmoid(x * (1.59576912f + 0.0713548163f * (x * x)));
-    case GRDI_ACT_SILU:
-        return x * grdi_sigmoid(x);
-    case GRDI_ACT_RELU_SQUARED:
-        positive = grdi_max(grdi_set(0.0f), x);
-        return positive * positive;
-    case GRDI_ACT_TANH:
-        return grdi_tanh(x);
-    case GRDI_ACT_SIGMOID:
-        return grdi_sigmoid(x);
-    default:
-        return x;
+    case GRDI_ACT_SILU: return x * grdi_sigmoid(x);
+    case GRDI_ACT_RELU_SQUARED: positive = grdi_max(grdi_set(0.0f), x); return positive * positive;
+    case GRDI_ACT_TANH: return grdi_tanh(x);
+    case GRDI_ACT_SIGMOID: return grdi_sigmoid(x);
+    default: return x;
     }
 }
 
@@ -46,10 +31,8 @@ static inline grdi_vf gemm_activation(grdi_activation activation, grdi_vf x)
 #define GEMM_ACTIVATION_LOOP(which)                                                                                    \
     case which: {                                                                                                      \
         int64_t i = 0;                                                                                                 \
-        for (; i + GRDI_LANES <= count; i += GRDI_LANES)                                                               \
-            grdi_store(y + i, gemm_activation(which, grdi_load(x + i)));                                               \
-        if (i < count)                                                                                                 \
-            grdi_store_part(y + i, gemm_activation(which, grdi_load_part(x + i, count - i)), count - i);               \
+        for (; i + GRDI_LANES <= count; i += GRDI_LANES) grdi_store(y + i, gemm_activation(which, grdi_load(x + i)));  \
+        if (i < count) grdi_store_part(y + i, gemm_activation(which, grdi_load_part(x + i, count - i)), count - i);    \
         return;                                                                                                        \
     }
 static inline void gemm_activate(grdi_activation activation, const float *x, float *y, int64_t count)
@@ -63,8 +46,7 @@ static inline void gemm_activate(grdi_activation activation, const float *x, flo
         GEMM_ACTIVATION_LOOP(GRDI_ACT_TANH)
         GEMM_ACTIVATION_LOOP(GRDI_ACT_SIGMOID)
     default:
-        if (y != x)
-            memcpy(y, x, (size_t)count * sizeof *y);
+        if (y != x) memcpy(y, x, (size_t)count * sizeof *y);
     }
 }
 #undef GEMM_ACTIVATION_LOOP
@@ -76,8 +58,7 @@ static inline void gemm_round_row(const float *x, uint16_t *to, bool add, int64_
         grdi_vf v = grdi_load(x + i);
         grdi_store_bf16(to + i, add ? v + grdi_load_bf16(to + i) : v);
     }
-    for (; i < count; i++)
-        to[i] = grdi_f32_to_bf16(add ? x[i] + grdi_bf16_to_f32(to[i]) : x[i]);
+    for (; i < count; i++) to[i] = grdi_f32_to_bf16(add ? x[i] + grdi_bf16_to_f32(to[i]) : x[i]);
 }
 
 /* One row, `count` columns from `column`. */
@@ -87,14 +68,12 @@ static inline void gemm_finish_row(const grdi_gemm *g, const float *sums, int64_
     if (g->c_type == GRD_F32) {
         float *c = g->c ? (float *)g->c + row * g->c_row + column : NULL;
         if (c && c != sums)
-            for (int64_t i = 0; i < count; i++)
-                c[i] = g->add ? c[i] + sums[i] : sums[i];
+            for (int64_t i = 0; i < count; i++) c[i] = g->add ? c[i] + sums[i] : sums[i];
         if (g->activation != GRDI_ACT_NONE)
             gemm_activate(g->activation, sums, (float *)g->y + row * g->y_row + column, count);
         return;
     }
-    if (g->c)
-        gemm_round_row(sums, (uint16_t *)g->c + row * g->c_row + column, g->add, count);
+    if (g->c) gemm_round_row(sums, (uint16_t *)g->c + row * g->c_row + column, g->add, count);
     for (int64_t i = 0; g->activation != GRDI_ACT_NONE && i < count; i += 256) {
         int64_t some = count - i < 256 ? count - i : 256;
         gemm_activate(g->activation, sums + i, part, some);
@@ -114,17 +93,17 @@ static inline void gemm_activate_row(const grdi_gemm *g, int64_t row)
     }
     for (int64_t i = 0; i < g->n; i += 256) {
         int64_t some = g->n - i < 256 ? g->n - i : 256;
-        for (int64_t j = 0; j < some; j++)
-            part[j] = grdi_bf16_to_f32(((const uint16_t *)c)[from + i + j]);
+        for (int64_t j = 0; j < some; j++) part[j] = grdi_bf16_to_f32(((const uint16_t *)c)[from + i + j]);
         gemm_activate(g->activation, part, part, some);
         gemm_round_row(part, (uint16_t *)g->y + to + i, false, some);
     }
 }
 
-static inline void gemm_finish_block(const gemm_finish *f, int64_t row, int64_t rows, int64_t column, int64_t columns)
+/* f32 sums of the part of g that begins at (row, column). */
+static inline void gemm_finish_block(const grdi_gemm *g, const float *sums, int64_t sums_row, int64_t row, int64_t rows,
+                                     int64_t column, int64_t columns)
 {
-    for (int64_t i = row; i < row + rows; i++)
-        gemm_finish_row(f->g, f->sums + i * f->sums_row + column, i, column, columns);
+    for (int64_t i = 0; i < rows; i++) gemm_finish_row(g, sums + i * sums_row, row + i, column, columns);
 }
 
 #endif

@@ -1,11 +1,26 @@
 /* gemm_kernel.c - one tile of C in registers: what all matrix products spend their time in. */
 #include "backend/cpu/kernels/gemm_tile.h"
 
+/* sum + value * line, in pairs of bf16 with the processor's own instruction; the assembler knows it whatever the rest
+ * is compiled for. */
+GEMM_INLINE grdi_vf gemm_add_product(grdi_vf sum, grdi_vf value, grdi_vf line, const bool pairs)
+{
+#if defined(GRDI_ISA_avx512)
+    if (pairs) {
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(value), "v"(line));
+        return sum;
+    }
+#endif
+    (void)pairs;
+    return sum + value * line;
+}
+
 /* sum[i][j] += sum over k of A(i, k) B(k, j); B(k, j) is at b[k * b_step + j]. */
 GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_layout layout, const bool packs, int64_t k,
                                const float *a, int64_t a_step, const float *b, int64_t b_step, const gemm_end *end,
                                grdi_vf sum[GEMM_ROWS][GEMM_VECTORS])
 {
+    const bool by_k = layout == GEMM_BY_K || layout == GEMM_PAIRS_BY_K, pairs = layout >= GEMM_PAIRS_BY_K;
     float *packed = end->packed_b;
     const float *row[GEMM_ROWS];
     gemm_ahead ahead[GEMM_STREAMS];
@@ -28,12 +43,12 @@ GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_lay
         if (packs) packed += GEMM_COLUMNS;
         GEMM_UNROLL
         for (int i = 0; i < rows; i++) {
-            grdi_vf value = grdi_set(layout == GEMM_BY_K ? row[i][p] : a[i]);
+            grdi_vf value = grdi_set(by_k ? row[i][p] : a[i]);
             GEMM_UNROLL
-            for (int j = 0; j < vectors; j++) sum[i][j] += value * line[j];
+            for (int j = 0; j < vectors; j++) sum[i][j] = gemm_add_product(sum[i][j], value, line[j], pairs);
         }
         b += b_step;
-        if (layout == GEMM_BY_ROW) a += a_step;
+        if (!by_k) a += a_step;
     }
 }
 
@@ -74,19 +89,26 @@ void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, in
                                    const float *b, int64_t b_step, const gemm_end *end)
 {
 #define GEMM_TILE_CASE(r, v, l)                                                                                        \
-    case (r)*4 + ((v)-1) * 2 + (l):                                                                                    \
+    case (r)*8 + ((v)-1) * 4 + (l):                                                                                    \
         gemm_tile_fixed(r, v, l, false, k, a, a_step, b, b_step, end);                                                 \
         return;
+#define GEMM_TILE_LAYOUTS(r, by_k, by_row)                                                                             \
+    GEMM_TILE_CASE(r, 1, by_k)                                                                                         \
+    GEMM_TILE_CASE(r, 1, by_row)                                                                                       \
+    GEMM_TILE_CASE(r, 2, by_k)                                                                                         \
+    GEMM_TILE_CASE(r, 2, by_row)
+#if defined(GRDI_ISA_avx512)
 #define GEMM_TILE_ROWS(r)                                                                                              \
-    GEMM_TILE_CASE(r, 1, GEMM_BY_K)                                                                                    \
-    GEMM_TILE_CASE(r, 1, GEMM_BY_ROW)                                                                                  \
-    GEMM_TILE_CASE(r, 2, GEMM_BY_K)                                                                                    \
-    GEMM_TILE_CASE(r, 2, GEMM_BY_ROW)
+    GEMM_TILE_LAYOUTS(r, GEMM_BY_K, GEMM_BY_ROW)                                                                       \
+    GEMM_TILE_LAYOUTS(r, GEMM_PAIRS_BY_K, GEMM_PAIRS_BY_ROW)
+#else
+#define GEMM_TILE_ROWS(r) GEMM_TILE_LAYOUTS(r, GEMM_BY_K, GEMM_BY_ROW)
+#endif
     if (end->packed_b) {
         gemm_tile_fixed(GEMM_ROWS, GEMM_VECTORS, GEMM_BY_ROW, true, k, a, a_step, b, b_step, end);
         return;
     }
-    switch (rows * 4 + (vectors - 1) * 2 + (int)layout) {
+    switch (rows * 8 + (vectors - 1) * 4 + (int)layout) {
         GEMM_TILE_ROWS(1)
         GEMM_TILE_ROWS(2)
         GEMM_TILE_ROWS(3)
@@ -103,5 +125,6 @@ void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, in
 #endif
     }
 #undef GEMM_TILE_ROWS
+#undef GEMM_TILE_LAYOUTS
 #undef GEMM_TILE_CASE
 }

@@ -1,5 +1,7 @@
 /* gemm_pack.h - copies operands of matrix products to where tiles read them fastest: panels of `full` lanes (rows of A
- * or columns of B), panel[k * full + lane]; lanes beyond the matrix are zero. Sources are f32 or bf16, panels f32. */
+ * or columns of B), panel[k * full + lane]; lanes beyond the matrix are zero. Sources are f32 or bf16; an element of a
+ * panel is f32, or a pair of bf16 that are neighbours in k (the first one in the low half; f32 is rounded, a missing
+ * second one is zero). */
 #ifndef GRDI_GEMM_PACK_H
 #define GRDI_GEMM_PACK_H
 
@@ -34,34 +36,98 @@ GEMM_INLINE float gemm_load1(const void *from, int64_t index, const bool half)
     return half ? grdi_bf16_to_f32(*(const uint16_t *)p) : *(const float *)p;
 }
 
+/* ---- pairs ---- */
+
+/* Rounded to bf16: in the upper halves. */
+GEMM_INLINE grdi_v4u gemm_round4(grdi_v4 x)
+{
+    grdi_v4u bits = (grdi_v4u)x, rounded = bits + 0x7FFFu + (bits >> 16 & 1u), nan = (grdi_v4u)(x != x);
+    return ((rounded & ~nan) | ((bits | 0x400000u) & nan)) & 0xFFFF0000u;
+}
+
+/* What the elements of a panel are made of. */
+typedef struct gemm_source {
+    bool half;  /* bf16 */
+    bool pairs; /* and come in pairs */
+} gemm_source;
+
+GEMM_INLINE uint32_t gemm_bits1(const void *from, int64_t index, const bool half)
+{
+    return half ? ((const uint16_t *)from)[index] : grdi_f32_to_bf16(((const float *)from)[index]);
+}
+/* An element from those at `first` and, if it is there, `second`. */
+GEMM_INLINE float gemm_element(const void *from, int64_t first, int64_t second, const bool both, const gemm_source s)
+{
+    if (!s.pairs) return gemm_load1(from, first, s.half);
+    return grdi_bits_to_f32(gemm_bits1(from, first, s.half) | (both ? gemm_bits1(from, second, s.half) << 16 : 0));
+}
+/* GRDI_LANES elements whose sources lie one behind the other from `index` on. */
+GEMM_INLINE grdi_vf gemm_elements(const void *from, int64_t index, const gemm_source s)
+{
+    if (!s.pairs) return gemm_load(from, index, s.half);
+    grdi_vf pairs;
+    if (s.half) {
+        memcpy(&pairs, (const uint16_t *)from + index, sizeof pairs);
+        return pairs;
+    }
+    grdi_vu low = grdi_bf16_bits(gemm_load(from, index, false));
+    grdi_vu high = grdi_bf16_bits(gemm_load(from, index + GRDI_LANES, false));
+#if defined(GRDI_ISA_avx512)
+    __m512i joined = _mm512_castsi256_si512(_mm512_cvtepi32_epi16((__m512i)low));
+    return (grdi_vf)_mm512_inserti64x4(joined, _mm512_cvtepi32_epi16((__m512i)high), 1);
+#else
+    uint16_t halves[2 * GRDI_LANES];
+    *(grdi_vh_any *)halves = __builtin_convertvector(low, grdi_vh);
+    *(grdi_vh_any *)(halves + GRDI_LANES) = __builtin_convertvector(high, grdi_vh);
+    memcpy(&pairs, halves, sizeof pairs);
+    return pairs;
+#endif
+}
+
 /* ---- lanes lie together ---- */
 
-GEMM_INLINE void gemm_copy_lanes(const void *from, int64_t at, float *to, const int count, const bool half)
+/* `at` and `next`: lanes of k and of the one behind it (of pairs, if there is one). */
+GEMM_INLINE void gemm_copy_lanes(const void *from, int64_t at, int64_t next, const bool both, float *to,
+                                 const int count, const gemm_source s)
 {
     int j = 0;
     GEMM_UNROLL
-    for (; j + GRDI_LANES <= count; j += GRDI_LANES)
-        grdi_store(to + j, gemm_load(from, at + j, half));
+    for (; j + GRDI_LANES <= count; j += GRDI_LANES) {
+        grdi_vf x = gemm_load(from, at + j, s.half);
+        if (s.pairs) {
+            grdi_vf y = both ? gemm_load(from, next + j, s.half) : (grdi_vf){0};
+            x = (grdi_vf)(s.half ? (grdi_vu)x >> 16 | (grdi_vu)y : grdi_bf16_bits(x) | grdi_bf16_bits(y) << 16);
+        }
+        grdi_store(to + j, x);
+    }
     GEMM_UNROLL
-    for (; j + 4 <= count; j += 4)
-        *(grdi_v4_any *)(to + j) = gemm_load4(from, at + j, half);
+    for (; j + 4 <= count; j += 4) {
+        grdi_v4 x = gemm_load4(from, at + j, s.half);
+        if (s.pairs) {
+            grdi_v4 y = both ? gemm_load4(from, next + j, s.half) : (grdi_v4){0};
+            x = (grdi_v4)(s.half ? (grdi_v4u)x >> 16 | (grdi_v4u)y : gemm_round4(x) >> 16 | gemm_round4(y));
+        }
+        *(grdi_v4_any *)(to + j) = x;
+    }
     GEMM_UNROLL
-    for (; j < count; j++)
-        to[j] = gemm_load1(from, at + j, half);
+    for (; j < count; j++) to[j] = gemm_element(from, at + j, next + j, both, s);
 }
 
-/* Each row of k is visited once for up to eight panels, so that a page is. */
-GEMM_INLINE void gemm_pack_lanes(const void *from, int64_t k_step, int64_t panels, int64_t k, float *to,
-                                 const int full, const bool half)
+/* Each row of k is visited once for up to eight panels, so that a page is. `sources`: rows of k that are there. */
+GEMM_INLINE void gemm_pack_lanes(const void *from, int64_t k_step, int64_t panels, int64_t k, int64_t sources,
+                                 float *to, const int full, const gemm_source s)
 {
+    const int64_t step = s.pairs ? 2 * k_step : k_step;
     for (int64_t first = 0; first < panels; first += 8) {
         int64_t count = gemm_least(8, panels - first), line = first * full;
-        for (int64_t p = 0; p < k; p++, line += k_step) {
-            const char *ahead = gemm_at(from, line + 8 * k_step, half);
-            for (int64_t byte = 0; byte < count * full * (half ? 2 : 4); byte += 64)
-                __builtin_prefetch(ahead + byte);
+        for (int64_t p = 0; p < k; p++, line += step) {
+            const char *ahead = gemm_at(from, line + 8 * k_step, s.half);
+            for (int64_t row = 0; row <= s.pairs; row++, ahead += k_step * (s.half ? 2 : 4))
+                for (int64_t byte = 0; byte < count * full * (s.half ? 2 : 4); byte += 64)
+                    __builtin_prefetch(ahead + byte);
             for (int64_t t = 0; t < count; t++)
-                gemm_copy_lanes(from, line + t * full, to + (first + t) * k * full + p * full, full, half);
+                gemm_copy_lanes(from, line + t * full, line + k_step + t * full, 2 * p + 1 < sources,
+                                to + (first + t) * k * full + p * full, full, s);
         }
     }
 }
@@ -102,18 +168,22 @@ GEMM_INLINE void gemm_transpose4(grdi_vf r[4])
 #endif
 
 /* One panel. The lanes that the next one reads are fetched meanwhile: rows this short are over before the processor
- * sees a pattern in them. */
-GEMM_INLINE void gemm_pack_k(const void *from, int64_t lane_step, int64_t k, float *to, const int full, const bool half)
+ * sees a pattern in them. `sources`: elements of k that are there. */
+GEMM_INLINE void gemm_pack_k(const void *from, int64_t lane_step, int64_t k, int64_t sources, float *to, const int full,
+                             const gemm_source s)
 {
+    const int64_t each = s.pairs ? 2 : 1;
     int64_t p = 0;
-    for (; p + GRDI_LANES <= k; p += GRDI_LANES) {
+    for (; (p + GRDI_LANES) * each <= sources; p += GRDI_LANES) {
         int j = 0;
         for (; j + 4 <= full; j += 4) {
             grdi_vf r[4];
             GEMM_UNROLL
             for (int t = 0; t < 4; t++) {
-                r[t] = gemm_load(from, (j + t) * lane_step + p, half);
-                __builtin_prefetch(gemm_at(from, (j + t + full) * lane_step + p, half));
+                r[t] = gemm_elements(from, (j + t) * lane_step + p * each, s);
+                __builtin_prefetch(gemm_at(from, (j + t + full) * lane_step + p * each, s.half));
+                if (s.pairs && !s.half)
+                    __builtin_prefetch(gemm_at(from, (j + t + full) * lane_step + p * each + GRDI_LANES, s.half));
             }
             gemm_transpose4(r);
             GEMM_UNROLL
@@ -131,57 +201,67 @@ GEMM_INLINE void gemm_pack_k(const void *from, int64_t lane_step, int64_t k, flo
             }
         }
         for (; j < full; j++)
-            for (int t = 0; t < GRDI_LANES; t++)
-                to[(p + t) * full + j] = gemm_load1(from, j * lane_step + p + t, half);
+            for (int t = 0; t < GRDI_LANES; t++) {
+                int64_t at = j * lane_step + (p + t) * each;
+                to[(p + t) * full + j] = gemm_element(from, at, at + 1, true, s);
+            }
     }
     for (; p < k; p++)
-        for (int j = 0; j < full; j++)
-            to[p * full + j] = gemm_load1(from, j * lane_step + p, half);
+        for (int j = 0; j < full; j++) {
+            int64_t at = j * lane_step + p * each;
+            to[p * full + j] = gemm_element(from, at, at + 1, p * each + 1 < sources, s);
+        }
 }
 
 /* ---- any strides ---- */
 
 /* One panel of `width` <= full lanes. */
-GEMM_INLINE void gemm_pack_any(const void *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k, float *to,
-                               const int full, const bool half)
+GEMM_INLINE void gemm_pack_any(const void *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k,
+                               int64_t sources, float *to, const int full, const gemm_source s)
 {
+    const int64_t each = s.pairs ? 2 : 1;
     for (int64_t p = 0; p < k; p++) {
         int j = 0;
-        for (; j < width; j++)
-            to[p * full + j] = gemm_load1(from, j * lane_step + p * k_step, half);
-        for (; j < full; j++)
-            to[p * full + j] = 0;
+        for (; j < width; j++) {
+            int64_t at = j * lane_step + p * each * k_step;
+            to[p * full + j] = gemm_element(from, at, at + k_step, p * each + 1 < sources, s);
+        }
+        for (; j < full; j++) to[p * full + j] = 0;
     }
 }
 
 /* Packs `width` lanes into panels of `full`, one behind the other. */
-GEMM_INLINE void gemm_pack_type(const void *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t k,
-                                float *to, const int full, const bool half)
+GEMM_INLINE void gemm_pack_source(const void *from, int64_t lane_step, int64_t k_step, int64_t width, int64_t sources,
+                                  float *to, const int full, const gemm_source s)
 {
-    int64_t panels = width / full;
+    int64_t panels = width / full, k = s.pairs ? (sources + 1) / 2 : sources;
     if (lane_step == 1) {
-        gemm_pack_lanes(from, k_step, panels, k, to, full, half);
+        gemm_pack_lanes(from, k_step, panels, k, sources, to, full, s);
     } else {
         for (int64_t t = 0; t < panels; t++) {
-            const void *panel = gemm_at(from, t * full * lane_step, half);
-            if (k_step == 1)
-                gemm_pack_k(panel, lane_step, k, to + t * full * k, full, half);
-            else
-                gemm_pack_any(panel, lane_step, k_step, full, k, to + t * full * k, full, half);
+            const void *panel = gemm_at(from, t * full * lane_step, s.half);
+            if (k_step == 1) gemm_pack_k(panel, lane_step, k, sources, to + t * full * k, full, s);
+            else gemm_pack_any(panel, lane_step, k_step, full, k, sources, to + t * full * k, full, s);
         }
     }
     if (width % full)
-        gemm_pack_any(gemm_at(from, panels * full * lane_step, half), lane_step, k_step, width % full, k,
-                      to + panels * full * k, full, half);
+        gemm_pack_any(gemm_at(from, panels * full * lane_step, s.half), lane_step, k_step, width % full, k, sources,
+                      to + panels * full * k, full, s);
 }
 
+/* k elements of the source, of each lane. */
 GEMM_INLINE void gemm_pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t width,
                            int64_t k, float *to, const int full)
 {
-    if (type == GRD_F32)
-        gemm_pack_type(from, lane_step, k_step, width, k, to, full, false);
-    else
-        gemm_pack_type(from, lane_step, k_step, width, k, to, full, true);
+    if (type == GRD_F32) gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){false, false});
+    else gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){true, false});
+}
+
+GEMM_INLINE void gemm_pack_pairs(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t width,
+                                 int64_t k, float *to, const int full)
+{
+    if (type == GRD_F32) gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){false, true});
+    else gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){true, true});
 }
 
 #endif

@@ -31,8 +31,9 @@ GEMM_INLINE int64_t gemm_up(int64_t a, int64_t b)
     return (a + b - 1) / b * b;
 }
 
-/* How a tile reads A: element (i, k) is at a[i * step + k], or at a[k * step + i] as packed panels have it. */
-typedef enum gemm_layout { GEMM_BY_K, GEMM_BY_ROW } gemm_layout;
+/* How a tile reads A: element (i, k) is at a[i * step + k], or at a[k * step + i] as packed panels have it. The same
+ * with pairs: an element of A and of B holds two of bf16, neighbours in k, whose products are added at once. */
+typedef enum gemm_layout { GEMM_BY_K, GEMM_BY_ROW, GEMM_PAIRS_BY_K, GEMM_PAIRS_BY_ROW } gemm_layout;
 
 /* What a tile fetches while it computes: at each GEMM_AHEAD-th of its k a cache line, `step` bytes behind the last. */
 typedef struct gemm_ahead {
