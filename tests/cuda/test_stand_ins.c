@@ -153,4 +153,7 @@ Test(stand_ins, copy_from_pinned_memory_late)
     *pinned = 2;
     GOOD(SIM(cudaMemcpyAsync)(&back, p.memory, sizeof(float), cudaMemcpyDeviceToHost, p.stream));
     cr_assert(back == 2, "%g", back);
+    GOOD(SIM(cudaFreeHost)(pinned));
+    GOOD(SIM(cudaFree)(p.workspace));
+    GOOD(SIM(cudaFree)(p.memory));
 }

@@ -110,6 +110,15 @@ Test(detectors, missing_gradient)
     caught(has_gradient(&op, 1, text), text, "has no gradient");
 }
 
+/* An op that says it is flat where it is not. */
+Test(detectors, gradient_declared_zero)
+{
+    grdi_op op = grdi_op_floor;
+    cr_assert(check_gradient(&op, 0, 1, text), "%s", text);
+    op.scalar = grdi_op_tanh.scalar;
+    caught(check_gradient(&op, 0, 1, text), text, "finite differences");
+}
+
 static void gradient_of_wrong_shape(grdi_gradient *g)
 {
     g->grad_in[0] = grd_sum(grdi_grad_out(g, 0));

@@ -53,7 +53,7 @@ static grd_step *compile(const example *e, const char *dump, const char *disable
     return grd_step_new(e->loss, grd_sgd(0.1), .program = {.recompute = true, .dump = dump, .disable = disable});
 }
 
-/* The nodes of a dump; every input must come before its user. */
+/* The nodes of a dump, to be given back; every input must come before its user. */
 static json_t *nodes_of(const char *path)
 {
     size_t size;
@@ -69,6 +69,8 @@ static json_t *nodes_of(const char *path)
         json_array_foreach(json_object_get(node, "inputs"), i, input)
             cr_assert(json_integer_value(json_array_get(input, 0)) < (json_int_t)n, "%s: node %zu", path, n);
     }
+    json_incref(nodes);
+    json_decref(graph);
     return nodes;
 }
 
@@ -123,6 +125,7 @@ Test(passes, leave_a_graph_behind_each)
             strcmp(json_string_value(json_object_get(node, "op")), "input") == 0)
             input = node;
     cr_assert_str_eq(json_string_value(json_object_get(input, "name")), "x\"y\\z");
+    for (int p = 0; p < PASSES; p++) json_decref(nodes[p]);
     grd_engine_close(e.engine);
 }
 
