@@ -52,7 +52,10 @@ typedef struct grdi_kernel {
     grd_status (*bind)(grdi_call *call, grd_error *error);    /* optional: pointers are known now */
     grd_status (*run)(grdi_call *call);                       /* no allocation, no output but the call's */
     void (*release)(grdi_call *call);                         /* optional */
-    double rate_part; /* of the device's matmul rate, that the kernel reaches (cost model); 0: all of it */
+    /* Cost model: the part of the device's rate of products, in the dtype of input 0, that the kernel reaches; 0: all
+     * of it. rate_part_of, where it is given, says so for each call. */
+    double rate_part;
+    double (*rate_part_of)(const grdi_call *call);
 } grdi_kernel;
 
 typedef struct grdi_device grdi_device;
@@ -61,7 +64,8 @@ typedef struct grdi_device grdi_device;
 typedef struct grdi_rates {
     double matmul_flops_per_s; /* f32 */
     double matmul_bf16_flops_per_s;
-    double copy_bytes_per_s; /* read + written */
+    double copy_bytes_per_s;    /* read + written */
+    double product_bytes_per_s; /* operands and results of products, which are packed besides; 0: as copies */
     double map_flops_per_s;  /* simple vector arithmetic out of cache */
     double launch_s;         /* fixed cost of one launch */
 } grdi_rates;

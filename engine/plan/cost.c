@@ -2,16 +2,25 @@
  * Their sum, not the longer of the two: kernels seldom overlap them, and a prediction is to be kept, not a limit. */
 #include "plan/plan.h"
 
+double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates)
+{
+    const grdi_call *call = &launch->call;
+    if (!(call->op->flags & GRDI_OP_MATMUL)) return rates->map_flops_per_s;
+    return call->input_count && call->in[0].dtype == GRD_BF16 ? rates->matmul_bf16_flops_per_s
+                                                              : rates->matmul_flops_per_s;
+}
+
 static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
 {
-    bool products = launch->call.op->flags & GRDI_OP_MATMUL;
-    double rate = products ? rates->matmul_flops_per_s : rates->map_flops_per_s;
-    if (products && launch->call.input_count && launch->call.in[0].dtype == GRD_BF16)
-        rate = rates->matmul_bf16_flops_per_s;
-    if (products && launch->kernel->rate_part > 0)
-        rate *= launch->kernel->rate_part;
-    double arithmetic = rate > 0 ? launch->flops / rate : 0;
-    double traffic = rates->copy_bytes_per_s > 0 ? launch->bytes / rates->copy_bytes_per_s : 0;
+    double flops_per_s = grdi_arithmetic_rate(launch, rates), bytes_per_s = rates->copy_bytes_per_s;
+    if (launch->call.op->flags & GRDI_OP_MATMUL) {
+        const grdi_kernel *kernel = launch->kernel;
+        double part = kernel->rate_part_of ? kernel->rate_part_of(&launch->call) : kernel->rate_part;
+        if (part > 0) flops_per_s *= part;
+        if (rates->product_bytes_per_s > 0) bytes_per_s = rates->product_bytes_per_s;
+    }
+    double arithmetic = flops_per_s > 0 ? launch->flops / flops_per_s : 0;
+    double traffic = bytes_per_s > 0 ? launch->bytes / bytes_per_s : 0;
     return arithmetic + traffic + rates->launch_s;
 }
 

@@ -78,7 +78,8 @@ bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error);
 bool grdi_place_buffers(grdi_plan *plan);
 /* verify.c: no two live buffers overlap, nothing is read before it is written or after it is overwritten. */
 bool grdi_verify_plan(const grdi_plan *plan, grd_error *error);
-/* cost.c: seconds that the plan should take on a device of these rates. */
+/* cost.c: the device's rate for a launch's arithmetic in FLOP/s; seconds that the plan should take. */
+double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates);
 double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates);
 
 static inline grdi_value *grdi_value_of(const grdi_plan *plan, grd_tensor t)

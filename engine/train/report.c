@@ -99,6 +99,7 @@ grd_status grd_step_profile(grd_step *step, bool on)
 typedef struct kind {
     const grdi_op *op;
     double seconds, flops, bytes;
+    double arithmetic_s; /* that the FLOPs need at the device's rates */
     int64_t launches;
 } kind;
 
@@ -108,7 +109,7 @@ static int slower_first(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
-static void add_kinds(const grd_program *program, kind *kinds, int32_t *count)
+static void add_kinds(const grd_program *program, const grdi_rates *rates, kind *kinds, int32_t *count)
 {
     for (size_t n = 0; n < program->plan->launch_count && program->profiled_runs; n++) {
         const grdi_launch *launch = &program->plan->launches[n];
@@ -116,7 +117,9 @@ static void add_kinds(const grd_program *program, kind *kinds, int32_t *count)
         while (k < *count && kinds[k].op != launch->call.op) k++;
         if (k == *count) kinds[(*count)++] = (kind){.op = launch->call.op};
         kinds[k].seconds += program->launch_seconds[n];
-        kinds[k].flops += launch->flops * (double)program->profiled_runs;
+        double rate = grdi_arithmetic_rate(launch, rates), flops = launch->flops * (double)program->profiled_runs;
+        kinds[k].flops += flops;
+        kinds[k].arithmetic_s += rate > 0 ? flops / rate : 0;
         kinds[k].bytes += launch->bytes * (double)program->profiled_runs;
         kinds[k].launches += program->profiled_runs;
     }
@@ -131,10 +134,8 @@ static void print_kinds(FILE *stream, kind *kinds, int32_t count, double steps, 
             "of limit");
     for (int32_t k = 0; k < count; k++) {
         const kind *o = &kinds[k];
-        double rate = o->op->flags & GRDI_OP_MATMUL ? rates->matmul_flops_per_s : rates->map_flops_per_s;
-        double arithmetic = rate > 0 ? o->flops / rate : 0;
         double traffic = rates->copy_bytes_per_s > 0 ? o->bytes / rates->copy_bytes_per_s : 0;
-        double least = arithmetic > traffic ? arithmetic : traffic;
+        double least = o->arithmetic_s > traffic ? o->arithmetic_s : traffic;
         fprintf(stream, "%-28s %8.0f %9.3f %5.1f%% %10.1f %8.2f %8.0f%%\n", o->op->name, (double)o->launches / steps,
                 1e3 * o->seconds / steps, 100 * o->seconds / all, o->flops / o->seconds * 1e-9,
                 o->bytes / o->seconds * 1e-9, 100 * least / o->seconds);
@@ -169,8 +170,8 @@ grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trac
     kind *kinds = grdi_alloc_zero((size_t)(grdi_op_total() + grdi_custom_count(engine)), sizeof(*kinds));
     if (!kinds) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a profile");
     int32_t count = 0;
-    add_kinds(step->micro, kinds, &count);
-    add_kinds(step->update.program, kinds, &count);
+    add_kinds(step->micro, &rates, kinds, &count);
+    add_kinds(step->update.program, &rates, kinds, &count);
     double steps = (double)step->micro->profiled_runs / step->options.accumulate;
     if (stream) print_kinds(stream, kinds, count, steps, &rates);
     grdi_free(kinds);

@@ -11,44 +11,51 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-enum { REPEATS_MAX = 50 };
+enum { REPEATS_MAX = 50, REPEATS_MIN = 3 };
+#define SECONDS_MAX 0.03 /* where runs are slow, fewer must do */
 
-/* Median seconds of `repeats` runs of a call with `in_count` inputs and one output, all of shape `dims`, over memory of
- * the device; 0 when it cannot be run. */
-static double time_call(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count, grd_dims dims,
-                        int repeats)
+/* Median seconds of at most `repeats` runs of a call with `in_count` inputs and one output, of shapes `dims` in that
+ * order, over memory of the device; 0 when it cannot be run. */
+static double time_call(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count,
+                        const grd_dims *dims, int repeats)
 {
     const grdi_op *op = grdi_op_find(op_name);
     if (!op)
         return 0;
-    size_t tensor_bytes = (size_t)grd_dims_count(dims) * grd_dtype_size(dtype);
-    size_t memory_bytes = tensor_bytes * (size_t)(in_count + 1);
+    size_t memory_bytes = 0, tensor_bytes[3];
+    for (int32_t i = 0; i <= in_count; i++) {
+        tensor_bytes[i] = (size_t)grd_dims_count(dims[i]) * grd_dtype_size(dtype);
+        memory_bytes += tensor_bytes[i];
+    }
     char *memory = grdi_cpu_allocate(device, memory_bytes);
     if (!memory)
         return 0;
     grdi_call call = {
         .op = op, .attrs = op->attrs, .input_count = in_count, .output_count = 1, .threads = device->threads};
-    grdi_view view = {.data = memory, .dtype = dtype, .dims = dims};
-    grdi_row_major(dims, view.stride);
-    for (int32_t i = 0; i < in_count; i++) {
-        call.in[i] = view;
-        view.data = (char *)view.data + tensor_bytes;
+    grdi_view view = {.data = memory, .dtype = dtype};
+    for (int32_t i = 0; i <= in_count; i++) {
+        view.dims = dims[i];
+        grdi_row_major(dims[i], view.stride);
+        *(i < in_count ? &call.in[i] : &call.out[0]) = view;
+        view.data = (char *)view.data + tensor_bytes[i];
     }
-    call.out[0] = view;
     const grdi_kernel *kernel = grdi_cpu_find(device->isa, &call);
     double median = 0, taken[REPEATS_MAX];
     if (kernel && kernel != &grdi_reference_kernel && (!kernel->prepare || kernel->prepare(&call, NULL) == GRD_OK)) {
         call.scratch = call.scratch_bytes ? grdi_cpu_allocate(device, call.scratch_bytes) : NULL;
         bool ready = (call.scratch || !call.scratch_bytes) && (!kernel->bind || kernel->bind(&call, NULL) == GRD_OK);
-        for (int i = 0; ready && i <= repeats; i++) { /* the first one brings the pages in and does not count */
+        double begin = grdi_seconds();
+        int count = -1; /* the first one brings the pages in and does not count */
+        while (ready && count < repeats && (count < REPEATS_MIN || grdi_seconds() - begin < SECONDS_MAX)) {
             double start = grdi_seconds();
             ready = kernel->run(&call) == GRD_OK;
-            if (i > 0)
-                taken[i - 1] = grdi_seconds() - start;
+            if (count >= 0)
+                taken[count] = grdi_seconds() - start;
+            count++;
         }
         if (ready) {
-            qsort(taken, (size_t)repeats, sizeof *taken, by_size);
-            median = taken[repeats / 2];
+            qsort(taken, (size_t)count, sizeof *taken, by_size);
+            median = taken[count / 2];
         }
         if (kernel->release)
             kernel->release(&call);
@@ -58,23 +65,44 @@ static double time_call(grdi_device *device, const char *op_name, grd_dtype dtyp
     return median;
 }
 
+/* The same for a call whose inputs and output are all of shape `dims`. */
+static double time_even(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count, grd_dims dims,
+                        int repeats)
+{
+    return time_call(device, op_name, dtype, in_count, (grd_dims[]){dims, dims, dims}, repeats);
+}
+
+/* Bytes a second of the operands and the result of a product, beyond the time of its arithmetic: a flat product, which
+ * has many of them for its arithmetic. Between a fortieth and the whole of what copies reach. */
+static double measure_product_bytes(grdi_device *device, double matmul_flops_per_s, double copy_bytes_per_s)
+{
+    const int64_t m = 2048, k = 128, n = 512;
+    double flops = 2.0 * (double)(m * k * n), bytes = 4.0 * (double)(m * k + k * n + m * n);
+    grd_dims dims[] = {grd_shape(m, k), grd_shape(k, n), grd_shape(m, n)};
+    double beyond = time_call(device, "matmul", GRD_F32, 2, dims, 9) - flops / matmul_flops_per_s;
+    double most = bytes / copy_bytes_per_s * 40, least = bytes / copy_bytes_per_s;
+    return bytes / (beyond > most ? most : beyond > least ? beyond : least);
+}
+
 grd_status grdi_cpu_rates(grdi_device *device, grdi_rates *rates)
 {
     if (!device->measured) {
         const int64_t side = 512, large = 8 << 20, small = 64 << 10;
         double matmul_flops = 2.0 * (double)(side * side * side);
-        double matmul_s = time_call(device, "matmul", GRD_F32, 2, grd_shape(side, side), 4);
-        double matmul_bf16_s = time_call(device, "matmul", GRD_BF16, 2, grd_shape(side, side), 2);
-        double copy_s = time_call(device, "copy", GRD_F32, 1, grd_shape(large), 3);
-        double map_s = time_call(device, "tanh", GRD_F32, 1, grd_shape(small), 20);
-        double launch_s = time_call(device, "copy", GRD_F32, 1, grd_shape(16), 50);
+        double matmul_s = time_even(device, "matmul", GRD_F32, 2, grd_shape(side, side), 9);
+        double matmul_bf16_s = time_even(device, "matmul", GRD_BF16, 2, grd_shape(side, side), 9);
+        double copy_s = time_even(device, "copy", GRD_F32, 1, grd_shape(large), 5);
+        double map_s = time_even(device, "tanh", GRD_F32, 1, grd_shape(small), 20);
+        double launch_s = time_even(device, "copy", GRD_F32, 1, grd_shape(16), 50);
+        grdi_rates *r = &device->rates;
         /* What has no kernel runs in the reference: a rate that says so. A tanh counts as the 20 operations it is made
          * of. */
-        device->rates.matmul_flops_per_s = matmul_s > 0 ? matmul_flops / matmul_s : 1e8;
-        device->rates.matmul_bf16_flops_per_s = matmul_bf16_s > 0 ? matmul_flops / matmul_bf16_s : 1e8;
-        device->rates.copy_bytes_per_s = copy_s > 0 ? 8.0 * (double)large / copy_s : 1e8;
-        device->rates.map_flops_per_s = map_s > 0 ? 20.0 * (double)small / map_s : 1e7;
-        device->rates.launch_s = launch_s > 0 ? launch_s : 1e-6;
+        r->matmul_flops_per_s = matmul_s > 0 ? matmul_flops / matmul_s : 1e8;
+        r->matmul_bf16_flops_per_s = matmul_bf16_s > 0 ? matmul_flops / matmul_bf16_s : 1e8;
+        r->copy_bytes_per_s = copy_s > 0 ? 8.0 * (double)large / copy_s : 1e8;
+        r->product_bytes_per_s = measure_product_bytes(device, r->matmul_flops_per_s, r->copy_bytes_per_s);
+        r->map_flops_per_s = map_s > 0 ? 20.0 * (double)small / map_s : 1e7;
+        r->launch_s = launch_s > 0 ? launch_s : 1e-6;
         device->measured = true;
     }
     *rates = device->rates;
