@@ -116,6 +116,7 @@ typedef struct bench {
 typedef struct result {
     double first_step_s, ms_min, ms_median;
     int64_t steps, resident_bytes;
+    size_t arena_used_bytes;
     grd_plan_report plan;
     grd_rates rates;
 } result;
@@ -239,6 +240,7 @@ static grd_status measure(bench *b, result *r, grd_error *error)
     }
     r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
     if (!status && b->args->profile) status = grd_step_profile_write(b->step, stderr, b->args->profile_path);
+    r->arena_used_bytes = grd_step_high_water(b->step);
     if (!status) status = grd_step_report(b->step, &r->plan);
     if (status) return grd_fail(error, status, "%s", grd_step_error(b->step)->message);
     qsort(times, (size_t)r->steps, sizeof(double), ascending);
@@ -252,10 +254,12 @@ static grd_status measure(bench *b, result *r, grd_error *error)
 static void show_json(const bench *b, const result *r, double samples)
 {
     json_t *line = json_pack(
-        "{s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:s, s:s}", "event",
-        "bench", "name", b->spec.name, "ms_min", r->ms_min, "ms_median", r->ms_median,
+        "{s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:s, "
+        "s:s}",
+        "event", "bench", "name", b->spec.name, "ms_min", r->ms_min, "ms_median", r->ms_median,
         b->spec.context ? "tokens_per_s" : "samples_per_s", 1e3 * samples / r->ms_median, "flops_per_s",
         1e3 * r->plan.flops_per_step / r->ms_median, "planned_peak_bytes", (json_int_t)r->plan.peak_bytes,
+        "arena_bytes", (json_int_t)r->plan.arena_bytes, "arena_used_bytes", (json_int_t)r->arena_used_bytes,
         "resident_bytes", (json_int_t)r->resident_bytes, "first_step_s", r->first_step_s, "matmul_flops_per_s",
         b->args->bf16 ? r->rates.matmul_bf16_flops_per_s : r->rates.matmul_flops_per_s, "copy_bytes_per_s",
         r->rates.copy_bytes_per_s, "precision", b->args->bf16 ? "bf16" : "f32", "threads",
