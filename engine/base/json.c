@@ -98,7 +98,7 @@ static bool nesting_is_allowed(const char *text, size_t size_bytes, size_t *line
     return true;
 }
 
-json_t *grdi_json_parse(const char *text, size_t size_bytes, const char *place, grd_error *error)
+json_t *grd_json_parse(const char *text, size_t size_bytes, const char *place, grd_error *error)
 {
     size_t line;
     if (!nesting_is_allowed(text, size_bytes, &line)) {
@@ -125,13 +125,13 @@ json_t *grdi_json_parse(const char *text, size_t size_bytes, const char *place, 
     return NULL;
 }
 
-json_t *grdi_json_read(const char *path, size_t max_bytes, grd_error *error)
+json_t *grd_json_read(const char *path, size_t max_bytes, grd_error *error)
 {
     char *text;
     size_t size_bytes;
     if (grdi_file_read(path, max_bytes, &text, &size_bytes, error) != GRD_OK)
         return NULL;
-    json_t *value = grdi_json_parse(text, size_bytes, path, error);
+    json_t *value = grd_json_parse(text, size_bytes, path, error);
     grdi_free(text);
     return value;
 }

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_TEXT_MAX = 4096 };
+enum { PATH_TEXT_MAX = 4096, CONFIG_MAX = 1 << 24 };
 
 typedef struct convert_args {
     cli common;
@@ -121,11 +121,12 @@ static int write_config(const convert_args *a, const char *folder)
     int code;
     if (a->dtype == GRD_DTYPE_COUNT || !cli_has(folder, "config.json")) return copy_file(a, folder, "config.json");
     if (!join(a, from, folder, "config.json", &code) || !join(a, to, a->to, "config.json", &code)) return code;
-    json_error_t problem;
-    json_t *config = json_load_file(from, JSON_REJECT_DUPLICATES, &problem);
+    grd_error error = {GRD_OK, ""};
+    json_t *config = grd_json_read(from, CONFIG_MAX, &error);
+    if (!config) return cli_fail(&a->common, &error, false);
     if (!json_is_object(config)) {
         json_decref(config);
-        return cli_error(&a->common, CLI_USAGE, "%s:%d:%d: %s", from, problem.line, problem.column, problem.text);
+        return cli_error(&a->common, CLI_USAGE, "%s: must be an object", from);
     }
     json_object_set_new(config, json_object_get(config, "dtype") ? "dtype" : "torch_dtype",
                         json_string(names[a->dtype]));

@@ -166,7 +166,8 @@ static void last_lines(const char *run, json_t **step, json_t **eval)
         json_t **kept = strncmp(line, "{\"event\":\"step\"", 15) == 0   ? step
                         : strncmp(line, "{\"event\":\"eval\"", 15) == 0 ? eval
                                                                         : NULL;
-        json_t *parsed = kept ? json_loads(line, 0, NULL) : NULL; /* a line that a crash cut short is none */
+        /* a line that a crash cut short is none */
+        json_t *parsed = kept ? grd_json_parse(line, strlen(line), path, NULL) : NULL;
         if (!parsed) continue;
         json_decref(*kept);
         *kept = parsed;

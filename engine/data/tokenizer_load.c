@@ -374,7 +374,7 @@ grd_status grdi_tokenizer_parse(const char *text, size_t size_bytes, const char 
     if (!t)
         return GRD_E_MEMORY;
     grd_error why = {0};
-    json_t *root = grdi_json_parse(text, size_bytes, path, &why);
+    json_t *root = grd_json_parse(text, size_bytes, path, &why);
     loader l = {.t = t, .path = path, .error = error};
     grd_status status = root ? read_file(&l, root) : grd_fail(error, why.status, "%s", why.message);
     json_decref(root);

@@ -117,7 +117,7 @@ static const json_t *read_checksums(const char *folder, json_t **all, grd_error 
         grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
         return NULL;
     }
-    *all = grdi_json_read(path, CHECKSUMS_BYTES_MAX, error);
+    *all = grd_json_read(path, CHECKSUMS_BYTES_MAX, error);
     const json_t *files = NULL;
     if (*all) {
         const char *algorithm = json_string_value(json_object_get(*all, "algorithm"));
@@ -205,7 +205,7 @@ static grd_status read_state(const grdi_checkpoint *checkpoint, grd_checkpoint_i
     if (!text)
         return grd_fail(error, GRD_E_FORMAT, "state.json: missing from the checkpoint");
     grd_error problem = {0};
-    json_t *state = grdi_json_parse(text, size_bytes, "state.json", &problem);
+    json_t *state = grd_json_parse(text, size_bytes, "state.json", &problem);
     if (!state)
         return grd_fail(error, problem.status, "%s", problem.message);
     json_int_t step = -1;

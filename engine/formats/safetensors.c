@@ -324,7 +324,7 @@ static grd_status open_part(grd_safetensors *file, const char *path, grd_error *
         return grd_fail(error, GRD_E_FORMAT, "%s: the header ends after the file does (the file is cut off)", path);
     if (has_negative_zero((const char *)bytes + LENGTH_BYTES, header_bytes))
         return grd_fail(error, GRD_E_FORMAT, "%s: a negative number in the header", path);
-    json_t *header = grdi_json_parse((const char *)bytes + LENGTH_BYTES, header_bytes, path, error);
+    json_t *header = grd_json_parse((const char *)bytes + LENGTH_BYTES, header_bytes, path, error);
     if (!header)
         return error->status;
     size_t first = file->count;
@@ -467,7 +467,7 @@ static grd_status open_resolved(grd_safetensors *file, const char *path, grd_err
 {
     grd_status status;
     if (ends_with(path, ".json")) {
-        json_t *index = grdi_json_read(path, INDEX_BYTES_MAX, error);
+        json_t *index = grd_json_read(path, INDEX_BYTES_MAX, error);
         if (!index)
             return error->status;
         status = open_shards(file, path, index, error);

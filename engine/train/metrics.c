@@ -60,7 +60,7 @@ void grdi_metrics_write(grdi_session *s, const grd_event *event)
 static bool stays(grdi_session *s, const char *line, size_t length)
 {
     grd_error error = {GRD_OK, ""};
-    json_t *object = grdi_json_parse(line, length, "metrics.jsonl", &error);
+    json_t *object = grd_json_parse(line, length, "metrics.jsonl", &error);
     const json_t *step = json_object_get(object, "step"), *steps = json_object_get(object, "steps");
     bool keep = object && json_integer_value(step) <= s->done && json_integer_value(steps) <= s->done;
     if (keep) grdi_history_add_json(&s->history, object);

@@ -135,7 +135,7 @@ static grd_status load_state(grdi_session *s, const grdi_checkpoint *c, grd_erro
     size_t size;
     const char *text = grdi_checkpoint_file(c, "state.json", &size);
     grd_error problem = {GRD_OK, ""};
-    json_t *state = text ? grdi_json_parse(text, size, "state.json", &problem) : NULL;
+    json_t *state = text ? grd_json_parse(text, size, "state.json", &problem) : NULL;
     if (!text) return grd_fail(error, GRD_E_FORMAT, "state.json: missing from the checkpoint" EARLIER);
     if (!state) return grd_fail(error, problem.status, "%s", problem.message);
     json_int_t step = -1, next = -1, seed = s->settings->train.seed;

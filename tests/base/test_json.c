@@ -12,7 +12,7 @@ TestSuite(json, .fini = scratch_remove);
 static void assert_refused(const char *text, const char *reason)
 {
     grd_error error = {0};
-    cr_assert(grdi_json_parse(text, strlen(text), "place", &error) == NULL, "taken: %s", text);
+    cr_assert(grd_json_parse(text, strlen(text), "place", &error) == NULL, "taken: %s", text);
     cr_assert(error.status == GRD_E_FORMAT && strncmp(error.message, "place:", 6) == 0, "%s", error.message);
     cr_assert(strstr(error.message, reason), "'%s' lacks '%s'", error.message, reason);
 }
@@ -30,9 +30,9 @@ Test(json, what_is_not_json_is_refused_with_line_and_reason)
 Test(json, zero_bytes_are_refused)
 {
     grd_error error = {0};
-    cr_assert(grdi_json_parse("[1\0]", 4, "place", &error) == NULL, "a zero byte after a number");
+    cr_assert(grd_json_parse("[1\0]", 4, "place", &error) == NULL, "a zero byte after a number");
     cr_assert(strstr(error.message, "zero byte"), "%s", error.message);
-    cr_assert(grdi_json_parse("[1]\0", 4, "place", NULL) == NULL, "a zero byte at the end");
+    cr_assert(grd_json_parse("[1]\0", 4, "place", NULL) == NULL, "a zero byte at the end");
 }
 
 Test(json, nesting_is_limited)
@@ -40,7 +40,7 @@ Test(json, nesting_is_limited)
     char text[2 * GRDI_JSON_DEPTH_MAX + 3] = "";
     memset(text, '[', GRDI_JSON_DEPTH_MAX);
     memset(text + GRDI_JSON_DEPTH_MAX, ']', GRDI_JSON_DEPTH_MAX);
-    json_t *value = grdi_json_parse(text, strlen(text), "place", NULL);
+    json_t *value = grd_json_parse(text, strlen(text), "place", NULL);
     cr_assert(value != NULL, "the deepest allowed");
     json_decref(value);
     memset(text, '[', GRDI_JSON_DEPTH_MAX + 1);
@@ -49,19 +49,19 @@ Test(json, nesting_is_limited)
     char quoted[400] = "[\"\\\"";
     memset(quoted + 4, '{', 300);
     strcpy(quoted + 304, "\"]");
-    value = grdi_json_parse(quoted, strlen(quoted), "place", NULL);
+    value = grd_json_parse(quoted, strlen(quoted), "place", NULL);
     cr_assert(value != NULL, "brackets in a text do not nest");
     json_decref(value);
 }
 
 Test(json, text_is_written_and_read_back)
 {
-    json_t *value = grdi_json_parse("{\"b\": [1, 2.5, null], \"a\": \"\\u00e4\"}", 36, "place", NULL);
+    json_t *value = grd_json_parse("{\"b\": [1, 2.5, null], \"a\": \"\\u00e4\"}", 36, "place", NULL);
     size_t size = 0;
     char *text = grdi_json_text(value, JSON_COMPACT, &size);
     cr_assert(strcmp(text, "{\"b\":[1,2.5,null],\"a\":\"\xc3\xa4\"}") == 0 && strlen(text) == size, "%s", text);
     scratch_write(scratch_path("file.json"), text, size);
-    json_t *again = grdi_json_read(scratch_path("file.json"), 1000, NULL);
+    json_t *again = grd_json_read(scratch_path("file.json"), 1000, NULL);
     cr_assert(json_equal(value, again), "comes back");
     json_decref(again);
     json_decref(value);
@@ -75,7 +75,7 @@ static void assert_survives(const char *text)
     for (long n = 1; hit; n++) {
         grd_error error = {0};
         faults_fail_at(n);
-        json_t *value = grdi_json_parse(text, strlen(text), "place", &error);
+        json_t *value = grd_json_parse(text, strlen(text), "place", &error);
         hit = faults_hit();
         faults_fail_at(0);
         cr_assert((value != NULL) == !hit && (error.status == GRD_E_MEMORY) == hit, "fault %ld: %s: %s", n, text,

@@ -53,7 +53,7 @@ static float mark_of(const char *path)
     cr_assert(grdi_checkpoint_open(path, &checkpoint, &error) == GRD_OK, "%s", error.message);
     size_t size;
     const char *text = grdi_checkpoint_file(checkpoint, "state.json", &size);
-    json_t *state = grdi_json_parse(text, size, "state", &error);
+    json_t *state = grd_json_parse(text, size, "state", &error);
     float mark = (float)json_number_value(json_object_get(state, "mark"));
     json_decref(state);
     const grd_file_tensor *w = grd_safetensors_find(grdi_checkpoint_tensors(checkpoint, "model.safetensors"), "h.0/w");

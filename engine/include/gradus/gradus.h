@@ -8,6 +8,7 @@
 #include <gradus/graph.h>
 #include <gradus/hf.h>
 #include <gradus/images.h>
+#include <gradus/json.h>
 #include <gradus/model.h>
 #include <gradus/nn.h>
 #include <gradus/ops.h>

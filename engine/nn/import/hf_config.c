@@ -3,10 +3,12 @@
  * understand. */
 #include "nn/import/config_json.h"
 
-#include <errno.h>
+#include <gradus/json.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { CONFIG_MAX = 1 << 24 }; /* bytes; far more than any config.json has */
 
 static grd_hf_kind llama_kind_of(const grd_gpt *g)
 {
@@ -301,14 +303,12 @@ static void read_model(const hf_reader *r, grd_gpt *gpt)
     gpt->init_std = hf_number(r, "initializer_range", 0.02, false);
 }
 
-/* Takes `object`; `problem` says why there is none. */
-static grd_status read_object(json_t *object, const json_error_t *problem, const char *path, grd_gpt *gpt,
-                              grd_error *error)
+/* Takes `object`; NULL when it could not be parsed, which `error` tells then. */
+static grd_status read_object(json_t *object, const char *path, grd_gpt *gpt, grd_error *error)
 {
     grd_error own = {GRD_OK, ""}, fits = {GRD_OK, ""};
     memset(gpt, 0, sizeof(*gpt));
-    if (!object)
-        return grd_fail(error, GRD_E_FORMAT, "%s:%d:%d: json: %s", path, problem->line, problem->column, problem->text);
+    if (!object) return error->status;
     const hf_reader r = {object, path, &own};
     read_model(&r, gpt);
     json_decref(object);
@@ -318,17 +318,18 @@ static grd_status read_object(json_t *object, const json_error_t *problem, const
 
 grd_status grd_hf_parse_config(const char *text, size_t size_bytes, const char *place, grd_gpt *gpt, grd_error *error)
 {
-    json_error_t problem;
-    json_t *object = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES, &problem);
-    return read_object(object, &problem, place, gpt, error);
+    grd_error own = {GRD_OK, ""};
+    if (read_object(grd_json_parse(text, size_bytes, place, &own), place, gpt, &own))
+        grd_fail(error, own.status, "%s", own.message);
+    return own.status;
 }
 
 grd_status grd_hf_read_config(const char *folder, grd_gpt *gpt, grd_error *error)
 {
     char path[4096];
-    json_error_t problem;
+    grd_error own = {GRD_OK, ""};
     snprintf(path, sizeof(path), "%s/config.json", folder);
-    json_t *object = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
-    if (!object && problem.line < 0) return grd_fail(error, GRD_E_IO, "%s: cannot be read: %s", path, strerror(errno));
-    return read_object(object, &problem, path, gpt, error);
+    if (read_object(grd_json_read(path, CONFIG_MAX, &own), path, gpt, &own))
+        grd_fail(error, own.status, "%s", own.message);
+    return own.status;
 }
