@@ -35,6 +35,7 @@ static void release_file(void *memory, size_t size_bytes)
 
 grdi_file_table grdi_file = {
     .open = open_file,
+    .status = fstat,
     .read = read,
     .write = write,
     .sync = fsync,
@@ -84,7 +85,7 @@ static grd_status open_for_reading(const char *path, int *fd, size_t *size_bytes
         return fail_errno(error, path, "open");
     struct stat about;
     grd_status status = GRD_OK;
-    if (fstat(*fd, &about) != 0)
+    if (grdi_file.status(*fd, &about) != 0)
         status = fail_errno(error, path, "read");
     else if (S_ISDIR(about.st_mode))
         status = grd_fail(error, GRD_E_IO, "%s: is a directory, not a file", path);
@@ -177,7 +178,7 @@ grd_status grdi_file_read(const char *path, size_t max_bytes, char **text, size_
 
 /* ---- crash-safe writing ---- */
 
-enum { WRITER_BUFFER_BYTES = 1 << 18 };
+enum { WRITER_BUFFER_BYTES = 1 << 16 };
 
 grd_status grdi_writer_open(grdi_writer *writer, const char *path)
 {

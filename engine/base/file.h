@@ -3,10 +3,12 @@
 #define GRDI_FILE_H
 
 #include <gradus/base.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 typedef struct grdi_file_table {
     int (*open)(const char *path, int flags, mode_t mode);
+    int (*status)(int fd, struct stat *about); /* fstat */
     ssize_t (*read)(int fd, void *buffer, size_t size_bytes);
     ssize_t (*write)(int fd, const void *buffer, size_t size_bytes);
     int (*sync)(int fd); /* fsync */

@@ -7,6 +7,9 @@
 #include <stdarg.h>
 #include <string.h>
 
+/* More than any memory holds, and so few that sizes in bytes, strides and offsets do not overflow. */
+static const int64_t ELEMENTS_MAX = (int64_t)1 << 48;
+
 grd_graph *grdi_graph_create(grd_model *model)
 {
     grd_graph *graph = grdi_alloc_zero(1, sizeof(*graph));
@@ -65,6 +68,10 @@ grd_tensor grdi_graph_fail(grd_graph *graph, grd_status status, const char *form
 void grd_scope_push(grd_graph *graph, const char *format, ...)
 {
     if (!graph) return;
+    if (!format) {
+        grdi_graph_fail(graph, GRD_E_ARGUMENT, "scope: no name (a layer or grd_scope_push was given NULL)");
+        return;
+    }
     if (graph->scope_depth >= (int32_t)(sizeof(graph->scopes) / sizeof(graph->scopes[0]))) {
         grdi_graph_fail(graph, GRD_E_ARGUMENT, "scopes nest more than 64 deep");
         return;
@@ -216,18 +223,43 @@ static uint64_t path_hash(const grd_graph *graph, const grdi_op *op)
     return grdi_hash_text(path);
 }
 
+bool grdi_graph_owns(grd_graph *graph, const char *what, const grd_tensor *tensors, int32_t count)
+{
+    for (int32_t i = 0; i < count && !graph->error.status; i++) {
+        const grdi_node *node = tensors[i].node;
+        if (node->graph != graph)
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s %d belongs to another graph (build all in one)", what, i);
+        else if (tensors[i].output < 0 || tensors[i].output >= node->output_count)
+            grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s %d is output %d of %s, which has %d", what, i, tensors[i].output,
+                            node->op->name, node->output_count);
+    }
+    return !graph->error.status;
+}
+
 static bool check_inputs(grd_graph *graph, const grdi_op *op, const grd_tensor *in, int32_t count)
 {
+    char what[80];
     int32_t most = op->inputs_max ? op->inputs_max : op->inputs;
-    for (int32_t i = 0; i < count; i++) {
-        if (in[i].node->graph == graph) continue;
-        grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: input %d belongs to another graph (build both in one)", op->name,
-                        i);
-        return false;
-    }
+    snprintf(what, sizeof(what), "%s: input", op->name);
+    if (!grdi_graph_owns(graph, what, in, count)) return false;
     if (count >= op->inputs && count <= most) return true;
     grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: takes %d to %d inputs, was given %d", op->name, op->inputs, most,
                     count);
+    return false;
+}
+
+static bool check_output(grd_graph *graph, const grdi_op *op, int32_t index, grdi_type type)
+{
+    if (!grd_dtype_size(type.dtype)) {
+        grdi_graph_fail(graph, GRD_E_DTYPE, "%s: output %d has no valid dtype", op->name, index);
+        return false;
+    }
+    for (int32_t d = 0; d < type.dims.rank && d < GRD_RANK_MAX; d++) /* strides are made of all dimensions */
+        if (type.dims.dim[d] == 0) type.dims.dim[d] = 1;
+    int64_t count = grd_dims_count(type.dims);
+    if (count >= 0 && count <= ELEMENTS_MAX) return true;
+    grdi_graph_fail(graph, GRD_E_SHAPE, "%s: output %d has a negative size or more than 2^48 elements", op->name,
+                    index);
     return false;
 }
 
@@ -237,8 +269,8 @@ grd_tensor grdi_emit(grd_graph *graph, const grdi_op *op, const grd_tensor *in, 
     const grd_tensor poison = {NULL, 0};
     for (int32_t o = 0; outputs && o < GRDI_OUTPUTS_MAX; o++) outputs[o] = poison;
     for (int32_t i = 0; i < input_count; i++)
-        if (!in[i].node) return poison;
-    if (!graph && input_count) graph = in[0].node->graph;
+        if (!in || !in[i].node) return poison;
+    if (!graph && input_count > 0) graph = in[0].node->graph;
     if (!graph || graph->error.status || !check_inputs(graph, op, in, input_count)) return poison;
 
     grd_attr all[GRDI_ATTRS_MAX + 1];
@@ -251,10 +283,7 @@ grd_tensor grdi_emit(grd_graph *graph, const grdi_op *op, const grd_tensor *in, 
         .op = op, .attrs = all, .input_count = input_count, .in = types, .output_count = op->outputs ? op->outputs : 1};
     if (!op->shape(&c)) return grdi_graph_fail(graph, c.status, "%s: %s", op->name, c.message);
     for (int32_t o = 0; o < c.output_count; o++)
-        if (!grd_dtype_size(c.out[o].dtype))
-            return grdi_graph_fail(graph, GRD_E_DTYPE, "%s: output %d has no valid dtype", op->name, o);
-        else if (grd_dims_count(c.out[o].dims) < 0)
-            return grdi_graph_fail(graph, GRD_E_SHAPE, "%s: output %d has a negative or overflowing size", op->name, o);
+        if (!check_output(graph, op, o, c.out[o])) return poison;
 
     uint64_t hash = 0;
     if (op->flags & GRDI_OP_RANDOM) {
@@ -281,6 +310,11 @@ grd_tensor grd_call(grd_graph *graph, const char *name, const grd_tensor *inputs
     const grdi_op *op = grdi_op_find(name);
     if (!op && graph && graph->model) op = grdi_custom_find(graph->model->engine, name);
     bool source = op && (op->flags & GRDI_OP_SOURCE); /* its node also needs a name, a variable or data */
+    if (op && ((!inputs && input_count > 0) || (!attrs && attr_count > 0) || attr_count < 0)) {
+        for (int32_t o = 0; outputs && o < GRDI_OUTPUTS_MAX; o++) outputs[o] = (grd_tensor){NULL, 0};
+        return grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: %d inputs and %d attributes, of which there is no list",
+                               name, input_count, attr_count);
+    }
     if (op && !source && input_count >= 0 && input_count <= GRDI_INPUTS_MAX)
         return grdi_emit(graph, op, inputs, input_count, attrs, attr_count, outputs);
     for (int32_t o = 0; outputs && o < GRDI_OUTPUTS_MAX; o++) outputs[o] = (grd_tensor){NULL, 0};

@@ -50,6 +50,9 @@ static inline bool grdi_same_tensor(grd_tensor a, grd_tensor b)
 /* Records the graph's first error (and the engine's) with the current scope in front; returns poison. */
 grd_tensor grdi_graph_fail(grd_graph *graph, grd_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* False, and an error of the graph that begins with `what` and the number, unless every tensor is an output of one of
+ * the graph's nodes. None of them is poison. */
+bool grdi_graph_owns(grd_graph *graph, const char *what, const grd_tensor *tensors, int32_t count);
 /* A graph that belongs to nobody, for passes; free with grdi_graph_destroy(). */
 grd_graph *grdi_graph_create(grd_model *model);
 void grdi_graph_destroy(void *graph);

@@ -83,6 +83,10 @@ grdi_variable *grdi_model_find(const grd_model *model, const char *path);
 /* Adds a variable (path is copied). NULL when out of memory. */
 grdi_variable *grdi_model_add(grd_model *model, const char *path, grdi_variable_kind kind, grdi_type type);
 
+/* The most bytes that the buffers of one plan, or the variables of one kind, are in all: more than any memory holds,
+ * and few enough that sums over kinds do not overflow. */
+#define GRDI_SIZES_MAX (SIZE_MAX / 16)
+
 static inline void *grdi_variable_data(const grdi_variable *variable)
 {
     return variable->storage ? (char *)variable->storage->data + variable->offset_bytes : NULL;

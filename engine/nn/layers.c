@@ -14,13 +14,14 @@ static grd_tensor scoped_parameter(grd_graph *graph, const char *scope, const ch
 
 grd_tensor grd_linear_with(grd_tensor x, const char *name, int64_t features, const grd_linear_options *options)
 {
+    options = options ? options : &(const grd_linear_options){.size = sizeof(grd_linear_options)};
     grd_graph *graph = grd_tensor_graph(x);
     if (!graph) return x;
     int64_t inputs = grd_dim(x, -1);
     grd_init weight_init = options->zero_init      ? GRD_INIT_ZEROS
                            : options->init_std > 0 ? GRD_INIT_NORMAL
                                                    : GRD_INIT_DEFAULT;
-    grd_scope_push(graph, "%s", name);
+    grd_scope_push(graph, name ? "%s" : NULL, name);
     grd_tensor w = grd_parameter(graph, "weight", grd_shape(features, inputs), .init = weight_init,
                                  .scale = options->init_std, .blocks = options->blocks);
     grd_scope_pop(graph);
@@ -31,7 +32,7 @@ grd_tensor grd_linear_with(grd_tensor x, const char *name, int64_t features, con
                              1.0 / sqrt((double)inputs));
         if (grd_is_poison(b)) return b;
     }
-    grd_scope_push(graph, "%s", name);
+    grd_scope_push(graph, name ? "%s" : NULL, name);
     grd_tensor y = grd_affine(x, w, .bias = b, .activation = options->activation);
     grd_scope_pop(graph);
     return y;
@@ -53,7 +54,7 @@ grd_tensor grd_norm(grd_tensor x, const char *name, grd_norm_kind kind, double e
     grd_tensor gain = {0}, shift = {0};
     if (!no_gain) gain = scoped_parameter(graph, name, "weight", width, GRD_INIT_ONES, 0);
     if (bias && kind == GRD_NORM_LAYERNORM) shift = scoped_parameter(graph, name, "bias", width, GRD_INIT_ZEROS, 0);
-    grd_scope_push(graph, "%s", name);
+    grd_scope_push(graph, name ? "%s" : NULL, name);
     grd_tensor y = kind == GRD_NORM_LAYERNORM ? grd_layer_norm(x, .gain = gain, .bias = shift, .eps = eps)
                                               : grd_rms_norm(x, .gain = gain, .eps = eps);
     grd_scope_pop(graph);

@@ -31,7 +31,7 @@ static grd_tensor layer(cell kind, grd_tensor x, const char *name, int64_t size,
     grd_graph *graph = grd_tensor_graph(x);
     if (!graph) return x;
     int64_t gates = gates_of[kind] * size;
-    grd_scope_push(graph, "%s", name);
+    grd_scope_push(graph, name ? "%s" : NULL, name);
     if (o->reverse) x = grd_flip(x, 1);
     grd_tensor in = own(graph, "weight_ih", grd_shape(gates, grd_dim(x, -1)), size);
     grd_tensor w = own(graph, "weight_hh", grd_shape(gates, size), size), bias = {0}, hidden = {0}, y, cells = {0};
@@ -53,15 +53,18 @@ static grd_tensor layer(cell kind, grd_tensor x, const char *name, int64_t size,
 
 grd_tensor grd_lstm_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options)
 {
+    options = options ? options : &(const grd_recurrent_options){.size = sizeof(grd_recurrent_options)};
     return layer(LSTM, x, name, size, options);
 }
 
 grd_tensor grd_gru_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options)
 {
+    options = options ? options : &(const grd_recurrent_options){.size = sizeof(grd_recurrent_options)};
     return layer(GRU, x, name, size, options);
 }
 
 grd_tensor grd_rnn_with(grd_tensor x, const char *name, int64_t size, const grd_recurrent_options *options)
 {
+    options = options ? options : &(const grd_recurrent_options){.size = sizeof(grd_recurrent_options)};
     return layer(RNN, x, name, size, options);
 }

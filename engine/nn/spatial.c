@@ -8,6 +8,7 @@ enum { AXES_MAX = 3 };
 grd_tensor grd_conv_with(grd_tensor x, const char *name, int64_t channels, int64_t kernel,
                          const grd_conv_options *options)
 {
+    options = options ? options : &(const grd_conv_options){.size = sizeof(grd_conv_options)};
     grd_graph *graph = grd_tensor_graph(x);
     int32_t axes = grd_tensor_dims(x).rank - 2;
     int64_t groups = options->groups ? options->groups : 1, fan_in = grd_dim(x, -1) / groups;
@@ -18,7 +19,7 @@ grd_tensor grd_conv_with(grd_tensor x, const char *name, int64_t channels, int64
         dims.dim[2 + i] = options->kernels ? options->kernels[i] : kernel;
         fan_in *= dims.dim[2 + i];
     }
-    grd_scope_push(graph, "%s", name);
+    grd_scope_push(graph, name ? "%s" : NULL, name);
     grd_tensor bias = {0},
                w = grd_parameter(graph, "weight", dims, .init = options->he_init ? GRD_INIT_NORMAL : 0,
                                  .scale = sqrt(2.0 * (double)dims.dim[1] / (double)fan_in / (double)channels));
@@ -43,11 +44,12 @@ static grd_tensor by_running(grd_tensor x, grd_tensor gain, grd_tensor bias, grd
 
 grd_tensor grd_batch_norm_with(grd_tensor x, const char *name, bool training, const grd_batch_norm_options *options)
 {
+    options = options ? options : &(const grd_batch_norm_options){.size = sizeof(grd_batch_norm_options)};
     grd_graph *graph = grd_tensor_graph(x);
     if (!graph) return x;
     double eps = options->eps > 0 ? options->eps : 1e-5, momentum = options->momentum > 0 ? options->momentum : 0.1;
     grd_dims channels = grd_shape(grd_dim(x, -1));
-    grd_scope_push(graph, "%s", name);
+    grd_scope_push(graph, name ? "%s" : NULL, name);
     grd_tensor gain =
         grd_parameter(graph, "weight", channels, .init = options->zero_gain ? GRD_INIT_ZEROS : GRD_INIT_ONES);
     grd_tensor bias = grd_parameter(graph, "bias", channels, .init = GRD_INIT_ZEROS);

@@ -376,15 +376,25 @@ static void attention_gradient(grdi_gradient *g)
 
 /* ---- cost: only visible pairs count (documents are not known before the run) ---- */
 
+/* The sum of min(max(k, 0), most) over all whole k < n. */
+static double clamped_below(double n, double most)
+{
+    if (n <= 0) return 0;
+    return n <= most ? n * (n - 1) / 2 : most * (most - 1) / 2 + (n - most) * most;
+}
+
+/* How many keys stand before first, first + 1, ..., one place for each query. */
+static double keys_before(const sizes *z, double first)
+{
+    return clamped_below(first + (double)z->t, (double)z->s) - clamped_below(first, (double)z->s);
+}
+
+/* Query i sees the keys up to i + S - T, which with a window are all but those before the last `window` of them. */
 static double visible_pairs(const sizes *z)
 {
-    double pairs = 0;
-    for (int64_t i = 0; i < z->t; i++) {
-        int64_t last = i + (z->s - z->t);
-        int64_t end = z->causal && last + 1 < z->s ? last + 1 : z->s;
-        int64_t begin = z->window > 0 && last - z->window + 1 > 0 ? last - z->window + 1 : 0;
-        if (end > begin) pairs += (double)(end - begin);
-    }
+    double shift = (double)(z->s - z->t), pairs = (double)z->t * (double)z->s;
+    if (z->causal) pairs = keys_before(z, shift + 1);
+    if (z->window > 0) pairs -= keys_before(z, shift + 1 - (double)z->window);
     return pairs * (double)(z->b * z->h);
 }
 
@@ -512,6 +522,7 @@ const grdi_op grdi_op_attention_backward = {
 
 grd_tensor grd_attention_with(grd_tensor q, grd_tensor k, grd_tensor v, const grd_attention_options *options)
 {
+    options = options ? options : &(const grd_attention_options){.size = sizeof(grd_attention_options)};
     grd_tensor in[5] = {q, k, v}, out[GRDI_OUTPUTS_MAX];
     int32_t count = 3;
     bool has_mask = options->mask.node != NULL, has_segments = options->segments.node != NULL;

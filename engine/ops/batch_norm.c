@@ -281,6 +281,7 @@ static grd_tensor refuse_groups(grd_tensor x, int64_t groups)
 
 grd_tensor grd_group_norm_with(grd_tensor x, int64_t groups, const grd_norm_options *options)
 {
+    options = options ? options : &(const grd_norm_options){.size = sizeof(grd_norm_options)};
     static const int64_t axes[] = {1, 3};
     grd_dims dims = grd_tensor_dims(x);
     grd_dtype dtype = grd_tensor_dtype(x);

@@ -231,6 +231,7 @@ const grdi_op grdi_op_cached_attention = {
 grd_tensor grd_cached_attention_with(grd_tensor q, grd_tensor k, grd_tensor v, grd_tensor *k_cache, grd_tensor *v_cache,
                                      grd_tensor position, const grd_cached_attention_options *options)
 {
+    options = options ? options : &(const grd_cached_attention_options){.size = sizeof(grd_cached_attention_options)};
     grd_tensor in[] = {q, k, v, *k_cache, *v_cache, position}, out[GRDI_OUTPUTS_MAX];
     const grd_attr attrs[] = {GRD_INT("window", options->window), GRD_FLOAT("scale", options->scale)};
     grdi_emit(NULL, &grdi_op_cached_attention, in, 6, attrs, 2, out);

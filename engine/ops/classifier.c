@@ -420,6 +420,7 @@ static int64_t ignored(const grd_cross_entropy_options *options)
 
 grd_tensor grd_cross_entropy_with(grd_tensor logits, grd_tensor targets, const grd_cross_entropy_options *options)
 {
+    options = options ? options : &(const grd_cross_entropy_options){.size = sizeof(grd_cross_entropy_options)};
     if (logits.node && options->softcap != 0)
         return grdi_graph_fail(logits.node->graph, GRD_E_ARGUMENT,
                                "cross_entropy: takes no softcap (grd_linear_cross_entropy does)");
@@ -432,6 +433,7 @@ grd_tensor grd_cross_entropy_with(grd_tensor logits, grd_tensor targets, const g
 
 grd_tensor grd_cross_entropy_mean_with(grd_tensor logits, grd_tensor targets, const grd_cross_entropy_options *options)
 {
+    options = options ? options : &(const grd_cross_entropy_options){.size = sizeof(grd_cross_entropy_options)};
     grd_tensor losses = grd_cross_entropy_with(logits, targets, options);
     if (!losses.node) return losses;
     grd_tensor count = grd_sum(grd_cast(counts(targets, ignored(options)), grd_tensor_dtype(losses)));
@@ -441,6 +443,7 @@ grd_tensor grd_cross_entropy_mean_with(grd_tensor logits, grd_tensor targets, co
 grd_tensor grd_linear_cross_entropy_with(grd_tensor x, grd_tensor w, grd_tensor targets, grd_tensor scale,
                                          const grd_cross_entropy_options *options)
 {
+    options = options ? options : &(const grd_cross_entropy_options){.size = sizeof(grd_cross_entropy_options)};
     grd_tensor in[4] = {x, w, targets, scale}, out[GRDI_OUTPUTS_MAX];
     const grd_attr attrs[] = {GRD_INT("ignore_index", ignored(options)),
                               GRD_FLOAT("label_smoothing", options->label_smoothing),

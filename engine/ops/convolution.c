@@ -306,6 +306,7 @@ static int32_t spatial_axes(grd_tensor x)
 
 grd_tensor grd_convolution_with(grd_tensor x, grd_tensor w, const grd_convolution_options *options)
 {
+    options = options ? options : &(const grd_convolution_options){.size = sizeof(grd_convolution_options)};
     grd_attr attrs[4];
     grd_tensor in[3] = {x, w, options->bias};
     int32_t count = window_attrs(options, spatial_axes(x), attrs);
@@ -324,13 +325,17 @@ static bool x_dims(grdi_infer *c, grd_dims g, grd_dims w, grd_dims *x)
                                "a gradient [N,S..,O], a weight [O,C/groups,K..] and as many sizes are needed, not %s, "
                                "%s and %d sizes",
                                grd_dims_text(g, a), grd_dims_text(w, b), size->count);
+    int64_t groups = grdi_attr_int(c->attrs, "groups");
+    if (groups < 1 || groups > w.dim[0])
+        return grdi_infer_fail(c, GRD_E_ARGUMENT, "groups is %lld (must be 1 to the %lld output channels)",
+                               (long long)groups, (long long)w.dim[0]);
     *x = g;
     for (int32_t axis = 0; axis < size->count; axis++) {
         x->dim[1 + axis] = size->ints[axis];
         if (size->ints[axis] < 1)
             return grdi_infer_fail(c, GRD_E_ARGUMENT, "size %lld (must be 1 or more)", (long long)size->ints[axis]);
     }
-    x->dim[x->rank - 1] = w.dim[1] * grdi_attr_int(c->attrs, "groups");
+    x->dim[x->rank - 1] = w.dim[1] * groups;
     return true;
 }
 
@@ -402,6 +407,7 @@ const grdi_op grdi_op_convolution_input_gradient = {.name = "convolution_input_g
 
 grd_tensor grd_transposed_convolution_with(grd_tensor x, grd_tensor w, const grd_convolution_options *options)
 {
+    options = options ? options : &(const grd_convolution_options){.size = sizeof(grd_convolution_options)};
     grd_attr attrs[5];
     grd_dims in = grd_tensor_dims(x), kernel = grd_tensor_dims(w);
     int32_t count = window_attrs(options, spatial_axes(x), attrs);

@@ -79,7 +79,7 @@ const grdi_op grdi_op_concat = {
 
 grd_tensor grd_concat(const grd_tensor *parts, int32_t count, int32_t axis)
 {
-    grd_graph *graph = count > 0 ? grd_tensor_graph(parts[0]) : NULL;
+    grd_graph *graph = parts && count > 0 ? grd_tensor_graph(parts[0]) : NULL;
     if (count > GRDI_INPUTS_MAX)
         return grdi_graph_fail(graph, GRD_E_ARGUMENT, "concat: %d tensors, at most %d are possible", count,
                                GRDI_INPUTS_MAX);
@@ -89,7 +89,8 @@ grd_tensor grd_concat(const grd_tensor *parts, int32_t count, int32_t axis)
 grd_tensor grd_stack(const grd_tensor *parts, int32_t count, int32_t axis)
 {
     grd_tensor with_axis[GRDI_INPUTS_MAX];
-    grd_graph *graph = count > 0 ? grd_tensor_graph(parts[0]) : NULL;
+    grd_graph *graph = parts && count > 0 ? grd_tensor_graph(parts[0]) : NULL;
+    if (!graph) return (grd_tensor){NULL, 0};
     if (count > GRDI_INPUTS_MAX)
         return grdi_graph_fail(graph, GRD_E_ARGUMENT, "stack: %d tensors, at most %d are possible", count,
                                GRDI_INPUTS_MAX);

@@ -250,6 +250,7 @@ const grdi_op grdi_op_linear = {
 
 grd_tensor grd_affine_with(grd_tensor x, grd_tensor w, const grd_affine_options *options)
 {
+    options = options ? options : &(const grd_affine_options){.size = sizeof(grd_affine_options)};
     grd_tensor in[3] = {x, w, options->bias};
     return grdi_emit(NULL, &grdi_op_linear, in, options->bias.node ? 3 : 2,
                      GRDI_LIST(grd_attr, GRD_INT("activation", options->activation)), NULL);

@@ -185,6 +185,7 @@ const grdi_op grdi_op_layer_norm = {
 
 grd_tensor grd_layer_norm_with(grd_tensor x, const grd_norm_options *options)
 {
+    options = options ? options : &(const grd_norm_options){.size = sizeof(grd_norm_options)};
     grd_tensor in[3] = {x};
     int32_t count = 1;
     bool has_gain = options->gain.node != NULL, has_bias = options->bias.node != NULL;
@@ -380,6 +381,7 @@ const grdi_op grdi_op_rms_norm = {
 
 grd_tensor grd_rms_norm_with(grd_tensor x, const grd_norm_options *options)
 {
+    options = options ? options : &(const grd_norm_options){.size = sizeof(grd_norm_options)};
     if (options->bias.node)
         return grdi_graph_fail(options->bias.node->graph, GRD_E_ARGUMENT, "rms_norm: takes no bias (leave .bias out)");
     bool has_gain = options->gain.node != NULL;

@@ -121,6 +121,7 @@ static grd_tensor updated_outputs(const grd_tensor *all, int32_t count, grd_tens
 grd_tensor grd_adamw_update_with(grd_tensor p, grd_tensor g, grd_tensor m, grd_tensor v, grd_tensor hyper,
                                  grd_tensor scale, grd_tensor *updated, const grd_adamw_update_options *options)
 {
+    options = options ? options : &(const grd_adamw_update_options){.size = sizeof(grd_adamw_update_options)};
     const grd_attr attrs[] = {GRD_FLOAT("beta1", or_default(options->beta1, 0.9)),
                               GRD_FLOAT("beta2", or_default(options->beta2, 0.999)),
                               GRD_FLOAT("eps", or_default(options->eps, 1e-8)),
@@ -192,6 +193,7 @@ const grdi_op grdi_op_sgd = {
 grd_tensor grd_sgd_update_with(grd_tensor p, grd_tensor g, grd_tensor m, grd_tensor hyper, grd_tensor scale,
                                grd_tensor *updated, const grd_sgd_update_options *options)
 {
+    options = options ? options : &(const grd_sgd_update_options){.size = sizeof(grd_sgd_update_options)};
     const grd_attr attrs[] = {GRD_FLOAT("momentum", options->momentum), GRD_FLOAT("dampening", options->dampening),
                               GRD_FLAG("nesterov", options->nesterov), GRD_FLOAT("weight_decay", options->weight_decay),
                               GRD_FLOAT("lr_scale", or_default(options->lr_scale, 1.0))};
@@ -251,6 +253,7 @@ const grdi_op grdi_op_lion = {
 grd_tensor grd_lion_update_with(grd_tensor p, grd_tensor g, grd_tensor m, grd_tensor hyper, grd_tensor scale,
                                 grd_tensor *updated, const grd_lion_update_options *options)
 {
+    options = options ? options : &(const grd_lion_update_options){.size = sizeof(grd_lion_update_options)};
     const grd_attr attrs[] = {GRD_FLOAT("beta1", or_default(options->beta1, 0.9)),
                               GRD_FLOAT("beta2", or_default(options->beta2, 0.99)),
                               GRD_FLOAT("weight_decay", options->weight_decay),

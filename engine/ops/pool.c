@@ -32,7 +32,8 @@ static geometry geometry_of(grd_dims x, const grd_attr *attrs)
         w->padding = grdi_window_entry(grdi_attr_ints(attrs, "padding"), axis, 0);
         w->dilation = grdi_window_entry(grdi_attr_ints(attrs, "dilation"), axis, 1);
         w->out = size->count ? grdi_window_entry(size, axis, 1) : grdi_window_count(w);
-        g.in *= w->in, g.out *= w->out;
+        g.in *= w->in;
+        if (__builtin_mul_overflow(g.out, w->out, &g.out)) g.out = 0; /* the shape is refused then */
     }
     return g;
 }
@@ -450,11 +451,13 @@ static grd_tensor pool(const grdi_op *op, grd_tensor x, int64_t kernel, const gr
 
 grd_tensor grd_max_pool_with(grd_tensor x, int64_t kernel, const grd_pool_options *options)
 {
+    options = options ? options : &(const grd_pool_options){.size = sizeof(grd_pool_options)};
     return pool(&grdi_op_max_pool, x, kernel, options);
 }
 
 grd_tensor grd_average_pool_with(grd_tensor x, int64_t kernel, const grd_pool_options *options)
 {
+    options = options ? options : &(const grd_pool_options){.size = sizeof(grd_pool_options)};
     return pool(&grdi_op_average_pool, x, kernel, options);
 }
 

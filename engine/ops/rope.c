@@ -116,5 +116,6 @@ const grdi_op grdi_op_rope = {
 
 grd_tensor grd_rope_with(grd_tensor x, grd_tensor cosines, grd_tensor sines, const grd_rope_options *options)
 {
+    options = options ? options : &(const grd_rope_options){.size = sizeof(grd_rope_options)};
     return rope(x, cosines, sines, options->inverse, options->interleaved);
 }

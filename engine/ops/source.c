@@ -46,14 +46,25 @@ static grd_tensor emit_source(grd_graph *graph, const grdi_op *op, const char *n
     return t.node->name ? t : grdi_graph_fail(graph, GRD_E_MEMORY, "%s: out of memory", op->name);
 }
 
-static char *scoped(grd_graph *graph, const char *name)
+/* Whether a source can be made: there is a graph without an error, and a name. */
+static bool named(grd_graph *graph, const char *what, const char *name)
 {
-    return grdi_region_format(&graph->region, "%s%s%s", graph->scope, graph->scope[0] ? "/" : "", name);
+    if (!graph || graph->error.status) return false;
+    if (!name || !name[0]) grdi_graph_fail(graph, GRD_E_ARGUMENT, "%s: no name", what);
+    return name && name[0];
+}
+
+static char *scoped(grd_graph *graph, const char *what, const char *name)
+{
+    char *path = grdi_region_format(&graph->region, "%s%s%s", graph->scope, graph->scope[0] ? "/" : "", name);
+    if (!path) grdi_graph_fail(graph, GRD_E_MEMORY, "%s: out of memory", what);
+    return path;
 }
 
 grd_tensor grd_input(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims)
 {
-    for (size_t i = 0; graph && i < graph->count; i++)
+    if (!named(graph, "input", name)) return (grd_tensor){NULL, 0};
+    for (size_t i = 0; i < graph->count; i++)
         if (graph->nodes[i]->op == &grdi_op_input && strcmp(graph->nodes[i]->name, name) == 0)
             return grdi_graph_fail(graph, GRD_E_ARGUMENT, "input: there is an input '%s' already", name);
     return emit_source(graph, &grdi_op_input, name, dtype, dims);
@@ -63,6 +74,7 @@ grd_tensor grd_constant(grd_graph *graph, grd_dtype dtype, grd_dims dims, const 
 {
     grd_tensor t = emit_source(graph, &grdi_op_constant, "constant", dtype, dims);
     if (!t.node) return t;
+    if (!data) return grdi_graph_fail(graph, GRD_E_ARGUMENT, "constant: its data is NULL");
     size_t size = grdi_type_bytes(*grdi_type_of(t));
     void *copy = grdi_region_alloc(&graph->region, size);
     if (!copy) return grdi_graph_fail(graph, GRD_E_MEMORY, "constant: out of memory for %zu bytes", size);
@@ -92,57 +104,70 @@ static grdi_node *existing_node(const grd_graph *graph, const grdi_variable *var
     return NULL;
 }
 
-/* Finds the variable of that path and checks its type, or makes it. */
-static grdi_variable *variable_for(grd_graph *graph, const char *path, grdi_variable_kind kind, grdi_type type)
+/* False, and an error of the graph, where the model has the path with another meaning. */
+static bool fits(grd_graph *graph, const grdi_variable *variable, grdi_variable_kind kind, grdi_type type)
+{
+    if (variable->kind == kind && variable->type.dtype == type.dtype && grd_dims_equal(variable->type.dims, type.dims))
+        return true;
+    static const char *const kinds[] = {"parameter", "state", "gradient", "moment"};
+    char was[GRD_DIMS_TEXT_MAX], now[GRD_DIMS_TEXT_MAX];
+    grdi_graph_fail(graph, GRD_E_SHAPE, "'%s' is a %s %s%s already, asked for as %s %s%s", variable->path,
+                    kinds[variable->kind], grd_dtype_name(variable->type.dtype),
+                    grd_dims_text(variable->type.dims, was), kinds[kind], grd_dtype_name(type.dtype),
+                    grd_dims_text(type.dims, now));
+    return false;
+}
+
+/* A node of the variable `path`, which the model gets if it has none yet: *made then says so. A type that no node can
+ * have leaves the model as it was. */
+static grd_tensor variable_named(grd_graph *graph, const grdi_op *op, const char *path, grdi_variable_kind kind,
+                                 grdi_type type, bool *made)
 {
     grdi_variable *variable = grdi_model_find(graph->model, path);
-    if (!variable) {
-        variable = grdi_model_add(graph->model, path, kind, type);
-        if (!variable) grdi_graph_fail(graph, GRD_E_MEMORY, "out of memory for '%s'", path);
-        return variable;
-    }
-    if (variable->kind == kind && variable->type.dtype == type.dtype && grd_dims_equal(variable->type.dims, type.dims))
-        return variable;
-    char was[GRD_DIMS_TEXT_MAX], now[GRD_DIMS_TEXT_MAX];
-    grdi_graph_fail(graph, GRD_E_SHAPE, "'%s' exists as %s%s, asked for as %s%s", path,
-                    grd_dtype_name(variable->type.dtype), grd_dims_text(variable->type.dims, was),
-                    grd_dtype_name(type.dtype), grd_dims_text(type.dims, now));
-    return NULL;
+    grd_tensor t = emit_source(graph, op, path, type.dtype, type.dims);
+    *made = t.node && !variable;
+    if (*made) variable = grdi_model_add(graph->model, path, kind, type);
+    if (t.node && !variable) return grdi_graph_fail(graph, GRD_E_MEMORY, "out of memory for '%s'", path);
+    if (t.node) t.node->variable = variable;
+    return t;
 }
 
 grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_dims dims, const grd_parameter_options *options)
 {
-    const grd_tensor poison = {NULL, 0};
-    if (!graph || graph->error.status) return poison;
-    char *path = scoped(graph, name);
-    if (!path) return grdi_graph_fail(graph, GRD_E_MEMORY, "parameter: out of memory");
-    bool known = grdi_model_find(graph->model, path) != NULL;
-    grdi_variable *variable = variable_for(graph, path, GRDI_VARIABLE_PARAMETER, (grdi_type){GRD_F32, dims});
-    if (!variable) return poison;
-    if (!known) {
-        variable->init = options->init;
-        variable->scale = options->scale;
-        variable->frozen = options->frozen;
-        variable->blocks = options->blocks > 1 ? options->blocks : 1;
-    }
-    grdi_node *node = existing_node(graph, variable);
-    if (!node) return variable_node(graph, &grdi_op_parameter, variable);
-    if (options->tie) return (grd_tensor){node, 0};
-    return grdi_graph_fail(graph, GRD_E_ARGUMENT, "parameter: '%s' exists already (set .tie to use it again)", path);
+    static const grd_parameter_options none = {.size = sizeof(none)};
+    const grdi_type type = {GRD_F32, dims};
+    if (!options) options = &none;
+    char *path = named(graph, "parameter", name) ? scoped(graph, "parameter", name) : NULL;
+    if (!path) return (grd_tensor){NULL, 0};
+    const grdi_variable *known = grdi_model_find(graph->model, path);
+    if (known && !fits(graph, known, GRDI_VARIABLE_PARAMETER, type)) return (grd_tensor){NULL, 0};
+    grdi_node *node = known ? existing_node(graph, known) : NULL;
+    if (node && options->tie) return (grd_tensor){node, 0};
+    if (node)
+        return grdi_graph_fail(graph, GRD_E_ARGUMENT, "parameter: '%s' exists already (set .tie to use it again)",
+                               path);
+    bool made;
+    grd_tensor t = variable_named(graph, &grdi_op_parameter, path, GRDI_VARIABLE_PARAMETER, type, &made);
+    if (!made || !t.node) return t;
+    t.node->variable->init = options->init;
+    t.node->variable->scale = options->scale;
+    t.node->variable->frozen = options->frozen;
+    t.node->variable->blocks = options->blocks > 1 ? options->blocks : 1;
+    return t;
 }
 
 static grd_tensor make_state(grd_graph *graph, const char *name, grdi_type type, grd_init init)
 {
-    const grd_tensor poison = {NULL, 0};
-    if (!graph || graph->error.status) return poison;
-    char *path = scoped(graph, name);
-    if (!path) return grdi_graph_fail(graph, GRD_E_MEMORY, "state: out of memory");
-    grdi_variable *variable = variable_for(graph, path, GRDI_VARIABLE_STATE, type);
-    if (!variable) return poison;
-    variable->init = init;
-    if (existing_node(graph, variable))
+    char *path = named(graph, "state", name) ? scoped(graph, "state", name) : NULL;
+    if (!path) return (grd_tensor){NULL, 0};
+    const grdi_variable *known = grdi_model_find(graph->model, path);
+    if (known && !fits(graph, known, GRDI_VARIABLE_STATE, type)) return (grd_tensor){NULL, 0};
+    if (known && existing_node(graph, known))
         return grdi_graph_fail(graph, GRD_E_ARGUMENT, "state: '%s' exists already in this graph", path);
-    return variable_node(graph, &grdi_op_state, variable);
+    bool made;
+    grd_tensor t = variable_named(graph, &grdi_op_state, path, GRDI_VARIABLE_STATE, type, &made);
+    if (t.node) t.node->variable->init = init;
+    return t;
 }
 
 grd_tensor grd_state(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims)

@@ -263,7 +263,7 @@ static void slice_range(const grd_attr *attrs, int64_t size, int64_t *start, int
     *start = grdi_attr_int(attrs, "start");
     *count = grdi_attr_int(attrs, "count");
     if (*start < 0) *start += size;
-    if (*count == -1) *count = size - *start;
+    if (*count == -1) *count = *start < 0 ? 0 : size - *start;
 }
 
 static bool slice_shape(grdi_infer *c)
@@ -324,6 +324,7 @@ static const grdi_sample slice_samples[] = {
     {.in = {"i32[9]"}, "start=8 count=1"},
     {.in = {"f32[7,13]"}, "axis=1 start=10 count=4", .bad = "outside axis 1 of [7,13]"},
     {.in = {"f32[7,13]"}, "axis=1 start=-14", .bad = "outside axis 1"},
+    {.in = {"f32[7,13]"}, "axis=1 start=-9223372036854775807", .bad = "outside axis 1"},
     {.in = {"f32[7,13]"}, "axis=2", .bad = "axis 2"},
     {.in = {NULL}}};
 

@@ -181,13 +181,17 @@ static grd_status poisoned(grd_graph *graph)
 grd_status grd_gradients(const grd_tensor *losses, int32_t loss_count, const grd_tensor *wrt, int32_t wrt_count,
                          grd_tensor *gradients)
 {
+    if ((!wrt || !gradients) && wrt_count > 0) return GRD_E_ARGUMENT;
     for (int32_t k = 0; k < wrt_count; k++) gradients[k] = (grd_tensor){NULL, 0};
-    grd_graph *graph = loss_count > 0 ? grd_tensor_graph(losses[0]) : NULL;
-    for (int32_t i = 0; i < loss_count; i++)
+    grd_graph *graph = losses && loss_count > 0 ? grd_tensor_graph(losses[0]) : NULL;
+    for (int32_t i = 0; graph && i < loss_count; i++)
         if (!losses[i].node) return poisoned(graph);
     for (int32_t k = 0; k < wrt_count; k++)
         if (!wrt[k].node) return poisoned(graph);
     if (!graph) return GRD_E_ARGUMENT;
+    if (!grdi_graph_owns(graph, "gradient: loss", losses, loss_count) ||
+        !grdi_graph_owns(graph, "gradient: value", wrt, wrt_count))
+        return poisoned(graph);
     grd_tensor *seeds = grdi_alloc_zero((size_t)loss_count, sizeof(*seeds));
     if (!seeds) {
         grdi_graph_fail(graph, GRD_E_MEMORY, "out of memory for gradients");

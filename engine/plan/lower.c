@@ -41,6 +41,12 @@ static int32_t now(const lowering *l)
 static int32_t add_buffer(lowering *l, grdi_place place, grdi_class class, size_t size_bytes)
 {
     grdi_plan *plan = l->plan;
+    if (size_bytes > GRDI_SIZES_MAX - plan->buffers_bytes) { /* a sum of sizes that fits overflows nowhere */
+        grd_fail(l->error, GRD_E_MEMORY, "the plan needs more than %zu bytes (a smaller model or batch)",
+                 GRDI_SIZES_MAX);
+        return -1;
+    }
+    plan->buffers_bytes += size_bytes;
     if (!GRDI_GROW(plan->buffers, plan->buffer_capacity, plan->buffer_count)) {
         grd_fail(l->error, GRD_E_MEMORY, "out of memory for the plan");
         return -1;

@@ -57,6 +57,7 @@ typedef struct grdi_plan {
     grdi_value *values; /* [node id * GRDI_OUTPUTS_MAX + output] */
     grdi_buffer *buffers;
     size_t buffer_count, buffer_capacity;
+    size_t buffers_bytes; /* the sum of their sizes, at most GRDI_SIZES_MAX */
     grdi_launch *launches;
     size_t launch_count, launch_capacity;
     size_t arena_bytes, kept_bytes;

@@ -105,6 +105,9 @@ static grd_status allocate(grd_program *program, grd_error *error)
     grdi_plan *plan = program->plan;
     grd_status status = reserve_arena(program, error);
     if (status) return status;
+    program->fed = grdi_alloc_zero(plan->graph->count + 1, sizeof(*program->fed));
+    if (!program->fed) return grd_fail(error, GRD_E_MEMORY, "out of memory for a program");
+    for (size_t n = 0; n < plan->graph->count; n++) program->unfed += plan->graph->nodes[n]->op == &grdi_op_input;
     if (plan->kept_bytes) {
         program->kept = engine->backend->allocate(engine->device, plan->kept_bytes);
         if (!program->kept)
@@ -172,17 +175,13 @@ grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, i
 
 grd_program *grd_program_new_with(const grd_tensor *outputs, int32_t count, const grd_program_options *options)
 {
+    options = options ? options : &(const grd_program_options){.size = sizeof(grd_program_options)};
     grd_graph *graph = NULL;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; outputs && i < count; i++) {
         if (!outputs[i].node) return NULL; /* the graph that made the poison holds the error */
-        if (graph && outputs[i].node->graph != graph) {
-            grdi_graph_fail(graph, GRD_E_ARGUMENT, "program: output %d belongs to another graph (make two programs)",
-                            i);
-            return NULL;
-        }
-        graph = outputs[i].node->graph;
+        if (!graph) graph = outputs[i].node->graph;
     }
-    if (!graph) return NULL;
+    if (!graph || !grdi_graph_owns(graph, "program: output", outputs, count)) return NULL;
     grd_error error = {GRD_OK, ""};
     grd_program *program = grdi_program_compile(graph, outputs, count, options, &error);
     if (!program) grdi_graph_fail(graph, error.status, "%s", error.message);
@@ -197,6 +196,7 @@ void grdi_program_destroy(void *object)
     if (program->kept) engine->backend->release(engine->device, program->kept, program->plan->kept_bytes);
     grdi_plan_free(program->plan);
     grdi_free(program->outputs);
+    grdi_free(program->fed);
     grdi_free(program->launch_seconds);
     grdi_free(program);
 }
@@ -229,13 +229,18 @@ void *grdi_program_input(grd_program *program, const char *name, size_t *size_by
     const grdi_node *node = find_input(program, name);
     if (!node) return NULL;
     const grdi_value *value = &program->plan->values[(size_t)node->id * GRDI_OUTPUTS_MAX];
+    program->unfed -= !program->fed[node->id];
+    program->fed[node->id] = true;
     if (size_bytes) *size_bytes = grdi_type_bytes(node->out[0]);
     return value_data(program, value, node->out[0].dtype);
 }
 
 grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *data)
 {
-    if (!program || !input.node || !data) return GRD_E_ARGUMENT;
+    if (!program) return GRD_E_ARGUMENT;
+    if (!input.node || !data)
+        return grd_fail(&program->error, GRD_E_ARGUMENT, "feed: no %s",
+                        data ? "input (it could not be built)" : "data");
     if (input.node->op != &grdi_op_input || input.node->graph != program->graph)
         return grd_fail(&program->error, GRD_E_ARGUMENT, "feed: '%s' is not an input of this program's graph",
                         input.node->name ? input.node->name : input.node->op->name);
@@ -249,11 +254,21 @@ grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *
     return GRD_OK;
 }
 
+static grd_status not_fed(grd_program *program)
+{
+    const grd_graph *graph = program->plan->graph;
+    const char *name = "";
+    for (size_t n = graph->count; n-- > 0;)
+        if (graph->nodes[n]->op == &grdi_op_input && !program->fed[n]) name = graph->nodes[n]->name;
+    return grd_fail(&program->error, GRD_E_STATE, "run: input '%s' was never fed (feed it before the run)", name);
+}
+
 static grd_status ready(grd_program *program)
 {
     grd_engine *engine = program->graph->model->engine;
     if (!engine->backend->runs)
         return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
+    if (program->unfed) return not_fed(program);
     return program->bound_arena == program->graph->model->arena.data ? GRD_OK : bind(program);
 }
 
@@ -325,18 +340,24 @@ grd_status grd_program_run(grd_program *program)
     status = run_variant(program, program->weights_version == model->weights_version);
     if (status) return status;
     program->weights_version = model->weights_version;
+    program->has_run = true;
     if (program->launch_seconds) program->profiled_runs++;
     return GRD_OK;
 }
 
 grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data)
 {
-    if (!program || !tensor.node || !data) return GRD_E_ARGUMENT;
+    if (!program) return GRD_E_ARGUMENT;
+    if (!tensor.node || !data)
+        return grd_fail(&program->error, GRD_E_ARGUMENT, "read: no %s",
+                        data ? "tensor (it could not be built)" : "place to put it");
     for (int32_t i = 0; i < program->output_count; i++) {
         if (!grdi_same_tensor(program->outputs[i], tensor)) continue;
         grd_engine *engine = program->graph->model->engine;
         if (!engine->backend->runs)
             return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
+        if (!program->has_run)
+            return grd_fail(&program->error, GRD_E_STATE, "read: the program has not been run yet");
         grd_tensor root = program->plan->roots[i];
         const grdi_value *value = grdi_value_of(program->plan, root);
         engine->backend->download(engine->device, data, value_data(program, value, grdi_type_of(root)->dtype),

@@ -9,6 +9,9 @@ enum { GRDI_RUN_VARIANTS = 4 };
 struct grd_program {
     grd_graph *graph; /* the user's, which owns this program */
     grdi_plan *plan;
+    bool *fed;               /* by node of plan->graph: inputs that were written to */
+    int32_t unfed;           /* inputs that were not */
+    bool has_run;
     void *kept;              /* inputs, constants and outputs */
     const void *bound_arena; /* where the launches point; the arena may move when it grows */
     size_t high_water;       /* end of the highest byte of the arena that a launch was given */
@@ -29,8 +32,8 @@ struct grd_program {
 grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, int32_t count,
                                   const grd_program_options *options, grd_error *error);
 void grdi_program_destroy(void *program);
-/* Where an input lies, to be written before a run: the program's input of the same name and type. NULL if it has none.
- */
+/* Where an input lies, to be written before a run: the program's input of the same name and type, which counts as fed
+ * from then on. NULL if it has none. */
 void *grdi_program_input(grd_program *program, const char *name, size_t *size_bytes);
 /* Starts or stops timing each launch. */
 grd_status grdi_program_profile(grd_program *program, bool on);

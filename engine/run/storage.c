@@ -45,10 +45,11 @@ static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_var
     grdi_storage *storage = grdi_alloc_zero(1, sizeof(*storage));
     if (!storage) return grd_fail(error, GRD_E_MEMORY, "out of memory for variables");
     for (size_t i = 0; i < count; i++) {
+        size_t own = aligned(grdi_type_bytes(list[i]->type));
         list[i]->offset_bytes = size;
-        size += aligned(grdi_type_bytes(list[i]->type));
+        size = own > GRDI_SIZES_MAX - size ? GRDI_SIZES_MAX : size + own; /* no device has that much */
     }
-    storage->data = model->engine->backend->allocate(model->engine->device, size);
+    if (size < GRDI_SIZES_MAX) storage->data = model->engine->backend->allocate(model->engine->device, size);
     if (!storage->data) {
         grdi_free(storage);
         return grd_fail(error, GRD_E_MEMORY,

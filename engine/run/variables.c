@@ -35,15 +35,20 @@ bool grd_model_variable_at(const grd_model *model, int64_t index, grd_variable *
 
 bool grd_model_variable_find(const grd_model *model, const char *path, grd_variable *variable)
 {
-    const grdi_variable *v = model ? grdi_model_find(model, path) : NULL;
+    const grdi_variable *v = model && path ? grdi_model_find(model, path) : NULL;
     if (v) *variable = describe(v);
     return v != NULL;
 }
 
 /* *variable gets the variable with its memory in place. */
-static grd_status placed(grd_model *model, const char *path, const grdi_variable **variable, grd_error *error)
+static grd_status placed(grd_model *model, const char *path, const void *data, const grdi_variable **variable,
+                         grd_error *error)
 {
-    if (!model) return grd_fail(error, GRD_E_ARGUMENT, "%s: no model", path);
+    if (!model || !path || !data)
+        return grd_fail(error, GRD_E_ARGUMENT, "%s: no %s", path ? path : "(null)",
+                        !model  ? "model"
+                        : !path ? "path of a variable"
+                                : "place for its values");
     *variable = grdi_model_find(model, path);
     if (!*variable)
         return grd_fail(error, GRD_E_ARGUMENT,
@@ -57,7 +62,7 @@ static grd_status placed(grd_model *model, const char *path, const grdi_variable
 grd_status grd_model_read(grd_model *model, const char *path, void *data, grd_error *error)
 {
     const grdi_variable *v;
-    grd_status status = placed(model, path, &v, error);
+    grd_status status = placed(model, path, data, &v, error);
     if (status) return status;
     model->engine->backend->download(model->engine->device, data, grdi_variable_data(v), grdi_type_bytes(v->type));
     return GRD_OK;
@@ -66,7 +71,7 @@ grd_status grd_model_read(grd_model *model, const char *path, void *data, grd_er
 grd_status grd_model_write(grd_model *model, const char *path, const void *data, grd_error *error)
 {
     const grdi_variable *v;
-    grd_status status = placed(model, path, &v, error);
+    grd_status status = placed(model, path, data, &v, error);
     if (status) return status;
     model->engine->backend->upload(model->engine->device, grdi_variable_data(v), data, grdi_type_bytes(v->type));
     model->weights_version++;

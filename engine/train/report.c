@@ -49,6 +49,7 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
 {
     grd_status usable = grdi_step_usable(step);
     if (usable) return usable;
+    if (!report) return grd_fail(&step->error, GRD_E_ARGUMENT, "step: no place for the report");
     const grd_engine *engine = step->model->engine;
     const grdi_plan *micro = step->micro->plan, *update = step->update.program->plan;
     double micros = step->options.accumulate;

@@ -2,6 +2,7 @@
  * which keeps its size on a telephone. */
 #include "train/report_html.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -95,18 +96,22 @@ static void put_rule(const chart *c, double y, double step)
     grdi_writer_print(c->w, "<path class=\"rule\" d=\"M0 %.1fH%d\"/>", place_y(c, y), SIDE);
 }
 
+/* No axis has as many: where numbers are so large that adding a step changes nothing, ticks end all the same. */
+enum { TICKS_MAX = 64 };
+
 /* On a logarithmic scale ticks are at powers of ten, where these are too few also at 2 and 5 times them. */
 static void each_y_tick(const chart *c, void (*put)(const chart *, double y, double step))
 {
     static const double digits[] = {1, 2, 5};
     double decades = c->log ? log10(c->y.most / c->y.least) : 0, step = tick_of(c->y);
     int every = decades > 6 ? 2 : 1, first = c->log ? (int)floor(log10(c->y.least)) : 0;
-    for (int power = first; c->log && pow(10, power) <= c->y.most; power += every)
+    for (int power = first; c->log && power <= DBL_MAX_10_EXP && pow(10, power) <= c->y.most; power += every)
         for (int i = 0; i < (decades > 2.2 ? 1 : 3); i++) {
             double y = digits[i] * pow(10, power);
             if (y >= c->y.least && y <= c->y.most) put(c, y, pow(10, power));
         }
-    for (double y = ceil(c->y.least / step) * step; y <= c->y.most && !c->log; y += step) put(c, y, step);
+    double y = ceil(c->y.least / step) * step;
+    for (int i = 0; i < TICKS_MAX && y <= c->y.most && !c->log; i++, y += step) put(c, y, step);
 }
 
 /* ---- the frame ---- */
@@ -125,9 +130,9 @@ static void begin_chart(const chart *c, const char *title)
 static void end_chart(const chart *c)
 {
     char text[32];
-    double step = fmax(tick_of(c->x), 1);
+    double step = fmax(tick_of(c->x), 1), x = ceil(c->x.least / step) * step;
     grdi_writer_print(c->w, "</svg>\n<div class=\"x\">");
-    for (double x = ceil(c->x.least / step) * step; x <= c->x.most; x += step)
+    for (int i = 0; i < TICKS_MAX && x <= c->x.most; i++, x += step)
         grdi_writer_print(c->w, "<span style=\"left:%.2f%%\">%s</span>", 100 * place_x(c, x) / SIDE,
                           fabs(x) < 99999.5 ? grdi_html_count((int64_t)(x + 0.5), text) : tick_text(x, step, text));
     grdi_writer_print(c->w, "</div></div></figure>\n");

@@ -113,19 +113,25 @@ const char *grdi_html_number(double value, char text[32])
     return text;
 }
 
+/* A positive number as a whole one; a resumed run's file may hold any. */
+static int64_t rounded(double value)
+{
+    return (int64_t)(fmin(value, 1e15) + 0.5);
+}
+
 /* "8.92 ms", "1,740 ms", "210 s" */
 static const char *ms_text(double ms, char text[32])
 {
     char count[32];
-    if (ms >= 1e5) snprintf(text, 32, "%.26s s", grdi_html_count((int64_t)(ms / 1000 + 0.5), count));
-    else if (ms >= 999.5) snprintf(text, 32, "%.26s ms", grdi_html_count((int64_t)(ms + 0.5), count));
+    if (ms >= 1e5) snprintf(text, 32, "%.26s s", grdi_html_count(rounded(ms / 1000), count));
+    else if (ms >= 999.5) snprintf(text, 32, "%.26s ms", grdi_html_count(rounded(ms), count));
     else snprintf(text, 32, "%.3g ms", ms);
     return text;
 }
 
 static const char *clock_text(double seconds, char text[32])
 {
-    long long s = seconds > 0 ? (long long)(seconds + 0.5) : 0;
+    long long s = seconds > 0 ? rounded(seconds) : 0;
     snprintf(text, 32, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
     return text;
 }
@@ -202,7 +208,7 @@ static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings 
         if (isfinite(last->loss)) snprintf(a, sizeof(a), last->loss < 1e4 ? "%.4f" : "%.3g", last->loss);
         put_tile(w, "training loss", isfinite(last->loss) ? a : "not a number", b);
         put_tile(w, classifies ? "images read" : "tokens read",
-                 grdi_html_amount((double)(h->step * read_in_step(s)), "", a), "");
+                 grdi_html_amount((double)h->step * (double)read_in_step(s), "", a), "");
         put_tile(w, "throughput", grdi_html_amount(last->tokens_per_s, "", a),
                  classifies ? "images per second" : "tokens per second");
     }

@@ -13,7 +13,7 @@
 static const grd_group *group_of(const grd_step_options *options, const char *path)
 {
     for (int32_t i = 0; i < options->group_count; i++)
-        if (options->groups[i].match && grdi_path_matches(options->groups[i].match, path)) return &options->groups[i];
+        if (grdi_path_matches(options->groups[i].match, path)) return &options->groups[i];
     return NULL;
 }
 
@@ -37,6 +37,35 @@ static int32_t setting_index(grd_step *step, const grd_group *group, grd_optimiz
     snprintf(s.hyper, sizeof(s.hyper), "hyper%d", step->setting_count);
     step->settings[step->setting_count] = s;
     return step->setting_count++;
+}
+
+static bool known_optimizer(grd_step *step, grd_optimizer_kind kind, const char *whose)
+{
+    if (kind >= GRD_OPTIMIZER_ADAMW && kind <= GRD_OPTIMIZER_MUON) return true;
+    return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: %s optimizer has no kind (take grd_adamw, grd_sgd, ...)",
+                     whose);
+}
+
+/* What the options and the optimizer say, before anything is built of it. */
+static bool check_options(grd_step *step, grd_optimizer optimizer)
+{
+    const grd_step_options *o = &step->options;
+    if (!known_optimizer(step, optimizer.kind, "its")) return false;
+    if (o->group_count < 0 || (o->group_count > 0 && !o->groups) || o->output_count < 0 ||
+        (o->output_count > 0 && !o->outputs))
+        return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: %d groups and %d outputs, of which there is no list",
+                         o->group_count, o->output_count);
+    if (!(o->clip_norm >= 0) || o->accumulate < 0 || !(o->ema_decay >= 0 && o->ema_decay < 1))
+        return !grd_fail(&step->error, GRD_E_ARGUMENT,
+                         "step: clip_norm %g, accumulate %d, ema_decay %g (0 or more, and the decay below 1)",
+                         o->clip_norm, o->accumulate, o->ema_decay);
+    for (int32_t i = 0; i < o->group_count; i++) {
+        if (!o->groups[i].match)
+            return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: group %d has no pattern (set .match)", i);
+        if (o->groups[i].optimizer.kind && !known_optimizer(step, o->groups[i].optimizer.kind, "a group's"))
+            return false;
+    }
+    return true;
 }
 
 static bool find_trained(grd_step *step, grd_optimizer optimizer)
@@ -193,7 +222,9 @@ static bool compile_micro(grd_step *step)
     bool ok = true;
     for (int32_t i = 0; ok && i < step->options.output_count; i++) {
         roots[count++] = step->options.outputs[i];
-        ok = grd_tensor_graph(step->options.outputs[i]) == step->graph;
+        const grdi_node *node = roots[count - 1].node;
+        int32_t output = roots[count - 1].output;
+        ok = node && node->graph == step->graph && output >= 0 && output < node->output_count;
         if (!ok)
             grd_fail(&step->error, GRD_E_ARGUMENT,
                      "step: output %d does not belong to the loss's graph (read it by a program)", i);
@@ -253,6 +284,7 @@ static void step_destroy(void *object)
 
 grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_step_options *options)
 {
+    options = options ? options : &(const grd_step_options){.size = sizeof(grd_step_options)};
     grd_graph *graph = grd_tensor_graph(loss);
     if (!graph) return NULL; /* the graph that made the poison holds the error */
     grd_step *step = grdi_alloc_zero(1, sizeof(*step));
@@ -268,11 +300,12 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     step->loss = loss;
     step->options = *options;
     step->options.program.size = sizeof(grd_program_options);
-    if (step->options.accumulate < 1) step->options.accumulate = 1;
+    if (step->options.accumulate == 0) step->options.accumulate = 1;
     step->lr_factor = 1;
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
-    bool ok = find_trained(step, optimizer) && differentiate(step) && make_variables(step) && compile_micro(step) &&
+    bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && differentiate(step) &&
+              make_variables(step) && compile_micro(step) &&
               compile_update(step, &step->update, false) &&
               (!step->options.statistics || compile_update(step, &step->measured, true));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
@@ -446,7 +479,9 @@ void grd_step_set_count(grd_step *step, int64_t count)
 
 grd_status grd_step_swap_ema(grd_step *step)
 {
-    if (!step || step->options.ema_decay <= 0) return GRD_E_STATE;
+    if (!step) return GRD_E_STATE;
+    if (step->options.ema_decay <= 0)
+        return grd_fail(&step->error, GRD_E_STATE, "step: there is no moving average (set .ema_decay)");
     const grd_engine *engine = step->model->engine;
     size_t most = 0;
     for (int32_t i = 0; i < step->trained_count; i++)

@@ -72,6 +72,8 @@ static int file_open(const char *path, int flags, mode_t mode)
     return fd;
 }
 
+static int file_status(int fd, struct stat *about) { return file_fault(EIO) ? -1 : file.status(fd, about); }
+
 static size_t limited(size_t size_bytes)
 {
     return transfer_limit > 0 && size_bytes > (size_t)transfer_limit ? (size_t)transfer_limit : size_bytes;
@@ -136,6 +138,7 @@ void faults_install(void)
     file = grdi_file;
     grdi_memory = (grdi_memory_table){allocate, resize, release, map, unmap};
     grdi_file = (grdi_file_table){.open = file_open,
+                                  .status = file_status,
                                   .read = file_read,
                                   .write = file_write,
                                   .sync = file_sync,

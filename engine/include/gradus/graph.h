@@ -68,7 +68,8 @@ GRD_API void grd_segment_end(grd_graph *graph);
 
 /* ---- sources ---- */
 
-/* A value that is fed before each run. */
+/* A value that is fed before a run. One graph has each name once. Here and in all other calls: at most GRD_RANK_MAX
+ * dimensions of at least 1, and at most 2^48 elements. */
 GRD_API grd_tensor grd_input(grd_graph *graph, const char *name, grd_dtype dtype, grd_dims dims);
 /* A value fixed when the graph is built; `data` (row-major, of that dtype) is copied. */
 GRD_API grd_tensor grd_constant(grd_graph *graph, grd_dtype dtype, grd_dims dims, const void *data);
@@ -191,10 +192,11 @@ GRD_API grd_program *grd_program_new_with(const grd_tensor *outputs, int32_t cou
 #define grd_program_new(...) GRD_PROGRAM_NEW_(__VA_ARGS__, .size = sizeof(grd_program_options))
 #define GRD_PROGRAM_NEW_(outputs, count, ...) grd_program_new_with(outputs, count, &(grd_program_options){__VA_ARGS__})
 GRD_API void grd_program_free(grd_program *program);
-/* Copies `data` (row-major, the input's dtype and shape) into the input. */
+/* Copies `data` (row-major, the input's dtype and shape) into the input, where it stays until it is fed again. */
 GRD_API grd_status grd_program_feed(grd_program *program, grd_tensor input, const void *data);
+/* GRD_E_STATE, with the input's name, while one that the outputs need was never fed. */
 GRD_API grd_status grd_program_run(grd_program *program);
-/* Copies output `tensor` to `data`, row-major. */
+/* Copies output `tensor` to `data`, row-major. GRD_E_STATE before the first run. */
 GRD_API grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data);
 GRD_API const grd_error *grd_program_error(const grd_program *program);
 

@@ -85,7 +85,7 @@ GRD_API void grd_step_free(grd_step *step);
 GRD_API grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data);
 /* Runs one micro-batch; every `accumulate`-th call also updates the weights. A gradient that is not finite leaves
  * weights and moments as they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless
- * skip_nonfinite is set. */
+ * skip_nonfinite is set. GRD_E_STATE, with its name, while an input that the loss needs was never fed. */
 GRD_API grd_status grd_step_run(grd_step *step, grd_metrics *metrics);
 /* The next update is measured: the same bits, but slower, as each weight is read once more and one parameter at a time
  * is held twice. Needs .statistics. Allocates nothing. */
