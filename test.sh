@@ -10,23 +10,36 @@ set -eu
 cd "$(dirname "$0")"
 . scripts/install.sh
 
+# The longest input of a target in bytes: what makes many of them short makes a run fast.
+longest_input() {
+    case $1 in
+        call | run) echo 100 ;;
+        bpe_train) echo 200 ;;
+        corpus | decode | merges | set | split) echo 300 ;;
+        encode | settings) echo 500 ;;
+        tokenizer_json) echo 4000 ;;
+        *) echo 1100 ;;
+    esac
+}
+
 # Runs the targets one after the other; the first find ends it.
 fuzz() {
     runs=${1:-20000}
     [ $# -eq 0 ] || shift
-    install_missing "$build_packages" "clang libclang-rt-14-dev libomp-dev"
+    install_missing "$build_packages" "clang libclang-rt-dev libomp-dev"
     build build-fuzz -DGRADUS_FUZZ=ON -DCMAKE_C_COMPILER=clang
     seeds=$PWD/tests/fuzz/corpus
+    export ASAN_OPTIONS=quarantine_size_mb=16:malloc_context_size=8 # fewer pages touched, shorter stacks: twice as fast
     cd build-fuzz
     for target in ${*:-$(ls "$seeds")}; do
         mkdir -p "corpus/$target"
-        "tests/fuzz/fuzz_$target" -runs="$runs" -timeout=20 -max_len=2000 -rss_limit_mb=4000 -verbosity=0 \
-            -print_final_stats=1 "corpus/$target" "$seeds/$target" >"fuzz_$target.log" 2>&1 || {
+        "tests/fuzz/fuzz_$target" -runs="$runs" -timeout=20 -max_len="$(longest_input "$target")" -rss_limit_mb=4000 \
+            -verbosity=0 -print_final_stats=1 "corpus/$target" "$seeds/$target" >"fuzz_$target.log" 2>&1 || {
             tail -n 40 "fuzz_$target.log" >&2
             echo "error: fuzz_$target: found something (the input is named above, in build-fuzz)" >&2
             exit 1
         }
-        echo "$target: $(sed -n 's/stat::number_of_executed_units: *//p' "fuzz_$target.log") runs"
+        echo "fuzz $target: $(sed -n 's/stat::number_of_executed_units: *//p' "fuzz_$target.log") runs"
     done
     exit 0
 }

@@ -8,8 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <sys/stat.h>
+
+/* libfyaml 0.7 loses a block of its own for some keys that are no YAML (a long one in quotes, then a line that begins
+ * with a colon). */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) { return "leak:libfyaml.so\n"; }
 
 _Noreturn void fuzz_found(const char *file, int line, const char *what)
 {
@@ -25,14 +29,20 @@ void fuzz_check_error(grd_status status, const grd_error *error)
 
 /* ---- files ---- */
 
-enum { FILES_MAX = 16, PATH_MAX_BYTES = 256 };
+enum { FILES_MAX = 16, PATH_MAX_BYTES = 256, HANDLES_MAX = 16, HANDLE_FIRST = 1 << 20, DIRECTORY = HANDLE_FIRST - 1 };
 
-/* Descriptors are kept and used again: making one costs more than most inputs do. */
+/* Their blocks are kept and used again; no call of the operating system is made, as most inputs cost less than one. */
 static struct file {
     char path[PATH_MAX_BYTES];
-    int fd;
+    uint8_t *bytes;
+    size_t size, room;
     bool there;
 } files[FILES_MAX];
+
+static struct handle {
+    struct file *file; /* NULL: not open */
+    size_t at;
+} handles[HANDLES_MAX];
 
 static struct file *find(const char *path)
 {
@@ -47,31 +57,80 @@ static struct file *make(const char *path)
     for (int i = 0; i < FILES_MAX && !file; i++)
         if (!files[i].there) file = &files[i];
     FUZZ_CHECK(file && strlen(path) < PATH_MAX_BYTES);
-    if (file->fd <= 0) file->fd = memfd_create("fuzz", 0);
-    FUZZ_CHECK(file->fd > 0 && ftruncate(file->fd, 0) == 0);
     strcpy(file->path, path);
+    file->size = 0;
     file->there = true;
     return file;
+}
+
+static void put(struct file *file, size_t at, const void *bytes, size_t size_bytes)
+{
+    if (at + size_bytes > file->room) {
+        file->room = 2 * (at + size_bytes);
+        file->bytes = realloc(file->bytes, file->room);
+        FUZZ_CHECK(file->bytes != NULL);
+    }
+    if (size_bytes) memcpy(file->bytes + at, bytes, size_bytes);
+    file->size = at + size_bytes;
+}
+
+static struct handle *handle_of(int fd)
+{
+    FUZZ_CHECK(fd >= HANDLE_FIRST && fd < HANDLE_FIRST + HANDLES_MAX && handles[fd - HANDLE_FIRST].file);
+    return &handles[fd - HANDLE_FIRST];
 }
 
 static int open_file(const char *path, int flags, mode_t mode)
 {
     (void)mode;
-    if (flags & O_DIRECTORY) return open("/", O_RDONLY | O_DIRECTORY);
+    if (flags & O_DIRECTORY) return DIRECTORY;
     struct file *file = flags & O_TRUNC ? make(path) : find(path);
     if (!file && flags & O_CREAT) file = make(path);
     if (!file) {
         errno = ENOENT;
         return -1;
     }
-    char own[64];
-    snprintf(own, sizeof own, "/proc/self/fd/%d", file->fd);
-    return open(own, flags & ~(O_CREAT | O_TRUNC));
+    int h = 0;
+    while (h < HANDLES_MAX && handles[h].file) h++;
+    FUZZ_CHECK(h < HANDLES_MAX);
+    handles[h] = (struct handle){file, flags & O_APPEND ? file->size : 0};
+    return HANDLE_FIRST + h;
+}
+
+static int status_of_file(int fd, struct stat *about)
+{
+    memset(about, 0, sizeof *about);
+    about->st_mode = fd == DIRECTORY ? S_IFDIR : S_IFREG;
+    if (fd != DIRECTORY) about->st_size = (off_t)handle_of(fd)->file->size;
+    return 0;
+}
+
+static ssize_t read_file(int fd, void *buffer, size_t size_bytes)
+{
+    struct handle *h = handle_of(fd);
+    size_t left = h->file->size - h->at, count = size_bytes < left ? size_bytes : left;
+    if (count) memcpy(buffer, h->file->bytes + h->at, count);
+    h->at += count;
+    return (ssize_t)count;
+}
+
+static ssize_t write_file(int fd, const void *buffer, size_t size_bytes)
+{
+    struct handle *h = handle_of(fd);
+    put(h->file, h->at, buffer, size_bytes);
+    h->at += size_bytes;
+    return (ssize_t)size_bytes;
 }
 
 static int sync_file(int fd)
 {
     (void)fd;
+    return 0;
+}
+
+static int close_file(int fd)
+{
+    if (fd != DIRECTORY) handle_of(fd)->file = NULL;
     return 0;
 }
 
@@ -100,8 +159,10 @@ static int make_directory(const char *path, mode_t mode)
 
 static void *map_file(int fd, size_t size_bytes)
 {
+    struct file *file = handle_of(fd)->file;
     void *bytes = malloc(size_bytes);
-    FUZZ_CHECK(bytes && pread(fd, bytes, size_bytes, 0) == (ssize_t)size_bytes);
+    FUZZ_CHECK(bytes && size_bytes == file->size);
+    memcpy(bytes, file->bytes, size_bytes);
     return bytes;
 }
 
@@ -120,10 +181,11 @@ static void release_file(void *bytes, size_t size_bytes)
 static void install(void)
 {
     grdi_file = (grdi_file_table){.open = open_file,
-                                  .read = read,
-                                  .write = write,
+                                  .status = status_of_file,
+                                  .read = read_file,
+                                  .write = write_file,
                                   .sync = sync_file,
-                                  .close = close,
+                                  .close = close_file,
                                   .rename = rename_file,
                                   .unlink = unlink_file,
                                   .make_directory = make_directory,
@@ -135,14 +197,14 @@ static void install(void)
 void fuzz_files_clear(void)
 {
     if (grdi_file.open != open_file) install();
+    for (int h = 0; h < HANDLES_MAX; h++) FUZZ_CHECK(!handles[h].file); /* what an input opened is closed */
     for (int i = 0; i < FILES_MAX; i++) files[i].there = false;
 }
 
 void fuzz_file_put(const char *path, const void *bytes, size_t size_bytes)
 {
     if (grdi_file.open != open_file) install();
-    struct file *file = make(path);
-    FUZZ_CHECK(size_bytes == 0 || pwrite(file->fd, bytes, size_bytes, 0) == (ssize_t)size_bytes);
+    put(make(path), 0, bytes, size_bytes);
 }
 
 const void *fuzz_file_bytes(const char *path, size_t *size_bytes)
@@ -150,10 +212,11 @@ const void *fuzz_file_bytes(const char *path, size_t *size_bytes)
     static void *bytes;
     struct file *file = find(path);
     if (!file) return NULL;
-    *size_bytes = (size_t)lseek(file->fd, 0, SEEK_END);
+    *size_bytes = file->size;
     free(bytes);
-    bytes = malloc(*size_bytes + 1);
-    FUZZ_CHECK(bytes && pread(file->fd, bytes, *size_bytes, 0) == (ssize_t)*size_bytes);
+    bytes = malloc(file->size + 1);
+    FUZZ_CHECK(bytes != NULL);
+    if (file->size) memcpy(bytes, file->bytes, file->size);
     return bytes;
 }
 

@@ -12,7 +12,7 @@ static const char frame[] =
     "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},\"model\":{\"type\":"
     "\"BPE\",\"vocab\":{},\"merges\":[]},\"added_tokens\":[]}";
 
-enum { TOKENS_MAX = 64, LETTERS = 5 };
+enum { TOKENS_MAX = 32, LETTERS = 5 };
 
 /* A token of one to four letters a to e; most are made of two tokens that are there. */
 static void make_token(fuzz_input *in, char tokens[][32], int count, char *token)
@@ -29,7 +29,7 @@ static void make_token(fuzz_input *in, char tokens[][32], int count, char *token
 static json_t *make_file(fuzz_input *in)
 {
     char tokens[TOKENS_MAX][32];
-    int count = 0, wanted = fuzz_below(in, TOKENS_MAX), merges = fuzz_below(in, 80);
+    int count = 0, wanted = fuzz_below(in, TOKENS_MAX), merges = fuzz_below(in, 40);
     json_t *root = json_loads(frame, 0, NULL), *model = json_object_get(root, "model"),
            *vocab = json_object_get(model, "vocab"), *list = json_object_get(model, "merges");
     json_object_set_new(model, "ignore_merges", json_boolean(fuzz_byte(in) % 2));
@@ -37,7 +37,7 @@ static json_t *make_file(fuzz_input *in)
     for (; count < wanted; count++) make_token(in, tokens, count, tokens[count]);
     for (int i = 0; i < count; i++) {
         int far = fuzz_byte(in);
-        json_object_set_new(vocab, tokens[i], json_integer(far == 255 ? -1 : far == 254 ? 1 << 19 : i + (far == 253)));
+        json_object_set_new(vocab, tokens[i], json_integer(far == 255 ? -1 : far == 254 ? 1 << 12 : i + (far == 253)));
     }
     for (int i = 0; i < merges; i++) {
         const char *a = tokens[fuzz_below(in, count)], *b = tokens[fuzz_below(in, count)];
