@@ -16,7 +16,7 @@ typedef struct recipe {
     int64_t width, context, batch;
     int64_t steps; /* 0: only the time limits the run */
     double minutes;
-    double lr; /* Muon's; see train/build.c for the embedding, head and gains */
+    double lr, momentum; /* Muon's; see train/build.c for the embedding, head and gains */
     int64_t eval_every;
     const char *why;
 } recipe;
@@ -24,14 +24,16 @@ typedef struct recipe {
 /* Small texts are learnt by heart within seconds: few steps, bytes as tokens (a vocabulary would hold a large part of
  * the text). Larger ones are limited by time: the largest model that sees enough of its text in it. */
 static const recipe recipes[] = {
-    {256 << 20, "bpe", 8192, 8, 8, 512, 256, 16, 0, 240, 0.02, 500, "much text: a larger model, for hours"},
-    {32 << 20, "bpe", 4096, 6, 6, 384, 256, 16, 0, 30, 0.02, 500, "tens of megabytes: a middle-sized model"},
-    {1 << 20, "bpe", 2048, 3, 3, 192, 128, 16, 0, 2, 0.03, 500,
+    {256 << 20, "bpe", 8192, 8, 8, 512, 256, 16, 0, 240, 0.02, 0.95, 500, "much text: a larger model, for hours"},
+    {32 << 20, "bpe", 4096, 6, 6, 384, 256, 16, 0, 30, 0.02, 0.95, 500, "tens of megabytes: a middle-sized model"},
+    {1 << 20, "bpe", 2048, 3, 3, 192, 128, 16, 0, 2, 0.014, 0.9, 500,
      "a few megabytes: the model that learns most in two minutes"},
-    {128 << 10, "bpe", 512, 3, 4, 128, 128, 16, 2000, 1, 0.03, 250,
+    {128 << 10, "bpe", 512, 3, 4, 128, 128, 16, 2000, 1, 0.03, 0.95, 250,
      "a small text: a small vocabulary and at most 2,000 steps"},
-    {16 << 10, "byte", 0, 2, 4, 128, 64, 16, 600, 0.5, 0.03, 100, "little text: bytes as tokens, at most 600 steps"},
-    {0, "byte", 0, 2, 2, 64, 32, 8, 200, 0.5, 0.03, 50, "very little text: bytes as tokens, at most 200 steps"},
+    {16 << 10, "byte", 0, 2, 4, 128, 64, 16, 600, 0.5, 0.03, 0.95, 100,
+     "little text: bytes as tokens, at most 600 steps"},
+    {0, "byte", 0, 2, 2, 64, 32, 8, 200, 0.5, 0.03, 0.95, 50,
+     "very little text: bytes as tokens, at most 200 steps"},
 };
 
 static const recipe *recipe_for(int64_t text_bytes)
@@ -51,6 +53,7 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.minutes = r->minutes;
     s->train.optimizer = fast ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW;
     s->train.lr = fast ? r->lr : 1e-3;
+    s->train.momentum = r->momentum;
     s->train.min_lr = 0;
     s->train.betas[0] = fast ? 0.8 : 0.9;
     s->train.betas[1] = 0.95;
