@@ -395,8 +395,13 @@ grd_status grdi_directory_make(const char *path, grd_error *error)
             continue;
         char kept = c[1];
         c[1] = 0;
-        if (grdi_file.make_directory(prefix, 0777) != 0 && !grdi_path_is_directory(prefix))
-            status = fail_errno(error, prefix, "create the directory");
+        if (grdi_file.make_directory(prefix, 0777) != 0) {
+            int why = errno;
+            if (!grdi_path_is_directory(prefix)) {
+                errno = why; /* not that of the look at it */
+                status = fail_errno(error, prefix, "create the directory");
+            }
+        }
         c[1] = kept;
     }
     grdi_free(prefix);

@@ -155,7 +155,7 @@ static grd_status remove_checkpoint(const char *root, uint64_t step, grd_error *
     return status;
 }
 
-static void prune(const char *root, uint64_t newest, size_t keep)
+static void prune(const char *root, uint64_t newest, uint64_t follows, size_t keep)
 {
     grd_error error = {0};
     uint64_t *steps;
@@ -163,7 +163,8 @@ static void prune(const char *root, uint64_t newest, size_t keep)
     if (grdi_checkpoint_list(root, &steps, &count, &error) == GRD_OK) {
         size_t alive = 0;
         for (size_t i = count; i-- > 0;) {
-            bool is_wanted = steps[i] <= newest && (keep == 0 || alive < keep);
+            bool is_left = steps[i] > newest || (steps[i] > follows && steps[i] < newest);
+            bool is_wanted = !is_left && (keep == 0 || alive < keep);
             alive += is_wanted;
             if (!is_wanted)
                 remove_checkpoint(root, steps[i], &error);
@@ -178,7 +179,7 @@ static void prune(const char *root, uint64_t newest, size_t keep)
 
 grd_status grdi_checkpoint_begin(grdi_checkpoint_writer *writer, const char *root, uint64_t step)
 {
-    *writer = (grdi_checkpoint_writer){.step = step};
+    *writer = (grdi_checkpoint_writer){.step = step, .follows = step};
     grd_error *error = &writer->error;
     char *suffix = grdi_format(TEMPORARY_SUFFIX "%ld", (long)getpid());
     writer->root = grdi_strdup(root);
@@ -398,7 +399,7 @@ grd_status grdi_checkpoint_commit(grdi_checkpoint_writer *writer, size_t keep, c
         if (!final)
             fail_memory(&writer->error, writer->root);
         else if (take_name(writer, final) == GRD_OK)
-            prune(writer->root, writer->step, keep);
+            prune(writer->root, writer->step, writer->follows, keep);
     }
     grd_status status = writer->error.status;
     if (status != GRD_OK)

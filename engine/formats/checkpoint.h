@@ -14,6 +14,7 @@
 typedef struct grdi_checkpoint_writer {
     char *root, *temporary;
     uint64_t step;
+    uint64_t follows; /* the step of the checkpoint that this one goes on from; `step` after begin: not known */
     json_t *files; /* what checksums.json will say */
     grd_error error;
 } grdi_checkpoint_writer;
@@ -29,8 +30,9 @@ grd_status grdi_checkpoint_add_file(grdi_checkpoint_writer *writer, const char *
 grd_status grdi_checkpoint_add_json(grdi_checkpoint_writer *writer, const char *name, const json_t *value);
 /* Adds a copy of the file at `from`. */
 grd_status grdi_checkpoint_copy_file(grdi_checkpoint_writer *writer, const char *name, const char *from);
-/* Makes the checkpoint visible and durable; one of the same step is replaced. Then removes checkpoints of later steps
- * (a continuation that was left by going back to an earlier checkpoint) and all but the newest `keep` (0: keeps all);
+/* Makes the checkpoint visible and durable; one of the same step is replaced. Then removes checkpoints of later steps,
+ * those between `follows` and this one (both of a continuation that was left by going back to an earlier checkpoint,
+ * perhaps because it was damaged) and all but the newest `keep` (0: keeps all);
  * what cannot be removed is a warning. On success *path, unless NULL, is the folder: free it with grdi_free(). Frees
  * the writer in any case. */
 grd_status grdi_checkpoint_commit(grdi_checkpoint_writer *writer, size_t keep, char **path, grd_error *error);

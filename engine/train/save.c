@@ -72,6 +72,7 @@ grd_status grdi_session_save(grdi_session *s)
     if (!root) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grdi_checkpoint_writer w;
     grd_status status = grdi_checkpoint_begin(&w, root, (uint64_t)s->done);
+    w.follows = (uint64_t)s->saved;
     if (!status) status = s->task->add_weights(s, &w);
     if (!status) status = add_optimizer(s, &w);
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
@@ -82,6 +83,7 @@ grd_status grdi_session_save(grdi_session *s)
     } else {
         status = grdi_checkpoint_commit(&w, KEPT_CHECKPOINTS, &path, s->error);
     }
+    if (!status) s->saved = s->done;
     if (!status) grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_SAVED, .step = s->done, .text = path});
     grdi_free(path);
     grdi_free(root);
@@ -158,7 +160,7 @@ static grd_status load_state(grdi_session *s, const grdi_checkpoint *c, grd_erro
                           "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it "
                           "would have there",
                           kind, grd_engine_device_kind(s->engine));
-    s->done = s->first_step = (int64_t)step;
+    s->done = s->first_step = s->saved = (int64_t)step;
     s->first_batch = (int64_t)next;
     s->elapsed_before = elapsed;
     grd_step_set_count(s->step, s->done);

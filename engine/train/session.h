@@ -55,6 +55,7 @@ typedef struct grdi_session {
     float *eval_values;     /* [batch * context] */
 
     int64_t done;                 /* steps */
+    int64_t saved; /* step of the checkpoint that was read or written last; 0: none */
     int64_t first_step, first_batch; /* where this start of the run began: steps done, micro-batches read */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
     int fifths;                   /* of a run that time limits: those that had passed at the last measured step */

@@ -125,6 +125,20 @@ Test(checkpoint, the_newest_are_kept_and_later_ones_go)
     assert_steps(root, 3, (const uint64_t[]){999999, 1000000, 1000001});
 }
 
+/* A run that went back from a damaged 3 to 2 must not keep 3 in the place of 2. */
+Test(checkpoint, those_that_were_passed_over_go)
+{
+    const char *root = scratch_path("passed-over");
+    for (uint64_t step = 1; step <= 3; step++)
+        cr_assert(save(root, step, (float)step, 2, NULL, NULL) == GRD_OK);
+    grdi_checkpoint_writer writer;
+    cr_assert(grdi_checkpoint_begin(&writer, root, 4) == GRD_OK);
+    grdi_checkpoint_add_file(&writer, "config.json", "{}", 2);
+    writer.follows = 2;
+    cr_assert(grdi_checkpoint_commit(&writer, 2, NULL, NULL) == GRD_OK);
+    assert_steps(root, 2, (const uint64_t[]){2, 4});
+}
+
 Test(checkpoint, leftovers_and_other_files_are_passed_over_and_cleared_away)
 {
     const char *root = scratch_path("checkpoints");

@@ -30,6 +30,14 @@ grd_status grd_gpt_resolve(grd_gpt *gpt, grd_error *error)
     if (gpt->mlp_width < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.mlp_width: must be 1 or more");
     if (gpt->norm_eps == 0) gpt->norm_eps = gpt->norm == GRD_NORM_LAYERNORM ? 1e-5 : 1e-6;
     if (gpt->rope_theta == 0) gpt->rope_theta = 10000;
+    if (gpt->rope_scaling != GRD_ROPE_PLAIN && !(gpt->rope_factor > 0))
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model.rope_factor: rope scaling needs a factor above 0 (8 for Llama 3.1)");
+    if (gpt->rope_scaling == GRD_ROPE_LLAMA3 &&
+        !(gpt->rope_low > 0 && gpt->rope_high > gpt->rope_low && gpt->rope_original > 0))
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model.rope_low: scaling llama3 needs 0 < rope_low < rope_high and rope_original above 0 (1, 4 "
+                        "and 8192 for Llama 3.1)");
     if (gpt->init_std == 0) gpt->init_std = 0.02;
     if (gpt->dropout < 0 || gpt->dropout >= 1)
         return grd_fail(error, GRD_E_ARGUMENT, "model.dropout: must be in [0, 1), is %g", gpt->dropout);
