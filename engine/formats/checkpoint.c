@@ -163,7 +163,7 @@ static void prune(const char *root, uint64_t newest, uint64_t follows, size_t ke
     if (grdi_checkpoint_list(root, &steps, &count, &error) == GRD_OK) {
         size_t alive = 0;
         for (size_t i = count; i-- > 0;) {
-            bool is_left = steps[i] > newest || (steps[i] > follows && steps[i] < newest);
+            bool is_left = steps[i] > follows && steps[i] != newest; /* `follows` is at most `newest` */
             bool is_wanted = !is_left && (keep == 0 || alive < keep);
             alive += is_wanted;
             if (!is_wanted)

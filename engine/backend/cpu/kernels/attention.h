@@ -148,8 +148,8 @@ static inline void attention_pack(const grdi_view *view, int64_t b, int64_t head
         attention_rows(from, view->dtype, step, keys, count, 1.0f, rows, count);
         from = rows, step = count;
     }
-    if (by_key) gemm_pack(from, GRD_F32, step, 1, keys, count, to, GEMM_COLUMNS);
-    else gemm_pack(from, GRD_F32, 1, step, count, keys, to, GEMM_COLUMNS);
+    if (by_key) gemm_pack(from, GRD_F32, step, 1, keys, count, to, GEMM_COLUMNS, false);
+    else gemm_pack(from, GRD_F32, 1, step, count, keys, to, GEMM_COLUMNS, false);
 }
 
 /* Scores of a block of queries with the keys of one piece, whole panels of them: row i is query first + i, its

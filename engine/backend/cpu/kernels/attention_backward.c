@@ -114,8 +114,8 @@ static void load_queries(const backward_context *c, const buffers *b, int64_t ba
         b->along[i] = along;
         b->lse[i] = ((const float *)c->lse->data)[(batch * z->h + head) * z->t + first + i];
     }
-    gemm_pack(b->q, GRD_F32, 1, z->d, z->d, rows, b->q_panels, GEMM_COLUMNS);
-    gemm_pack(b->g, GRD_F32, 1, z->dv, z->dv, rows, b->g_panels, GEMM_COLUMNS);
+    gemm_pack(b->q, GRD_F32, 1, z->d, z->d, rows, b->q_panels, GEMM_COLUMNS, false);
+    gemm_pack(b->g, GRD_F32, 1, z->dv, z->dv, rows, b->g_panels, GEMM_COLUMNS, false);
 }
 
 /* Adds a row of ds to the mask's gradient, over which broadcast dimensions are summed. */

@@ -39,7 +39,6 @@ typedef struct job {
      * + i] if turned. Without `out` each group of columns has them in `sums` until it is finished. */
     float *out, *sums;
     int64_t out_row;
-    bool finish; /* something follows the sums */
 } job;
 
 /* Whether products of bf16 are done in pairs. */
@@ -191,7 +190,7 @@ typedef struct upcoming {
     const char *from;       /* NULL: nothing */
     int64_t rows, row_step; /* rows of `lines` cache lines, row_step bytes apart */
     int64_t lines;
-    bool along; /* a tile fetches whole rows, else a part of a column of lines */
+    bool along; /* a piece is a part of a row, else of a column of lines */
 } upcoming;
 
 static upcoming upcoming_lanes(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t lanes,
@@ -230,7 +229,7 @@ static sliver find_sliver(const job *j, const group *g, int64_t q, bool first)
     if ((j->direct_b || (g->fresh && first)) && whole) return (sliver){g->source + q, j->b_row};
     float *to = j->direct_b ? g->slivers : g->slivers + q * g->k;
     if ((j->direct_b || g->fresh) && first)
-        gemm_pack(g->source + q, GRD_F32, 1, j->b_row, g->columns - q, g->k, to, GEMM_COLUMNS);
+        gemm_pack(g->source + q, GRD_F32, 1, j->b_row, g->columns - q, g->k, to, GEMM_COLUMNS, false);
     return (sliver){to, GEMM_COLUMNS};
 }
 
@@ -260,22 +259,10 @@ static void group_tiles(const job *j, const group *g, int64_t rows, const float 
     }
 }
 
-/* k of the job, from p on. */
+/* Elements of the operands in k of the job, from p on. */
 static int64_t sources(const job *j, int64_t p, int64_t k)
 {
     return gemm_least(k * j->pair, j->g->k - p * j->pair);
-}
-
-static void pack_a(const job *j, const void *from, int64_t lanes, int64_t k)
-{
-    if (j->pair == 2) gemm_pack_pairs(from, j->a_type, j->a_row, j->a_col, lanes, k, j->packed_a, GEMM_ROWS);
-    else gemm_pack(from, j->a_type, j->a_row, j->a_col, lanes, k, j->packed_a, GEMM_ROWS);
-}
-
-static void pack_b(const job *j, const void *from, int64_t lanes, int64_t k, float *to)
-{
-    if (j->pair == 2) gemm_pack_pairs(from, j->b_type, j->b_col, j->b_row, lanes, k, to, GEMM_COLUMNS);
-    else gemm_pack(from, j->b_type, j->b_col, j->b_row, lanes, k, to, GEMM_COLUMNS);
 }
 
 /* Rounds values to bf16 while they are in cache. */
@@ -285,6 +272,20 @@ static void round_packed(float *packed, int64_t count)
     for (; i + GRDI_LANES <= count; i += GRDI_LANES)
         grdi_store(packed + i, (grdi_vf)(grdi_bf16_bits(grdi_load(packed + i)) << 16));
     for (; i < count; i++) packed[i] = grdi_bf16_to_f32(grdi_f32_to_bf16(packed[i]));
+}
+
+/* `rows` rows of A from `from` on, over k of the job, of which `there` elements are there. */
+static void pack_a(const job *j, const void *from, int64_t rows, int64_t k, int64_t there)
+{
+    gemm_pack(from, j->a_type, j->a_row, j->a_col, rows, there, j->packed_a, GEMM_ROWS, j->pair == 2);
+    if (j->a_round && j->pair == 1) round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
+}
+
+/* The group's columns, into its slivers. */
+static void pack_b(const job *j, const group *g, int64_t there)
+{
+    gemm_pack(g->source, j->b_type, j->b_col, j->b_row, g->columns, there, g->slivers, GEMM_COLUMNS, j->pair == 2);
+    if (j->b_round && j->pair == 1) round_packed(g->slivers, gemm_up(g->columns, GEMM_COLUMNS) * g->k);
 }
 
 /* What tiles fetch where no B is packed: the block of A behind the one at `row` and p, which is the next rows or the
@@ -302,8 +303,7 @@ static const float *panels_of_a(const job *j, int64_t row, int64_t rows, int64_t
 {
     const void *a = at(j->a, j->a_type, row * j->a_row + p * j->pair * j->a_col);
     if (j->direct_a) return a;
-    pack_a(j, a, rows, sources(j, p, k));
-    if (j->a_round && j->pair == 1) round_packed(j->packed_a, gemm_up(rows, GEMM_ROWS) * k);
+    pack_a(j, a, rows, k, sources(j, p, k));
     return j->packed_a;
 }
 
@@ -343,6 +343,7 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
     float bias[ROWS_MOST];
     const float *a = panels_of_a(j, row, rows, p, k);
     bool packs = !j->direct_b && (!j->keep_b || row == 0), in_passing = packs_in_passing(j, rows);
+    bool finishes = p + k >= j->k && (!j->out || j->g->activation != GRDI_ACT_NONE);
     upcoming next = upcoming_a(j, row, rows, p, k);
     int64_t pieces = (rows + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_STREAMS, there = sources(j, p, k);
     for (int64_t q = 0; q < columns; q += GROUP) {
@@ -352,13 +353,12 @@ static void block(const job *j, int64_t row, int64_t rows, int64_t column, int64
         g.slivers = j->keep_b ? j->packed_b + q * k : j->packed_b;
         g.add = p > 0 || (j->out && j->g->add);
         find_sums(j, &g, row, rows, bias);
-        if (packs && !g.fresh) pack_b(j, source, width, there, g.slivers);
-        if (packs && j->b_round && j->pair == 1) round_packed(g.slivers, gemm_up(width, GEMM_COLUMNS) * k);
+        if (packs && !g.fresh) pack_b(j, &g, there);
         if (packs)
             next = upcoming_lanes(at(source, j->b_type, GROUP * j->b_col), j->b_type, j->b_col, j->b_row, next_width,
                                   there);
         group_tiles(j, &g, rows, a, &next, packs ? 0 : q / GEMM_COLUMNS * pieces);
-        if (j->finish && p + k >= j->k) finish_group(j, &g, row, rows);
+        if (finishes) finish_group(j, &g, row, rows);
     }
 }
 
@@ -402,7 +402,7 @@ static void run_narrow(const grdi_gemm *g, float *scratch)
         for (int64_t row = 0; row < g->m; row += NARROW_ROWS) {
             int64_t rows = gemm_least(NARROW_ROWS, g->m - row);
             grdi_gemm part = grdi_gemm_part(g, row, rows, column, columns), sums = part;
-            sums.add = false;
+            sums.add = false, sums.activation = GRDI_ACT_NONE;
             double cycles;
             job j = plan_job(&sums, &cycles);
             j.out = scratch, j.out_row = columns;
@@ -423,7 +423,7 @@ void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
         run_narrow(g, sums);
         return;
     }
-    j.sums = sums, j.finish = narrow || g->activation != GRDI_ACT_NONE;
+    j.sums = sums;
     if (!narrow) j.out = g->c ? g->c : g->y, j.out_row = g->c ? g->c_row : g->y_row;
     run_job(&j, narrow ? sums + SUMS : sums);
 }

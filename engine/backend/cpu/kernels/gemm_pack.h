@@ -249,19 +249,17 @@ GEMM_INLINE void gemm_pack_source(const void *from, int64_t lane_step, int64_t k
                       to + panels * full * k, full, s);
 }
 
-/* k elements of the source, of each lane. */
+/* k elements of the source, of each lane; in pairs or as f32. */
 GEMM_INLINE void gemm_pack(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t width,
-                           int64_t k, float *to, const int full)
+                           int64_t k, float *to, const int full, bool pairs)
 {
-    if (type == GRD_F32) gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){false, false});
-    else gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){true, false});
-}
-
-GEMM_INLINE void gemm_pack_pairs(const void *from, grd_dtype type, int64_t lane_step, int64_t k_step, int64_t width,
-                                 int64_t k, float *to, const int full)
-{
-    if (type == GRD_F32) gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){false, true});
-    else gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){true, true});
+#define GEMM_PACK_CASE(half, pairs)                                                                                    \
+    gemm_pack_source(from, lane_step, k_step, width, k, to, full, (gemm_source){half, pairs})
+    if (type == GRD_F32 && pairs) GEMM_PACK_CASE(false, true);
+    else if (type == GRD_F32) GEMM_PACK_CASE(false, false);
+    else if (pairs) GEMM_PACK_CASE(true, true);
+    else GEMM_PACK_CASE(true, false);
+#undef GEMM_PACK_CASE
 }
 
 #endif
