@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@ grdi_file_table grdi_file = {
     .read = read,
     .write = write,
     .sync = fsync,
+    .lock = flock,
     .close = close,
     .rename = rename,
     .unlink = remove, /* a file, or a directory that is empty */
@@ -406,6 +408,21 @@ grd_status grdi_directory_make(const char *path, grd_error *error)
     }
     grdi_free(prefix);
     return status;
+}
+
+grd_status grdi_directory_lock(const char *path, int *fd, grd_error *error)
+{
+    *fd = open_retrying(path, O_RDONLY | O_DIRECTORY, 0);
+    if (*fd < 0)
+        return fail_errno(error, path, "open");
+    if (grdi_file.lock(*fd, LOCK_EX | LOCK_NB) == 0)
+        return GRD_OK;
+    bool is_taken = errno == EWOULDBLOCK; /* anything else: locks are not to be had here */
+    grdi_file.close(*fd);
+    *fd = -1;
+    if (!is_taken)
+        return GRD_OK;
+    return grd_fail(error, GRD_E_ARGUMENT, "%s: another process writes to it (let it finish, or stop it)", path);
 }
 
 grd_status grdi_directory_sync(const char *path, grd_error *error)

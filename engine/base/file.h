@@ -12,6 +12,7 @@ typedef struct grdi_file_table {
     ssize_t (*read)(int fd, void *buffer, size_t size_bytes);
     ssize_t (*write)(int fd, const void *buffer, size_t size_bytes);
     int (*sync)(int fd); /* fsync */
+    int (*lock)(int fd, int how); /* flock */
     int (*close)(int fd);
     int (*rename)(const char *from, const char *to);
     int (*unlink)(const char *path);
@@ -70,6 +71,9 @@ bool grdi_path_is_file(const char *path);
 bool grdi_directory_has_entries(const char *path);
 /* Creates the directory and its missing parents. */
 grd_status grdi_directory_make(const char *path, grd_error *error);
+/* Takes the directory for this process alone until *fd is closed, or the process ends in whatever way. Refuses one that
+ * another process has taken. Where the file system knows no locks, *fd is -1 and nothing is held. */
+grd_status grdi_directory_lock(const char *path, int *fd, grd_error *error);
 /* fsync of a directory, which makes renames inside it durable. */
 grd_status grdi_directory_sync(const char *path, grd_error *error);
 /* Renames a directory and makes it durable by fsyncing its parent. */

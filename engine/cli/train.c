@@ -157,6 +157,20 @@ static grd_status default_out(const train_args *a, grd_settings *settings, grd_e
     }
 }
 
+/* A run goes on in its own folder; elsewhere it would begin anew. */
+static grd_status check_out(const train_args *a, const grd_settings *settings, grd_error *error)
+{
+    char newest[PATH_TEXT_MAX] = "";
+    const char *out = settings->out, *run = a->resume;
+    if (!run || (out && strcmp(out, run) == 0)) return GRD_OK;
+    grd_status status = grd_checkpoint_path(run, 0, newest, sizeof(newest), error);
+    if (status) return status;
+    return grd_fail(error, GRD_E_ARGUMENT,
+                    "--set out=%s: a run goes on in its own folder (copy %s there and --resume the copy; for a new run "
+                    "from its weights: gradus train %s/config.yaml --set init.from=%s --set out=...)",
+                    out ? out : "", run, run, newest[0] ? newest : "CHECKPOINT");
+}
+
 static grd_status make_settings(const train_args *a, grd_settings *settings, show *s, grd_error *error)
 {
     char why[PATH_TEXT_MAX + 256] = "";
@@ -165,6 +179,7 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
                         : a->resume ? load_run(a, settings, error)
                                     : grd_settings_load(settings, a->config, error);
     for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
+    if (!status) status = check_out(a, settings, error);
     if (!status && a->data && settings->init.from && !grd_model_classifies(settings->model.kind))
         status = grd_settings_for_tuning(settings, why, sizeof(why), error);
     if (!status && a->data) show_choice(settings, bytes, why, s);

@@ -107,16 +107,32 @@ static grd_status make_paths_absolute(grdi_session *s)
     return status;
 }
 
+/* A run that goes on is taken before anything of it is read. */
+static grd_status lock_directory(grdi_session *s)
+{
+    const char *out = s->settings->out;
+    return out && s->options->resume ? grdi_directory_lock(out, &s->lock_fd, s->error) : GRD_OK;
+}
+
+/* A new run takes its folder when it makes it: another may have begun there, or even ended, since it was looked at. */
+static grd_status make_directory(grdi_session *s)
+{
+    const char *out = s->settings->out;
+    grd_status status = grdi_directory_make(out, s->error);
+    if (!status && !s->options->resume) status = grdi_directory_lock(out, &s->lock_fd, s->error);
+    return status ? status : refuse_used_directory(s);
+}
+
 static grd_status open_directory(grdi_session *s)
 {
     const char *out = s->settings->out;
     if (!out) return GRD_OK;
     grd_status status = make_paths_absolute(s);
-    if (!status) status = grdi_directory_make(out, s->error);
+    if (!status) status = make_directory(s);
     if (!status) grdi_writer_sweep(out);
     char *config = grdi_path_join(out, "config.yaml");
     if (!status && !config) status = grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", out);
-    if (!status) status = grd_settings_save(s->settings, config, s->error);
+    if (!status && !s->ended) status = grd_settings_save(s->settings, config, s->error);
     if (!status) status = grdi_metrics_open(s);
     grdi_free(config);
     return status;
@@ -125,7 +141,7 @@ static grd_status open_directory(grdi_session *s)
 /* tokenizer.json, and what transformers needs beside it. */
 static grd_status save_tokenizer(grdi_session *s)
 {
-    if (!s->tokenizer || !s->settings->out) return GRD_OK;
+    if (!s->tokenizer || !s->settings->out || s->ended) return GRD_OK;
     char *path = grdi_path_join(s->settings->out, "tokenizer.json");
     char *config = grdi_path_join(s->settings->out, "tokenizer_config.json");
     grd_status status = path && config ? grd_tokenizer_save(s->tokenizer, path, s->error)
@@ -293,7 +309,7 @@ static grd_status finish(grdi_session *s, grd_status status)
     grd_error later = {GRD_OK, ""}, *first = s->error;
     if (numeric) s->error = &later;
     bool stopped = grdi_session_asked_to_stop(s) && progress(s) < 1, whole = true;
-    grd_status after = grdi_session_save(s);
+    grd_status after = s->ended ? GRD_OK : grdi_session_save(s);
     if (!after && !numeric && !stopped) after = evaluate_and_emit(s, 0, &whole);
     stopped = stopped || !whole;
     if (!after && !numeric && !stopped) after = grdi_session_sample(s, 1);
@@ -316,6 +332,7 @@ static grd_status run(grdi_session *s)
     grd_status status = grd_settings_resolve(s->settings, s->error);
     choose_task(s);
     if (!status) status = refuse_used_directory(s);
+    if (!status) status = lock_directory(s);
     if (!status) status = reuse_tokenizer(s);
     if (!status) status = s->task->open(s);
     if (!status) status = grd_settings_resolve(s->settings, s->error); /* now that the vocabulary is known */
@@ -326,6 +343,7 @@ static grd_status run(grdi_session *s)
         status = grd_fail(s->error, GRD_E_ARGUMENT, "device %s: only plans (gradus plan does; train on cpu)",
                           grd_engine_device(s->engine));
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
+    s->ended = found && progress(s) >= 1;
     if (!status) status = open_directory(s); /* what could be refused has been: only now is anything written */
     if (!status) status = save_tokenizer(s);
     if (!status && s->options->resume) status = grdi_metrics_resume(s);
@@ -333,7 +351,7 @@ static grd_status run(grdi_session *s)
     grdi_session_begin_board(s);
     if (s->options->resume && !found)
         grdi_session_note(s, "there is no checkpoint in %s yet: starting from step 0", s->settings->out);
-    if (found && progress(s) >= 1)
+    if (s->ended)
         grdi_session_note(s,
                           "step %lld was the last one: nothing is left to do (set train.steps or train.minutes higher)",
                           (long long)s->done);
@@ -354,7 +372,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     s->settings = settings;
     s->options = options;
     s->error = error ? error : &own;
-    s->metrics_fd = s->board.fd = -1;
+    s->lock_fd = s->metrics_fd = s->board.fd = -1;
     grd_status status = run(s);
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
@@ -365,6 +383,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grdi_metrics_close(s);
     grdi_board_close(&s->board);
     grdi_history_free(&s->history);
+    if (s->lock_fd >= 0) grdi_file.close(s->lock_fd); /* last: it gives the folder away */
     grdi_free(s);
     return status;
 }
@@ -386,7 +405,7 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     s->settings = settings;
     s->options = options;
     s->error = error;
-    s->metrics_fd = s->board.fd = -1;
+    s->lock_fd = s->metrics_fd = s->board.fd = -1;
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);

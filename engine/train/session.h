@@ -55,10 +55,12 @@ typedef struct grdi_session {
     float *eval_values;     /* [batch * context] */
 
     int64_t done;                 /* steps */
+    bool ended;                   /* a resumed run had its last step already: it is only evaluated */
     int64_t saved; /* step of the checkpoint that was read or written last; 0: none */
     int64_t first_step, first_batch; /* where this start of the run began: steps done, micro-batches read */
     double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
     int fifths;                   /* of a run that time limits: those that had passed at the last measured step */
+    int lock_fd;                  /* of the run directory, which is this process's while it is open; -1: none */
     int metrics_fd;               /* metrics.jsonl, appended line by line; -1: none */
     grdi_board board;             /* the same for TensorBoard */
     grdi_history history;         /* for report.html */

@@ -408,6 +408,8 @@ checkpoint("taking flipped bits elsewhere", STEP + "model.safetensors", flip(-1)
 case("checkpoint: a file is no run", "train --resume good.txt", "good.txt is no run directory")
 case("checkpoint: nothing to resume", "train --resume ''", "no run directory")
 case("checkpoint: --resume and --data", "train --resume run --data good.txt", "--resume")
+case("checkpoint: resumed into another folder", "train --resume run --set out=other",
+     "--set out=other", "init.from=run/")
 case("checkpoint: resumed where it would not fit", "train --resume run --set model.layers=2", "tensor",
      "config has changed")
 case("checkpoint: resumed on a device that only plans", "train --resume run --device null:cpu", "only plans")

@@ -218,6 +218,39 @@ def changed(bench):
     return "another seed is refused, another accumulate goes on where the data was left"
 
 
+def files(folder):
+    """What lies in a folder, by name, with its bytes; without the lines that a run adds each step."""
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*")
+            if p.is_file() and p.name != "metrics.jsonl" and not p.name.startswith("events.out")}
+
+
+def two_at_once(bench):
+    """A run that is being written refuses a second writer and lets readers in; a killed one is free at once."""
+    run = "taken"
+    process = bench.start(run, "--set", "train.checkpoint_every=0", "--set", "train.eval_every=0")
+    bench.wait_for_steps(run, process, 3)
+    process.send_signal(signal.SIGSTOP)
+    before = files(bench.folder / run)
+    second = bench.train(run)
+    again = subprocess.run([bench.gradus, "train", "run.yaml", "--set", f"out={run}"], cwd=bench.folder,
+                           capture_output=True, text=True)
+    looked = subprocess.run([bench.gradus, "inspect", run], cwd=bench.folder, capture_output=True, text=True)
+    process.send_signal(signal.SIGCONT)
+    check(second.returncode == 2 and second.stderr.count("\n") == 1 and f"error: {run}: another process writes to it"
+          in second.stderr, f"a second --resume: exit code {second.returncode}: {second.stderr}")
+    check(again.returncode == 2 and "is not empty" in again.stderr, f"a second start: {again.stderr}")
+    check(looked.returncode == 0, f"inspect beside training: {looked.stderr}")
+    check(files(bench.folder / run) == before, "the second writer changed files")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    bench.finish(run, "--set", "train.checkpoint_every=6", "--set", "train.eval_every=40")
+    racers = [bench.start("raced") for _ in range(3)]
+    codes = sorted((process.communicate()[1], process.returncode)[1] for process in racers)
+    check(codes == [0, 2, 2], f"three starts of one run: exit codes {codes}")
+    bench.finish("raced")
+    return "a second writer is refused and touches nothing; readers are not; a kill frees the run"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("gradus", type=Path)
@@ -232,7 +265,7 @@ def main():
         bench = Bench(str(arguments.gradus.resolve()), folder)
         parts = (lambda: kill_at_random(bench, arguments.kills, rng), lambda: interrupt(bench, rng),
                  lambda: disk_full(bench), lambda: flip_bits(bench, rng), lambda: settings(bench),
-                 lambda: changed(bench))
+                 lambda: changed(bench), lambda: two_at_once(bench))
         for part in parts:
             try:
                 print(f"ok: {part()}", flush=True)

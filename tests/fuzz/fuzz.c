@@ -128,6 +128,13 @@ static int sync_file(int fd)
     return 0;
 }
 
+static int lock_file(int fd, int how)
+{
+    (void)fd;
+    (void)how;
+    return 0;
+}
+
 static int close_file(int fd)
 {
     if (fd != DIRECTORY) handle_of(fd)->file = NULL;
@@ -185,6 +192,7 @@ static void install(void)
                                   .read = read_file,
                                   .write = write_file,
                                   .sync = sync_file,
+                                  .lock = lock_file,
                                   .close = close_file,
                                   .rename = rename_file,
                                   .unlink = unlink_file,

@@ -101,6 +101,8 @@ static int file_sync(int fd)
     return file_fault(EIO) ? -1 : 0;
 }
 
+static int file_lock(int fd, int how) { return file_fault(ENOLCK) ? -1 : file.lock(fd, how); }
+
 /* A close that fails has closed all the same. */
 static int file_close(int fd)
 {
@@ -142,6 +144,7 @@ void faults_install(void)
                                   .read = file_read,
                                   .write = file_write,
                                   .sync = file_sync,
+                                  .lock = file_lock,
                                   .close = file_close,
                                   .rename = file_rename,
                                   .unlink = file_unlink,

@@ -1,0 +1,80 @@
+/* Run directories as a user handles them: finished, taken elsewhere, with other data behind them. */
+#include "command.h"
+#include "scratch.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void make_text(void);
+TestSuite(cli_runs, .init = make_text, .fini = scratch_remove, .timeout = 300);
+
+static void write_text(const char *name, unsigned state)
+{
+    static const char *const words[] = {"to", "be", "or", "not", "that", "is", "the", "question"};
+    static char text[6000];
+    size_t size = 0;
+    while (size < sizeof text - 20) {
+        state = state * 1664525u + 1013904223u;
+        size += (size_t)sprintf(text + size, "%s%s", words[state >> 29], state >> 20 & 7 ? " " : "\n");
+    }
+    scratch_write(scratch_path(name), text, size);
+}
+
+static void make_text(void)
+{
+    write_text("text.txt", 1);
+}
+
+#define TINY                                                                                                           \
+    "--model gpt2 --set model.layers=1 --set model.width=16 --set model.heads=2 --set model.context=16 "               \
+    "--set train.batch=2 --set train.minutes=0 --set train.steps=4 --set train.checkpoint_every=2 --quiet "
+#define RUN "train --data text.txt " TINY
+
+static void assert_done(outcome o)
+{
+    cr_assert(o.code == 0, "exit code %d: %s%s", o.code, o.out, o.err);
+}
+
+static void assert_refused(outcome o, const char *piece, const char *other)
+{
+    cr_assert(o.code == 2, "exit code %d: %s%s", o.code, o.out, o.err);
+    cr_assert(strstr(o.err, piece) && strstr(o.err, other), "no '%s' and '%s' in: %s", piece, other, o.err);
+    cr_assert(strchr(o.err, '\n') == o.err + strlen(o.err) - 1, "not one line: %s", o.err);
+}
+
+/* A shell command in the scratch folder. */
+static void shell(const char *command)
+{
+    char line[1024], folder[512];
+    snprintf(folder, sizeof folder, "%s", scratch_path("x"));
+    *strrchr(folder, '/') = '\0';
+    snprintf(line, sizeof line, "cd %s && %s", folder, command);
+    cr_assert(system(line) == 0, "%s", line);
+}
+
+Test(cli_runs, a_finished_run_stays_as_it_is)
+{
+    assert_done(gradus(RUN "--set out=run"));
+    shell("mkdir before && cp -r run/config.yaml run/tokenizer.json run/checkpoints before");
+    outcome o = gradus("train --resume run --set train.lr=0.5 --set train.steps=3 --json");
+    assert_done(o);
+    cr_assert(strstr(o.out, "step 4 was the last one: nothing is left to do"), "%s", o.out);
+    cr_assert(json_array_size(events_named(o.out, "step")) == 0 && json_array_size(events_named(o.out, "saved")) == 0,
+              "%s", o.out);
+    shell("for f in config.yaml tokenizer.json checkpoints; do diff -r run/$f before/$f; done");
+    assert_done(gradus("train --resume run --set train.steps=6"));
+    shell("grep -q 'steps: 6' run/config.yaml");
+}
+
+Test(cli_runs, a_run_goes_on_in_its_own_folder)
+{
+    assert_done(gradus(RUN "--set out=run"));
+    assert_refused(gradus("train --resume run --set out=other --set train.steps=6"), "--set out=other",
+                   "--set init.from=run/checkpoints/step-000004");
+    shell("test ! -e other");
+    assert_done(gradus("train --resume run --set out=run --set train.steps=5"));
+    assert_done(gradus("train run/config.yaml --set init.from=run/checkpoints/step-000004 --set out=other --quiet"));
+    shell("cp -r run copy");
+    assert_done(gradus("train --resume copy --set train.steps=6"));
+}
