@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <stdint.h>
@@ -55,9 +56,30 @@ grd_status grdi_file_status(int problem)
     return problem == ENOSPC || problem == EDQUOT || problem == EFBIG ? GRD_E_SPACE : GRD_E_IO;
 }
 
-static grd_status fail_errno(grd_error *error, const char *path, const char *what)
+/* What a person can do about an error of the operating system. */
+static const char *remedy(int problem, bool reading)
 {
-    return grd_fail(error, grdi_file_status(errno), "%s: cannot %s: %s", path, what, strerror(errno));
+    switch (problem) {
+    case ENOENT: return reading ? " (check the path)" : " (make its folder first)";
+    case ENOTDIR: return " (a part of the path is a file)";
+    case ELOOP: return " (its links lead in a circle: name the file itself)";
+    case EACCES:
+    case EPERM: return " (check its permissions)";
+    case EROFS: return " (write somewhere else)";
+    case ENOSPC: return " (free some space, or write to another disk)";
+    case EDQUOT: return " (free some of your quota, or write to another disk)";
+    case EFBIG: return " (raise the limit on file sizes, as with ulimit -f)";
+    case EMFILE: return " (raise the limit on open files, as with ulimit -n)";
+    case ENAMETOOLONG: return " (give a shorter one)";
+    default: return "";
+    }
+}
+
+grd_status grd_fail_system(grd_error *error, const char *path, const char *what)
+{
+    bool reading = strcmp(what, "open") == 0 || strcmp(what, "read") == 0 || strcmp(what, "list") == 0;
+    return grd_fail(error, grdi_file_status(errno), "%s: cannot %s: %s%s", path, what, strerror(errno),
+                    remedy(errno, reading));
 }
 
 static grd_status fail_memory(grd_error *error, const char *path)
@@ -79,45 +101,103 @@ static int open_retrying(const char *path, int flags, mode_t mode)
     return fd;
 }
 
-/* Opens for reading, refusing directories, and tells the size (0 for what has none, such as pipes). */
-static grd_status open_for_reading(const char *path, int *fd, size_t *size_bytes, grd_error *error)
+/* A pipe that was opened without waiting: waits until something comes or its writers are gone. One that nobody has
+ * opened for writing is given WRITER_WAIT_MS, then refused; a writer may take its time. From then on reading waits. */
+static grd_status wait_for_pipe(int fd, const char *path, grd_error *error)
 {
-    *fd = open_retrying(path, O_RDONLY, 0);
+    enum { WRITER_WAIT_MS = 3000 };
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    char none;
+    if (poll(&wait, 1, WRITER_WAIT_MS) == 0 && grdi_file.read(fd, &none, 1) >= 0)
+        return grd_fail(error, GRD_E_IO, "%s: is a pipe that no program writes to (start the one that does first)",
+                        path);
+    return fcntl(fd, F_SETFL, 0) == 0 ? GRD_OK : grd_fail_system(error, path, "read");
+}
+
+/* Opens for reading, refusing directories, and tells what it is. Never waits for a pipe that nobody writes to. */
+static grd_status open_for_reading(const char *path, int *fd, struct stat *about, grd_error *error)
+{
+    *fd = open_retrying(path, O_RDONLY | O_NONBLOCK, 0);
     if (*fd < 0)
-        return fail_errno(error, path, "open");
-    struct stat about;
+        return grd_fail_system(error, path, "open");
     grd_status status = GRD_OK;
-    if (grdi_file.status(*fd, &about) != 0)
-        status = fail_errno(error, path, "read");
-    else if (S_ISDIR(about.st_mode))
+    if (grdi_file.status(*fd, about) != 0)
+        status = grd_fail_system(error, path, "read");
+    else if (S_ISDIR(about->st_mode))
         status = grd_fail(error, GRD_E_IO, "%s: is a directory, not a file", path);
+    else if (!S_ISREG(about->st_mode))
+        status = wait_for_pipe(*fd, path, error);
     if (status != GRD_OK) {
         grdi_file.close(*fd);
         *fd = -1;
-        return status;
     }
-    *size_bytes = S_ISREG(about.st_mode) ? (size_t)about.st_size : 0;
-    return GRD_OK;
+    return status;
 }
 
 /* ---- reading ---- */
+
+grd_status grdi_file_open_unnamed(const char *directory, int *fd, grd_error *error)
+{
+    const char *temporary = getenv("TMPDIR"), *places[] = {directory, temporary, "/tmp", "/dev/shm"};
+    *fd = -1;
+    for (int i = 0; i < 4 && *fd < 0; i++)
+        if (places[i])
+            *fd = open_retrying(places[i], O_TMPFILE | O_RDWR, 0600);
+    return *fd >= 0 ? GRD_OK : grd_fail_system(error, temporary ? temporary : "/tmp", "make a file without a name");
+}
+
+/* Puts all that comes from a pipe into a file without a name, which takes its place. */
+static grd_status keep_stream(int *fd, const char *path, size_t *size_bytes, grd_error *error)
+{
+    enum { PIECE_BYTES = 1 << 16 };
+    uint8_t *piece = grdi_alloc(PIECE_BYTES);
+    int file = -1;
+    grd_status status = piece ? grdi_file_open_unnamed(NULL, &file, error) : fail_memory(error, path);
+    *size_bytes = 0;
+    while (status == GRD_OK) {
+        ssize_t count = grdi_file.read(*fd, piece, PIECE_BYTES);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count == 0)
+            break;
+        status = count < 0 ? grd_fail_system(error, path, "read")
+                           : grdi_file_put(file, "temporary file of what a pipe gives", piece, (size_t)count, error);
+        *size_bytes += (size_t)(count > 0 ? count : 0);
+    }
+    grdi_free(piece);
+    grdi_file.close(*fd);
+    *fd = file;
+    return status;
+}
+
+static grd_status map_whole(int fd, const char *path, size_t size_bytes, grdi_mapping *mapping, grd_error *error)
+{
+    if (size_bytes == 0)
+        return GRD_OK;
+    void *memory = grdi_file.map(fd, size_bytes);
+    if (!memory)
+        return grd_fail_system(error, path, "map");
+    *mapping = (grdi_mapping){memory, size_bytes};
+    return GRD_OK;
+}
 
 grd_status grdi_file_map(const char *path, grdi_mapping *mapping, grd_error *error)
 {
     *mapping = (grdi_mapping){(const uint8_t *)"", 0};
     int fd;
-    size_t size_bytes;
-    grd_status status = open_for_reading(path, &fd, &size_bytes, error);
+    struct stat about;
+    grd_status status = open_for_reading(path, &fd, &about, error);
     if (status != GRD_OK)
         return status;
-    if (size_bytes > 0) {
-        void *memory = grdi_file.map(fd, size_bytes);
-        if (memory)
-            *mapping = (grdi_mapping){memory, size_bytes};
-        else
-            status = fail_errno(error, path, "map");
-    }
-    grdi_file.close(fd); /* only read from: nothing can be lost here */
+    size_t size_bytes = (size_t)about.st_size;
+    if (S_ISBLK(about.st_mode) || (S_ISCHR(about.st_mode) && !isatty(fd)))
+        status = grd_fail(error, GRD_E_IO, "%s: is a device, not a file", path);
+    else if (!S_ISREG(about.st_mode))
+        status = keep_stream(&fd, path, &size_bytes, error);
+    if (status == GRD_OK)
+        status = map_whole(fd, path, size_bytes, mapping, error);
+    if (fd >= 0)
+        grdi_file.close(fd); /* only read from: nothing can be lost here */
     return status;
 }
 
@@ -145,7 +225,7 @@ static grd_status read_all(int fd, const char *path, size_t max_bytes, size_t ro
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
-            return fail_errno(error, path, "read");
+            return grd_fail_system(error, path, "read");
         *used += (size_t)count;
         if (*used > max_bytes)
             return fail_too_large(error, path, max_bytes);
@@ -161,10 +241,11 @@ grd_status grdi_file_read(const char *path, size_t max_bytes, char **text, size_
     *text = NULL;
     *size_bytes = 0;
     int fd;
-    size_t expected;
-    grd_status status = open_for_reading(path, &fd, &expected, error);
+    struct stat about;
+    grd_status status = open_for_reading(path, &fd, &about, error);
     if (status != GRD_OK)
         return status;
+    size_t expected = S_ISREG(about.st_mode) ? (size_t)about.st_size : 0; /* pipes have none */
     if (expected > max_bytes)
         status = fail_too_large(error, path, max_bytes);
     else /* one byte for the zero, one so that the end is seen without growing */
@@ -193,7 +274,7 @@ grd_status grdi_writer_open(grdi_writer *writer, const char *path)
     } else {
         writer->fd = open_retrying(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
         if (writer->fd < 0)
-            fail_errno(&writer->error, path, "create");
+            grd_fail_system(&writer->error, path, "create");
     }
     if (writer->error.status != GRD_OK) {
         grd_error first = writer->error;
@@ -212,7 +293,7 @@ grd_status grdi_file_put(int fd, const char *name, const void *bytes, size_t siz
         if (count <= 0) {
             if (count == 0)
                 errno = ENOSPC;
-            return fail_errno(error, name, "write");
+            return grd_fail_system(error, name, "write");
         }
         from += count;
         size_bytes -= (size_t)count;
@@ -311,15 +392,15 @@ static grd_status sync_directory_of(const char *path, grd_error *error)
 grd_status grdi_writer_commit(grdi_writer *writer, grd_error *error)
 {
     if (is_writable(writer) && flush(writer) == GRD_OK && grdi_file.sync(writer->fd) != 0)
-        fail_errno(&writer->error, writer->temporary, "sync");
+        grd_fail_system(&writer->error, writer->temporary, "sync");
     if (writer->fd >= 0 && writer->temporary) {
         if (grdi_file.close(writer->fd) != 0)
-            fail_errno(&writer->error, writer->temporary, "close");
+            grd_fail_system(&writer->error, writer->temporary, "close");
         writer->fd = -1;
     }
     if (writer->error.status == GRD_OK) {
         if (grdi_file.rename(writer->temporary, writer->path) != 0) {
-            fail_errno(&writer->error, writer->path, "rename the new file to this name");
+            grd_fail_system(&writer->error, writer->path, "rename the new file to this name");
         } else { /* the temporary name is gone: nothing to remove when the sync fails */
             grdi_free(writer->temporary);
             writer->temporary = NULL;
@@ -365,6 +446,12 @@ bool grdi_path_is_file(const char *path)
     return stat(path, &about) == 0 && S_ISREG(about.st_mode);
 }
 
+bool grdi_path_is_stream(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode);
+}
+
 size_t grdi_file_size(const char *path)
 {
     struct stat about;
@@ -401,7 +488,7 @@ grd_status grdi_directory_make(const char *path, grd_error *error)
             int why = errno;
             if (!grdi_path_is_directory(prefix)) {
                 errno = why; /* not that of the look at it */
-                status = fail_errno(error, prefix, "create the directory");
+                status = grd_fail_system(error, prefix, "create the directory");
             }
         }
         c[1] = kept;
@@ -414,7 +501,7 @@ grd_status grdi_directory_lock(const char *path, int *fd, grd_error *error)
 {
     *fd = open_retrying(path, O_RDONLY | O_DIRECTORY, 0);
     if (*fd < 0)
-        return fail_errno(error, path, "open");
+        return grd_fail_system(error, path, "open");
     if (grdi_file.lock(*fd, LOCK_EX | LOCK_NB) == 0)
         return GRD_OK;
     bool is_taken = errno == EWOULDBLOCK; /* anything else: locks are not to be had here */
@@ -429,11 +516,11 @@ grd_status grdi_directory_sync(const char *path, grd_error *error)
 {
     int fd = open_retrying(path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
-        return fail_errno(error, path, "open");
+        return grd_fail_system(error, path, "open");
     /* Some network file systems cannot sync a directory and say EINVAL; there is nothing more to be had from them. */
     grd_status status = GRD_OK;
     if (grdi_file.sync(fd) != 0 && errno != EINVAL)
-        status = fail_errno(error, path, "sync");
+        status = grd_fail_system(error, path, "sync");
     grdi_file.close(fd);
     return status;
 }
@@ -441,8 +528,8 @@ grd_status grdi_directory_sync(const char *path, grd_error *error)
 grd_status grdi_directory_rename(const char *from, const char *to, grd_error *error)
 {
     if (grdi_file.rename(from, to) != 0)
-        return grd_fail(error, grdi_file_status(errno), "%s: cannot rename to '%s': %s", from, to,
-                        strerror(errno));
+        return grd_fail(error, grdi_file_status(errno), "%s: cannot rename to '%s': %s%s", from, to,
+                        strerror(errno), remedy(errno, false));
     return sync_directory_of(to, error);
 }
 
@@ -450,7 +537,7 @@ grd_status grdi_directory_remove(const char *path, grd_error *error)
 {
     struct stat about;
     if (lstat(path, &about) != 0)
-        return errno == ENOENT ? GRD_OK : fail_errno(error, path, "remove");
+        return errno == ENOENT ? GRD_OK : grd_fail_system(error, path, "remove");
     grd_status status = GRD_OK;
     if (S_ISDIR(about.st_mode)) { /* a link to a directory is removed, what it points to is not */
         char **names;
@@ -464,7 +551,7 @@ grd_status grdi_directory_remove(const char *path, grd_error *error)
         grdi_names_free(names, count);
     }
     if (status == GRD_OK && grdi_file.unlink(path) != 0 && errno != ENOENT)
-        status = fail_errno(error, path, "remove");
+        status = grd_fail_system(error, path, "remove");
     return status;
 }
 
@@ -476,7 +563,7 @@ grd_status grdi_directory_list(const char *path, char ***names, size_t *count, g
     *count = 0;
     DIR *directory = opendir(path);
     if (!directory)
-        return fail_errno(error, path, "list");
+        return grd_fail_system(error, path, "list");
     size_t capacity = 0;
     grd_status status = GRD_OK;
     while (status == GRD_OK) {
@@ -484,7 +571,7 @@ grd_status grdi_directory_list(const char *path, char ***names, size_t *count, g
         struct dirent *entry = readdir(directory);
         if (!entry) {
             if (errno != 0)
-                status = fail_errno(error, path, "list");
+                status = grd_fail_system(error, path, "list");
             break;
         }
         if (is_dot_name(entry->d_name))

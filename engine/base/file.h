@@ -34,10 +34,16 @@ typedef struct grdi_mapping {
     size_t size_bytes;
 } grdi_mapping;
 
+/* What a pipe gives is first read to its end, into a file without a name. A pipe that no program opens for writing is
+ * GRD_E_IO, and so is a device that is no terminal. */
 grd_status grdi_file_map(const char *path, grdi_mapping *mapping, grd_error *error);
 void grdi_file_unmap(grdi_mapping *mapping);
 /* The whole file with a zero byte after its end; free with grdi_free(). Refuses files above max_bytes. */
 grd_status grdi_file_read(const char *path, size_t max_bytes, char **text, size_t *size_bytes, grd_error *error);
+
+/* Opens a file without a name for reading and writing, gone when it is closed: in `directory` (or NULL) if that can
+ * have one, else in TMPDIR, /tmp or /dev/shm. */
+grd_status grdi_file_open_unnamed(const char *directory, int *fd, grd_error *error);
 
 /* Bytes of an ordinary file; 0 for what is none. */
 size_t grdi_file_size(const char *path);
@@ -67,6 +73,8 @@ bool grdi_path_exists(const char *path);
 bool grdi_path_is_directory(const char *path);
 /* True for an ordinary file, or a link to one. */
 bool grdi_path_is_file(const char *path);
+/* True for what can be read only once: pipes, terminals, sockets and other devices. */
+bool grdi_path_is_stream(const char *path);
 /* True when the directory exists and holds at least one entry. */
 bool grdi_directory_has_entries(const char *path);
 /* Creates the directory and its missing parents. */

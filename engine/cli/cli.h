@@ -49,6 +49,10 @@ int cli_fail(const cli *c, const grd_error *error, bool running);
 
 /* Prints the object as one line on stdout and lets go of it. NULL (out of memory) is a failure: exit code 1. */
 int cli_print_json(const cli *c, json_t *line);
+/* A remark beside the result: to stderr, or with --json as a line on stdout; with --quiet not at all. */
+void cli_note(const cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The file to read: "-" is standard input. */
+const char *cli_input(const char *path);
 /* A JSON string of any bytes: those that are not UTF-8 become U+FFFD. */
 json_t *cli_json_text(const char *bytes, size_t size);
 /* Whether there is a file or folder `name` in the folder `path`. */

@@ -55,6 +55,23 @@ int cli_print_json(const cli *c, json_t *line)
     return CLI_DONE;
 }
 
+void cli_note(const cli *c, const char *format, ...)
+{
+    char text[GRD_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    if (c->quiet) return;
+    if (c->json) cli_print_json(c, json_pack("{s:s, s:o}", "event", "note", "text", cli_json_text(text, strlen(text))));
+    else fprintf(stderr, "note: %s\n", text);
+}
+
+const char *cli_input(const char *path)
+{
+    return strcmp(path, "-") == 0 ? "/dev/stdin" : path;
+}
+
 /* Bytes of the UTF-8 character at `text`; 0 where there is none. */
 static size_t character_bytes(const unsigned char *text, size_t size)
 {

@@ -14,7 +14,7 @@ enum { KEY_DATA = 1, KEY_CONTEXT };
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
      "a UTF-8 text, a folder of them or a token shard (.bin), scored from end to end; for a classifier a folder of "
-     "IDX files with test images (default: the run's own)",
+     "IDX files with test images; - is standard input (default: the run's own)",
      1},
     {"context", KEY_CONTEXT, "N", 0, "tokens in a window (default: the context of the model)", 1},
     {0}};
@@ -24,7 +24,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     eval_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
-    case KEY_DATA: a->evaluate.data = text; return 0;
+    case KEY_DATA: a->evaluate.data = cli_input(text); return 0;
     case KEY_CONTEXT: return cli_whole(state, "--context", text, 1, INT32_MAX, &a->evaluate.context);
     case ARGP_KEY_ARG:
         if (a->run) return cli_refuse(state, "'%s': a second model after %s (give one)", text, a->run);

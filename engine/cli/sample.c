@@ -7,14 +7,16 @@
 
 typedef struct sample_args {
     cli common;
-    const char *run;
+    const char *run, *prompt_file;
     grd_sample_options sample;
 } sample_args;
 
-enum { KEY_PROMPT = 1, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_SEED, KEY_NO_CACHE };
+enum { KEY_PROMPT = 1, KEY_PROMPT_FILE, KEY_TOKENS, KEY_TEMPERATURE, KEY_TOP_K, KEY_TOP_P, KEY_SEED, KEY_NO_CACHE };
 
 static const struct argp_option options[] = {
     {"prompt", KEY_PROMPT, "TEXT", 0, "the text to continue (default: none, a text from its beginning)", 1},
+    {"prompt-file", KEY_PROMPT_FILE, "FILE", 0,
+     "the text to continue is in a file, as it is; - is standard input", 1},
     {"tokens", KEY_TOKENS, "N", 0, "tokens to add (default 200)", 1},
     {"temperature", KEY_TEMPERATURE, "X", 0,
      "default 1: as often as the model predicts; below 1 favours the likelier, 0 always takes the "
@@ -35,6 +37,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
     case KEY_PROMPT: a->sample.prompt = text; return 0;
+    case KEY_PROMPT_FILE: a->prompt_file = cli_input(text); return 0;
     case KEY_TOKENS: return cli_whole(state, "--tokens", text, 1, 10000000, &a->sample.tokens);
     case KEY_TEMPERATURE:
         failed = cli_number(state, "--temperature", text, 0, 1000, &a->sample.temperature);
@@ -55,6 +58,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->run = text;
         return 0;
     case ARGP_KEY_END:
+        if (a->prompt_file && a->sample.prompt) return cli_refuse(state, "--prompt-file: --prompt is given too");
         return a->run ? 0 : cli_refuse(state, "gradus sample: there is no run directory to sample from (RUN_DIR)");
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -86,6 +90,22 @@ static void take(void *context, const char *bytes, size_t size)
     s->size += size;
 }
 
+/* The text of a file, zero-terminated (a corpus has no zero bytes); free() it. */
+static grd_status read_prompt(const char *path, char **prompt, grd_error *error)
+{
+    const grd_corpus_options options = {.size = sizeof(options), .no_validation = true, .pipes = true};
+    grd_corpus *corpus;
+    size_t count;
+    grd_status status = grd_corpus_open(path, &options, &corpus, error);
+    if (status) return status;
+    const grd_text *texts = grd_corpus_texts(corpus, GRD_TRAIN, &count);
+    if (count > 1) status = grd_fail(error, GRD_E_ARGUMENT, "%s: holds %zu files (give one)", path, count);
+    else if (!(*prompt = calloc(texts[0].size_bytes + 1, 1))) status = grd_fail(error, GRD_E_MEMORY, "out of memory");
+    else memcpy(*prompt, texts[0].data, texts[0].size_bytes);
+    grd_corpus_free(corpus);
+    return status;
+}
+
 int cli_sample(int argc, char **argv)
 {
     sample_args a = {.common = {.command = "gradus sample"}, .sample = {.size = sizeof(a.sample)}};
@@ -100,12 +120,16 @@ int cli_sample(int argc, char **argv)
     const grd_run_options run = {.size = sizeof(run), .device = a.common.device, .threads = a.common.threads};
     grd_error error = {GRD_OK, ""};
     sink s = {.hold = a.common.json};
-    grd_status status = grd_sample_run(a.run, &a.sample, &run, take, &s, &error);
+    char *prompt = NULL;
+    grd_status status = a.prompt_file ? read_prompt(a.prompt_file, &prompt, &error) : GRD_OK;
+    if (prompt) a.sample.prompt = prompt;
+    if (!status) status = grd_sample_run(a.run, &a.sample, &run, take, &s, &error);
     code = status ? cli_fail(&a.common, &error, false) : CLI_DONE;
     if (!status && s.hold)
         code = cli_print_json(&a.common, json_pack("{s:s, s:o}", "event", "sample", "text",
                                                    cli_json_text(s.bytes ? s.bytes : "", s.size)));
     if (!status && !s.hold) printf("\n");
     free(s.bytes);
+    free(prompt);
     return code;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { IDS_MAX = 4096 };
 
@@ -63,6 +64,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
     }
 }
 
+/* What was found in the texts. */
+static void tell(const tokenize_args *a, const grd_corpus *corpus)
+{
+    char line[GRD_MESSAGE_MAX];
+    for (int32_t i = 0; grd_corpus_note(corpus, i, line, sizeof(line)); i++) cli_note(&a->common, "%s", line);
+}
+
 /* ---- train ---- */
 
 static const struct argp_option train_options[] = {
@@ -105,14 +113,17 @@ static int run_train(tokenize_args *a)
     if (a->rest_count)
         return cli_error(&a->common, CLI_USAGE, "'%s': a second text (give one file or one folder)", a->rest[0]);
     const char *out = a->out ? a->out : "tokenizer.json";
-    const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
+    const grd_corpus_options whole = {
+        .size = sizeof(whole), .no_validation = true, .threads = a->common.threads, .pipes = true};
     grd_corpus *corpus = NULL;
     grd_tokenizer *tokenizer = NULL;
     grd_error error = {GRD_OK, ""};
-    grd_status status = grd_corpus_open(a->input, &whole, &corpus, &error);
+    grd_status status = grd_corpus_open(cli_input(a->input), &whole, &corpus, &error);
+    if (!status) status = grd_corpus_fits(corpus, (grd_tokenizer_kind)a->kind, &error);
     if (!status) status = train_on(a, corpus, &tokenizer, &error);
     if (!status) status = grd_tokenizer_save(tokenizer, out, &error);
     int code = status ? cli_fail(&a->common, &error, false) : CLI_DONE;
+    if (!status) tell(a, corpus);
     if (!status && a->common.json)
         code = cli_print_json(&a->common,
                               json_pack("{s:s, s:s, s:s, s:i, s:I}", "event", "tokenizer", "path", out, "kind",
@@ -194,6 +205,8 @@ static int encode_text(const tokenize_args *a, const grd_tokenizer *tokenizer)
     size_t size = strlen(a->text);
     if (grd_tokenizer_encode(tokenizer, (grd_text){a->text, size}, &options, &ids, &error))
         return cli_fail(&a->common, &error, false);
+    char line[GRD_MESSAGE_MAX];
+    if (grd_ids_note(&ids, line, sizeof(line))) cli_note(&a->common, "%s", line);
     int code = a->out ? write_shard(a, tokenizer, a->out, &ids, (int64_t)size) : print_ids(a, &ids);
     grd_ids_free(&ids);
     return code;
@@ -204,13 +217,15 @@ static int encode_files(const tokenize_args *a, const grd_tokenizer *tokenizer)
     const grd_corpus_options options = {.size = sizeof(options),
                                         .no_validation = !a->validation,
                                         .validation_part = a->validation_part,
-                                        .threads = a->common.threads};
+                                        .threads = a->common.threads,
+                                        .pipes = true};
     grd_corpus *corpus = NULL;
     grd_error error = {GRD_OK, ""};
-    grd_status status = grd_corpus_open(a->rest[0], &options, &corpus, &error);
+    grd_status status = grd_corpus_open(cli_input(a->rest[0]), &options, &corpus, &error);
     if (!status) status = grd_corpus_encode(corpus, tokenizer, &error);
     const char *const paths[2] = {a->out, a->validation};
     int code = status ? cli_fail(&a->common, &error, false) : CLI_DONE;
+    if (!status) tell(a, corpus);
     for (int part = 0; part < 2 && !code && paths[part]; part++)
         code = write_shard(a, tokenizer, paths[part], grd_corpus_ids(corpus, (grd_part)part),
                            grd_corpus_about(corpus).size_bytes[part]);
@@ -284,14 +299,16 @@ static int show_decoded(const tokenize_args *a, const char *text, size_t size)
 {
     const cli *c = &a->common;
     if (a->out) {
+        grd_error error = {GRD_OK, ""};
         FILE *file = fopen(a->out, "wb");
         bool whole = file && fwrite(text, 1, size, file) == size;
-        if ((file && fclose(file)) || !whole) return cli_error(c, CLI_FAILED, "%s: %s", a->out, strerror(errno));
-        return CLI_DONE;
+        if ((!file || fclose(file) == 0) && whole) return CLI_DONE;
+        grd_fail_system(&error, a->out, file ? "write" : "create");
+        return cli_fail(c, &error, true);
     }
     if (c->json) return cli_print_json(c, json_pack("{s:s, s:o}", "event", "text", "text", cli_json_text(text, size)));
     fwrite(text, 1, size, stdout);
-    printf("\n");
+    if (isatty(STDOUT_FILENO)) printf("\n"); /* elsewhere the bytes are the text's */
     return CLI_DONE;
 }
 
@@ -324,10 +341,12 @@ static const struct way {
     const struct argp_option *options;
     int (*run)(tokenize_args *a);
 } ways[] = {
-    {"train", "gradus tokenize train", "TEXT", "Makes a tokenizer.json for the text in a file or folder.",
+    {"train", "gradus tokenize train", "TEXT", 
+     "Makes a tokenizer.json for the text in a file or folder, in a pipe, or (-) on standard input.",
      train_options, run_train},
     {"encode", "gradus tokenize encode", "TOKENIZER TEXT",
-     "Turns a text into tokens. TOKENIZER is a tokenizer.json, or a folder that holds one (a run, a Hugging Face "
+     "Turns a text into tokens: a file, a folder, a pipe, or - for standard input. TOKENIZER is a tokenizer.json, or a "
+     "folder that holds one (a run, a Hugging Face "
      "model).",
      encode_options, run_encode},
     {"decode", "gradus tokenize decode", "TOKENIZER ID...\nTOKENIZER SHARD.bin",

@@ -36,7 +36,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
     train_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
-    case KEY_DATA: a->data = text; return 0;
+    case KEY_DATA:
+        if (a->data) return cli_refuse(state, "--data %s: after --data %s (give one; a folder of texts, for many)",
+                                       text, a->data);
+        a->data = cli_input(text);
+        return 0;
     case KEY_MODEL: a->model = text; return 0;
     case KEY_RESUME: a->resume = text; return 0;
     case KEY_PREVIOUS: a->previous = true; return 0;

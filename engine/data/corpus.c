@@ -3,11 +3,10 @@
 
 #include "base/memory.h"
 #include "data/tokenizer.h"
+#include "data/utf8.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Deeper folders are taken for a circle of links. */
@@ -31,6 +30,15 @@ static grd_status check_is_text(const char *path, const uint8_t *text, size_t si
     return GRD_OK;
 }
 
+/* Counts files with bytes that are not UTF-8, and remembers where the first is. */
+static void note_invalid(grd_corpus *corpus, const char *path, const uint8_t *bytes, size_t size_bytes)
+{
+    size_t valid = grdi_utf8_valid(bytes, size_bytes);
+    if (valid == size_bytes || corpus->info.invalid_files++ > 0)
+        return;
+    snprintf(corpus->invalid, sizeof(corpus->invalid), "%s: byte %zu (0x%02x) is not UTF-8", path, valid, bytes[valid]);
+}
+
 /* The text in the bytes of a file, which may be empty. */
 static grd_status find_text(grd_corpus *corpus, const char *path, const uint8_t *bytes, size_t size_bytes,
                             grd_text *text, grd_error *error)
@@ -42,6 +50,8 @@ static grd_status find_text(grd_corpus *corpus, const char *path, const uint8_t 
         (!GRDI_GROW(corpus->files, corpus->file_capacity, corpus->count) ||
          !GRDI_GROW(corpus->texts, corpus->text_capacity, corpus->count)))
         status = out_of_memory(path, error);
+    if (status == GRD_OK)
+        note_invalid(corpus, path, bytes, size_bytes);
     corpus->info.empty_files += status == GRD_OK && text->size_bytes == 0;
     corpus->info.marks += status == GRD_OK && text->size_bytes > 0 && marked;
     return status;
@@ -67,19 +77,6 @@ static grd_status add_file(grd_corpus *corpus, const char *path, grd_error *erro
 
 /* ---- small files ---- */
 
-/* A file without a name, in the first directory that can have one. */
-static grd_status open_gathering(grd_corpus *corpus, grd_error *error)
-{
-    const char *temporary = getenv("TMPDIR"), *places[] = {corpus->scratch, temporary, "/tmp", "/dev/shm"};
-    for (int i = 0; i < 4 && corpus->gathering < 0; i++)
-        if (places[i])
-            corpus->gathering = grdi_file.open(places[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (corpus->gathering >= 0)
-        return GRD_OK;
-    return grd_fail(error, GRD_E_IO, "%s: cannot have a file without a name to gather small files in: %s",
-                    temporary ? temporary : "/tmp", strerror(errno));
-}
-
 /* Reads a small file and puts its text behind those gathered before. */
 static grd_status gather(grd_corpus *corpus, const char *path, grd_error *error)
 {
@@ -91,7 +88,7 @@ static grd_status gather(grd_corpus *corpus, const char *path, grd_error *error)
         return status;
     status = find_text(corpus, path, (const uint8_t *)bytes, size_bytes, &text, error);
     if (status == GRD_OK && text.size_bytes > 0 && corpus->gathering < 0)
-        status = open_gathering(corpus, error);
+        status = grdi_file_open_unnamed(corpus->scratch, &corpus->gathering, error);
     if (status == GRD_OK && text.size_bytes > 0)
         status = grdi_file_put(corpus->gathering, "file of gathered texts", text.data, text.size_bytes, error);
     if (status == GRD_OK && text.size_bytes > 0) {
@@ -110,8 +107,7 @@ static grd_status map_gathered(grd_corpus *corpus, grd_error *error)
         return GRD_OK;
     const uint8_t *data = grdi_file.map(corpus->gathering, corpus->gathered_bytes);
     if (!data)
-        return grd_fail(error, GRD_E_MEMORY, "cannot map %zu bytes of gathered texts: %s", corpus->gathered_bytes,
-                        strerror(errno));
+        return grd_fail_system(error, "file of gathered texts", "map");
     corpus->gathered = (grdi_mapping){data, corpus->gathered_bytes};
     for (size_t i = 0; i < corpus->count; i++)
         if (!corpus->files[i].data)
@@ -205,13 +201,17 @@ static void split_folder(grd_corpus *corpus, double part)
     corpus->part[GRD_VALIDATION] = (grdi_corpus_part){.texts = corpus->texts + first, .count = corpus->count - first};
 }
 
-static grd_status open_and_split(grd_corpus *corpus, const char *path, double part, grd_error *error)
+static grd_status open_and_split(grd_corpus *corpus, const char *path, double part, bool pipes, grd_error *error)
 {
     if (!(part >= 0 && part < 1))
         return grd_fail(error, GRD_E_ARGUMENT, "validation_part: %g is not between 0 and 1", part);
     if (!grdi_path_exists(path))
-        return grd_fail(error, GRD_E_IO, "%s: no such file or folder (give a UTF-8 text file or a folder of them)",
-                        path);
+        return errno == ENOENT ? grd_fail(error, GRD_E_IO, "%s: no such file or folder (give a UTF-8 text file or a "
+                                          "folder of them)", path)
+                               : grd_fail_system(error, path, "open");
+    if (!pipes && grdi_path_is_stream(path))
+        return grd_fail(error, GRD_E_IO, "%s: is a pipe or a device, and a text to train on is read more than once "
+                        "(save it as a file first)", path);
     grd_status status = add_path(corpus, path, 0, error);
     if (status == GRD_OK)
         status = map_gathered(corpus, error);
@@ -220,7 +220,7 @@ static grd_status open_and_split(grd_corpus *corpus, const char *path, double pa
     if (corpus->count == 0 && corpus->info.skipped_files > 0)
         return grd_fail(error, GRD_E_FORMAT, "%s: holds no text (left out: %s)", path, corpus->skipped);
     if (corpus->count == 0)
-        return grd_fail(error, GRD_E_FORMAT, "%s: is empty (give a text to train on)", path);
+        return grd_fail(error, GRD_E_FORMAT, "%s: is empty (give a file that holds text)", path);
     if (corpus->count == 1)
         split_text(corpus, part);
     else
@@ -251,7 +251,7 @@ grd_status grd_corpus_open(const char *path, const grd_corpus_options *given, gr
         return out_of_memory(path, error);
     }
     double part = options.validation_part != 0 ? options.validation_part : 0.1;
-    grd_status status = open_and_split(corpus, path, options.no_validation ? 0 : part, error);
+    grd_status status = open_and_split(corpus, path, options.no_validation ? 0 : part, options.pipes, error);
     if (status != GRD_OK) {
         grd_corpus_free(corpus);
         return status;
@@ -306,6 +306,14 @@ const grd_text *grd_corpus_texts(const grd_corpus *corpus, grd_part part, size_t
     return corpus->part[part].texts;
 }
 
+grd_status grd_corpus_fits(const grd_corpus *corpus, grd_tokenizer_kind kind, grd_error *error)
+{
+    if (kind != GRD_TOKENIZER_CHAR || corpus->info.invalid_files == 0)
+        return GRD_OK;
+    return grd_fail(error, GRD_E_FORMAT, "%s, and a char tokenizer knows no other (convert the text, for example with "
+                    "iconv, or take bpe or byte)", corpus->invalid);
+}
+
 grd_status grdi_corpus_encode_part(grd_corpus *corpus, grd_part p, const grd_tokenizer *tokenizer, grd_error *error)
 {
     bool large = corpus->info.size_bytes[0] + corpus->info.size_bytes[1] >= corpus->scratch_from;
@@ -315,7 +323,9 @@ grd_status grdi_corpus_encode_part(grd_corpus *corpus, grd_part p, const grd_tok
                           .mapped = true,
                           .scratch = large ? corpus->scratch : NULL};
     grd_ids ids;
-    grd_status status = grdi_encode(tokenizer, &what, &ids, error);
+    grd_status status = grd_corpus_fits(corpus, tokenizer->kind, error);
+    if (status == GRD_OK)
+        status = grdi_encode(tokenizer, &what, &ids, error);
     if (status != GRD_OK)
         return status;
     free_ids(part);
@@ -338,6 +348,42 @@ grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer,
 
 const grd_ids *grd_corpus_ids(const grd_corpus *corpus, grd_part part) { return &corpus->part[part].ids; }
 
-const char *grd_corpus_skipped(const grd_corpus *corpus) { return corpus->skipped; }
+static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
+
+bool grd_ids_note(const grd_ids *ids, char *line, size_t size_bytes)
+{
+    uint8_t first[5] = {0};
+    if (ids->unknown == 0)
+        return false;
+    grdi_utf8_encode(ids->first_unknown, first);
+    bool shown = ids->first_unknown >= ' ' && (ids->first_unknown < 0x7F || ids->first_unknown >= 0xA0);
+    snprintf(line, size_bytes, "%lld character%s that the tokenizer does not know became U+FFFD (the first: %s U+%04X)",
+             (long long)ids->unknown, plural(ids->unknown), shown ? (const char *)first : "",
+             (unsigned)ids->first_unknown);
+    return true;
+}
+
+bool grd_corpus_note(const grd_corpus *corpus, int32_t index, char *line, size_t size_bytes)
+{
+    const grd_corpus_info *info = &corpus->info;
+    if (info->marks > 0 && index-- == 0)
+        snprintf(line, size_bytes, "left out %lld byte order mark%s", (long long)info->marks, plural(info->marks));
+    else if (info->skipped_files == 1 && index-- == 0)
+        snprintf(line, size_bytes, "left out 1 file that is no text (%s)", corpus->skipped);
+    else if (info->skipped_files > 1 && index-- == 0)
+        snprintf(line, size_bytes, "left out %lld files that are no text (the first: %s)",
+                 (long long)info->skipped_files, corpus->skipped);
+    else if (info->invalid_files == 1 && index-- == 0)
+        snprintf(line, size_bytes, "%s: such bytes are taken as they are (if it is text in another encoding, convert "
+                 "it with iconv)", corpus->invalid);
+    else if (info->invalid_files > 1 && index-- == 0)
+        snprintf(line, size_bytes, "%lld files are not UTF-8, their bytes are taken as they are (the first: %s)",
+                 (long long)info->invalid_files, corpus->invalid);
+    else
+        for (int p = 0; p < 2; p++)
+            if (grd_ids_note(&corpus->part[p].ids, line, size_bytes) && index-- == 0)
+                return true;
+    return index < 0;
+}
 
 grd_corpus_info grd_corpus_about(const grd_corpus *corpus) { return corpus->info; }

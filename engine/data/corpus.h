@@ -26,6 +26,7 @@ struct grd_corpus {
     grdi_corpus_part part[2];
     grd_corpus_info info;
     char skipped[GRD_MESSAGE_MAX]; /* about the first of info.skipped_files */
+    char invalid[GRD_MESSAGE_MAX]; /* where the first of info.invalid_files is not UTF-8 */
     int32_t threads;
     char *scratch;        /* directory for the ids, or NULL */
     int64_t scratch_from; /* bytes of text from which on it is used */

@@ -111,6 +111,8 @@ static grd_status encode_chars(grdi_encoder *encoder, const uint8_t *text, size_
         if (!known && t->unknown_id < 0)
             return grd_fail(error, GRD_E_FORMAT,
                             "tokenizer: a character of the text has no token, and there is none for unknown ones");
+        if (!known && encoder->unknown++ == 0)
+            encoder->first_unknown = length > 0 ? c : 0xFFFD;
         encoder->ids[encoder->count++] = known ? *known : (uint32_t)t->unknown_id;
         at += length > 0 ? (size_t)length : 1;
     }

@@ -20,6 +20,8 @@ typedef struct grdi_encoder {
     grdi_cached *cache;          /* NULL for texts too short to need one */
     uint32_t *ids;               /* what was encoded so far */
     size_t count, capacity;
+    int64_t unknown;             /* char: characters without a token so far, and the first of them */
+    uint32_t first_unknown;
     struct grdi_node *nodes;     /* room for long pieces */
     uint64_t *heap;
     size_t node_capacity, heap_capacity;

@@ -107,7 +107,7 @@ static grd_status settle(growing *out, grdi_mapping *file, grd_error *error)
         return append_failed(out, error);
     void *mapped = grdi_file.map(out->fd, size_bytes);
     if (!mapped)
-        return grd_fail(error, GRD_E_IO, "cannot map the text's tokens: %s", strerror(errno));
+        return grd_fail_system(error, "temporary file of the text's tokens", "map");
     grdi_free(ids->data);
     ids->data = mapped;
     *file = (grdi_mapping){mapped, size_bytes};
@@ -155,6 +155,9 @@ static bool append_part(const grdi_chunks *chunks, size_t i, grdi_encoding *what
         if (!append(out, &separator, 1))
             return false;
     }
+    if (out->ids->unknown == 0)
+        out->ids->first_unknown = encoder->first_unknown;
+    out->ids->unknown += encoder->unknown;
     return append(out, encoder->ids, encoder->count);
 }
 
@@ -172,6 +175,7 @@ static grd_status encode_parts(const grd_tokenizer *t, const grdi_chunks *chunks
 #pragma omp for ordered schedule(dynamic, 1)
         for (size_t i = 0; i < chunks->count; i++) {
             encoder.count = 0;
+            encoder.unknown = 0;
             if (status == GRD_OK)
                 status = grdi_encoder_text(&encoder, chunks->parts[i].data, chunks->parts[i].size_bytes, &why);
             if (what->mapped)

@@ -124,7 +124,8 @@ grd_token_format grd_tokens_format(const grd_tokens *tokens) { return tokens->fo
 
 grd_ids grdi_tokens_view(const grd_tokens *tokens)
 {
-    return (grd_ids){(void *)tokens->bytes, (int64_t)tokens->count, (int32_t)formats[tokens->format].token_bytes};
+    return (grd_ids){.data = (void *)tokens->bytes, .count = (int64_t)tokens->count,
+                     .width_bytes = (int32_t)formats[tokens->format].token_bytes};
 }
 
 grd_status grd_tokens_read(const grd_tokens *tokens, size_t first, size_t count, int32_t *out, grd_error *error)

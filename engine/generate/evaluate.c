@@ -49,7 +49,8 @@ static grd_status open_text(evaluator *e, const char *path, double validation_pa
     const grd_corpus_options options = {.size = sizeof(options),
                                         .validation_part = validation_part,
                                         .no_validation = validation_part <= 0,
-                                        .threads = threads};
+                                        .threads = threads,
+                                        .pipes = true};
     if (!e->from.tokenizer)
         return grd_fail(e->error, GRD_E_ARGUMENT, "%s: the model has no tokenizer.json (give a token shard)", path);
     grd_status status = grd_corpus_open(path, &options, &e->corpus, e->error);

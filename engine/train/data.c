@@ -84,6 +84,7 @@ static grd_status open_text(grdi_session *s)
     grd_status status = grd_corpus_open(settings->data.path, &options, &s->corpus, s->error);
     grdi_free(scratch);
     if (!status && !s->tokenizer) status = make_tokenizer(s);
+    if (!status) status = grd_corpus_fits(s->corpus, grd_tokenizer_kind_of(s->tokenizer), s->error);
     grd_error problem = {GRD_OK, ""};
     if (!status && grd_corpus_encode(s->corpus, s->tokenizer, &problem)) status = blame_data(s, &problem);
     if (status) return status;
@@ -98,13 +99,8 @@ static grd_status open_text(grdi_session *s)
         s, "data: %lld bytes of text in %lld file%s, %lld tokens to train on, %lld to validate; vocabulary %lld",
         (long long)(info.size_bytes[0] + info.size_bytes[1]), (long long)info.files, info.files == 1 ? "" : "s",
         (long long)info.count[0], (long long)info.count[1], (long long)vocab);
-    if (info.marks)
-        grdi_session_note(s, "data: left out %lld byte order mark%s", (long long)info.marks,
-                          info.marks == 1 ? "" : "s");
-    if (info.skipped_files)
-        grdi_session_note(s, "data: left out %lld file%s that %s no text (%s%s)", (long long)info.skipped_files,
-                          info.skipped_files == 1 ? "" : "s", info.skipped_files == 1 ? "is" : "are",
-                          info.skipped_files == 1 ? "" : "the first: ", grd_corpus_skipped(s->corpus));
+    char line[GRD_MESSAGE_MAX];
+    for (int32_t i = 0; grd_corpus_note(s->corpus, i, line, sizeof(line)); i++) grdi_session_note(s, "data: %s", line);
     return GRD_OK;
 }
 

@@ -316,6 +316,22 @@ case("text: UTF-16 without a mark", "train --data x.txt", "x.txt: is no text: by
      files={"x.txt": "hello".encode("utf-16-le")})
 case("text: a link to nothing", "train --data link.txt", "link.txt: no such file",
      change=lambda folder: (folder / "link.txt").symlink_to("nowhere"))
+case("text: links in a circle", "train --data a.txt", "a.txt: cannot open: Too many levels", "lead in a circle",
+     change=lambda folder: ((folder / "a.txt").symlink_to("b.txt"), (folder / "b.txt").symlink_to("a.txt")))
+case("text: two of them", "train --data good.txt --data one.txt", "--data one.txt: after --data good.txt",
+     files={"one.txt": "x"})
+case("text: a pipe to train on", "train --data pipe",
+     "pipe: is a pipe", "save it as a file", change=lambda folder: os.mkfifo(folder / "pipe"))
+case("text: a pipe that nobody writes to", "tokenize encode run/tokenizer.json pipe",
+     "pipe: is a pipe that no program writes to", change=lambda folder: os.mkfifo(folder / "pipe"))
+case("text: a pipe with nothing in it", "tokenize encode run/tokenizer.json -", "/dev/stdin: is empty")
+case("text: a device", "eval run --data /dev/zero", "/dev/zero: is a device")
+case("text: an empty one to score", "eval run --data x.txt", "x.txt: is empty (give a file that holds text)",
+     files={"x.txt": ""})
+case("text: Latin-1 for a char tokenizer", "tokenize train x.txt --kind char", "x.txt: byte 3 (0xe9) is not UTF-8",
+     "iconv", files={"x.txt": b"caf\xe9\n"})
+case("text: Latin-1 for a model of characters", "train --data x.txt --set data.tokenizer=char",
+     "x.txt: byte 3 (0xe9) is not UTF-8", "iconv", files={"x.txt": b"caf\xe9\n" * 99})
 case("text: a folder that holds itself", "train --data loop", "loop",
      change=lambda folder: ((folder / "loop").mkdir(), (folder / "loop/again").symlink_to(".")))
 
@@ -428,7 +444,8 @@ class Bench:
     def run(self, arguments, more=""):
         line = os.fsencode(f"'{self.gradus}' ") + (arguments if isinstance(arguments, bytes) else arguments.encode())
         return subprocess.run(["sh", "-c", b"exec " + line + b" --threads 1" * (b"--threads" not in line) +
-                               more.encode()], cwd=self.folder, capture_output=True, timeout=120, check=False)
+                               more.encode()], cwd=self.folder, input=b"", capture_output=True, timeout=120,
+                              check=False)
 
     def must(self, arguments):
         done = self.run(arguments)

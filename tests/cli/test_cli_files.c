@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void make_text(void);
@@ -61,7 +62,7 @@ Test(cli_files, text_to_tokens_and_back)
     plain.out[strlen(plain.out) - 1] = '\0';
     outcome back = gradus("tokenize decode t.json %s", plain.out);
     assert_done(back);
-    cr_assert_str_eq(back.out, "not to be\n");
+    cr_assert_str_eq(back.out, "not to be", "no more than the text");
     assert_done(gradus("tokenize encode t.json text.txt --out all.bin"));
     assert_done(gradus("tokenize decode t.json all.bin --out again.txt"));
     cr_assert(scratch_same("text.txt", "again.txt"), "encoding and decoding gives the text back");
@@ -70,6 +71,58 @@ Test(cli_files, text_to_tokens_and_back)
     const json_t *shard = only(gradus("inspect all.bin --json"), "inspect");
     cr_assert_str_eq(text_of(shard, "kind"), "shard");
     cr_assert(number_of(shard, "greatest") < 280, "%s", json_dumps(shard, 0));
+}
+
+/* Standard input, named pipes and those of a shell give the same as files. */
+Test(cli_files, texts_come_through_pipes_too)
+{
+    assert_done(gradus("tokenize train text.txt --vocab 280 --out t.json"));
+    outcome file = gradus("tokenize encode t.json text.txt");
+    static const char *const calls[] = {"tokenize encode t.json fifo", "tokenize encode t.json - < text.txt",
+                                        "tokenize encode t.json /dev/stdin < text.txt"};
+    cr_assert(mkfifo(scratch_path("fifo"), 0600) == 0, "no pipe");
+    if (fork() == 0) {
+        size_t size;
+        char *text = scratch_read(scratch_path("text.txt"), &size);
+        FILE *out = fopen(scratch_path("fifo"), "w");
+        fwrite(text, 1, size, out);
+        fclose(out);
+        _exit(0);
+    }
+    for (int i = 0; i < 3; i++) {
+        outcome o = gradus("%s", calls[i]);
+        assert_done(o);
+        cr_assert_str_eq(o.out, file.out, "%s", calls[i]);
+    }
+    assert_done(gradus("tokenize train - --vocab 280 --out again.json < text.txt"));
+    cr_assert(scratch_same("t.json", "again.json"), "the same tokenizer");
+}
+
+/* What was left out or replaced is said beside the ids, not among them. */
+Test(cli_files, what_encoding_changes_is_said)
+{
+    scratch_write(scratch_path("marked.txt"), "\xEF\xBB\xBFto be", 8);
+    scratch_write(scratch_path("latin.txt"), "to b\xE9", 5);
+    assert_done(gradus("tokenize train text.txt --kind char --out c.json"));
+    assert_done(gradus("tokenize train text.txt --kind byte --out b.json"));
+    static const struct {
+        const char *call, *out, *note;
+    } cases[] = {
+        {"encode b.json marked.txt", "116 111 32 98 101\n", "note: left out 1 byte order mark\n"},
+        {"encode b.json latin.txt", "116 111 32 98 233\n", "latin.txt: byte 4 (0xe9) is not UTF-8: "},
+        {"encode c.json --text 'to be ЙЪ'", NULL,
+         "note: 2 characters that the tokenizer does not know became U+FFFD (the first: Й U+0419)\n"},
+        {"encode c.json --text 'to be'", NULL, ""},
+        {"encode b.json marked.txt --quiet", "116 111 32 98 101\n", ""},
+    };
+    for (int i = 0; i < 5; i++) {
+        outcome o = gradus("tokenize %s", cases[i].call);
+        cr_assert(o.code == 0, "%s: %s", cases[i].call, o.err);
+        cr_assert(!cases[i].out || strcmp(o.out, cases[i].out) == 0, "%s: %s", cases[i].call, o.out);
+        cr_assert(cases[i].note[0] ? strstr(o.err, cases[i].note) != NULL : !o.err[0], "%s: %s", cases[i].call, o.err);
+    }
+    outcome json = gradus("tokenize encode b.json marked.txt --json");
+    cr_assert(json_array_size(events_named(json.out, "note")) == 1 && !json.err[0], "%s%s", json.out, json.err);
 }
 
 Test(cli_files, shards_for_training_and_validation)

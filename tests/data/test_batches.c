@@ -21,7 +21,7 @@ static void make_sources(const int64_t counts[SOURCES])
     for (int s = 0; s < SOURCES; s++) {
         for (int i = 0; i < 1000; i++)
             numbers[s][i] = (uint32_t)(10000 * s + i);
-        ids[s] = (grd_ids){numbers[s], counts[s], 4};
+        ids[s] = (grd_ids){.data = numbers[s], .count = counts[s], .width_bytes = 4};
         sources[s] = &ids[s];
     }
 }

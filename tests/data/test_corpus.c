@@ -143,8 +143,85 @@ Test(corpus, what_is_no_text_in_a_folder_is_left_out)
     assert_text(corpus, GRD_TRAIN, 0, "text", 4);
     grd_corpus_info info = grd_corpus_about(corpus);
     cr_assert(info.files == 1 && info.skipped_files == 3, "%d of them", (int)info.skipped_files);
-    const char *skipped = grd_corpus_skipped(corpus);
-    cr_assert(strstr(skipped, "a.bin: is no text: byte 2 is zero"), "%s", skipped);
+    char line[GRD_MESSAGE_MAX];
+    cr_assert(grd_corpus_note(corpus, 0, line, sizeof line) && !grd_corpus_note(corpus, 1, line, sizeof line), "notes");
+    cr_assert(strstr(line, "left out 3 files") && strstr(line, "a.bin: is no text: byte 2 is zero"), "%s", line);
+    grd_corpus_free(corpus);
+}
+
+/* bpe and byte take any bytes; a char tokenizer would have made them all one id. */
+Test(corpus, bytes_that_are_not_utf8_are_told_and_no_char_tokenizer_gets_them)
+{
+    const char *path = text_file("latin.txt", "\xEF\xBB\xBF" "caf\xE9 caf\xE9", 12);
+    grd_corpus *corpus = opened(path, (grd_corpus_options){.no_validation = true});
+    char line[GRD_MESSAGE_MAX];
+    cr_assert(grd_corpus_note(corpus, 1, line, sizeof line), "a mark, and bytes");
+    cr_assert(strstr(line, "latin.txt: byte 6 (0xe9) is not UTF-8"), "%s", line);
+    size_t count;
+    grd_tokenizer *t;
+    grd_error error = {0};
+    const grd_text *texts = grd_corpus_texts(corpus, GRD_TRAIN, &count);
+    grd_tokenizer_options options = {.kind = GRD_TOKENIZER_BYTE};
+    cr_assert(grd_tokenizer_train(texts, count, &options, &t, &error) == GRD_OK, "%s", error.message);
+    cr_assert(grd_corpus_encode(corpus, t, &error) == GRD_OK && grd_corpus_ids(corpus, GRD_TRAIN)->count == 9, "bytes");
+    grd_tokenizer_free(t);
+    options.kind = GRD_TOKENIZER_CHAR;
+    cr_assert(grd_tokenizer_train(texts, count, &options, &t, &error) == GRD_OK, "%s", error.message);
+    cr_assert(grd_corpus_encode(corpus, t, &error) == GRD_E_FORMAT && strstr(error.message, "byte 6"), "%s",
+              error.message);
+    grd_tokenizer_free(t);
+    grd_corpus_free(corpus);
+}
+
+Test(corpus, characters_without_a_token_are_counted)
+{
+    enum { SIZE = 3 << 20 }; /* several parts, encoded by several threads */
+    char *text = malloc(SIZE + 1);
+    memset(text, 'a', SIZE);
+    memcpy(text + SIZE - 7, "\xC3\xA9z\xC3\xA9", 5);
+    grd_tokenizer_options options = {.kind = GRD_TOKENIZER_CHAR};
+    grd_tokenizer *t;
+    grd_error error = {0};
+    grd_ids ids;
+    cr_assert(grd_tokenizer_train(&(grd_text){"ab", 2}, 1, &options, &t, &error) == GRD_OK, "%s", error.message);
+    cr_assert(grd_tokenizer_encode(t, (grd_text){text, SIZE}, NULL, &ids, &error) == GRD_OK, "%s", error.message);
+    char line[GRD_MESSAGE_MAX];
+    cr_assert(ids.unknown == 3 && ids.first_unknown == 0xE9, "%d, U+%04X", (int)ids.unknown, (int)ids.first_unknown);
+    cr_assert(grd_ids_note(&ids, line, sizeof line) && strstr(line, "3 characters") && strstr(line, "\xC3\xA9 U+00E9"),
+              "%s", line);
+    grd_ids_free(&ids);
+    cr_assert(grd_tokenizer_encode(t, (grd_text){text, 100}, NULL, &ids, &error) == GRD_OK && ids.unknown == 0, "none");
+    cr_assert(!grd_ids_note(&ids, line, sizeof line), "nothing to say");
+    grd_ids_free(&ids);
+    grd_tokenizer_free(t);
+    free(text);
+}
+
+/* What comes from a pipe is read once, to its end; nobody waits for a pipe that is not written to. */
+Test(corpus, a_pipe_is_a_text_where_it_is_read_once)
+{
+    const char *path = scratch_path("pipe");
+    grd_error error = {0};
+    grd_corpus *corpus;
+    cr_assert(mkfifo(path, 0600) == 0, "no pipe");
+    cr_assert(grd_corpus_open(path, NULL, &corpus, &error) == GRD_E_IO && strstr(error.message, "pipe"), "%s",
+              error.message);
+    error = (grd_error){0};
+    const grd_corpus_options once = {.no_validation = true, .pipes = true};
+    cr_assert(grd_corpus_open(path, &once, &corpus, &error) == GRD_E_IO && strstr(error.message, "no program writes"),
+              "%s", error.message);
+    if (fork() == 0) { /* later, and in two parts */
+        usleep(200000);
+        FILE *out = fopen(path, "w");
+        fputs("first ", out);
+        fflush(out);
+        usleep(200000);
+        fputs("second", out);
+        fclose(out);
+        _exit(0);
+    }
+    corpus = opened(path, once);
+    assert_text(corpus, GRD_TRAIN, 0, "first second", 12);
     grd_corpus_free(corpus);
 }
 
@@ -391,7 +468,7 @@ Test(corpus, each_token_is_scored_once)
     for (int64_t context = 1; context <= 17; context++)
         for (int64_t count = 1; count <= 300; count += count < 70 ? 1 : 23)
             for (int started = 0; started < 2; started++) {
-                grd_ids ids = {data, count, 2};
+                grd_ids ids = {.data = data, .count = count, .width_bytes = 2};
                 grd_score score;
                 grd_error error = {0};
                 grd_status status = grd_score_ids(&ids, context, started ? 7 : -1, &score, &error);
@@ -406,7 +483,8 @@ Test(corpus, each_token_is_scored_once)
                 assert_scores_all(&score, sequence, count + started, scored);
             }
     grd_score score;
-    cr_assert(grd_score_ids(&(grd_ids){data, 9, 2}, 0, -1, &score, NULL) == GRD_E_ARGUMENT, "context 0");
+    grd_ids nine = {.data = data, .count = 9, .width_bytes = 2};
+    cr_assert(grd_score_ids(&nine, 0, -1, &score, NULL) == GRD_E_ARGUMENT, "context 0");
 }
 
 Test(corpus, the_bytes_scored_are_those_of_the_text)

@@ -494,7 +494,8 @@ Test(hf, bad_configs_are_refused, .fini = scratch_remove)
     grd_gpt gpt;
     grd_error error = {GRD_OK, ""};
     cr_assert(grd_hf_read_config("/nowhere/at/all", &gpt, &error) == GRD_E_IO);
-    cr_assert_str_eq(error.message, "/nowhere/at/all/config.json: cannot open: No such file or directory");
+    cr_assert_str_eq(error.message,
+                     "/nowhere/at/all/config.json: cannot open: No such file or directory (check the path)");
 }
 
 /* Imports the golden's tensors and one more, of the shape of the embedding and with its values or zeros. */

@@ -228,7 +228,8 @@ Test(init_from, bad_folders_are_refused, .fini = scratch_remove)
     grd_error error = {GRD_OK, ""};
     grd_settings *s = shard_settings("/nowhere", "run");
     cr_assert(grd_settings_resolve(s, &error) == GRD_E_IO);
-    cr_assert_str_eq(error.message, "init.from: /nowhere/config.json: cannot open: No such file or directory");
+    cr_assert_str_eq(error.message,
+                     "init.from: /nowhere/config.json: cannot open: No such file or directory (check the path)");
     grd_settings_free(s);
     /* config.json of one model, weights of another */
     snprintf(from, sizeof(from), "%s", scratch_path("mixed"));

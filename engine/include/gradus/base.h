@@ -53,6 +53,11 @@ typedef struct grd_error {
  * `return grd_fail(error, GRD_E_IO, "%s: ...", path);`. The message is cut at GRD_MESSAGE_MAX - 1 bytes. */
 GRD_API grd_status grd_fail(grd_error *error, grd_status status, const char *format, ...) GRD_PRINTF(3, 4);
 
+/* The same for what errno says: "PATH: cannot WHAT: No such file or directory (what to do)", where `what` is "open",
+ * "read", "write", "create", ... GRD_E_SPACE where the disk, a quota or a limit on file sizes is full, else GRD_E_IO.
+ */
+GRD_API grd_status grd_fail_system(grd_error *error, const char *path, const char *what);
+
 /* Element types. Zero is f32, the default everywhere. */
 typedef enum grd_dtype {
     GRD_F32 = 0,

@@ -22,7 +22,12 @@ typedef struct grd_ids {
     void *data;
     int64_t count;
     int32_t width_bytes; /* of one id: 2 or 4; 0 when empty */
+    uint32_t first_unknown; /* code point of the first of them; U+FFFD for a byte that is not UTF-8 */
+    int64_t unknown;     /* char: characters of the text that the tokenizer does not know, each now its unknown id */
 } grd_ids;
+
+/* What is to be said of the ids: how many characters were not known, and the first. False: nothing. */
+GRD_API bool grd_ids_note(const grd_ids *ids, char *line, size_t size_bytes);
 
 /* Copies `count` ids from position `first` on into `out`. The range must lie inside. */
 GRD_API void grd_ids_read(const grd_ids *ids, int64_t first, int64_t count, int32_t *out);
@@ -142,23 +147,24 @@ typedef struct grd_corpus_options {
                              * those of a large text do not fill memory; gone when the corpus is freed or the program
                              * ends. Copied */
     int64_t scratch_from;   /* bytes of text from which on scratch is used */
+    bool pipes;             /* `path` may be a pipe or a terminal, read to its end into a file without a name */
 } grd_corpus_options;
 
 /* Maps the text at `path` and splits it. One file: the last `validation_part` of its bytes, beginning after the first
  * line end at or after byte floor(size * (1 - part)) (where the text has no line end near there: at a space, or between
  * characters). A folder, with its sub-folders but without hidden names, in bytewise order of paths: whole files from
  * the end until the part is reached. A UTF-8 byte order mark at the start of a file is left out (see grd_corpus_info);
- * line ends stay as they are. GRD_E_IO: missing or unreadable. GRD_E_FORMAT: empty, or binary (holds NUL bytes; UTF-16
- * is named as such); in a folder, such files are left out instead, as are pipes, devices and links to nothing (see
- * grd_corpus_info). On failure *corpus is NULL. The files must not be changed before the corpus is freed with
- * grd_corpus_free(). */
+ * line ends stay as they are. GRD_E_IO: missing, unreadable, or a pipe without `pipes`. GRD_E_FORMAT: empty, or binary
+ * (holds NUL bytes; UTF-16 is named as such); in a folder, such files are left out instead, as are pipes, devices and
+ * links to nothing (see grd_corpus_info). On failure *corpus is NULL. The files must not be changed before the corpus
+ * is freed with grd_corpus_free(). */
 GRD_API grd_status grd_corpus_open(const char *path, const grd_corpus_options *options, grd_corpus **corpus,
                                    grd_error *error);
 GRD_API void grd_corpus_free(grd_corpus *corpus);
 /* The texts of a part, owned by the corpus: train a tokenizer on grd_corpus_texts(corpus, GRD_TRAIN, &count). */
 GRD_API const grd_text *grd_corpus_texts(const grd_corpus *corpus, grd_part part, size_t *count);
 /* Encodes both parts. Between the texts of a folder goes the tokenizer's end-of-text token, if it has one. The
- * tokenizer is needed only during the call. A second call replaces the ids. */
+ * tokenizer is needed only during the call. A second call replaces the ids. GRD_E_FORMAT: see grd_corpus_fits(). */
 GRD_API grd_status grd_corpus_encode(grd_corpus *corpus, const grd_tokenizer *tokenizer, grd_error *error);
 /* The ids of a part, owned by the corpus; empty before grd_corpus_encode(). */
 GRD_API const grd_ids *grd_corpus_ids(const grd_corpus *corpus, grd_part part);
@@ -170,10 +176,15 @@ typedef struct grd_corpus_info {
     int64_t size_bytes[2];   /* of each grd_part */
     int64_t count[2];        /* ids of each grd_part; 0 before grd_corpus_encode() */
     int64_t skipped_files;   /* files of a folder that are no text; left out */
+    int64_t invalid_files;   /* files with bytes that are not UTF-8 */
 } grd_corpus_info;
 GRD_API grd_corpus_info grd_corpus_about(const grd_corpus *corpus);
-/* Why the first of the skipped files was left out, with its path; "" when none was. Owned by the corpus. */
-GRD_API const char *grd_corpus_skipped(const grd_corpus *corpus);
+/* What a person should hear about the texts, one line for each `index` from 0 on: marks and files that were left out,
+ * bytes that are not UTF-8, characters that the tokenizer did not know. False: there is no line of that number. */
+GRD_API bool grd_corpus_note(const grd_corpus *corpus, int32_t index, char *line, size_t size_bytes);
+/* GRD_E_FORMAT, naming file and byte, when the texts are not what such a tokenizer can take: a char tokenizer takes
+ * UTF-8 only. grd_corpus_encode() asks this itself. */
+GRD_API grd_status grd_corpus_fits(const grd_corpus *corpus, grd_tokenizer_kind kind, grd_error *error);
 
 /* ---- batches ---- */
 
