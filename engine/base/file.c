@@ -89,7 +89,8 @@ static grd_status fail_memory(grd_error *error, const char *path)
 
 static grd_status fail_too_large(grd_error *error, const char *path, size_t max_bytes)
 {
-    return grd_fail(error, GRD_E_FORMAT, "%s: larger than %zu bytes, the most that is read here", path, max_bytes);
+    return grd_fail(error, GRD_E_FORMAT,
+                    "%s: larger than %zu bytes, the most that is read here (is it the right file?)", path, max_bytes);
 }
 
 static int open_retrying(const char *path, int flags, mode_t mode)
@@ -124,7 +125,7 @@ static grd_status open_for_reading(const char *path, int *fd, struct stat *about
     if (grdi_file.status(*fd, about) != 0)
         status = grd_fail_system(error, path, "read");
     else if (S_ISDIR(about->st_mode))
-        status = grd_fail(error, GRD_E_IO, "%s: is a directory, not a file", path);
+        status = grd_fail(error, GRD_E_IO, "%s: is a directory, not a file (name a file in it)", path);
     else if (!S_ISREG(about->st_mode))
         status = wait_for_pipe(*fd, path, error);
     if (status != GRD_OK) {
@@ -191,7 +192,7 @@ grd_status grdi_file_map(const char *path, grdi_mapping *mapping, grd_error *err
         return status;
     size_t size_bytes = (size_t)about.st_size;
     if (S_ISBLK(about.st_mode) || (S_ISCHR(about.st_mode) && !isatty(fd)))
-        status = grd_fail(error, GRD_E_IO, "%s: is a device, not a file", path);
+        status = grd_fail(error, GRD_E_IO, "%s: is a device, not a file (give a file or a pipe)", path);
     else if (!S_ISREG(about.st_mode))
         status = keep_stream(&fd, path, &size_bytes, error);
     if (status == GRD_OK)

@@ -47,6 +47,9 @@ int cli_error(const cli *c, int code, const char *format, ...) __attribute__((fo
 /* The same for an engine's error. `running`: the work had begun, so that it is no wrong use (exit 1, not 2). */
 int cli_fail(const cli *c, const grd_error *error, bool running);
 
+/* Says why `path` cannot be looked at, by errno. */
+int cli_missing(const cli *c, const char *path);
+
 /* Prints the object as one line on stdout and lets go of it. NULL (out of memory) is a failure: exit code 1. */
 int cli_print_json(const cli *c, json_t *line);
 /* A remark beside the result: to stderr, or with --json as a line on stdout; with --quiet not at all. */

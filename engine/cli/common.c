@@ -100,6 +100,14 @@ json_t *cli_json_text(const char *bytes, size_t size)
     return text;
 }
 
+int cli_missing(const cli *c, const char *path)
+{
+    grd_error error = {GRD_OK, ""};
+    if (errno == ENOENT) return cli_error(c, CLI_USAGE, "%s: no such file or folder (give one that is there)", path);
+    grd_fail_system(&error, path, "open");
+    return cli_fail(c, &error, false);
+}
+
 bool cli_has(const char *path, const char *name)
 {
     char inside[4096];
@@ -195,7 +203,8 @@ error_t cli_whole(struct argp_state *state, const char *option, const char *text
     char *end;
     errno = 0;
     long long v = strtoll(text, &end, 10);
-    if (end == text || *end || errno) return cli_refuse(state, "%s: '%s' is not a whole number", option, text);
+    if (end == text || *end || errno)
+        return cli_refuse(state, "%s: '%s' is not a whole number (give digits, as in 100)", option, text);
     if (v < least || v > most)
         return cli_refuse(state, "%s: %lld is outside %lld to %lld", option, v, (long long)least, (long long)most);
     *value = v;
@@ -207,7 +216,7 @@ error_t cli_number(struct argp_state *state, const char *option, const char *tex
 {
     char *end;
     double v = strtod(text, &end);
-    if (end == text || *end) return cli_refuse(state, "%s: '%s' is not a number", option, text);
+    if (end == text || *end) return cli_refuse(state, "%s: '%s' is not a number (give one as in 0.5)", option, text);
     if (!(v >= least && v <= most)) return cli_refuse(state, "%s: %s is outside %g to %g", option, text, least, most);
     *value = v;
     return 0;

@@ -110,7 +110,11 @@ static int copy_file(const convert_args *a, const char *folder, const char *name
     int problem = errno;
     if (in) fclose(in);
     if (out && fclose(out)) ok = false, problem = errno;
-    return ok ? CLI_DONE : cli_error(&a->common, CLI_FAILED, "%s: %s", out ? to : from, strerror(problem));
+    if (ok) return CLI_DONE;
+    grd_error error = {GRD_OK, ""};
+    errno = problem;
+    grd_fail_system(&error, in ? to : from, !in ? "open" : out ? "write" : "create");
+    return cli_fail(&a->common, &error, true);
 }
 
 /* config.json, with the type that the weights have now. */
@@ -131,8 +135,8 @@ static int write_config(const convert_args *a, const char *folder)
     json_object_set_new(config, json_object_get(config, "dtype") ? "dtype" : "torch_dtype",
                         json_string(names[a->dtype]));
     errno = 0;
-    code = json_dump_file(config, to, JSON_INDENT(2)) ? cli_error(&a->common, CLI_FAILED, "%s: %s", to, strerror(errno))
-                                                      : CLI_DONE;
+    if (json_dump_file(config, to, JSON_INDENT(2))) grd_fail_system(&error, to, "write");
+    code = error.status ? cli_fail(&a->common, &error, true) : CLI_DONE;
     json_decref(config);
     return code;
 }
@@ -165,7 +169,10 @@ static int convert_folder(const convert_args *a, const char *folder)
     if (cli_has(a->to, "."))
         return cli_error(&a->common, CLI_USAGE, "%s: exists already (choose another folder)", a->to);
     if (!join(a, weights, a->to, "model.safetensors", &code)) return code;
-    if (mkdir(a->to, 0777)) return cli_error(&a->common, CLI_USAGE, "%s: %s", a->to, strerror(errno));
+    if (mkdir(a->to, 0777)) {
+        grd_fail_system(&error, a->to, "create");
+        return cli_fail(&a->common, &error, false);
+    }
     if (grd_safetensors_convert(folder, weights, a->dtype, &size_bytes, &error)) {
         rmdir(a->to);
         return cli_fail(&a->common, &error, false);
@@ -192,16 +199,21 @@ static int convert(const convert_args *a)
     grd_error error = {GRD_OK, ""};
     grd_checkpoint_info info;
     struct stat about;
-    if (stat(a->from, &about) != 0)
-        return cli_error(&a->common, CLI_USAGE, "%s: no such file or folder (give one that is there)", a->from);
+    if (stat(a->from, &about) != 0) return cli_missing(&a->common, a->from);
     if (!S_ISDIR(about.st_mode) && cli_ends_with(a->from, ".bin")) return convert_shard(a);
+    if (!S_ISDIR(about.st_mode) && !cli_ends_with(a->from, ".safetensors") && !cli_ends_with(a->from, ".index.json"))
+        return cli_error(&a->common, CLI_USAGE,
+                         "%s: is neither a token shard (.bin) nor a .safetensors file nor a folder (texts become "
+                         "shards by gradus tokenize encode)",
+                         a->from);
     if (a->format || a->read) return cli_error(&a->common, CLI_USAGE, "--format: goes with token shards (.bin)");
     if (!S_ISDIR(about.st_mode) && !cli_ends_with(a->to, ".safetensors"))
         return cli_error(&a->common, CLI_USAGE, "%s: a single file becomes a .safetensors file (name one)", a->to);
     snprintf(folder, sizeof(folder), "%s", a->from);
     if (cli_has(a->from, "config.yaml") && grd_checkpoint_path(a->from, 0, folder, sizeof(folder), &error))
         return cli_fail(&a->common, &error, false);
-    if (!folder[0]) return cli_error(&a->common, CLI_USAGE, "%s: has no checkpoint yet", a->from);
+    if (!folder[0])
+        return cli_error(&a->common, CLI_USAGE, "%s: has no checkpoint yet (train it until one is saved)", a->from);
     if (cli_has(folder, "checksums.json") && grd_checkpoint_about(folder, &info, &error))
         return cli_fail(&a->common, &error, false);
     return cli_ends_with(a->to, ".safetensors") ? convert_tensors(a, folder) : convert_folder(a, folder);

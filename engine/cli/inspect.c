@@ -57,7 +57,6 @@ int cli_inspect(int argc, char **argv)
                    argc, argv, &code))
         return code;
     struct stat about;
-    if (stat(a.path, &about) != 0)
-        return cli_error(&a.common, CLI_USAGE, "%s: no such file or folder (give one that is there)", a.path);
+    if (stat(a.path, &about) != 0) return cli_missing(&a.common, a.path);
     return S_ISDIR(about.st_mode) ? inspect_folder(&a) : inspect_file(&a);
 }

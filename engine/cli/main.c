@@ -56,7 +56,10 @@ int main(int argc, char **argv)
     const cli c = {.command = "gradus", .json = cli_wants_json(argc, argv)};
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that writing tells of, as a full disk is */
     int code = run(argc, argv, &c);
-    if ((fflush(stdout) || ferror(stdout)) && code == CLI_DONE)
-        return cli_error(&c, CLI_FAILED, "stdout: %s", errno ? strerror(errno) : "not all could be written");
-    return code;
+    bool earlier = ferror(stdout);
+    grd_error error = {GRD_OK, ""};
+    if (code != CLI_DONE || (fflush(stdout) == 0 && !earlier)) return code;
+    if (earlier) return cli_error(&c, CLI_FAILED, "stdout: not all could be written (is its disk full?)");
+    grd_fail_system(&error, "stdout", "write");
+    return cli_fail(&c, &error, true);
 }

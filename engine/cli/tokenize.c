@@ -151,30 +151,17 @@ static const struct argp_option encode_options[] = {
      1},
     {0}};
 
-/* All ids as int32; free() them. NULL when out of memory. */
-static int32_t *wide_ids(const grd_ids *ids)
-{
-    int32_t *wide = malloc((size_t)(ids->count > 0 ? ids->count : 1) * sizeof(int32_t));
-    if (wide) grd_ids_read(ids, 0, ids->count, wide);
-    return wide;
-}
-
 static int print_ids(const tokenize_args *a, const grd_ids *ids)
 {
-    int32_t *wide = wide_ids(ids);
-    if (!wide) return cli_error(&a->common, CLI_FAILED, "out of memory for %lld ids", (long long)ids->count);
-    int code = CLI_DONE;
-    if (a->common.json) {
-        json_t *list = json_array();
-        for (int64_t i = 0; i < ids->count; i++) json_array_append_new(list, json_integer(wide[i]));
-        code = cli_print_json(
-            &a->common, json_pack("{s:s, s:I, s:o}", "event", "tokens", "count", (json_int_t)ids->count, "ids", list));
-    } else {
-        for (int64_t i = 0; i < ids->count; i++) printf("%s%d", i ? " " : "", wide[i]);
-        printf("\n");
+    bool json = a->common.json;
+    int32_t id;
+    if (json) printf("{\"event\":\"tokens\",\"count\":%lld,\"ids\":[", (long long)ids->count);
+    for (int64_t i = 0; i < ids->count; i++) {
+        grd_ids_read(ids, i, 1, &id);
+        printf("%s%d", !i ? "" : json ? "," : " ", id);
     }
-    free(wide);
-    return code;
+    printf(json ? "]}\n" : "\n");
+    return CLI_DONE;
 }
 
 static int write_shard(const tokenize_args *a, const grd_tokenizer *tokenizer, const char *path, const grd_ids *ids,
@@ -184,11 +171,7 @@ static int write_shard(const tokenize_args *a, const grd_tokenizer *tokenizer, c
     if (format == GRD_TOKENS_AUTO)
         format = grd_tokenizer_vocab_size(tokenizer) <= 65536 ? GRD_TOKENS_GPT2 : GRD_TOKENS_LLAMA3;
     grd_error error = {GRD_OK, ""};
-    int32_t *wide = wide_ids(ids);
-    if (!wide) return cli_error(&a->common, CLI_FAILED, "out of memory for %lld ids", (long long)ids->count);
-    grd_status status = grd_tokens_write(path, format, wide, (size_t)ids->count, &error);
-    free(wide);
-    if (status) return cli_fail(&a->common, &error, false);
+    if (grd_ids_save(ids, path, format, &error)) return cli_fail(&a->common, &error, false);
     if (a->common.json)
         return cli_print_json(&a->common, json_pack("{s:s, s:s, s:I, s:I}", "event", "shard", "path", path, "tokens",
                                                     (json_int_t)ids->count, "text_bytes", (json_int_t)size_bytes));
@@ -212,12 +195,20 @@ static int encode_text(const tokenize_args *a, const grd_tokenizer *tokenizer)
     return code;
 }
 
+/* From that many bytes of text on, ids lie in a file beside the shard until they are written. */
+enum { SCRATCH_FROM_BYTES = 1 << 24 };
+
 static int encode_files(const tokenize_args *a, const grd_tokenizer *tokenizer)
 {
+    char *folder = a->out ? strdup(a->out) : NULL;
+    char *slash = folder ? strrchr(folder, '/') : NULL;
+    if (slash) slash[1] = '\0';
     const grd_corpus_options options = {.size = sizeof(options),
                                         .no_validation = !a->validation,
                                         .validation_part = a->validation_part,
                                         .threads = a->common.threads,
+                                        .scratch = slash ? folder : a->out ? "." : NULL,
+                                        .scratch_from = SCRATCH_FROM_BYTES,
                                         .pipes = true};
     grd_corpus *corpus = NULL;
     grd_error error = {GRD_OK, ""};
@@ -231,6 +222,7 @@ static int encode_files(const tokenize_args *a, const grd_tokenizer *tokenizer)
                            grd_corpus_about(corpus).size_bytes[part]);
     if (!code && !a->out) code = print_ids(a, grd_corpus_ids(corpus, GRD_TRAIN));
     grd_corpus_free(corpus);
+    free(folder);
     return code;
 }
 

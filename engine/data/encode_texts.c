@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "data/chunks.h"
+#include "formats/tokens.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +29,20 @@ void grd_ids_read(const grd_ids *ids, int64_t first, int64_t count, int32_t *out
     } else if (count > 0) {
         memcpy(out, (const int32_t *)ids->data + first, (size_t)count * sizeof(*out));
     }
+}
+
+grd_status grd_ids_save(const grd_ids *ids, const char *path, grd_token_format format, grd_error *error)
+{
+    enum { PIECE = 4096 };
+    int32_t piece[PIECE];
+    grdi_tokens_writer writer;
+    grd_status status = grdi_tokens_writer_open(&writer, path, format, (size_t)ids->count);
+    for (int64_t at = 0, count; status == GRD_OK && at < ids->count; at += count) {
+        count = ids->count - at < PIECE ? ids->count - at : PIECE;
+        grd_ids_read(ids, at, count, piece);
+        status = grdi_tokens_writer_put(&writer, piece, (size_t)count);
+    }
+    return grdi_tokens_writer_commit(&writer, error);
 }
 
 void grd_ids_free(grd_ids *ids)

@@ -45,7 +45,10 @@ static grd_status detect(grd_tokens *tokens, const int32_t *header, const char *
         tokens->format = (grd_token_format)format;
         return GRD_OK;
     }
-    return grd_fail(error, GRD_E_FORMAT, "%s: not a token shard: it begins with %d, not with %d or %d", path, header[0],
+    return grd_fail(error, GRD_E_FORMAT,
+                    "%s: not a token shard: it begins with %d, not with %d or %d (make shards by gradus tokenize "
+                    "encode)",
+                    path, header[0],
                     formats[GRD_TOKENS_GPT2].magic, formats[GRD_TOKENS_LLAMA3].magic);
 }
 
@@ -53,7 +56,8 @@ static grd_status check_header(grd_tokens *tokens, const char *path, grd_token_f
 {
     size_t size_bytes = tokens->mapping.size_bytes;
     if (size_bytes < HEADER_BYTES)
-        return grd_fail(error, GRD_E_FORMAT, "%s: %zu bytes are fewer than the header of a token shard has (%d)", path,
+        return grd_fail(error, GRD_E_FORMAT,
+                        "%s: %zu bytes are fewer than the header of a token shard has, %d (is it one?)", path,
                         size_bytes, HEADER_BYTES);
     int32_t header[3];
     memcpy(header, tokens->mapping.data, sizeof header);

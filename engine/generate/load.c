@@ -67,7 +67,8 @@ static grd_status open_run(grdi_loaded *l, const char *run)
     char *root = grdi_path_join(run, "checkpoints");
     if (!status) status = root ? grdi_checkpoint_find(root, 0, &step, &l->weights, l->error) : out_of_memory(l);
     grdi_free(root);
-    if (!status && !l->weights) status = grd_fail(l->error, GRD_E_IO, "%s: has no checkpoint yet", run);
+    if (!status && !l->weights)
+        status = grd_fail(l->error, GRD_E_IO, "%s: has no checkpoint yet (train it until one is saved)", run);
     return status;
 }
 

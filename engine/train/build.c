@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "formats/checkpoint.h"
 #include "run/run.h"
+#include "train/settings.h"
 #include "train/train.h"
 
 #include <stdlib.h>
@@ -70,6 +71,32 @@ static grd_status make_groups(const grdi_session *s, grd_group *groups, int32_t 
     return GRD_OK;
 }
 
+/* Each of the config's groups must be one of parameters. */
+static grd_status check_groups(const grdi_session *s)
+{
+    const grd_settings *settings = s->settings;
+    for (int i = 0; i < settings->train.group_count; i++) {
+        const char *match = settings->train.groups[i].match, *nearest = "";
+        size_t least = SIZE_MAX;
+        bool found = false;
+        grd_variable v;
+        for (int64_t k = 0; !found && grd_model_variable_at(s->model, k, &v); k++) {
+            if (v.kind != GRD_VARIABLE_PARAMETER) continue;
+            found = grdi_path_matches(match, v.path);
+            size_t d = grdi_text_distance(match, v.path);
+            if (d >= least) continue;
+            least = d;
+            nearest = v.path;
+        }
+        if (!found)
+            return grd_fail(s->error, GRD_E_ARGUMENT,
+                            "train.groups: no parameter matches '%s' (the nearest is '%s'; * is any text without a "
+                            "slash, ** any text)",
+                            match, nearest);
+    }
+    return GRD_OK;
+}
+
 static grd_status graph_failed(const grdi_session *s, const grd_graph *graph)
 {
     const grd_error *e = grd_graph_error(graph);
@@ -91,7 +118,7 @@ static grd_status build_step(grdi_session *s)
         .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
         .statistics = settings->train.statistics_every != 0, .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
         .program = {.recompute = settings->train.recompute, .bf16 = settings->train.precision == GRD_PRECISION_BF16});
-    return s->step ? GRD_OK : graph_failed(s, s->graph);
+    return s->step ? check_groups(s) : graph_failed(s, s->graph);
 }
 
 grd_status grdi_session_build_evaluation(grdi_session *s)

@@ -23,7 +23,7 @@ grd_status grdi_metrics_open(grdi_session *s)
     if (!path) return grd_fail(s->error, GRD_E_MEMORY, "metrics.jsonl: out of memory");
     s->metrics_fd = grdi_file.open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     grd_status status = GRD_OK;
-    if (s->metrics_fd < 0) status = grd_fail(s->error, grdi_file_status(errno), "%s: %s", path, strerror(errno));
+    if (s->metrics_fd < 0) status = grd_fail_system(s->error, path, "open");
     grdi_free(path);
     return status;
 }

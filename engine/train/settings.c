@@ -150,20 +150,24 @@ void grdi_key_mark_set(grd_settings *settings, const grdi_key *key)
     settings->given[at / 64] |= (uint64_t)1 << (at % 64);
 }
 
-bool grdi_key_is_section(const char *path)
+const char *grdi_key_first(const char *path)
 {
     size_t length = strlen(path);
     for (size_t i = 0; i < grdi_key_count; i++)
-        if (strncmp(grdi_keys[i].path, path, length) == 0 && grdi_keys[i].path[length] == '.') return true;
-    return length == 0;
+        if (strncmp(grdi_keys[i].path, path, length) == 0 && grdi_keys[i].path[length] == '.') return grdi_keys[i].path;
+    return NULL;
+}
+
+bool grdi_key_is_section(const char *path)
+{
+    return !*path || grdi_key_first(path);
 }
 
 enum { KEY_TEXT_MAX = 64 };
 
-/* Levenshtein distance of texts shorter than KEY_TEXT_MAX. */
-static size_t distance(const char *a, const char *b)
+size_t grdi_text_distance(const char *a, const char *b)
 {
-    size_t row[KEY_TEXT_MAX], n = strlen(b);
+    size_t row[KEY_TEXT_MAX], n = strnlen(b, KEY_TEXT_MAX - 1);
     for (size_t j = 0; j <= n; j++) row[j] = j;
     for (size_t i = 1; a[i - 1]; i++) {
         size_t diagonal = row[0];
@@ -184,13 +188,13 @@ const char *grdi_key_nearest(const char *path)
     const char *best = grdi_keys[0].path, *dot = strrchr(path, '.'), *own = dot ? dot + 1 : path;
     size_t least = SIZE_MAX;
     for (size_t i = 0; !dot && i < sizeof(sections) / sizeof(sections[0]); i++) {
-        size_t d = distance(path, sections[i]);
+        size_t d = grdi_text_distance(path, sections[i]);
         if (d > 2 || d >= least) continue;
         least = d;
         best = sections[i];
     }
     for (size_t i = 0; i < grdi_key_count; i++) {
-        size_t d = distance(path, grdi_keys[i].path);
+        size_t d = grdi_text_distance(path, grdi_keys[i].path);
         const char *last = strrchr(grdi_keys[i].path, '.');
         if (last && strcmp(last + 1, own) == 0 && d > 0) d = dot != NULL; /* the right name in the wrong place */
         if (d < least) {

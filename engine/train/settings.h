@@ -34,6 +34,10 @@ const grdi_key *grdi_key_find(const char *path);
 const char *grdi_key_nearest(const char *path);
 /* True if some key lies under "path.". */
 bool grdi_key_is_section(const char *path);
+/* The path of the first key under "path.", which must be a section. */
+const char *grdi_key_first(const char *path);
+/* Levenshtein distance; of longer texts that of their beginnings. */
+size_t grdi_text_distance(const char *a, const char *b);
 
 /* Whether grd_settings_load or grd_settings_set have set that key, which must be one of grdi_keys. */
 bool grdi_key_was_set(const grd_settings *settings, const grdi_key *key);

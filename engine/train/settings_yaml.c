@@ -74,6 +74,15 @@ static bool number(const char *text, double *value)
     return end != text && !*end && !errno && *value == *value && *value - *value == 0;
 }
 
+/* A number, but one that neither a double nor an int64_t is exact for. */
+static bool is_too_large(const char *text)
+{
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    return end != text && !*end && (errno == ERANGE || (v - v == 0 && (v > 9e15 || v < -9e15)));
+}
+
 static int truth(const char *text)
 {
     if (strcmp(text, "true") == 0) return 1;
@@ -109,9 +118,12 @@ static grd_status read_number(const reader *r, const grdi_key *key, struct fy_no
     double value;
     int64_t whole = 0;
     bool is_whole = key->kind == GRDI_KEY_INT || key->kind == GRDI_KEY_INT32;
-    if (is_whole && !whole_number(text, &whole))
-        return complain(r, node, key->path, "'%s' is not a whole number", text);
-    if (!is_whole && !number(text, &value)) return complain(r, node, key->path, "'%s' is not a number", text);
+    bool read = is_whole ? whole_number(text, &whole) : number(text, &value);
+    if (!read && is_too_large(text))
+        return complain(r, node, key->path, "'%s' is outside %.10g to %.10g", text, key->least, key->most);
+    if (!read && is_whole)
+        return complain(r, node, key->path, "'%s' is not a whole number (give digits, as in 100)", text);
+    if (!read) return complain(r, node, key->path, "'%s' is not a number (give one as in 0.5 or 3e-4)", text);
     if (is_whole) value = (double)whole;
     if (value < key->least || value > key->most)
         return complain(r, node, key->path, "%s is outside %.10g to %.10g", text, key->least, key->most);
@@ -219,7 +231,7 @@ static grd_status read_key(const reader *r, const grdi_key *key, struct fy_node 
     if (key->kind == GRDI_KEY_GROUPS) return read_groups(r, node);
     if (key->kind == GRDI_KEY_FILES || key->kind == GRDI_KEY_FLOAT2) return read_list(r, key, node);
     const char *text = node ? fy_node_get_scalar0(node) : NULL;
-    if (!text) return complain(r, node, key->path, "must be a single value");
+    if (!text) return complain(r, node, key->path, "must be a single value (no list, no mapping)");
     switch (key->kind) {
     case GRDI_KEY_CHOICE: return read_choice(r, key, node, text);
     case GRDI_KEY_TEXT: return replace_text(r, node, key->path, grdi_key_field(key, r->settings), text);
@@ -248,7 +260,8 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
         else if (!grdi_key_is_section(path))
             return complain(r, name, path, "there is no such key (did you mean %s?)", grdi_key_nearest(path));
         else if (!value || !fy_node_is_mapping(value))
-            return complain(r, value ? value : name, path, "must hold keys of its own");
+            return complain(r, value ? value : name, path, "must hold keys of its own, as in \"%s: {%s: ...}\"", path,
+                            grdi_key_first(path) + strlen(path) + 1);
         else status = read_mapping(r, value, path);
         if (status) return status;
     }
@@ -313,15 +326,44 @@ static void print_nothing(struct fy_diag *diag, void *user, const char *text, si
     (void)size;
 }
 
+/* The plain word that stands at a line and a column, both from 1 on; `size` is its length. */
+static const char *word_at(const char *text, int line, int column, size_t *size)
+{
+    for (; line > 1 && (text = strchr(text, '\n')); line--) text++;
+    size_t behind = text ? strcspn(text, "\n") : 0;
+    if (!text || column < 1 || (size_t)column > behind) return *size = 0, "";
+    text += column - 1;
+    text += *text == '"' || *text == '\'';
+    *size = strcspn(text, ":,{}[]\"'\n ");
+    return text;
+}
+
 /* What libfyaml said first; it says nothing of a text that holds no document. */
-static grd_status not_yaml(const reader *r, struct fy_diag *diag)
+static grd_status not_yaml(const reader *r, struct fy_diag *diag, const char *text)
 {
     void *iterator = NULL;
     struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iterator);
     char where[32] = "";
     if (!e) return GRD_OK;
     if (r->positions) snprintf(where, sizeof(where), ":%d:%d", e->line, e->column);
+    if (strcmp(e->msg, "duplicate key") == 0) {
+        size_t size;
+        const char *key = word_at(text, e->line, e->column, &size);
+        return grd_fail(r->error, GRD_E_FORMAT, "%s%s: %.*s: duplicate key (keep one of the two)", r->place, where,
+                        (int)(size < PATH_TEXT_MAX ? size : PATH_TEXT_MAX), key);
+    }
     return grd_fail(r->error, GRD_E_FORMAT, "%s%s: not YAML: %s", r->place, where, e->msg);
+}
+
+/* One document is a config; what a second one says would be lost. */
+static grd_status refuse_second(const reader *r, struct fy_parser *parser, struct fy_diag *diag, const char *text)
+{
+    struct fy_document *second = fy_parse_load_document(parser);
+    if (!second) return not_yaml(r, diag, text);
+    struct fy_node *root = fy_document_root(second);
+    grd_status status = complain(r, root, "", "a second document (join the two, and remove the line \"---\")");
+    fy_parse_document_destroy(parser, second);
+    return status;
 }
 
 static grd_status read_root(const reader *r, struct fy_node *root, const grdi_key *key)
@@ -332,6 +374,18 @@ static grd_status read_root(const reader *r, struct fy_node *root, const grdi_ke
     if (fy_node_is_mapping(root)) return read_mapping(r, root, "");
     if (fy_node_is_null(root)) return GRD_OK;
     return complain(r, root, "", "must be a mapping of keys, as in \"train: {steps: 100}\"");
+}
+
+static grd_status read_documents(const reader *r, const grdi_key *key, struct fy_parser *parser, struct fy_diag *diag,
+                                 const char *text)
+{
+    struct fy_document *document = fy_parse_load_document(parser);
+    struct fy_node *root = document ? fy_document_root(document) : NULL;
+    grd_status status = document ? refuse_second(r, parser, diag, text) : not_yaml(r, diag, text);
+    if (root && !status) status = read_root(r, root, key);
+    else if (key && !status) status = complain(r, NULL, key->path, "must be a single value");
+    if (document) fy_parse_document_destroy(parser, document);
+    return status;
 }
 
 /* Parses `text`: the value of `key`, or without one a mapping of keys. libfyaml's own messages are collected, never
@@ -347,12 +401,13 @@ static grd_status read_text(const reader *r, const grdi_key *key, const char *te
     if (!diag) return grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
     fy_diag_set_collect_errors(diag, true);
     struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
-    struct fy_document *document = fy_document_build_from_string(&cfg, text, size);
-    struct fy_node *root = document ? fy_document_root(document) : NULL;
-    grd_status status = document ? GRD_OK : not_yaml(r, diag);
-    if (root) status = read_root(r, root, key);
-    else if (key && !status) status = complain(r, NULL, key->path, "must be a single value");
-    fy_document_destroy(document);
+    struct fy_parser *parser = fy_parser_create(&cfg);
+    grd_status status = GRD_OK;
+    if (!parser || fy_parser_set_string(parser, text, size))
+        status = grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
+    else
+        status = read_documents(r, key, parser, diag, text);
+    fy_parser_destroy(parser);
     fy_diag_destroy(diag);
     return status;
 }
@@ -380,6 +435,10 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
     memcpy(path, assignment, length);
     path[length] = '\0';
     const grdi_key *key = grdi_key_find(path);
+    if (!key && grdi_key_is_section(path))
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "%s: there is no key '%s', it is a section (set a key of it, as in %s=...)",
+                        place, path, grdi_key_first(path));
     if (!key)
         return grd_fail(error, GRD_E_ARGUMENT, "%s: there is no key '%s' (did you mean %s?)", place, path,
                         grdi_key_nearest(path));

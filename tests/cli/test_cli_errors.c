@@ -140,7 +140,7 @@ static const struct bad_input {
     {"convert missing to", {"missing: no such file"}},
     {"convert used to --dtype i8", {"--dtype: 'i8' is not one of"}},
     {"convert used to", {"used"}},
-    {"convert good.txt to", {"becomes a .safetensors file"}},
+    {"convert good.txt to", {"good.txt: is neither a token shard", "gradus tokenize encode"}},
     {"convert shard.bin to.bin", {"shard.bin"}},
     {"convert used to --format raw", {"--format: goes with token shards"}},
     {"bench", {"what is to be measured?"}},
@@ -192,7 +192,10 @@ Test(cli_errors, a_full_disk_is_a_failure_while_running)
 {
     if (access("/dev/full", W_OK) != 0) return;
     outcome o = gradus("doctor > /dev/full");
-    cr_assert(o.code == 1 && strstr(o.err, "error: "), "exit code %d: %s", o.code, o.err);
+    cr_assert(o.code == 1 && strstr(o.err, "error: stdout: cannot write: No space left"), "exit code %d: %s", o.code,
+              o.err);
+    o = gradus("train good.yaml --set out=full --json > /dev/full");
+    cr_assert(o.code == 1 && strstr(o.err, "stdout: not all could be written"), "exit code %d: %s", o.code, o.err);
 }
 
 /* No file may grow beyond some bytes: config.yaml fits, tokenizer.json does not. */

@@ -31,6 +31,8 @@ GRD_API bool grd_ids_note(const grd_ids *ids, char *line, size_t size_bytes);
 
 /* Copies `count` ids from position `first` on into `out`. The range must lie inside. */
 GRD_API void grd_ids_read(const grd_ids *ids, int64_t first, int64_t count, int32_t *out);
+/* Writes them as a token shard, which must have a format that all of them fit; errors as grd_tokens_write() (io.h). */
+GRD_API grd_status grd_ids_save(const grd_ids *ids, const char *path, grd_token_format format, grd_error *error);
 /* Frees the ids and leaves the struct empty. */
 GRD_API void grd_ids_free(grd_ids *ids);
 

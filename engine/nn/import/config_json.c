@@ -55,7 +55,8 @@ const char *hf_word(const hf_reader *r, const char *key, const char *otherwise)
     return json_is_string(v) ? json_string_value(v) : otherwise;
 }
 
-void hf_refuse(const hf_reader *r, const char *key, const char *value)
+void hf_refuse(const hf_reader *r, const char *key, const char *value, const char *instead)
 {
-    grd_fail(r->error, GRD_E_UNSUPPORTED, "%s: %s: '%s' is not supported", r->path, key, value);
+    grd_fail(r->error, GRD_E_UNSUPPORTED, "%s: %s: '%s' is not supported (%s)", r->path, key, value,
+             instead ? instead : "take a model without it");
 }

@@ -34,7 +34,7 @@ const char *hf_word(const hf_reader *r, const char *key, const char *otherwise);
 
 /* Errors: the key "must be <wanted>"; its value "is not supported". */
 void hf_wrong_kind(const hf_reader *r, const char *key, const char *wanted);
-void hf_refuse(const hf_reader *r, const char *key, const char *value);
+void hf_refuse(const hf_reader *r, const char *key, const char *value, const char *instead);
 
 /* own_config.c: the keys of a model that transformers has no architecture for. */
 void hf_write_own(hf_object *object, const grd_gpt *gpt);

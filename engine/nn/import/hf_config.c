@@ -128,7 +128,7 @@ void grd_hf_free_text(char *text)
 /* For settings that the model has one value of: `wanted` is it, and what a missing key means. */
 static void demand_truth(const hf_reader *r, const char *key, bool wanted)
 {
-    if (hf_truth(r, key, wanted) != wanted) hf_refuse(r, key, wanted ? "false" : "true");
+    if (hf_truth(r, key, wanted) != wanted) hf_refuse(r, key, wanted ? "false" : "true", NULL);
 }
 
 /* GPT-2's name of a key, or the general one, which transformers takes for it too. */
@@ -158,7 +158,7 @@ static void read_gpt2(const hf_reader *r, grd_gpt *g)
     const char *activation = hf_word(r, "activation_function", "gelu_new");
     bool gelu = strcmp(activation, "gelu") == 0, known = gelu;
     for (size_t i = 0; i < sizeof(tanhs) / sizeof(tanhs[0]); i++) known = known || !strcmp(activation, tanhs[i]);
-    if (!known) hf_refuse(r, "activation_function", activation);
+    if (!known) hf_refuse(r, "activation_function", activation, NULL);
     g->mlp = gelu ? GRD_MLP_GELU : GRD_MLP_GELU_TANH;
     demand_truth(r, "scale_attn_weights", true);
     demand_truth(r, "scale_attn_by_inverse_layer_idx", false);
@@ -184,18 +184,19 @@ static void read_rope(const hf_reader *r, grd_gpt *g)
     json_t *value;
     const json_t *rope = find_rope(r, &key);
     g->rope_theta = above_zero(r, "rope_theta", 10000, false);
-    if (hf_number(r, "partial_rotary_factor", 1, false) != 1) hf_refuse(r, "partial_rotary_factor", "other than 1");
+    if (hf_number(r, "partial_rotary_factor", 1, false) != 1)
+        hf_refuse(r, "partial_rotary_factor", "other than 1", NULL);
     if (!rope) return;
     const hf_reader inner = {rope, r->path, r->error};
     json_object_foreach((json_t *)rope, inside, value) if (json_is_object(value))
-        hf_refuse(r, key, inside); /* one for each type of layer */
+        hf_refuse(r, key, inside, NULL); /* one for each type of layer */
     g->rope_theta = above_zero(&inner, "rope_theta", g->rope_theta, false);
     if (hf_number(&inner, "partial_rotary_factor", 1, false) != 1)
-        hf_refuse(r, "partial_rotary_factor", "other than 1");
+        hf_refuse(r, "partial_rotary_factor", "other than 1", NULL);
     const char *type = hf_word(&inner, "rope_type", hf_word(&inner, "type", "default"));
     if (strcmp(type, "default") == 0) return;
     if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0) {
-        hf_refuse(r, key, type);
+        hf_refuse(r, key, type, NULL);
         return;
     }
     g->rope_factor = above_zero(&inner, "factor", 1, true);
@@ -224,7 +225,7 @@ static int64_t count_windows(const hf_reader *r, int64_t layers, bool used)
         const char *type = json_string_value(json_array_get(types, i));
         bool sliding = type && strcmp(type, "sliding_attention") == 0;
         if (!sliding && (!type || strcmp(type, "full_attention")))
-            hf_refuse(r, "layer_types", type ? type : "other than a text");
+            hf_refuse(r, "layer_types", type ? type : "other than a text", NULL);
         count += sliding;
     }
     if (types && json_array_size(types) != (size_t)layers) hf_wrong_kind(r, "layer_types", "a list of every layer's");
@@ -282,7 +283,7 @@ static void read_llama(const hf_reader *r, grd_gpt *g, const char *type)
     g->untied = !hf_truth(r, "tie_word_embeddings", false);
     read_windows(r, g, type);
     const char *activation = hf_word(r, "hidden_act", "silu");
-    if (strcmp(activation, "silu") && strcmp(activation, "swish")) hf_refuse(r, "hidden_act", activation);
+    if (strcmp(activation, "silu") && strcmp(activation, "swish")) hf_refuse(r, "hidden_act", activation, "silu is");
 }
 
 static void read_model(const hf_reader *r, grd_gpt *gpt)
@@ -299,7 +300,8 @@ static void read_model(const hf_reader *r, grd_gpt *gpt)
     if (strcmp(type, "gpt2") == 0) read_gpt2(r, gpt);
     else if (llama) read_llama(r, gpt, type);
     else if (strcmp(type, "gradus") == 0) hf_read_own(r, gpt);
-    else if (!given || json_is_string(given)) hf_refuse(r, "model_type", type);
+    else if (!given || json_is_string(given))
+        hf_refuse(r, "model_type", type, "GPT-2, Llama and Qwen 2 kinds are read");
     gpt->init_std = hf_number(r, "initializer_range", 0.02, false);
 }
 

@@ -224,7 +224,8 @@ grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safeten
         grd_variable v;
         grd_dims want;
         if (!t) {
-            status = grd_fail(error, GRD_E_FORMAT, "tensor '%s' is missing", e->theirs);
+            status = grd_fail(error, GRD_E_FORMAT,
+                              "tensor '%s' is missing (is the folder complete, and of this model?)", e->theirs);
             break;
         }
         status = describe(model, e, &v, &want, error);

@@ -67,7 +67,7 @@ static int read_choice(const hf_reader *r, const struct field *f)
     const char *name = hf_word(r, f->key, f->choices[0]);
     for (int i = 0; f->choices[i]; i++)
         if (strcmp(name, f->choices[i]) == 0) return i;
-    hf_refuse(r, f->key, name);
+    hf_refuse(r, f->key, name, NULL);
     return 0;
 }
 

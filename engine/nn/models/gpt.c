@@ -4,6 +4,26 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* A graph takes tensors of at most 2^48 elements; here the keys are known that make a larger one. */
+static grd_status check_sizes(const grd_gpt *gpt, grd_error *error)
+{
+    int64_t heads = (gpt->heads + 2 * (int64_t)gpt->kv_heads) * gpt->head_dim;
+    const struct {
+        const char *key;
+        int64_t rows;
+    } matrices[] = {{"model.heads", heads},
+                    {"model.mlp_width", gpt->mlp == GRD_MLP_SWIGLU ? 2 * gpt->mlp_width : gpt->mlp_width},
+                    {"model.vocab", gpt->vocab},
+                    {"model.context", gpt->context}};
+    for (int i = 0; i < 4; i++)
+        if (matrices[i].rows > ((int64_t)1 << 48) / gpt->width)
+            return grd_fail(error, GRD_E_ARGUMENT,
+                            "model.width: %lld, with %s, makes a matrix of %lld times that, more than 2^48 elements "
+                            "(make one of them smaller)",
+                            (long long)gpt->width, matrices[i].key, (long long)matrices[i].rows);
+    return GRD_OK;
+}
+
 grd_status grd_gpt_resolve(grd_gpt *gpt, grd_error *error)
 {
     if (gpt->layers < 1) return grd_fail(error, GRD_E_ARGUMENT, "model.layers: must be 1 or more, is %d", gpt->layers);
@@ -41,7 +61,7 @@ grd_status grd_gpt_resolve(grd_gpt *gpt, grd_error *error)
     if (gpt->init_std == 0) gpt->init_std = 0.02;
     if (gpt->dropout < 0 || gpt->dropout >= 1)
         return grd_fail(error, GRD_E_ARGUMENT, "model.dropout: must be in [0, 1), is %g", gpt->dropout);
-    return GRD_OK;
+    return check_sizes(gpt, error);
 }
 
 int64_t grd_gpt_parameters(const grd_gpt *gpt)
