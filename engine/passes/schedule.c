@@ -13,40 +13,131 @@ static grd_tensor place_of(grd_tensor t)
     return t;
 }
 
-/* True when all readers of the assign's target, or of views of it, other than assigns themselves have been placed, and
- * the assigns before it too. */
-static bool target_is_free(const grdi_rewrite *r, const grdi_node *assign, const bool *placed)
+/* An assign in a list, -1 ends it. */
+typedef struct link {
+    const grdi_node *assign;
+    int32_t next;
+} link;
+
+/* Assigns are looked at again only when something happened that they wait for: the last reader of their target was
+ * placed, an assign before them, or what they take. */
+typedef struct scheduling {
+    grdi_rewrite r;
+    bool *placed;     /* by node */
+    int32_t *readers; /* by value: reads of it, or of views of it, by nodes not yet placed; assigns left out */
+    int32_t *touch;   /* by value: list of assigns that take it or a view of it, in order */
+    int32_t *users;   /* by node: list of assigns that take one of its outputs */
+    link *links;
+    int32_t link_count;
+    const grdi_node **ready; /* assigns to look at, the first one last */
+    bool *listed;            /* by node: is in `ready` */
+    size_t ready_count, left; /* assigns not yet placed */
+} scheduling;
+
+static size_t slot(grd_tensor t)
 {
-    const grd_graph *old = r->old;
-    for (int32_t n = assign->in[0].node->id + 1; n < (int32_t)old->count; n++) {
+    return (size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output;
+}
+
+static bool is_effect(const grdi_node *node)
+{
+    return node->op->flags & GRDI_OP_EFFECT;
+}
+
+static void add_link(scheduling *s, int32_t *list, const grdi_node *assign)
+{
+    s->links[s->link_count] = (link){assign, *list};
+    *list = s->link_count++;
+}
+
+static bool scheduling_begin(scheduling *s, const grd_graph *old)
+{
+    size_t values = (old->count + 1) * GRDI_OUTPUTS_MAX, takes = 0;
+    for (size_t n = 0; n < old->count; n++)
+        if (is_effect(old->nodes[n])) s->left++, takes += 2 * (size_t)old->nodes[n]->input_count;
+    s->placed = grdi_alloc_zero(old->count + 1, sizeof(bool));
+    s->listed = grdi_alloc_zero(old->count + 1, sizeof(bool));
+    s->readers = grdi_alloc_zero(values, sizeof(*s->readers));
+    s->touch = grdi_alloc(values * sizeof(*s->touch));
+    s->users = grdi_alloc((old->count + 1) * sizeof(*s->users));
+    s->links = grdi_alloc_zero(takes + 1, sizeof(*s->links));
+    s->ready = grdi_alloc_zero(s->left + 1, sizeof(*s->ready));
+    if (!s->placed || !s->listed || !s->readers || !s->touch || !s->users || !s->links || !s->ready) return false;
+    memset(s->touch, -1, values * sizeof(*s->touch));
+    memset(s->users, -1, (old->count + 1) * sizeof(*s->users));
+    for (size_t n = old->count; n-- > 0;) { /* from the end, so that each list is in order */
         const grdi_node *node = old->nodes[n];
-        if (placed[n] || node == assign) continue;
-        bool other_assign = (node->op->flags & GRDI_OP_EFFECT) && n > assign->id;
-        for (int32_t i = 0; !other_assign && i < node->input_count; i++)
-            if (grdi_same_tensor(place_of(node->in[i]), assign->in[0])) return false;
+        for (int32_t i = 0; i < node->input_count; i++) {
+            size_t at = slot(place_of(node->in[i]));
+            if (!is_effect(node)) {
+                s->readers[at]++;
+                continue;
+            }
+            add_link(s, &s->touch[at], node);
+            add_link(s, &s->users[node->in[i].node->id], node);
+        }
     }
     return true;
 }
 
-static bool place(grdi_rewrite *r, const grdi_node *node, bool *placed)
+static void scheduling_end(scheduling *s)
 {
-    placed[node->id] = true;
-    return grdi_rewrite_copy(r, node) != NULL;
+    grdi_free(s->placed);
+    grdi_free(s->listed);
+    grdi_free(s->readers);
+    grdi_free(s->touch);
+    grdi_free(s->users);
+    grdi_free(s->links);
+    grdi_free(s->ready);
 }
 
-/* Places the assigns that may happen now; those whose place comes later are tried again after each node. */
-static bool place_assigns(grdi_rewrite *r, const grdi_node **waiting, size_t *waiting_count, bool *placed)
+/* The first assign of the list that is not yet placed; NULL: none. */
+static const grdi_node *first_left(const scheduling *s, int32_t *list)
 {
-    size_t kept = 0;
-    for (size_t w = 0; w < *waiting_count; w++) {
-        const grdi_node *assign = waiting[w];
-        if (placed[assign->in[0].node->id] && placed[assign->in[1].node->id] && target_is_free(r, assign, placed)) {
-            if (!place(r, assign, placed)) return false;
-        } else {
-            waiting[kept++] = assign;
-        }
+    while (*list >= 0 && s->placed[s->links[*list].assign->id]) *list = s->links[*list].next;
+    return *list >= 0 ? s->links[*list].assign : NULL;
+}
+
+/* Where it cannot be placed yet, it comes here again with what it waits for. */
+static void look_at(scheduling *s, const grdi_node *assign)
+{
+    if (!assign || s->placed[assign->id] || s->listed[assign->id]) return;
+    if (!s->placed[assign->in[0].node->id] || !s->placed[assign->in[1].node->id]) return;
+    size_t at = s->ready_count++;
+    for (; at > 0 && s->ready[at - 1]->id < assign->id; at--) s->ready[at] = s->ready[at - 1];
+    s->ready[at] = assign;
+    s->listed[assign->id] = true;
+}
+
+static bool place(scheduling *s, const grdi_node *node)
+{
+    s->placed[node->id] = true;
+    s->left -= is_effect(node);
+    for (int32_t i = 0; i < node->input_count; i++) {
+        size_t at = slot(place_of(node->in[i]));
+        if (is_effect(node) || --s->readers[at] == 0) look_at(s, first_left(s, &s->touch[at]));
     }
-    *waiting_count = kept;
+    for (int32_t u = s->users[node->id]; u >= 0; u = s->links[u].next) look_at(s, s->links[u].assign);
+    return grdi_rewrite_copy(&s->r, node) != NULL;
+}
+
+/* True when all readers of the assign's target, or of views of it, other than assigns themselves have been placed, and
+ * the assigns before it too. */
+static bool target_is_free(scheduling *s, const grdi_node *assign)
+{
+    size_t target = slot(assign->in[0]);
+    const grdi_node *first = first_left(s, &s->touch[target]);
+    return s->readers[target] == 0 && (!first || first == assign);
+}
+
+/* Places the assigns that may happen now; those whose place comes later are looked at again then. */
+static bool place_assigns(scheduling *s)
+{
+    while (s->ready_count) {
+        const grdi_node *assign = s->ready[--s->ready_count];
+        s->listed[assign->id] = false;
+        if (target_is_free(s, assign) && !place(s, assign)) return false;
+    }
     return true;
 }
 
@@ -58,51 +149,62 @@ static bool must_wait(const grdi_node *node, const bool *placed)
     return false;
 }
 
-grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old)
+/* Nodes in the order in which they were built, assigns as early as they may; `late` takes those that read an assign
+ * which has to wait itself. */
+static bool place_in_order(scheduling *s, const grdi_node **late, size_t *late_count)
 {
-    grdi_rewrite r;
-    if (!grdi_rewrite_begin(&r, old, c->error)) return NULL;
-    bool *placed = grdi_alloc_zero(old->count + 1, sizeof(bool));
-    const grdi_node **waiting = grdi_alloc_zero(old->count + 1, sizeof(*waiting));
-    const grdi_node **late = grdi_alloc_zero(old->count + 1, sizeof(*late));
-    size_t waiting_count = 0, late_count = 0;
-    bool ok = placed && waiting && late;
-    /* Every assign waits for its value from the start, so that it is placed as early as it may. */
-    for (size_t n = 0; ok && n < old->count; n++)
-        if (old->nodes[n]->op->flags & GRDI_OP_EFFECT) waiting[waiting_count++] = old->nodes[n];
+    const grd_graph *old = s->r.old;
+    bool ok = true;
     /* Variables exist before anything runs: with their places known first, a value can be written straight into its
      * target. */
     for (size_t n = 0; ok && n < old->count; n++)
-        if (old->nodes[n]->variable) ok = place(&r, old->nodes[n], placed);
+        if (old->nodes[n]->variable) ok = place(s, old->nodes[n]);
     for (size_t n = 0; ok && n < old->count; n++) {
         const grdi_node *node = old->nodes[n];
-        if (placed[n] || (node->op->flags & GRDI_OP_EFFECT)) continue;
-        if (must_wait(node, placed)) {
-            late[late_count++] = node;
+        if (s->placed[n] || is_effect(node)) continue;
+        if (must_wait(node, s->placed)) {
+            late[(*late_count)++] = node;
             continue;
         }
-        ok = place(&r, node, placed);
+        ok = place(s, node);
         bool source = node->op->flags & GRDI_OP_SOURCE;
-        if (ok && !source) ok = place_assigns(&r, waiting, &waiting_count, placed);
+        if (ok && !source) ok = place_assigns(s);
     }
-    for (size_t left = late_count + waiting_count, before = left + 1; ok && left && left < before;) {
+    return ok;
+}
+
+static bool place_late(scheduling *s, const grdi_node **late, size_t *late_count)
+{
+    bool ok = true;
+    for (size_t left = *late_count + s->left, before = left + 1; ok && left && left < before;) {
         before = left;
-        ok = place_assigns(&r, waiting, &waiting_count, placed);
+        ok = place_assigns(s);
         size_t kept = 0;
-        for (size_t l = 0; ok && l < late_count; l++) {
-            if (must_wait(late[l], placed)) late[kept++] = late[l];
-            else ok = place(&r, late[l], placed);
+        for (size_t l = 0; ok && l < *late_count; l++) {
+            if (must_wait(late[l], s->placed)) late[kept++] = late[l];
+            else ok = place(s, late[l]);
         }
-        late_count = kept;
-        left = late_count + waiting_count;
+        *late_count = kept;
+        left = *late_count + s->left;
     }
-    if (ok && late_count + waiting_count) {
+    return ok;
+}
+
+grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old)
+{
+    scheduling s;
+    memset(&s, 0, sizeof(s));
+    if (!grdi_rewrite_begin(&s.r, old, c->error)) return NULL;
+    const grdi_node **late = grdi_alloc_zero(old->count + 1, sizeof(*late));
+    size_t late_count = 0;
+    bool ok = late && scheduling_begin(&s, old);
+    ok = ok && place_in_order(&s, late, &late_count) && place_late(&s, late, &late_count);
+    if (ok && late_count + s.left) {
         grd_fail(c->error, GRD_E_STATE,
                  "assign: the new value of a state depends on itself (read the state, not the assigned value)");
         ok = false;
     }
-    grdi_free(placed);
-    grdi_free(waiting);
+    scheduling_end(&s);
     grdi_free(late);
-    return grdi_rewrite_end(&r, c, ok);
+    return grdi_rewrite_end(&s.r, c, ok);
 }

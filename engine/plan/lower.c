@@ -24,6 +24,10 @@ typedef struct lowering {
     int32_t *uses;          /* reads of each value still to be lowered */
     const grdi_node **sink; /* by value: the assign whose target it may be written to directly */
     piece *pieces;          /* by value: the concat that it may be written into directly */
+    bool *is_root;          /* by value */
+    int32_t *assigns;       /* by value: assigns to it still to be lowered */
+    int32_t *variables;     /* open hash of variables, a power of two: 1 + the buffer; 0: free */
+    size_t variables_size;
     grdi_node **rounded;    /* by value: the cast to bf16 that alone reads it, so that it may be written in bf16 */
     grd_error *error;
 } lowering;
@@ -84,18 +88,27 @@ static grdi_class class_of(const grdi_variable *variable)
     }
 }
 
+/* The entry of a variable, free if it has no buffer yet. */
+static int32_t *entry_of(const lowering *l, const grdi_variable *variable)
+{
+    size_t at = (uintptr_t)variable / sizeof(*variable) & (l->variables_size - 1);
+    while (l->variables[at] && l->plan->buffers[l->variables[at] - 1].variable != variable)
+        at = (at + 1) & (l->variables_size - 1);
+    return &l->variables[at];
+}
+
 static bool lower_source(lowering *l, grdi_node *node)
 {
     grd_tensor t = {node, 0};
     grdi_type type = node->out[0];
-    int32_t buffer = -1;
-    for (size_t b = 0; node->variable && b < l->plan->buffer_count; b++) /* one buffer a variable */
-        if (l->plan->buffers[b].variable == node->variable) buffer = (int32_t)b;
+    int32_t *entry = node->variable ? entry_of(l, node->variable) : NULL; /* one buffer a variable */
+    int32_t buffer = entry ? *entry - 1 : -1;
     if (buffer < 0) {
         grdi_place place = node->variable ? GRDI_IN_VARIABLE : GRDI_IN_KEPT;
         grdi_class class = node->variable ? class_of(node->variable) : GRDI_CLASS_INPUTS;
         buffer = add_buffer(l, place, class, grdi_type_bytes(type));
         if (buffer < 0) return false;
+        if (entry) *entry = buffer + 1;
     }
     l->plan->buffers[buffer].variable = node->variable;
     l->plan->buffers[buffer].literal = node->literal;
@@ -306,13 +319,8 @@ static int32_t sink_buffer(const lowering *l, const grdi_launch *launch, grd_ten
         if (mode != 0 || !((launch->kernel->in_place >> o) & 1) || !((launch->call.op->inplace[o] >> i) & 1)) return -1;
         own_reads++;
     }
-    int32_t assigns = 0; /* other assigns to the target come later, in order: they are no readers of the old content */
-    for (size_t n = (size_t)assign->in[0].node->id; n < l->plan->graph->count; n++) {
-        const grdi_node *node = l->plan->graph->nodes[n];
-        if ((node->op->flags & GRDI_OP_EFFECT) && grdi_same_tensor(node->in[0], assign->in[0]) &&
-            l->plan->values[n * GRDI_OUTPUTS_MAX].buffer < 0)
-            assigns++;
-    }
+    /* Other assigns to the target come later, in order: they are no readers of the old content. */
+    int32_t assigns = l->assigns[slot(assign->in[0])];
     return l->plan->buffers[target->buffer].uses_left == own_reads + assigns ? target->buffer : -1;
 }
 
@@ -388,9 +396,7 @@ static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t
 
 static bool is_root(const lowering *l, grd_tensor t)
 {
-    for (int32_t i = 0; i < l->plan->root_count; i++)
-        if (grdi_same_tensor(l->plan->roots[i], t)) return true;
-    return false;
+    return l->is_root[slot(t)];
 }
 
 /* ---- kernels that read and write through casts ---- */
@@ -620,6 +626,7 @@ static void find_sinks(lowering *l)
     for (size_t n = 0; n < graph->count; n++) {
         const grdi_node *assign = graph->nodes[n];
         if (!(assign->op->flags & GRDI_OP_EFFECT)) continue;
+        l->assigns[slot(assign->in[0])]++;
         grd_tensor t = assign->in[1];
         while (l->uses[slot(t)] == 1 && t.node->op == &grdi_op_reshape) t = t.node->in[0];
         if (l->uses[slot(t)] == 1 && !is_root(l, t)) l->sink[slot(t)] = assign;
@@ -670,7 +677,10 @@ static bool lower_node(lowering *l, grdi_node *node)
     if (joined) return lower_joined(l, node);
     if (node->op->flags & GRDI_OP_SOURCE) return lower_source(l, node);
     if (node->op->flags & GRDI_OP_VIEW) return lower_view(l, node);
-    if (node->op == &grdi_op_assign) return lower_assign(l, node);
+    if (node->op == &grdi_op_assign) {
+        l->assigns[slot(node->in[0])]--;
+        return lower_assign(l, node);
+    }
     if (node->op == &grdi_op_cast) return lower_cast(l, node);
     return lower_kernel(l, node);
 }
@@ -681,19 +691,28 @@ bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error)
     lowering l = {.engine = engine, .plan = plan, .error = error};
     size_t slots = (plan->graph->count + 1) * GRDI_OUTPUTS_MAX;
     l.uses = grdi_use_counts(plan->graph, &c);
+    l.variables_size = 2;
+    while (l.variables_size < 2 * plan->graph->count) l.variables_size *= 2;
+    l.variables = grdi_alloc_zero(l.variables_size, sizeof(*l.variables));
+    l.is_root = grdi_alloc_zero(slots, sizeof(*l.is_root));
+    l.assigns = grdi_alloc_zero(slots, sizeof(*l.assigns));
     l.sink = grdi_alloc_zero(slots, sizeof(*l.sink));
     l.pieces = grdi_alloc_zero(slots, sizeof(*l.pieces));
     l.rounded = grdi_alloc_zero(slots, sizeof(*l.rounded));
     plan->values = grdi_alloc_zero(slots, sizeof(*plan->values));
-    bool ok = l.uses && l.sink && l.pieces && l.rounded && plan->values;
+    bool ok = l.uses && l.variables && l.is_root && l.assigns && l.sink && l.pieces && l.rounded && plan->values;
     if (!ok) grd_fail(error, GRD_E_MEMORY, "out of memory for the plan");
     for (size_t s = 0; ok && s < slots; s++) plan->values[s].buffer = -1;
+    for (int32_t i = 0; ok && i < plan->root_count; i++) l.is_root[slot(plan->roots[i])] = true;
     if (ok) find_sinks(&l);
     if (ok) find_pieces(&l);
     if (ok) find_rounded(&l);
     for (size_t n = 0; ok && n < plan->graph->count; n++) ok = lower_node(&l, plan->graph->nodes[n]);
     for (int32_t i = 0; ok && i < plan->root_count; i++) ok = settle_root(&l, plan->roots[i]);
     grdi_free(l.uses);
+    grdi_free(l.variables);
+    grdi_free(l.is_root);
+    grdi_free(l.assigns);
     grdi_free(l.sink);
     grdi_free(l.pieces);
     grdi_free(l.rounded);

@@ -30,32 +30,120 @@ static int earlier_first(const void *a, const void *b)
     return larger_first(a, b);
 }
 
-static bool alive_together(const grdi_buffer *a, const grdi_buffer *b)
+static int ends_first(const void *a, const void *b)
 {
-    return a->first <= b->last && b->first <= a->last;
+    const grdi_buffer *x = *(grdi_buffer *const *)a, *y = *(grdi_buffer *const *)b;
+    return (x->last > y->last) - (x->last < y->last);
 }
 
-/* Puts `buffer` into the lowest gap between the `count` placed ones, which are kept sorted by offset. */
-static size_t lowest_gap(grdi_buffer *const *placed, size_t count, const grdi_buffer *buffer)
+/* ---- earliest first: as an allocator would ---- */
+
+/* Free memory, [begin, end). */
+typedef struct gap {
+    size_t begin, end;
+} gap;
+
+/* The free memory at one time, in order; the last gap has no end. */
+typedef struct space {
+    gap *gaps;
+    size_t count;
+} space;
+
+static size_t take(space *s, size_t size)
+{
+    size_t i = 0;
+    if (size == 0) return 0;
+    while (s->gaps[i].end - s->gaps[i].begin < size) i++;
+    size_t at = s->gaps[i].begin;
+    s->gaps[i].begin += size;
+    if (s->gaps[i].begin == s->gaps[i].end)
+        memmove(s->gaps + i, s->gaps + i + 1, (--s->count - i) * sizeof(*s->gaps));
+    return at;
+}
+
+static void give_back(space *s, size_t begin, size_t end)
+{
+    size_t i = 0, high = s->count;
+    if (begin == end) return;
+    while (i < high) { /* the first gap behind it */
+        size_t middle = i + (high - i) / 2;
+        if (s->gaps[middle].begin < begin) i = middle + 1;
+        else high = middle;
+    }
+    bool joins_before = i > 0 && s->gaps[i - 1].end == begin, joins_after = s->gaps[i].begin == end;
+    if (joins_before && joins_after) {
+        s->gaps[i - 1].end = s->gaps[i].end;
+        memmove(s->gaps + i, s->gaps + i + 1, (--s->count - i) * sizeof(*s->gaps));
+    } else if (joins_before) {
+        s->gaps[i - 1].end = end;
+    } else if (joins_after) {
+        s->gaps[i].begin = begin;
+    } else {
+        memmove(s->gaps + i + 1, s->gaps + i, (s->count++ - i) * sizeof(*s->gaps));
+        s->gaps[i] = (gap){begin, end};
+    }
+}
+
+/* `order`: earliest first; `ending`: in the order in which they end; room for count + 2 gaps. */
+static size_t place_by_time(grdi_buffer **order, grdi_buffer **ending, gap *gaps, size_t count)
+{
+    space s = {gaps, 1};
+    size_t arena = 0, ended = 0;
+    gaps[0] = (gap){0, SIZE_MAX};
+    for (size_t n = 0; n < count; n++) {
+        grdi_buffer *buffer = order[n];
+        for (; ending[ended]->last < buffer->first; ended++)
+            give_back(&s, ending[ended]->offset_bytes,
+                      ending[ended]->offset_bytes + aligned(ending[ended]->size_bytes));
+        buffer->offset_bytes = take(&s, aligned(buffer->size_bytes));
+        size_t end = buffer->offset_bytes + aligned(buffer->size_bytes);
+        if (end > arena) arena = end;
+    }
+    return arena;
+}
+
+/* ---- largest first ---- */
+
+/* A buffer that has its place: what the search looks at, and no more of it. */
+typedef struct placed {
+    int32_t first, last;
+    size_t offset, end;
+} placed;
+
+/* The lowest gap for `buffer` between the `count` placed ones, which are kept sorted by offset. */
+static size_t lowest_gap(const placed *others, size_t count, const grdi_buffer *buffer)
 {
     size_t at = 0, need = aligned(buffer->size_bytes);
     for (size_t i = 0; i < count; i++) {
-        if (!alive_together(placed[i], buffer)) continue;
-        if (placed[i]->offset_bytes >= at + need) break;
-        size_t end = placed[i]->offset_bytes + aligned(placed[i]->size_bytes);
-        if (end > at) at = end;
+        if (others[i].first > buffer->last || others[i].last < buffer->first) continue; /* not alive together */
+        if (others[i].offset >= at + need) break;
+        if (others[i].end > at) at = others[i].end;
     }
     return at;
 }
 
-static size_t place_in_order(grdi_buffer **order, grdi_buffer **placed, size_t count)
+/* Where an offset comes after all that are not greater. */
+static size_t place_after(const placed *others, size_t count, size_t offset)
+{
+    size_t low = 0;
+    while (low < count) {
+        size_t middle = low + (count - low) / 2;
+        if (others[middle].offset > offset) count = middle;
+        else low = middle + 1;
+    }
+    return low;
+}
+
+static size_t place_by_size(grdi_buffer **order, placed *others, size_t count)
 {
     size_t arena = 0;
     for (size_t n = 0; n < count; n++) {
-        order[n]->offset_bytes = lowest_gap(placed, n, order[n]);
-        size_t end = order[n]->offset_bytes + aligned(order[n]->size_bytes), at = n;
-        for (; at > 0 && placed[at - 1]->offset_bytes > order[n]->offset_bytes; at--) placed[at] = placed[at - 1];
-        placed[at] = order[n];
+        grdi_buffer *buffer = order[n];
+        buffer->offset_bytes = lowest_gap(others, n, buffer);
+        size_t end = buffer->offset_bytes + aligned(buffer->size_bytes);
+        size_t at = place_after(others, n, buffer->offset_bytes);
+        memmove(others + at + 1, others + at, (n - at) * sizeof(*others));
+        others[at] = (placed){buffer->first, buffer->last, buffer->offset_bytes, end};
         if (end > arena) arena = end;
     }
     return arena;
@@ -76,35 +164,43 @@ static size_t floor_bytes(grdi_buffer *const *buffers, size_t count, int32_t lau
     return most;
 }
 
+/* Both ways; what the better one gave stays. `order` and `ending` hold the buffers, `others` and `gaps` have room. */
+static size_t place_both(grdi_buffer **order, grdi_buffer **ending, placed *others, gap *gaps, size_t count)
+{
+    qsort(ending, count, sizeof(*ending), ends_first);
+    qsort(order, count, sizeof(*order), earlier_first);
+    size_t by_time = place_by_time(order, ending, gaps, count);
+    qsort(order, count, sizeof(*order), larger_first);
+    size_t by_size = place_by_size(order, others, count);
+    if (by_size <= by_time) return by_size;
+    qsort(order, count, sizeof(*order), earlier_first);
+    return place_by_time(order, ending, gaps, count);
+}
+
 bool grdi_place_buffers(grdi_plan *plan)
 {
-    size_t count = 0, kept = 0;
-    grdi_buffer **order = grdi_alloc_zero(plan->buffer_count + 1, sizeof(*order));
-    grdi_buffer **placed = grdi_alloc_zero(plan->buffer_count + 1, sizeof(*placed));
+    size_t count = 0, kept = 0, most = plan->buffer_count + 2;
+    grdi_buffer **order = grdi_alloc_zero(most, sizeof(*order)), **ending = grdi_alloc_zero(most, sizeof(*ending));
+    placed *others = grdi_alloc_zero(most, sizeof(*others));
+    gap *gaps = grdi_alloc_zero(most, sizeof(*gaps));
     size_t *change = grdi_alloc_zero(plan->launch_count + 2, sizeof(*change));
-    bool ok = order && placed && change;
+    bool ok = order && ending && others && gaps && change;
     for (size_t b = 0; ok && b < plan->buffer_count; b++) {
         grdi_buffer *buffer = &plan->buffers[b];
-        if (buffer->place == GRDI_IN_ARENA) order[count++] = buffer;
+        if (buffer->place == GRDI_IN_ARENA) order[count] = ending[count] = buffer, count++;
         if (buffer->place != GRDI_IN_KEPT) continue;
         buffer->offset_bytes = kept;
         kept += aligned(buffer->size_bytes);
     }
     if (ok) {
-        qsort(order, count, sizeof(*order), earlier_first);
-        size_t by_time = place_in_order(order, placed, count);
-        qsort(order, count, sizeof(*order), larger_first);
-        size_t by_size = place_in_order(order, placed, count);
-        if (by_time < by_size) {
-            qsort(order, count, sizeof(*order), earlier_first);
-            by_size = place_in_order(order, placed, count);
-        }
-        plan->arena_bytes = by_size;
+        plan->arena_bytes = place_both(order, ending, others, gaps, count);
         plan->kept_bytes = kept;
         plan->arena_floor_bytes = floor_bytes(order, count, (int32_t)plan->launch_count, change);
     }
     grdi_free(order);
-    grdi_free(placed);
+    grdi_free(ending);
+    grdi_free(others);
+    grdi_free(gaps);
     grdi_free(change);
     return ok;
 }

@@ -4,29 +4,84 @@
 
 #include "ops/table.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define REPORT " (a fault of the engine: please report it, and disable passes until one is found to blame)"
 
-static bool overlap(const grdi_buffer *a, const grdi_buffer *b)
+static int earlier_first(const void *a, const void *b)
 {
-    bool alive = a->first <= b->last && b->first <= a->last;
-    return alive && a->offset_bytes < b->offset_bytes + b->size_bytes &&
-           b->offset_bytes < a->offset_bytes + a->size_bytes;
+    const grdi_buffer *x = *(const grdi_buffer *const *)a, *y = *(const grdi_buffer *const *)b;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+static int earlier_last(const void *a, const void *b)
+{
+    const grdi_buffer *x = *(const grdi_buffer *const *)a, *y = *(const grdi_buffer *const *)b;
+    return (x->last > y->last) - (x->last < y->last);
+}
+
+/* The place of an offset among buffers that are sorted by theirs. */
+static size_t place_of(const grdi_buffer *const *alive, size_t count, size_t offset_bytes)
+{
+    size_t low = 0;
+    while (low < count) {
+        size_t middle = low + (count - low) / 2;
+        if (alive[middle]->offset_bytes < offset_bytes) low = middle + 1;
+        else count = middle;
+    }
+    return low;
+}
+
+/* The buffers that are alive at one time lie one behind the other. `begin` and `end`: the arena's by first and by last
+ * launch; `alive` has room for all. */
+static bool verify_disjoint(const grdi_plan *plan, const grdi_buffer *const *begin, const grdi_buffer *const *end,
+                            const grdi_buffer **alive, size_t count, grd_error *error)
+{
+    size_t alive_count = 0, ended = 0;
+    for (size_t n = 0; n < count; n++) {
+        const grdi_buffer *b = begin[n];
+        for (; end[ended]->last < b->first; ended++) {
+            size_t gone = place_of(alive, alive_count, end[ended]->offset_bytes);
+            memmove(alive + gone, alive + gone + 1, (--alive_count - gone) * sizeof(*alive));
+        }
+        size_t at = place_of(alive, alive_count, b->offset_bytes);
+        const grdi_buffer *before = at > 0 ? alive[at - 1] : NULL, *after = at < alive_count ? alive[at] : NULL;
+        if (before && before->offset_bytes + before->size_bytes <= b->offset_bytes) before = NULL;
+        if (after && b->offset_bytes + b->size_bytes <= after->offset_bytes) after = NULL;
+        if (before || after)
+            return !grd_fail(error, GRD_E_STATE, "verify: buffers %zu and %zu overlap in the arena" REPORT,
+                             (size_t)(b - plan->buffers), (size_t)((before ? before : after) - plan->buffers));
+        memmove(alive + at + 1, alive + at, (alive_count++ - at) * sizeof(*alive));
+        alive[at] = b;
+    }
+    return true;
 }
 
 static bool verify_places(const grdi_plan *plan, grd_error *error)
 {
-    for (size_t i = 0; i < plan->buffer_count; i++) {
-        const grdi_buffer *a = &plan->buffers[i];
-        if (a->place != GRDI_IN_ARENA) continue;
-        if (a->offset_bytes + a->size_bytes > plan->arena_bytes)
-            return !grd_fail(error, GRD_E_STATE, "verify: buffer %zu ends outside the arena" REPORT, i);
-        for (size_t k = i + 1; k < plan->buffer_count; k++)
-            if (plan->buffers[k].place == GRDI_IN_ARENA && overlap(a, &plan->buffers[k]))
-                return !grd_fail(error, GRD_E_STATE, "verify: buffers %zu and %zu overlap in the arena" REPORT, i, k);
+    size_t count = 0;
+    const grdi_buffer **all = grdi_alloc_zero(3 * plan->buffer_count + 1, sizeof(*all)); /* three lists, one block */
+    if (!all) return !grd_fail(error, GRD_E_MEMORY, "out of memory for the plan");
+    const grdi_buffer **begin = all, **end = all + plan->buffer_count, **alive = end + plan->buffer_count;
+    bool ok = true;
+    for (size_t i = 0; ok && i < plan->buffer_count; i++) {
+        const grdi_buffer *b = &plan->buffers[i];
+        if (b->place != GRDI_IN_ARENA || b->size_bytes == 0) continue;
+        if (b->last < b->first)
+            ok = !grd_fail(error, GRD_E_STATE, "verify: buffer %zu ends before it begins" REPORT, i);
+        else if (b->offset_bytes + b->size_bytes > plan->arena_bytes)
+            ok = !grd_fail(error, GRD_E_STATE, "verify: buffer %zu ends outside the arena" REPORT, i);
+        begin[count] = end[count] = b;
+        count++;
     }
-    return true;
+    if (ok && count) {
+        qsort(begin, count, sizeof(*begin), earlier_first);
+        qsort(end, count, sizeof(*end), earlier_last);
+        ok = verify_disjoint(plan, begin, end, alive, count, error);
+    }
+    grdi_free(all);
+    return ok;
 }
 
 /* Replays the launches: each read must find what its value's producer wrote, not something written since. */

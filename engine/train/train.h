@@ -35,6 +35,7 @@ typedef struct grdi_update {
     grd_graph *graph;
     grd_program *program;
     grd_tensor norm, scale;
+    grd_tensor *hyper;   /* while it is built: the input of each setting, once there is one */
     grd_tensor *squares; /* [trained_count][GRDI_MEASURES]; NULL: not measured */
 } grdi_update;
 

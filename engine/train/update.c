@@ -166,12 +166,8 @@ static bool build_run(const grdi_update *u, run r, grd_tensor g, grd_tensor *roo
     const grdi_setting *s = &step->settings[t->setting];
     const grd_optimizer *o = &s->optimizer;
     grd_tensor p = RANGE(u, r, parameter), out[GRD_OUTPUTS_MAX] = {{NULL, 0}}, state[2] = {{NULL, 0}, {NULL, 0}};
-    grd_tensor hyper = {NULL, 0};
-    for (size_t n = 0; n < u->graph->count && !hyper.node; n++) {
-        grdi_node *node = u->graph->nodes[n];
-        if (node->name && strcmp(node->name, s->hyper) == 0) hyper = (grd_tensor){node, 0};
-    }
-    if (!hyper.node) hyper = grd_input(u->graph, s->hyper, GRD_F32, grd_shape(4));
+    grd_tensor hyper = u->hyper[t->setting];
+    if (!hyper.node) hyper = u->hyper[t->setting] = grd_input(u->graph, s->hyper, GRD_F32, grd_shape(4));
     int32_t moments = grdi_moment_count(o);
     for (int32_t m = 0; m < moments; m++) state[m] = RANGE(u, r, moment[m]);
     switch (o->kind) {
@@ -229,7 +225,12 @@ bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, i
 {
     grd_step *step = u->step;
     grd_tensor *gradients = grdi_alloc_zero((size_t)step->trained_count + 1, sizeof(*gradients));
-    if (!gradients) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the update");
+    u->hyper = grdi_alloc_zero((size_t)step->setting_count + 1, sizeof(*u->hyper));
+    if (!gradients || !u->hyper) {
+        grdi_free(gradients);
+        grdi_free(u->hyper);
+        return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for the update");
+    }
     int32_t runs = 0;
     for (int32_t i = 0; i < step->trained_count; runs++) { /* the norm has the same bits, measured or not */
         run r = next_run(step, i);
@@ -239,5 +240,7 @@ bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, i
     bool ok = build_norm(u, gradients, runs) && keep(u->norm, roots, root_count, roots_max) &&
               keep(u->scale, roots, root_count, roots_max) && build_runs(u, gradients, roots, root_count, roots_max);
     grdi_free(gradients);
+    grdi_free(u->hyper);
+    u->hyper = NULL;
     return ok;
 }

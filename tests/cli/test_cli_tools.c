@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 TestSuite(cli_tools, .fini = scratch_remove, .timeout = 300);
@@ -30,6 +31,27 @@ Test(cli_tools, plans_what_no_machine_holds)
               number_of(plan, "flops_per_step"));
     outcome o = gradus("plan llama.yaml");
     cr_assert(o.code == 0 && strstr(o.out, "8,030,261,248 parameters") && strstr(o.out, "memory: "), "%s", o.out);
+}
+
+/* Seconds of processor time that planning so many layers takes. */
+static double planning_s(int layers)
+{
+    struct rusage before, after;
+    getrusage(RUSAGE_CHILDREN, &before);
+    only_event(gradus("plan deep.yaml --json --set model.layers=%d", layers), "plan");
+    getrusage(RUSAGE_CHILDREN, &after);
+    return (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec) +
+           1e-6 * (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec);
+}
+
+/* Eight times the layers took 20 times as long when passes were quadratic; it is 7 to 8 now. */
+Test(cli_tools, planning_time_grows_with_the_layers)
+{
+    static const char config[] = "model: {layers: 1, heads: 2, width: 64, context: 64, vocab: 512}\n"
+                                 "data: {path: a.txt}\ntrain: {steps: 1, batch: 4}\n";
+    scratch_write(scratch_path("deep.yaml"), config, sizeof config - 1);
+    double few = planning_s(50), many = planning_s(400);
+    cr_assert(many < 14 * few, "%g s for 50 layers, %g s for 400", few, many);
 }
 
 Test(cli_tools, the_plan_is_that_of_the_run)

@@ -47,10 +47,14 @@ bool grdi_isa_usable(grdi_isa isa)
 
 grdi_isa grdi_isa_best(void)
 {
-    grdi_isa best = GRDI_ISA_BASE;
-    for (int32_t isa = 0; isa < GRDI_ISA_COUNT; isa++)
-        if (grdi_isa_usable((grdi_isa)isa)) best = (grdi_isa)isa;
-    return best;
+    static _Atomic int32_t known; /* 1 + the answer: asking the processor takes microseconds in a virtual machine */
+    if (!known) {
+        int32_t best = GRDI_ISA_BASE;
+        for (int32_t isa = 0; isa < GRDI_ISA_COUNT; isa++)
+            if (grdi_isa_usable((grdi_isa)isa)) best = isa;
+        known = 1 + best;
+    }
+    return (grdi_isa)(known - 1);
 }
 
 typedef const grdi_kernel *const *kernel_table;
