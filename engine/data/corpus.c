@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* Deeper folders are taken for a circle of links. */
 enum { FOLDER_DEPTH_MAX = 32 };
@@ -52,6 +53,8 @@ static grd_status find_text(grd_corpus *corpus, const char *path, const uint8_t 
         status = out_of_memory(path, error);
     if (status == GRD_OK)
         note_invalid(corpus, path, bytes, size_bytes);
+    if (status == GRD_OK)
+        corpus->info.checksum = XXH3_64bits_withSeed(text->data, text->size_bytes, corpus->info.checksum);
     corpus->info.empty_files += status == GRD_OK && text->size_bytes == 0;
     corpus->info.marks += status == GRD_OK && text->size_bytes > 0 && marked;
     return status;

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <xxhash.h>
 #include <zlib.h>
 
 enum {
@@ -183,7 +184,7 @@ static grd_status open_images(grd_images *m, const char *path, grd_error *error)
     int64_t dim[DIMENSIONS_MAX] = {0, 0, 0, 1};
     int rank;
     grd_status status = read_file(path, 3, 4, dim, &rank, &m->pixels, error);
-    m->info = (grd_images_info){dim[0], dim[1], dim[2], rank == 4 ? dim[3] : 1, 0};
+    m->info = (grd_images_info){dim[0], dim[1], dim[2], rank == 4 ? dim[3] : 1, 0, 0};
     return status;
 }
 
@@ -200,6 +201,12 @@ static grd_status open_labels(grd_images *m, const char *path, grd_error *error)
     return status;
 }
 
+static uint64_t checksum(const grd_images *m)
+{
+    size_t count = (size_t)m->info.count, size = (size_t)(m->info.height * m->info.width * m->info.channels);
+    return XXH3_64bits_withSeed(m->pixels, count * size, XXH3_64bits(m->labels, count));
+}
+
 grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, grd_error *error)
 {
     *images = NULL;
@@ -214,6 +221,7 @@ grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, 
     if (!status) status = open_labels(m, labels, error);
     grdi_free(pixels);
     grdi_free(labels);
+    if (!status) m->info.checksum = checksum(m);
     if (!status) *images = m;
     else grd_images_free(m);
     return status;

@@ -2,8 +2,34 @@
 #include "train/session.h"
 
 #include "base/memory.h"
+#include "formats/tokens.h"
 
 #include <string.h>
+#include <xxhash.h>
+
+grd_status grdi_session_add_source(grdi_session *s, const char *path, int64_t size_bytes, uint64_t checksum)
+{
+    char *copy = grdi_strdup(path);
+    if (!copy || !GRDI_GROW(s->sources, s->source_capacity, s->source_count)) {
+        grdi_free(copy);
+        return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", path);
+    }
+    s->sources[s->source_count++] = (grdi_source){copy, size_bytes, checksum};
+    return GRD_OK;
+}
+
+void grdi_session_free_sources(grdi_session *s)
+{
+    for (size_t i = 0; i < s->source_count; i++) grdi_free(s->sources[i].path);
+    grdi_free(s->sources);
+}
+
+static grd_status add_shard(grdi_session *s, const char *path, const grd_tokens *shard)
+{
+    const grd_ids ids = grdi_tokens_view(shard);
+    size_t size = (size_t)ids.count * (size_t)ids.width_bytes;
+    return grdi_session_add_source(s, path, (int64_t)size, XXH3_64bits(ids.data, size));
+}
 
 static grd_status open_shards(grdi_session *s)
 {
@@ -17,13 +43,14 @@ static grd_status open_shards(grdi_session *s)
             s->shard_count[part]++; /* from now on it is closed with the others */
             if (settings->model.gpt.vocab > 0)
                 status = grd_tokens_check(s->shards[part][i], settings->model.gpt.vocab, s->error);
+            if (!status) status = add_shard(s, files[i], s->shards[part][i]);
             if (status) return status;
         }
     }
     if (settings->model.gpt.vocab < 1)
         return grd_fail(s->error, GRD_E_ARGUMENT,
                         "model.vocab: token shards do not say how many tokens there are (set model.vocab)");
-    if (settings->data.tokenizer && strchr(settings->data.tokenizer, '.'))
+    if (!s->tokenizer && settings->data.tokenizer && strchr(settings->data.tokenizer, '.'))
         return grd_tokenizer_load(settings->data.tokenizer, &s->tokenizer, s->error);
     return GRD_OK;
 }
@@ -95,6 +122,8 @@ static grd_status open_text(grdi_session *s)
                         (long long)settings->model.gpt.vocab, (long long)vocab);
     if (!settings->model.gpt.vocab) settings->model.gpt.vocab = vocab;
     grd_corpus_info info = grd_corpus_about(s->corpus);
+    if (grdi_session_add_source(s, settings->data.path, info.size_bytes[0] + info.size_bytes[1], info.checksum))
+        return s->error->status;
     grdi_session_note(
         s, "data: %lld bytes of text in %lld file%s, %lld tokens to train on, %lld to validate; vocabulary %lld",
         (long long)(info.size_bytes[0] + info.size_bytes[1]), (long long)info.files, info.files == 1 ? "" : "s",

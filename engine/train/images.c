@@ -86,6 +86,12 @@ static grd_status open_images(grdi_session *s)
                         (long long)settings->model.classes, settings->data.path, (long long)run->info.classes - 1);
     status = open_test(s);
     if (status) return status;
+    for (int i = 0; i < 2 && run->images[i] && !status; i++) {
+        grd_images_info info = grd_images_about(run->images[i]);
+        int64_t size_bytes = info.count * info.height * info.width * info.channels;
+        status = grdi_session_add_source(s, settings->data.path, size_bytes, info.checksum);
+    }
+    if (status) return status;
     long long tests = run->images[1] ? (long long)grd_images_about(run->images[1]).count : 0;
     grdi_session_note(s, "data: %lld training images of %lldx%lldx%lld in %lld classes, %lld test images",
                       (long long)run->info.count, (long long)run->info.height, (long long)run->info.width,

@@ -377,6 +377,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
     if (s->task) s->task->close(s);
+    grdi_session_free_sources(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);
@@ -420,6 +421,7 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
     if (s->task) s->task->close(s);
+    grdi_session_free_sources(s);
     grd_engine_close(s->engine);
     grdi_free(s->eval_inputs);
     grdi_free(s->eval_values);

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "formats/checkpoint.h"
+#include "formats/checkpoint_files.h"
 
 #include <string.h>
 
@@ -38,11 +39,32 @@ static grd_status add_optimizer(grdi_session *s, grdi_checkpoint_writer *w)
     return status;
 }
 
+/* What the data are known again by; NULL when out of memory. */
+static json_t *data_json(const grdi_session *s)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < s->source_count; i++) {
+        const grdi_source *from = &s->sources[i];
+        char checksum[GRDI_CHECKSUM_TEXT_MAX];
+        grdi_checksum_text(from->checksum, checksum);
+        json_t *entry = json_pack("{s:s, s:I, s:s}", "path", from->path, "size_bytes", (json_int_t)from->size_bytes,
+                                  "xxh3", checksum);
+        if (json_array_append_new(list, entry)) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}
+
 static json_t *state_json(const grdi_session *s)
 {
-    return json_pack("{s:I, s:I, s:I, s:f, s:s}", "step", (json_int_t)s->done, "next_batch",
+    json_t *data = data_json(s);
+    if (!data) return NULL;
+    return json_pack("{s:I, s:I, s:I, s:f, s:s, s:o}", "step", (json_int_t)s->done, "next_batch",
                      (json_int_t)grdi_session_next_batch(s), "seed", (json_int_t)s->settings->train.seed,
-                     "elapsed_seconds", grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine));
+                     "elapsed_seconds", grdi_session_elapsed(s), "device_kind", grd_engine_device_kind(s->engine),
+                     "data", data);
 }
 
 static grd_status add_json(grdi_session *s, grdi_checkpoint_writer *w, const char *name, json_t *value)
@@ -132,6 +154,59 @@ static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c, grd_
     return GRD_OK;
 }
 
+#define OTHER_DATA                                                                                                     \
+    " (give the run its data back, or start a new one from its weights: --set init.from=CHECKPOINT)"
+
+/* The data must be those that the run was trained on: position and split mean nothing in others. Where they lie does
+ * not matter. A checkpoint of an earlier version does not tell. */
+static grd_status check_data(const grdi_session *s, const json_t *state, grd_error *error)
+{
+    const json_t *list = json_object_get(state, "data");
+    if (!list) return GRD_OK;
+    if (json_array_size(list) != s->source_count)
+        return grd_fail(error, GRD_E_ARGUMENT, "state.json: the run was trained on %zu files of data, %zu are given%s",
+                        json_array_size(list), s->source_count, OTHER_DATA);
+    for (size_t i = 0; i < s->source_count; i++) {
+        const grdi_source *now = &s->sources[i];
+        const json_t *entry = json_array_get(list, i);
+        const char *path = json_string_value(json_object_get(entry, "path")),
+                   *checksum = json_string_value(json_object_get(entry, "xxh3"));
+        json_int_t size_bytes = json_integer_value(json_object_get(entry, "size_bytes"));
+        char own[GRDI_CHECKSUM_TEXT_MAX];
+        grdi_checksum_text(now->checksum, own);
+        if (size_bytes == now->size_bytes && checksum && strcmp(checksum, own) == 0) continue;
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "state.json: %s is not what the run was trained on: %lld bytes with checksum %s, not %lld with "
+                        "%s%s%s" OTHER_DATA,
+                        now->path, (long long)now->size_bytes, own, (long long)size_bytes, checksum ? checksum : "none",
+                        path && strcmp(path, now->path) ? " as " : "",
+                        path && strcmp(path, now->path) ? path : "");
+    }
+    return GRD_OK;
+}
+
+/* A resumed run goes on with the tokenizer in its folder, which must still be the one that the checkpoint has. */
+static grd_status check_tokenizer(const grdi_session *s, const grdi_checkpoint *c, grd_error *error)
+{
+    size_t size;
+    const char *kept = grdi_checkpoint_file(c, "tokenizer.json", &size);
+    if (!kept || !s->tokenizer) return GRD_OK;
+    char *path = grdi_path_join(s->settings->out, "tokenizer.json");
+    if (!path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", s->settings->out);
+    grdi_mapping own = {NULL, 0};
+    bool same = true;
+    grd_status status = grdi_path_exists(path) ? grdi_file_map(path, &own, error) : GRD_OK;
+    if (!status && own.data) {
+        same = own.size_bytes == size && memcmp(own.data, kept, size) == 0;
+        grdi_file_unmap(&own);
+    }
+    if (!status && !same)
+        status = grd_fail(error, GRD_E_ARGUMENT,
+                          "tokenizer.json: %s is another one now (copy the checkpoint's over it)", path);
+    grdi_free(path);
+    return status;
+}
+
 static grd_status load_state(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {
     size_t size;
@@ -155,6 +230,8 @@ static grd_status load_state(grdi_session *s, const grdi_checkpoint *c, grd_erro
                           "state.json: the run's train.seed was %lld, is %lld now, which would mix two orders of the "
                           "data (change it back, or start anew)",
                           (long long)seed, (long long)s->settings->train.seed);
+    else if (check_data(s, state, error))
+        status = error->status;
     else if (strcmp(kind, grd_engine_device_kind(s->engine)) != 0)
         grdi_session_note(s,
                           "the checkpoint was written on '%s', this is '%s': the run goes on, but not to the bit as it "
@@ -187,6 +264,7 @@ grd_status grdi_session_resume(grdi_session *s, bool *found)
         grd_error problem = {GRD_OK, ""};
         if (!status) status = load_weights(s, c, &problem);
         if (!status) status = load_optimizer(s, c, &problem);
+        if (!status) status = check_tokenizer(s, c, &problem);
         if (!status) status = load_state(s, c, &problem);
         if (problem.status) grd_fail(s->error, problem.status, "%s: %s", path, problem.message);
         grdi_checkpoint_close(c);

@@ -10,6 +10,13 @@
 #include "generate/sampler.h"
 #include "train/history.h"
 
+/* Something that the run reads its data from, and what a resumed run knows it again by. */
+typedef struct grdi_source {
+    char *path;
+    int64_t size_bytes;
+    uint64_t checksum;
+} grdi_source;
+
 /* A layer, for statistics. */
 typedef struct grdi_layer {
     char name[64];
@@ -37,6 +44,8 @@ typedef struct grdi_session {
     grd_tokenizer *tokenizer; /* NULL with token shards and none given */
     grd_tokens *shards[2][GRD_FILES_MAX];
     size_t shard_count[2];
+    grdi_source *sources; /* in a fixed order */
+    size_t source_count, source_capacity;
     grd_batches *batches;
     grd_prefetch *prefetch;
 
@@ -70,6 +79,8 @@ typedef struct grdi_session {
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */
 grd_status grdi_session_open_data(grdi_session *s);
 grd_status grdi_session_make_batches(grdi_session *s);
+grd_status grdi_session_add_source(grdi_session *s, const char *path, int64_t size_bytes, uint64_t checksum);
+void grdi_session_free_sources(grdi_session *s);
 /* The micro-batch that comes next, counted over the whole run. */
 int64_t grdi_session_next_batch(const grdi_session *s);
 /* Starts reading ahead, from the step that the run stands at. */

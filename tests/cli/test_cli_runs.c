@@ -78,3 +78,53 @@ Test(cli_runs, a_run_goes_on_in_its_own_folder)
     shell("cp -r run copy");
     assert_done(gradus("train --resume copy --set train.steps=6"));
 }
+
+static void assert_other_data(const char *name)
+{
+    outcome o = gradus("train --resume run --set train.steps=6");
+    assert_refused(o, name, "is not what the run was trained on");
+    cr_assert(strstr(o.err, "init.from"), "says what to do: %s", o.err);
+}
+
+Test(cli_runs, a_changed_text_is_noticed)
+{
+    assert_done(gradus(RUN "--set out=run"));
+    shell("cp text.txt kept.txt && sed -i 's/question/gradient/' text.txt"); /* of the same length */
+    assert_other_data("text.txt");
+    shell("cp kept.txt text.txt && echo more >> text.txt");
+    assert_other_data("text.txt");
+    shell("rm text.txt && sed -i s/text.txt/kept.txt/ run/config.yaml"); /* moved, but the same */
+    assert_done(gradus("train --resume run --set train.steps=6"));
+    shell("f=run/checkpoints/step-000006; grep -q '\"xxh3\"' $f/state.json && echo x >> kept.txt");
+    assert_other_data("kept.txt");
+}
+
+Test(cli_runs, a_changed_folder_is_noticed)
+{
+    shell("mkdir texts && split -n 3 text.txt texts/part-");
+    assert_done(gradus("train --data texts " TINY "--set out=run"));
+    shell("mv texts/part-aa texts/part-az");
+    assert_other_data("texts");
+    shell("mv texts/part-az texts/part-aa");
+    assert_done(gradus("train --resume run --set train.steps=6"));
+}
+
+Test(cli_runs, changed_shards_are_noticed)
+{
+    shell("cp text.txt other.txt && echo more >> other.txt");
+    assert_done(gradus("tokenize train text.txt --vocab 280 --out t.json"));
+    assert_done(gradus("tokenize encode t.json text.txt --out a.bin --validation b.bin"));
+    static const char config[] = "model: {kind: gpt2, layers: 1, heads: 1, width: 16, context: 8, vocab: 280}\n"
+                                 "data: {tokens: [a.bin], validation: [b.bin], tokenizer: t.json}\n"
+                                 "train: {steps: 4, batch: 4}\nout: run\n";
+    scratch_write(scratch_path("shards.yaml"), config, sizeof config - 1);
+    assert_done(gradus("train shards.yaml --quiet"));
+    assert_done(gradus("tokenize encode t.json other.txt --out c.bin --validation d.bin"));
+    shell("cp b.bin kept.bin && cp d.bin b.bin");
+    assert_other_data("b.bin");
+    shell("cp kept.bin b.bin && rm t.json"); /* the run has its own */
+    assert_done(gradus("train --resume run --set train.steps=6"));
+    shell("sed -i 's/endoftext/endofword/' run/tokenizer.json");
+    assert_refused(gradus("train --resume run --set train.steps=8"), "tokenizer.json: run/tokenizer.json is another",
+                   "copy the checkpoint's");
+}

@@ -179,6 +179,7 @@ typedef struct grd_corpus_info {
     int64_t count[2];        /* ids of each grd_part; 0 before grd_corpus_encode() */
     int64_t skipped_files;   /* files of a folder that are no text; left out */
     int64_t invalid_files;   /* files with bytes that are not UTF-8 */
+    uint64_t checksum;       /* of all texts in their order (XXH3, each seeded with that of those before) */
 } grd_corpus_info;
 GRD_API grd_corpus_info grd_corpus_about(const grd_corpus *corpus);
 /* What a person should hear about the texts, one line for each `index` from 0 on: marks and files that were left out,

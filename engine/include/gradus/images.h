@@ -13,7 +13,8 @@ typedef struct grd_images grd_images;
 
 typedef struct grd_images_info {
     int64_t count, height, width, channels;
-    int64_t classes; /* 1 + the largest label */
+    int64_t classes;   /* 1 + the largest label */
+    uint64_t checksum; /* XXH3 of the pixels, seeded with that of the labels */
 } grd_images_info;
 
 /* Whether a folder holds IDX files: one whose name begins with "train-images" or "test-images" ("t10k-images"). */
