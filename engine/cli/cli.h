@@ -50,6 +50,10 @@ int cli_fail(const cli *c, const grd_error *error, bool running);
 /* Says why `path` cannot be looked at, by errno. */
 int cli_missing(const cli *c, const char *path);
 
+/* Writes out what was printed; false once something could not be written. */
+bool cli_flush(void);
+/* Tells of that; returns the exit code. `more` ends the line: what became of the work. */
+int cli_stdout_failed(const cli *c, const char *more);
 /* Prints the object as one line on stdout and lets go of it. NULL (out of memory) is a failure: exit code 1. */
 int cli_print_json(const cli *c, json_t *line);
 /* A remark beside the result: to stderr, or with --json as a line on stdout; with --quiet not at all. */

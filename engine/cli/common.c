@@ -10,6 +10,23 @@
 #include <time.h>
 #include <unistd.h>
 
+/* ---- stdout ---- */
+
+static int stdout_problem; /* of the first flush that failed; 0: none did */
+
+bool cli_flush(void)
+{
+    if (fflush(stdout) != 0 && !stdout_problem) stdout_problem = errno;
+    return !stdout_problem && !ferror(stdout);
+}
+
+int cli_stdout_failed(const cli *c, const char *more)
+{
+    if (!stdout_problem)
+        return cli_error(c, CLI_FAILED, "stdout: not all could be written (is its disk full?)%s", more);
+    return cli_error(c, CLI_FAILED, "stdout: cannot write: %s%s", strerror(stdout_problem), more);
+}
+
 /* ---- errors ---- */
 
 static void print_error(bool json, const char *message)
@@ -20,7 +37,7 @@ static void print_error(bool json, const char *message)
     if (!line) line = json_pack("{s:s, s:s}", "event", "error", "message", "(not UTF-8: see stderr)");
     json_dumpf(line, stdout, JSON_COMPACT);
     printf("\n");
-    fflush(stdout);
+    cli_flush();
     json_decref(line);
 }
 
@@ -50,7 +67,7 @@ int cli_print_json(const cli *c, json_t *line)
     if (!line) return cli_error(c, CLI_FAILED, "out of memory for a line of JSON");
     json_dumpf(line, stdout, JSON_COMPACT);
     printf("\n");
-    fflush(stdout);
+    cli_flush();
     json_decref(line);
     return CLI_DONE;
 }
@@ -300,6 +317,7 @@ void cli_catch_signals(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing */
 }
 
 /* ---- this process ---- */

@@ -1,7 +1,6 @@
 /* main.c - the command: finds the subcommand. */
 #include "cli/cli.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <string.h>
 
@@ -56,10 +55,5 @@ int main(int argc, char **argv)
     const cli c = {.command = "gradus", .json = cli_wants_json(argc, argv)};
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that writing tells of, as a full disk is */
     int code = run(argc, argv, &c);
-    bool earlier = ferror(stdout);
-    grd_error error = {GRD_OK, ""};
-    if (code != CLI_DONE || (fflush(stdout) == 0 && !earlier)) return code;
-    if (earlier) return cli_error(&c, CLI_FAILED, "stdout: not all could be written (is its disk full?)");
-    grd_fail_system(&error, "stdout", "write");
-    return cli_fail(&c, &error, true);
+    return code != CLI_DONE || cli_flush() ? code : cli_stdout_failed(&c, "");
 }

@@ -76,7 +76,7 @@ static void take(void *context, const char *bytes, size_t size)
     sink *s = context;
     if (!s->hold) {
         fwrite(bytes, 1, size, stdout);
-        fflush(stdout);
+        cli_flush();
         return;
     }
     if (s->size + size > s->capacity) {

@@ -19,7 +19,7 @@ void show_end(show *s)
 {
     if (s->line_open) printf("\n");
     s->line_open = false;
-    fflush(stdout);
+    cli_flush();
 }
 
 /* ---- for programs ---- */
@@ -34,7 +34,7 @@ static void show_json(const grd_event *event)
     }
     if (text) puts(text);
     if (text != line) free(text);
-    fflush(stdout);
+    cli_flush();
 }
 
 /* ---- for people ---- */
@@ -158,12 +158,8 @@ static void show_sample(const show *s, const grd_event *event)
     printf(whole ? "\n\n" : "\n");
 }
 
-void show_event(void *context, const grd_event *event)
+static void show_for_people(show *s, const grd_event *event)
 {
-    show *s = context;
-    s->planned |= event->kind == GRD_EVENT_PLAN;
-    if (s->c->json) show_json(event);
-    if (s->c->json || s->c->quiet) return;
     bool own_line = event->kind != GRD_EVENT_STEP && event->kind != GRD_EVENT_EVAL && event->kind != GRD_EVENT_LAYERS;
     if (own_line) show_end(s);
     switch (event->kind) {
@@ -177,5 +173,15 @@ void show_event(void *context, const grd_event *event)
     case GRD_EVENT_ERROR: break;
     case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;
     }
-    fflush(stdout);
+}
+
+void show_event(void *context, const grd_event *event)
+{
+    show *s = context;
+    s->planned |= event->kind == GRD_EVENT_PLAN;
+    if (s->c->json) show_json(event);
+    else if (!s->c->quiet) show_for_people(s, event);
+    if (cli_flush()) return;
+    s->deaf = true; /* nobody hears of the run any more: it saves and ends */
+    cli_stop = 1;
 }

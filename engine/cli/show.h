@@ -9,6 +9,7 @@ typedef struct show {
     const cli *c;
     bool terminal;                 /* a progress line that is drawn over and over */
     bool line_open;                /* such a line is on the screen */
+    bool deaf;                     /* stdout takes no more: the run is asked to stop */
     bool planned;                  /* the plan has come: the run has begun */
     double shown_at;               /* seconds of the run when progress was last shown; negative: never */
     double loss;                   /* running mean */

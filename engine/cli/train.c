@@ -213,6 +213,11 @@ static int train(train_args *a, grd_settings *settings)
     cli_catch_signals();
     status = grd_train_text(settings, &run, &error);
     show_end(&s);
+    if (s.deaf && (!status || status == GRD_E_STOPPED)) {
+        char more[PATH_TEXT_MAX + 64];
+        snprintf(more, sizeof(more), " (the run is saved; to go on: gradus train --resume %s)", settings->out);
+        return cli_stdout_failed(&a->common, more);
+    }
     if (status == GRD_E_STOPPED) {
         if (!a->common.json && !a->common.quiet) printf("stopped; to go on: gradus train --resume %s\n", settings->out);
         return CLI_STOPPED;

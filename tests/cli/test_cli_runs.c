@@ -128,3 +128,24 @@ Test(cli_runs, changed_shards_are_noticed)
     assert_refused(gradus("train --resume run --set train.steps=8"), "tokenizer.json: run/tokenizer.json is another",
                    "copy the checkpoint's");
 }
+
+/* Everything that a command prints may be lost; then it says so, once, and what it did is kept. */
+Test(cli_runs, a_full_stdout_is_told)
+{
+    static const char problem[] = "error: stdout: cannot write: No space left on device";
+    outcome o = gradus("train --data text.txt --set train.steps=100000 --set train.minutes=0 --set model.layers=1 "
+                       "--set model.width=16 --set model.heads=2 --set out=run --json >/dev/full");
+    cr_assert(o.code == 1 && strncmp(o.err, problem, strlen(problem)) == 0, "%d %s", o.code, o.err);
+    cr_assert(strstr(o.err, "gradus train --resume run") && strchr(o.err, '\n')[1] == '\0', "%s", o.err);
+    shell("ls run/checkpoints/step-*/model.safetensors >/dev/null");
+    assert_done(gradus("tokenize train text.txt --vocab 280 --out t.json"));
+    static const char *const commands[] = {"plan run/config.yaml --json", "plan run/config.yaml",
+                                           "sample run --tokens 5", "sample run --tokens 5 --json",
+                                           "tokenize encode t.json --text 'to be'", "inspect run"};
+    for (int i = 0; i < 6; i++) {
+        o = gradus("%s >/dev/full", commands[i]);
+        cr_assert(o.code == 1 && strncmp(o.err, problem, strlen(problem)) == 0, "%s: %d %s", commands[i], o.code,
+                  o.err);
+        cr_assert(strchr(o.err, '\n')[1] == '\0', "%s: not one line: %s", commands[i], o.err);
+    }
+}

@@ -54,6 +54,35 @@ Test(cli_tools, planning_time_grows_with_the_layers)
     cr_assert(many < 14 * few, "%g s for 50 layers, %g s for 400", few, many);
 }
 
+/* The settings that an error names, put behind the call that it came from, make it fit. */
+Test(cli_tools, says_what_fits_in_memory)
+{
+    static const char config[] = "model: {layers: 4, heads: 2, width: 64, context: 64, vocab: 512}\n"
+                                 "data: {path: a.txt}\ntrain: {steps: 1, batch: 32}\n";
+    scratch_write(scratch_path("a.yaml"), config, sizeof config - 1);
+    double most = number_of(only_event(gradus("plan a.yaml --json"), "plan"), "peak_bytes");
+    outcome o = gradus("plan a.yaml --memory 1GB");
+    cr_assert(o.code == 0 && strstr(o.err, "note: fits in 1.00 GB, with "), "%d %s", o.code, o.err);
+    static const double parts[] = {0.9, 0.25, 0.2};
+    for (int i = 0; i < 3; i++) {
+        char sets[256] = "";
+        long long size = (long long)(parts[i] * most);
+        o = gradus("plan a.yaml --memory %lld", size);
+        cr_assert(o.code == 2 && strstr(o.err, "error: --memory: the step needs "), "%d %s", o.code, o.err);
+        const char *from = strstr(o.err, "(--set "), *to = strstr(o.err, " needs ");
+        while (from && to && to < from) to = strstr(to + 1, " needs ");
+        cr_assert(from && to, "%s", o.err);
+        snprintf(sets, sizeof sets, "%.*s", (int)(to - from - 1), from + 1);
+        cr_assert((strstr(sets, "train.batch") != NULL) == (i > 0), "%g: %s", parts[i], sets);
+        o = gradus("plan a.yaml --memory %lld %s", size, sets);
+        cr_assert(o.code == 0, "%s: %d %s", sets, o.code, o.err);
+    }
+    o = gradus("plan a.yaml --memory 1MB");
+    cr_assert(o.code == 2 && strstr(o.err, "a smaller model or context"), "%d %s", o.code, o.err);
+    o = gradus("plan a.yaml --memory much");
+    cr_assert(o.code == 2 && strstr(o.err, "--memory: 'much' is no size"), "%d %s", o.code, o.err);
+}
+
 Test(cli_tools, the_plan_is_that_of_the_run)
 {
     static const char config[] = "model: {layers: 2, heads: 2, width: 32, context: 16}\n"
