@@ -244,9 +244,34 @@ static void note_file(grdi_checkpoint_writer *writer, const char *name, size_t s
         fail_memory(&writer->error, writer->temporary);
 }
 
+/* Where tensors come from that are not in memory. */
+typedef struct tensor_source {
+    grdi_tensor_read read; /* NULL: all have their data */
+    void *context, *buffer;
+} tensor_source;
+
+static grd_status source_begin(tensor_source *source, const char *path, const grd_file_tensor *tensors, size_t count,
+                               grd_error *error)
+{
+    size_t largest = 0;
+    for (size_t i = 0; source->read && i < count; i++)
+        if (tensors[i].size_bytes > largest)
+            largest = tensors[i].size_bytes;
+    source->buffer = source->read ? grdi_alloc(largest) : NULL;
+    return source->read && !source->buffer ? fail_memory(error, path) : GRD_OK;
+}
+
+/* The tensor's bytes, valid until the next call; NULL on failure. */
+static const void *bytes_of(const tensor_source *source, const grd_file_tensor *tensor, grd_error *error)
+{
+    if (!source->read)
+        return tensor->data;
+    return source->read(source->context, tensor, source->buffer, error) == GRD_OK ? source->buffer : NULL;
+}
+
 /* Streams the tensors into a file; returns their checksums by name, NULL on failure. */
 static json_t *write_tensors(grdi_checkpoint_writer *writer, const char *path, const grd_file_tensor *sorted,
-                             size_t count, XXH3_state_t *hash, size_t *size_bytes)
+                             size_t count, tensor_source *source, XXH3_state_t *hash, size_t *size_bytes)
 {
     grd_error *error = &writer->error;
     grdi_safetensors_writer out;
@@ -256,11 +281,14 @@ static json_t *write_tensors(grdi_checkpoint_writer *writer, const char *path, c
         fail_memory(error, path);
     for (size_t i = 0; error->status == GRD_OK && status == GRD_OK && i < count; i++) {
         const grd_file_tensor *tensor = &sorted[i];
-        status = grdi_safetensors_writer_put(&out, tensor->data, tensor->size_bytes);
+        const void *data = bytes_of(source, tensor, error);
+        if (error->status != GRD_OK)
+            break;
+        status = grdi_safetensors_writer_put(&out, data, tensor->size_bytes);
         if (tensor->size_bytes != (uint64_t)grd_dims_count(tensor->dims) * grd_dtype_size(tensor->dtype))
             grd_fail(error, GRD_E_ARGUMENT, "%s: tensor '%.100s': size_bytes does not fit its dtype and dims", path,
                      tensor->name);
-        else if (set_text(checksums, tensor->name, XXH3_64bits(tensor->data, tensor->size_bytes)) != 0)
+        else if (set_text(checksums, tensor->name, XXH3_64bits(data, tensor->size_bytes)) != 0)
             fail_memory(error, path);
     }
     *size_bytes = out.total_bytes;
@@ -277,9 +305,21 @@ static json_t *write_tensors(grdi_checkpoint_writer *writer, const char *path, c
 grd_status grdi_checkpoint_add_tensors(grdi_checkpoint_writer *writer, const char *name, const grd_file_tensor *tensors,
                                        size_t count)
 {
+    return grdi_checkpoint_stream_tensors(writer, name, tensors, count, NULL, NULL);
+}
+
+grd_status grdi_checkpoint_stream_tensors(grdi_checkpoint_writer *writer, const char *name,
+                                          const grd_file_tensor *tensors, size_t count, grdi_tensor_read read,
+                                          void *context)
+{
     char *path = path_of_new(writer, name);
     if (!path)
         return writer->error.status;
+    tensor_source source = {.read = read, .context = context};
+    if (source_begin(&source, path, tensors, count, &writer->error) != GRD_OK) {
+        grdi_free(path);
+        return writer->error.status;
+    }
     grd_file_tensor *sorted = grdi_alloc_zero(count, sizeof *sorted);
     XXH3_state_t *hash = XXH3_createState();
     if (sorted && hash && XXH3_64bits_reset(hash) == XXH_OK) {
@@ -287,13 +327,14 @@ grd_status grdi_checkpoint_add_tensors(grdi_checkpoint_writer *writer, const cha
             memcpy(sorted, tensors, count * sizeof *sorted);
         grdi_safetensors_sort(sorted, count);
         size_t size_bytes = 0;
-        json_t *checksums = write_tensors(writer, path, sorted, count, hash, &size_bytes);
+        json_t *checksums = write_tensors(writer, path, sorted, count, &source, hash, &size_bytes);
         if (checksums)
             note_file(writer, name, size_bytes, XXH3_64bits_digest(hash), checksums);
     } else {
         fail_memory(&writer->error, path);
     }
     XXH3_freeState(hash);
+    grdi_free(source.buffer);
     grdi_free(sorted);
     grdi_free(path);
     return writer->error.status;

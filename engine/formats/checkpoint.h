@@ -21,6 +21,12 @@ typedef struct grdi_checkpoint_writer {
 
 /* Creates `root` if need be, and clears away what an interrupted writer left there. One writer at a time in a root. */
 grd_status grdi_checkpoint_begin(grdi_checkpoint_writer *writer, const char *root, uint64_t step);
+/* Puts a tensor's bytes into `data`. */
+typedef grd_status (*grdi_tensor_read)(void *context, const grd_file_tensor *tensor, void *data, grd_error *error);
+/* Adds a safetensors file of tensors whose data is asked for one at a time, so that only one of them is held. */
+grd_status grdi_checkpoint_stream_tensors(grdi_checkpoint_writer *writer, const char *name,
+                                          const grd_file_tensor *tensors, size_t count, grdi_tensor_read read,
+                                          void *context);
 /* Adds a safetensors file. The tensors' data is read during the call only. */
 grd_status grdi_checkpoint_add_tensors(grdi_checkpoint_writer *writer, const char *name, const grd_file_tensor *tensors,
                                        size_t count);

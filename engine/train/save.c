@@ -16,25 +16,23 @@ static bool kept_beside(const grd_variable *v)
     return v->kind == GRD_VARIABLE_MOMENT || v->kind == GRD_VARIABLE_STATE;
 }
 
-static grd_status read_tensor(grdi_session *s, const grd_variable *v, grd_file_tensor *tensor)
+static grd_status read_tensor(void *context, const grd_file_tensor *tensor, void *data, grd_error *error)
 {
-    void *data = grdi_alloc(v->size_bytes);
-    if (!data) return grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v->path);
-    *tensor = (grd_file_tensor){
-        .name = v->path, .dtype = v->dtype, .dims = v->dims, .data = data, .size_bytes = v->size_bytes};
-    return grd_model_read(s->model, v->path, data, s->error);
+    const grdi_session *s = context;
+    return grd_model_read(s->model, tensor->name, data, error);
 }
 
 static grd_status add_optimizer(grdi_session *s, grdi_checkpoint_writer *w)
 {
     size_t most = (size_t)grd_model_variable_count(s->model), count = 0;
     grd_file_tensor *tensors = grdi_alloc_zero(most + 1, sizeof(*tensors));
-    grd_status status = tensors ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
+    if (!tensors) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grd_variable v;
-    for (int64_t i = 0; !status && i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++)
-        if (kept_beside(&v)) status = read_tensor(s, &v, &tensors[count++]);
-    if (!status) status = grdi_checkpoint_add_tensors(w, "optimizer.safetensors", tensors, count);
-    for (size_t i = 0; i < count; i++) grdi_free((void *)tensors[i].data);
+    for (int64_t i = 0; i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++)
+        if (kept_beside(&v))
+            tensors[count++] = (grd_file_tensor){
+                .name = v.path, .dtype = v.dtype, .dims = v.dims, .size_bytes = v.size_bytes};
+    grd_status status = grdi_checkpoint_stream_tensors(w, "optimizer.safetensors", tensors, count, read_tensor, s);
     grdi_free(tensors);
     return status;
 }
