@@ -154,6 +154,7 @@ typedef struct grdi_op {
                           these and GRDI_OP_FOLLOWS an op's results stay in f32; arithmetic is in f32 always */
     double tolerance; /* relative, f32 kernels against the reference; 0: 1e-6 per element-wise op rounding. Say why
                          beside it */
+    double tolerance_bf16; /* where operands are bf16 and kernels round to it what goes from one product to the next */
     const grdi_sample *samples; /* ends with in[0] NULL and attrs NULL */
 } grdi_op;
 

@@ -467,6 +467,7 @@ const grdi_op grdi_op_attention = {
     .flops = attention_flops,
     .flags = GRDI_OP_MATMUL,
     .tolerance = 2e-5, /* f32 sums over D for the scores, exponentials of them, sums over S */
+    .tolerance_bf16 = 0x1p-7, /* exponentials are rounded */
     .samples = attention_samples,
 };
 
@@ -517,6 +518,7 @@ const grdi_op grdi_op_attention_backward = {
     .flops = attention_backward_flops,
     .flags = GRDI_OP_MATMUL,
     .tolerance = 5e-5, /* as attention, then differences g.v - g.out and sums over T or S of terms of both signs */
+    .tolerance_bf16 = 0x1p-5, /* p and ds are rounded, and then summed with both signs */
     .samples = attention_backward_samples,
 };
 

@@ -222,10 +222,8 @@ static double tolerance_of(const kernel_case *k, grd_dtype dtype, bool accumulat
 {
     double last_place = dtype == GRD_BF16 ? 0x1p-7 : dtype == GRD_F16 ? 0x1p-10 : 0;
     if (!grd_dtype_is_float(dtype)) return 0;
-    /* its gradients are products of slopes that it rounds to bf16, like its operands: all off the same way where rows
-     * repeat each other */
     uint32_t in = k->in_bf16 | k->in_rounded;
-    if (in && k->c.op == &grdi_op_linear_cross_entropy) last_place = 0x1p-6;
+    if (in) last_place = fmax(last_place, k->c.op->tolerance_bf16);
     if (in | k->out_bf16) return fmax(k->tolerance, last_place);
     return accumulate || k->c.op->tolerance > 0 ? fmax(k->tolerance, last_place) : k->tolerance;
 }

@@ -8,7 +8,7 @@
 /* One thread's scratch. */
 typedef struct buffers {
     float *k, *v;         /* panels of keys by key, of values by channel */
-    float *rows;          /* queries, or what bf16 becomes before it is packed */
+    float *rows;          /* queries */
     float *scores, *sums; /* [queries, keys + padding], [queries, dv_wide] */
     float *most, *total;  /* of each query */
 } buffers;
@@ -26,12 +26,11 @@ typedef struct attention_context {
 static size_t carve(const attention_context *c, char *scratch, buffers *b)
 {
     const attention_sizes *z = &c->z;
-    int64_t keys = gemm_up(z->s, GEMM_COLUMNS), wide = z->d > z->dv ? z->d : z->dv,
-            most = z->s > z->queries ? z->s : z->queries;
+    int64_t keys = gemm_up(z->s, GEMM_COLUMNS), channels = attention_elements(z, z->d);
     float **piece[] = {&b->k, &b->v, &b->rows, &b->scores, &b->sums, &b->most, &b->total};
-    int64_t floats[] = {keys * z->d,
-                        z->s * z->dv_wide,
-                        (z->q->dtype == GRD_F32 ? z->queries : most) * wide,
+    int64_t floats[] = {keys * channels,
+                        attention_elements(z, z->s) * z->dv_wide,
+                        z->queries * channels,
                         z->queries * c->score_step,
                         z->queries * z->dv_wide,
                         z->queries,
@@ -56,18 +55,21 @@ static attention_context context_of(const grdi_call *call)
     return c;
 }
 
-/* Scores of one row become exp(score - most); sums so far are brought to the new maximum. */
-static void row_softmax(float *score, attention_span columns, float *most, float *total, float *sums, int64_t wide)
+/* Scores of one row become exp(scale score - most), in bf16 if they are to be read in pairs; sums so far are brought
+ * to the new maximum. */
+static void row_softmax(float *score, attention_span columns, float scale, bool pairs, float *most, float *total,
+                        float *sums, int64_t wide)
 {
     grdi_vf top = grdi_set(-INFINITY), sum = {0};
     for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES)
-        top = grdi_max(top, grdi_load(score + j));
+        top = grdi_max(top, grdi_load(score + j) * scale);
     float larger = grdi_max_lanes(top);
     larger = larger > *most ? larger : *most;
     float base = larger == -INFINITY ? 0.0f : larger; /* nothing seen yet: all exponentials are 0 */
     for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
-        grdi_vf e = grdi_exp_negative(grdi_load(score + j) - base);
-        grdi_store(score + j, e);
+        grdi_vf e = grdi_exp_negative(grdi_load(score + j) * scale - base);
+        if (pairs) grdi_store_bf16((uint16_t *)score + j, e);
+        else grdi_store(score + j, e);
         sum += e;
     }
     if (larger > *most && *most != -INFINITY) {
@@ -85,7 +87,8 @@ static void do_piece(const attention_context *c, const buffers *b, const attenti
                      int64_t head, int64_t first)
 {
     const attention_sizes *z = &c->z;
-    attention_products(p, b->rows, z->d, z->d, b->k, b->scores);
+    const int64_t pair = z->pairs ? 2 : 1;
+    attention_products(z, p, b->rows, z->d, b->k, b->scores);
     for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
         attention_span columns = attention_tile_columns(p, i);
         int64_t height = gemm_least(GEMM_ROWS, p->rows - i);
@@ -93,15 +96,17 @@ static void do_piece(const attention_context *c, const buffers *b, const attenti
             continue;
         for (int64_t r = i; r < i + height; r++) {
             float *score = b->scores + r * p->step;
-            attention_bound(z, p, batch, head, first + r, r, columns, score);
-            row_softmax(score, columns, &b->most[r], &b->total[r], b->sums + r * z->dv_wide, z->dv_wide);
+            float scale = attention_bound(z, p, batch, head, first + r, r, columns, score);
+            row_softmax(score, columns, scale, z->pairs, &b->most[r], &b->total[r], b->sums + r * z->dv_wide,
+                        z->dv_wide);
         }
-        int64_t keys = gemm_least(columns.end, z->s - p->begin) - columns.begin;
+        int64_t keys = attention_elements(z, gemm_least(columns.end, z->s - p->begin) - columns.begin);
         for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS) {
             gemm_end end = {.c = b->sums + i * z->dv_wide + j, .c_row = z->dv_wide, .add = true};
             GRDI_ISA_NAME(grdi_gemm_tile)
-            ((int)height, GEMM_VECTORS, GEMM_BY_K, keys, b->scores + i * p->step + columns.begin, p->step,
-             b->v + j * z->s + (p->begin + columns.begin) * GEMM_COLUMNS, GEMM_COLUMNS, &end);
+            ((int)height, GEMM_VECTORS, attention_by_k(z), keys, b->scores + i * p->step + columns.begin / pair,
+             p->step, b->v + j * attention_elements(z, z->s) + (p->begin + columns.begin) / pair * GEMM_COLUMNS,
+             GEMM_COLUMNS, &end);
         }
     }
 }
@@ -112,10 +117,7 @@ static void do_block(const attention_context *c, const buffers *b, int64_t batch
     int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
     attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
     attention_spans(z, first, rows, span);
-    const char *q = attention_at(z->q, batch, head);
-    q += first * z->q->stride[1] * (int64_t)grd_dtype_size(z->q->dtype);
-    attention_fetch(q, z->q->dtype, z->q->stride[1], rows, z->d);
-    attention_rows(q, z->q->dtype, z->q->stride[1], rows, z->d, z->scale, b->rows, z->d);
+    attention_operand(z, z->q, batch, head, first, rows, b->rows);
     memset(b->sums, 0, (size_t)(rows * z->dv_wide) * sizeof(float));
     for (int64_t i = 0; i < rows; i++)
         b->most[i] = -INFINITY, b->total[i] = 0;
@@ -148,8 +150,8 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
         int64_t part = item % c->parts, head = item / c->parts % z->h, batch = item / c->parts / z->h;
         int64_t group = head / (z->h / z->hkv), keys = batch * z->hkv + group;
         if (keys != packed) {
-            attention_pack(z->k, batch, group, true, b.k, b.rows);
-            attention_pack(z->v, batch, group, false, b.v, b.rows);
+            attention_pack(z, z->k, batch, group, true, b.k);
+            attention_pack(z, z->v, batch, group, false, b.v);
             packed = keys;
         }
         for (int64_t block = c->blocks * part / c->parts; block < c->blocks * (part + 1) / c->parts; block++)

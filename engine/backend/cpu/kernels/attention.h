@@ -1,9 +1,10 @@
-/* attention.h - what attention and its gradient share: sizes, which keys a query sees, and operands brought into
- * f32. */
+/* attention.h - what attention and its gradient share: sizes, which keys a query sees, and operands as tiles read
+ * them: f32, or where the processor multiplies such, pairs of bf16 that are neighbours in the sum (gemm_tile.h). */
 #ifndef GRDI_ATTENTION_H
 #define GRDI_ATTENTION_H
 
 #include "backend/backend.h"
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels/gemm_pack.h"
 #include "backend/cpu/kernels/math.h"
 #include "base/convert.h"
@@ -17,7 +18,7 @@ typedef struct attention_sizes {
     int64_t d_wide, dv_wide; /* rounded up to whole vectors of a tile */
     int64_t queries;         /* in a block */
     float scale;
-    bool causal;
+    bool causal, pairs;
     const grdi_view *q, *k, *v, *mask, *segments;
 } attention_sizes;
 
@@ -39,6 +40,7 @@ static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t 
     z.causal = grdi_attr_int(call->attrs, "causal");
     double scale = grdi_attr_float(call->attrs, "scale");
     z.scale = (float)(scale != 0 ? scale : 1.0 / sqrt((double)z.d));
+    z.pairs = GRDI_LANES == 16 && q->dtype == GRD_BF16 && grdi_gemm_has_pairs();
     bool has_mask = grdi_attr_int(call->attrs, "has_mask");
     if (has_mask) z.mask = &call->in[optional];
     if (grdi_attr_int(call->attrs, "has_segments")) z.segments = &call->in[optional + has_mask];
@@ -49,15 +51,15 @@ static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t 
 }
 
 /* What of the rate of products attention reaches: beside 4 D operations, each pair of query and key costs an
- * exponential and its sums, about as much as 4 x 32; a causal block computes what lies behind its diagonal; bf16 is
- * widened, so that its products run at half of what the processor has for it. Measured with D 32 and 64, T 64 to 256:
- * 0.25 to 0.6. */
+ * exponential and its sums, about as much as 4 x 32 (4 x 48 of the faster ones in pairs); a causal block computes what
+ * lies behind its diagonal; where bf16 is widened, products run at half of what the processor has for it. Measured with
+ * D 32 and 64, T 64 to 256: 0.25 to 0.6. */
 static inline double attention_rate_part(const grdi_call *call, int32_t first, int32_t optional)
 {
     attention_sizes z = attention_sizes_of(call, first, optional);
-    double part = (double)z.d / (double)(z.d + 32);
+    double part = (double)z.d / (double)(z.d + (z.pairs ? 48 : 32));
     if (z.causal) part *= (double)z.t / (double)(z.t + z.queries);
-    return call->in[0].dtype == GRD_BF16 ? 0.5 * part : part;
+    return call->in[0].dtype == GRD_BF16 && !z.pairs ? 0.5 * part : part;
 }
 
 /* The keys [begin, end) that a query sees. Both ends grow with the query. */
@@ -102,22 +104,48 @@ static inline void attention_fetch(const void *from, grd_dtype type, int64_t row
             __builtin_prefetch((const char *)from + i * row_step * size + byte);
 }
 
-/* Rows of `count` elements, those next to each other in memory, as f32 times `scale`. */
-static inline void attention_rows(const void *from, grd_dtype type, int64_t row_step, int64_t rows, int64_t count,
-                                  float scale, float *to, int64_t to_step)
+/* Elements that hold `count` values. */
+static inline int64_t attention_elements(const attention_sizes *z, int64_t count)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        float *out = to + i * to_step;
+    return z->pairs ? (count + 1) / 2 : count;
+}
+
+static inline gemm_layout attention_by_k(const attention_sizes *z)
+{
+    return z->pairs ? GEMM_PAIRS_BY_K : GEMM_BY_K;
+}
+
+/* Rows of `count` values, those next to each other in memory, as f32. */
+static inline void attention_rows(const void *from, grd_dtype type, int64_t row_step, int64_t rows, int64_t count,
+                                  float *to)
+{
+    for (int64_t i = 0; i < rows; i++, to += count) {
         int64_t j = 0;
         if (type == GRD_F32) {
-            const float *x = (const float *)from + i * row_step;
-            for (; j + GRDI_LANES <= count; j += GRDI_LANES) grdi_store(out + j, grdi_load(x + j) * scale);
-            for (; j < count; j++) out[j] = x[j] * scale;
+            memcpy(to, (const float *)from + i * row_step, (size_t)count * sizeof *to);
         } else {
             const uint16_t *x = (const uint16_t *)from + i * row_step;
-            for (; j + GRDI_LANES <= count; j += GRDI_LANES) grdi_store(out + j, grdi_load_bf16(x + j) * scale);
-            for (; j < count; j++) out[j] = grdi_bf16_to_f32(x[j]) * scale;
+            for (; j + GRDI_LANES <= count; j += GRDI_LANES) grdi_store(to + j, grdi_load_bf16(x + j));
+            for (; j < count; j++) to[j] = grdi_bf16_to_f32(x[j]);
         }
+    }
+}
+
+/* Rows [first, first + rows) of one head, one behind the other. */
+static inline void attention_operand(const attention_sizes *z, const grdi_view *view, int64_t b, int64_t head,
+                                     int64_t first, int64_t rows, float *to)
+{
+    const int64_t count = view->dims.dim[3], wide = attention_elements(z, count), step = view->stride[1];
+    const char *from = attention_at(view, b, head);
+    from += first * step * (int64_t)grd_dtype_size(view->dtype);
+    attention_fetch(from, view->dtype, step, rows, count);
+    if (!z->pairs) {
+        attention_rows(from, view->dtype, step, rows, count, to);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++, to += wide) {
+        to[wide - 1] = 0; /* what an odd count leaves of the last pair */
+        memcpy(to, (const uint16_t *)from + i * step, (size_t)count * sizeof(uint16_t));
     }
 }
 
@@ -137,19 +165,15 @@ static inline void attention_store(const float *from, int64_t count, float scale
     }
 }
 
-/* All S rows of k or v of one head as panels of GEMM_COLUMNS lanes; lanes are keys (`by_key`) or channels. `rows`
- * holds S x count floats and is used for bf16 only. */
-static inline void attention_pack(const grdi_view *view, int64_t b, int64_t head, bool by_key, float *to, float *rows)
+/* All S rows of k or v of one head as panels of GEMM_COLUMNS lanes; lanes are keys (`by_key`) or channels. */
+static inline void attention_pack(const attention_sizes *z, const grdi_view *view, int64_t b, int64_t head, bool by_key,
+                                  float *to)
 {
     int64_t keys = view->dims.dim[1], count = view->dims.dim[3], step = view->stride[1];
-    const float *from = attention_at(view, b, head);
+    const void *from = attention_at(view, b, head);
     attention_fetch(from, view->dtype, step, keys, count);
-    if (view->dtype != GRD_F32) {
-        attention_rows(from, view->dtype, step, keys, count, 1.0f, rows, count);
-        from = rows, step = count;
-    }
-    if (by_key) gemm_pack(from, GRD_F32, step, 1, keys, count, to, GEMM_COLUMNS, false);
-    else gemm_pack(from, GRD_F32, 1, step, count, keys, to, GEMM_COLUMNS, false);
+    if (by_key) gemm_pack(from, view->dtype, step, 1, keys, count, to, GEMM_COLUMNS, z->pairs);
+    else gemm_pack(from, view->dtype, 1, step, count, keys, to, GEMM_COLUMNS, z->pairs);
 }
 
 /* Scores of a block of queries with the keys of one piece, whole panels of them: row i is query first + i, its
@@ -173,10 +197,11 @@ static inline attention_span attention_tile_columns(const attention_piece *p, in
 }
 
 /* out(i, j) = sum over channels of rows(i, .) panel(., j), for all tiles of the piece. `panels` are by key. */
-static inline void attention_products(const attention_piece *p, const float *rows, int64_t row_step, int64_t channels,
-                                      const float *panels, float *out)
+static inline void attention_products(const attention_sizes *z, const attention_piece *p, const float *rows,
+                                      int64_t channels, const float *panels, float *out)
 {
     const gemm_end none = {0};
+    const int64_t k = attention_elements(z, channels);
     for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
         attention_span columns = attention_tile_columns(p, i);
         int height = (int)gemm_least(GEMM_ROWS, p->rows - i);
@@ -184,22 +209,25 @@ static inline void attention_products(const attention_piece *p, const float *row
             gemm_end end = none;
             end.c = out + i * p->step + j, end.c_row = p->step;
             GRDI_ISA_NAME(grdi_gemm_tile)
-            (height, GEMM_VECTORS, GEMM_BY_K, channels, rows + i * row_step, row_step,
-             panels + (p->begin + j) * channels, GEMM_COLUMNS, &end);
+            (height, GEMM_VECTORS, attention_by_k(z), k, rows + i * k, k, panels + (p->begin + j) * k, GEMM_COLUMNS,
+             &end);
         }
     }
 }
 
-/* Adds the mask to the visible scores of a row and puts -infinity at all others of the tile's columns. */
-static inline void attention_bound(const attention_sizes *z, const attention_piece *p, int64_t b, int64_t head,
+/* Puts what becomes -infinity at the hidden scores of a row in the tile's columns. With a mask the visible ones are
+ * scaled and the mask is added. Returns the factor that remains to be applied to all. */
+static inline float attention_bound(const attention_sizes *z, const attention_piece *p, int64_t b, int64_t head,
                                    int64_t query, int64_t row, attention_span columns, float *score)
 {
     int64_t begin = p->span[row].begin - p->begin, end = p->span[row].end - p->begin;
     begin = begin < columns.begin ? columns.begin : gemm_least(begin, columns.end);
     end = end > columns.end ? columns.end : end < begin ? begin : end;
-    for (int64_t j = columns.begin; j < begin; j++) score[j] = -INFINITY;
-    for (int64_t j = end; j < columns.end; j++) score[j] = -INFINITY;
-    if (!z->mask || end <= begin) return;
+    const float hidden = z->scale < 0 && !z->mask ? INFINITY : -INFINITY;
+    for (int64_t j = columns.begin; j < begin; j++) score[j] = hidden;
+    for (int64_t j = end; j < columns.end; j++) score[j] = hidden;
+    if (!z->mask) return z->scale;
+    if (end <= begin) return 1;
     const grdi_view *m = z->mask;
     const int64_t at[4] = {b, head, query, p->begin + begin};
     int64_t index = 0, step = 0;
@@ -210,8 +238,9 @@ static inline void attention_bound(const attention_sizes *z, const attention_pie
         if (full == 3) step = repeats ? 0 : m->stride[axis];
     }
     for (int64_t j = begin; j < end; j++, index += step)
-        score[j] += m->dtype == GRD_F32 ? ((const float *)m->data)[index]
-                                        : grdi_bf16_to_f32(((const uint16_t *)m->data)[index]);
+        score[j] = score[j] * z->scale + (m->dtype == GRD_F32 ? ((const float *)m->data)[index]
+                                                              : grdi_bf16_to_f32(((const uint16_t *)m->data)[index]));
+    return 1;
 }
 
 static inline bool attention_takes(const grdi_call *call, int32_t first, int32_t optional, int32_t outputs)

@@ -7,12 +7,12 @@
 /* One thread's scratch. */
 typedef struct buffers {
     float *k_by_key, *v_by_key, *k_by_channel; /* panels */
-    float *q, *g;                              /* the block's queries, scaled, and gradients: rows */
+    float *q, *g;                              /* the block's queries and gradients: rows */
     float *q_panels, *g_panels;                /* the same by channel */
-    float *p, *ds;                             /* [queries, keys + padding] */
+    float *p, *ds;                             /* [queries, keys + padding]; pairs of queries: every second row */
+    float *ds_rows;                            /* ds in pairs of keys; else ds */
     float *dq, *dk, *dv;                       /* [queries, d_wide], [S, d_wide], [S, dv_wide] */
     float *lse, *along;                        /* of each query: from the input, and g.out */
-    float *rows;                               /* what bf16 becomes before it is packed */
 } buffers;
 
 typedef struct backward_context {
@@ -26,29 +26,31 @@ typedef struct backward_context {
 static size_t carve(const backward_context *c, char *scratch, buffers *b)
 {
     const attention_sizes *z = &c->z;
-    int64_t keys = gemm_up(z->s, GEMM_COLUMNS), widest = z->d > z->dv ? z->d : z->dv;
-    float **piece[] = {&b->k_by_key, &b->v_by_key, &b->k_by_channel, &b->q,  &b->g,   &b->q_panels, &b->g_panels, &b->p,
-                       &b->ds,       &b->dq,       &b->dk,           &b->dv, &b->lse, &b->along,    &b->rows};
-    int64_t floats[] = {keys * z->d,
-                        keys * z->dv,
-                        z->s * z->d_wide,
-                        z->queries * z->d,
-                        z->queries * z->dv,
-                        z->queries * z->d_wide,
-                        z->queries * z->dv_wide,
+    int64_t keys = gemm_up(z->s, GEMM_COLUMNS), queries = attention_elements(z, z->queries);
+    int64_t d = attention_elements(z, z->d), dv = attention_elements(z, z->dv);
+    float **piece[] = {&b->k_by_key, &b->v_by_key, &b->k_by_channel, &b->q,  &b->g,  &b->q_panels, &b->g_panels, &b->p,
+                       &b->ds,       &b->ds_rows,  &b->dq,           &b->dk, &b->dv, &b->lse,      &b->along};
+    int64_t floats[] = {keys * d,
+                        keys * dv,
+                        attention_elements(z, z->s) * z->d_wide,
+                        z->queries * d,
+                        z->queries * dv,
+                        queries * z->d_wide,
+                        queries * z->dv_wide,
                         z->queries * c->step,
                         z->queries * c->step,
+                        z->pairs ? queries * c->step : 0,
                         z->queries * z->d_wide,
                         z->s * z->d_wide,
                         z->s * z->dv_wide,
                         z->queries,
-                        z->queries,
-                        z->q->dtype == GRD_F32 ? 0 : z->s * widest};
+                        z->queries};
     int64_t used = 0;
     for (int i = 0; i < 15; i++) {
         *piece[i] = (float *)scratch + used;
         used += gemm_up(floats[i], 16);
     }
+    if (!z->pairs) b->ds_rows = b->ds;
     return (size_t)used * sizeof(float);
 }
 
@@ -62,6 +64,7 @@ static backward_context context_of(const grdi_call *call)
                           .dk = &call->out[1],
                           .dv = &call->out[2],
                           .dmask = &call->out[3]};
+    if (c.z.mask) c.z.pairs = false; /* the gradient of the mask is summed from ds in f32 */
     c.blocks = (c.z.t + c.z.queries - 1) / c.z.queries;
     c.step = gemm_least(ATTENTION_KEYS, gemm_up(c.z.s, GEMM_COLUMNS)) + 16;
     buffers b;
@@ -69,25 +72,14 @@ static backward_context context_of(const grdi_call *call)
     return c;
 }
 
-/* Rows of one block of [B,T,H,.] brought into f32. */
-static void load_block(const grdi_view *view, int64_t batch, int64_t head, int64_t first, int64_t rows, float scale,
-                       float *to)
+static float dot(const void *x, const void *y, grd_dtype type, int64_t count)
 {
-    const char *from = attention_at(view, batch, head);
-    from += first * view->stride[1] * (int64_t)grd_dtype_size(view->dtype);
-    attention_fetch(from, view->dtype, view->stride[1], rows, view->dims.dim[3]);
-    attention_rows(from, view->dtype, view->stride[1], rows, view->dims.dim[3], scale, to, view->dims.dim[3]);
-}
-
-static float dot(const float *x, const float *y, int64_t count)
-{
+    const bool half = type == GRD_BF16;
     grdi_vf sum = {0};
     int64_t i = 0;
-    for (; i + GRDI_LANES <= count; i += GRDI_LANES)
-        sum += grdi_load(x + i) * grdi_load(y + i);
+    for (; i + GRDI_LANES <= count; i += GRDI_LANES) sum += gemm_load(x, i, half) * gemm_load(y, i, half);
     float total = grdi_sum_lanes(sum);
-    for (; i < count; i++)
-        total += x[i] * y[i];
+    for (; i < count; i++) total += gemm_load1(x, i, half) * gemm_load1(y, i, half);
     return total;
 }
 
@@ -95,27 +87,19 @@ static void load_queries(const backward_context *c, const buffers *b, int64_t ba
                          int64_t rows)
 {
     const attention_sizes *z = &c->z;
-    load_block(c->out, batch, head, first, rows, 1.0f, b->g);
-    load_block(z->q, batch, head, first, rows, z->scale, b->q);
-    /* g.out before `g` takes the place of `out` */
-    const int64_t count = z->dv, step = c->g->stride[1];
-    const char *from = attention_at(c->g, batch, head);
-    from += first * step * (int64_t)grd_dtype_size(c->g->dtype);
-    attention_fetch(from, c->g->dtype, step, rows, count);
+    const grd_dtype type = c->g->dtype;
+    const int64_t pair = z->pairs ? 2 : 1, d = attention_elements(z, z->d), dv = attention_elements(z, z->dv);
+    const void *g = attention_at(c->g, batch, head), *out = attention_at(c->out, batch, head);
+    attention_operand(z, z->q, batch, head, first, rows, b->q);
+    attention_operand(z, c->g, batch, head, first, rows, b->g);
     for (int64_t i = 0; i < rows; i++) {
-        float g[512], *out = b->g + i * count, along = 0;
-        for (int64_t j = 0; j < count; j += 512) {
-            int64_t some = gemm_least(512, count - j);
-            attention_rows(from + (i * step + j) * (int64_t)grd_dtype_size(c->g->dtype), c->g->dtype, 0, 1, some, 1.0f,
-                           g, 0);
-            along += dot(g, out + j, some);
-            memcpy(out + j, g, (size_t)some * sizeof(float));
-        }
-        b->along[i] = along;
+        b->along[i] = dot(gemm_at(g, (first + i) * c->g->stride[1], type == GRD_BF16),
+                          gemm_at(out, (first + i) * c->out->stride[1], type == GRD_BF16), type, z->dv);
         b->lse[i] = ((const float *)c->lse->data)[(batch * z->h + head) * z->t + first + i];
     }
-    gemm_pack(b->q, GRD_F32, 1, z->d, z->d, rows, b->q_panels, GEMM_COLUMNS, false);
-    gemm_pack(b->g, GRD_F32, 1, z->dv, z->dv, rows, b->g_panels, GEMM_COLUMNS, false);
+    const grd_dtype held = z->pairs ? GRD_BF16 : GRD_F32;
+    gemm_pack(b->q, held, 1, d * pair, z->d, rows, b->q_panels, GEMM_COLUMNS, z->pairs);
+    gemm_pack(b->g, held, 1, dv * pair, z->dv, rows, b->g_panels, GEMM_COLUMNS, z->pairs);
 }
 
 /* Adds a row of ds to the mask's gradient, over which broadcast dimensions are summed. */
@@ -142,38 +126,64 @@ static void add_mask(const backward_context *c, int64_t batch, int64_t head, int
     }
 }
 
-/* Scores and dp of one row become p and ds; columns outside the tile's become 0, for the sums over queries. */
-static void finish_row(float *p, float *ds, attention_span columns, int64_t width, float lse, float along)
+/* What is known of a row of scores. */
+typedef struct row_facts {
+    float scale, base, along; /* p = exp(scale score - base), ds = p (dp - along) */
+} row_facts;
+
+static row_facts facts_of(const buffers *b, int64_t row, float scale)
 {
-    float base = lse == -INFINITY ? 0.0f : lse; /* such a row sees nothing: all scores are -infinity */
-    for (int64_t j = 0; j < columns.begin; j++)
-        p[j] = ds[j] = 0;
+    float lse = b->lse[row]; /* -infinity: the row sees nothing, all its scores become -infinity */
+    return (row_facts){scale, lse == -INFINITY ? 0.0f : lse, b->along[row]};
+}
+
+/* Scores and dp of one row become p and ds; columns outside the tile's become 0, for the sums over queries. */
+static void finish_row(float *p, float *ds, attention_span columns, int64_t width, row_facts row)
+{
+    for (int64_t j = 0; j < columns.begin; j++) p[j] = ds[j] = 0;
     for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
-        grdi_vf e = grdi_exp(grdi_load(p + j) - base);
+        grdi_vf e = grdi_exp(grdi_load(p + j) * row.scale - row.base);
         grdi_store(p + j, e);
-        grdi_store(ds + j, e * (grdi_load(ds + j) - along));
+        grdi_store(ds + j, e * (grdi_load(ds + j) - row.along));
     }
-    for (int64_t j = columns.end; j < width; j++)
-        p[j] = ds[j] = 0;
+    for (int64_t j = columns.end; j < width; j++) p[j] = ds[j] = 0;
+}
+
+/* The same of two rows, `step` apart, which become pairs in the place of the first; and ds of each in bf16. */
+static void finish_rows(float *p, float *ds, uint16_t *halves, int64_t step, attention_span columns, int64_t width,
+                        row_facts even, row_facts odd)
+{
+    for (int64_t j = 0; j < columns.begin; j++) p[j] = ds[j] = 0;
+    for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
+        grdi_vf e0 = grdi_exp(grdi_load(p + j) * even.scale - even.base);
+        grdi_vf e1 = grdi_exp(grdi_load(p + step + j) * odd.scale - odd.base);
+        grdi_vf ds0 = e0 * (grdi_load(ds + j) - even.along), ds1 = e1 * (grdi_load(ds + step + j) - odd.along);
+        grdi_store(p + j, (grdi_vf)(grdi_bf16_bits(e0) | grdi_bf16_bits(e1) << 16));
+        grdi_store(ds + j, (grdi_vf)(grdi_bf16_bits(ds0) | grdi_bf16_bits(ds1) << 16));
+        grdi_store_bf16(halves + j, ds0);
+        grdi_store_bf16(halves + step + j, ds1);
+    }
+    for (int64_t j = columns.end; j < width; j++) p[j] = ds[j] = 0;
 }
 
 /* sum(key, .) += over the queries that see it: x(query, key) panel(query, .) */
-static void add_to_keys(const attention_piece *p, const float *x, const float *panels, int64_t wide, float *sum)
+static void add_to_keys(const attention_sizes *z, const attention_piece *p, const float *x, const float *panels,
+                        int64_t wide, float *sum)
 {
+    const int64_t pair = z->pairs ? 2 : 1, rows = attention_elements(z, p->rows);
     int64_t first = 0, last = 0, keys = p->end - p->begin;
     for (int64_t j = 0; j < keys; j += GEMM_ROWS) {
         int64_t height = gemm_least(GEMM_ROWS, keys - j);
-        while (first < p->rows && p->span[first].end <= p->begin + j)
-            first++;
-        while (last < p->rows && p->span[last].begin < p->begin + j + height)
-            last++;
-        if (last <= first)
-            continue;
+        while (first < p->rows && p->span[first].end <= p->begin + j) first++;
+        while (last < p->rows && p->span[last].begin < p->begin + j + height) last++;
+        if (last <= first) continue;
+        int64_t from = first / pair, count = attention_elements(z, last) - from;
         for (int64_t q = 0; q < wide; q += GEMM_COLUMNS) {
             gemm_end end = {.c = sum + (p->begin + j) * wide + q, .c_row = wide, .add = true};
             GRDI_ISA_NAME(grdi_gemm_tile)
-            ((int)height, GEMM_VECTORS, GEMM_BY_ROW, last - first, x + first * p->step + j, p->step,
-             panels + q * p->rows + first * GEMM_COLUMNS, GEMM_COLUMNS, &end);
+            ((int)height, GEMM_VECTORS, z->pairs ? GEMM_PAIRS_BY_ROW : GEMM_BY_ROW, count,
+             x + from * pair * p->step + j, pair * p->step, panels + q * rows + from * GEMM_COLUMNS, GEMM_COLUMNS,
+             &end);
         }
     }
 }
@@ -181,15 +191,46 @@ static void add_to_keys(const attention_piece *p, const float *x, const float *p
 static void add_to_queries(const backward_context *c, const buffers *b, const attention_piece *p)
 {
     const attention_sizes *z = &c->z;
+    const int64_t pair = z->pairs ? 2 : 1, step = p->step / pair;
     for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
         attention_span columns = attention_tile_columns(p, i);
-        int64_t keys = gemm_least(columns.end, z->s - p->begin) - columns.begin;
+        int64_t keys = attention_elements(z, gemm_least(columns.end, z->s - p->begin) - columns.begin);
         int height = (int)gemm_least(GEMM_ROWS, p->rows - i);
         for (int64_t q = 0; q < z->d_wide && keys > 0; q += GEMM_COLUMNS) {
             gemm_end end = {.c = b->dq + i * z->d_wide + q, .c_row = z->d_wide, .add = true};
             GRDI_ISA_NAME(grdi_gemm_tile)
-            (height, GEMM_VECTORS, GEMM_BY_K, keys, b->ds + i * p->step + columns.begin, p->step,
-             b->k_by_channel + q * z->s + (p->begin + columns.begin) * GEMM_COLUMNS, GEMM_COLUMNS, &end);
+            (height, GEMM_VECTORS, attention_by_k(z), keys, b->ds_rows + i * step + columns.begin / pair, step,
+             b->k_by_channel + q * attention_elements(z, z->s) + (p->begin + columns.begin) / pair * GEMM_COLUMNS,
+             GEMM_COLUMNS, &end);
+        }
+    }
+}
+
+/* Scores and dp of the piece become p and ds. */
+static void finish_piece(const backward_context *c, const buffers *b, const attention_piece *p, int64_t batch,
+                         int64_t head, int64_t first)
+{
+    const attention_sizes *z = &c->z;
+    const int64_t width = gemm_up(p->end - p->begin, GEMM_COLUMNS) + 8; /* tiles of keys reach beyond a panel */
+    row_facts facts[2] = {{0}};
+    for (int64_t i = 0; i < p->rows; i++) {
+        attention_span columns = attention_tile_columns(p, i / GEMM_ROWS * GEMM_ROWS);
+        float *row = b->p + i * p->step, *ds = b->ds + i * p->step;
+        facts[i % 2] = facts_of(b, i, attention_bound(z, p, batch, head, first + i, i, columns, row));
+        if (!z->pairs) {
+            finish_row(row, ds, columns, width, facts[i % 2]);
+            if (c->dmask->data && z->mask)
+                add_mask(c, batch, head, first + i, p->begin + columns.begin, ds + columns.begin,
+                         gemm_least(columns.end, z->s - p->begin) - columns.begin);
+        } else if (i % 2 || i == p->rows - 1) {
+            int64_t even = i / 2 * 2;
+            if (even == i) { /* nothing beside the last row */
+                facts[1] = (row_facts){0, INFINITY, 0};
+                memset(row + p->step, 0, (size_t)width * sizeof *row);
+                memset(ds + p->step, 0, (size_t)width * sizeof *ds);
+            }
+            finish_rows(b->p + even * p->step, b->ds + even * p->step, (uint16_t *)b->ds_rows + even * p->step,
+                        p->step, columns, width, facts[0], facts[1]);
         }
     }
 }
@@ -198,20 +239,11 @@ static void do_piece(const backward_context *c, const buffers *b, const attentio
                      int64_t first)
 {
     const attention_sizes *z = &c->z;
-    int64_t width = gemm_up(p->end - p->begin, GEMM_COLUMNS) + 8; /* tiles of keys reach beyond a panel */
-    attention_products(p, b->q, z->d, z->d, b->k_by_key, b->p);
-    attention_products(p, b->g, z->dv, z->dv, b->v_by_key, b->ds);
-    for (int64_t i = 0; i < p->rows; i++) {
-        attention_span columns = attention_tile_columns(p, i / GEMM_ROWS * GEMM_ROWS);
-        float *row = b->p + i * p->step, *ds = b->ds + i * p->step;
-        attention_bound(z, p, batch, head, first + i, i, columns, row);
-        finish_row(row, ds, columns, width, b->lse[i], b->along[i]);
-        if (c->dmask->data && z->mask)
-            add_mask(c, batch, head, first + i, p->begin + columns.begin, ds + columns.begin,
-                     gemm_least(columns.end, z->s - p->begin) - columns.begin);
-    }
-    add_to_keys(p, b->p, b->g_panels, z->dv_wide, b->dv);
-    add_to_keys(p, b->ds, b->q_panels, z->d_wide, b->dk);
+    attention_products(z, p, b->q, z->d, b->k_by_key, b->p);
+    attention_products(z, p, b->g, z->dv, b->v_by_key, b->ds);
+    finish_piece(c, b, p, batch, head, first);
+    add_to_keys(z, p, b->p, b->g_panels, z->dv_wide, b->dv);
+    add_to_keys(z, p, b->ds, b->q_panels, z->d_wide, b->dk);
     add_to_queries(c, b, p);
 }
 
@@ -233,10 +265,10 @@ static void do_block(const backward_context *c, const buffers *b, int64_t batch,
                         batch * c->dq->stride[0] + (first + i) * c->dq->stride[1] + head * c->dq->stride[2]);
 }
 
-static void store_keys(const grdi_view *to, int64_t batch, int64_t group, const float *sum, int64_t wide)
+static void store_keys(const grdi_view *to, int64_t batch, int64_t group, const float *sum, int64_t wide, float scale)
 {
     for (int64_t j = 0; to->data && j < to->dims.dim[1]; j++)
-        attention_store(sum + j * wide, to->dims.dim[3], 1.0f, to->data, to->dtype,
+        attention_store(sum + j * wide, to->dims.dim[3], scale, to->data, to->dtype,
                         batch * to->stride[0] + j * to->stride[1] + group * to->stride[2]);
 }
 
@@ -249,16 +281,16 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
     carve(c, c->scratch + (size_t)thread * c->each_bytes, &b);
     for (int64_t item = begin; item < end; item++) {
         int64_t batch = item / z->hkv, group = item % z->hkv, queries = z->h / z->hkv;
-        attention_pack(z->k, batch, group, true, b.k_by_key, b.rows);
-        attention_pack(z->v, batch, group, true, b.v_by_key, b.rows);
-        attention_pack(z->k, batch, group, false, b.k_by_channel, b.rows);
+        attention_pack(z, z->k, batch, group, true, b.k_by_key);
+        attention_pack(z, z->v, batch, group, true, b.v_by_key);
+        attention_pack(z, z->k, batch, group, false, b.k_by_channel);
         memset(b.dk, 0, (size_t)(z->s * z->d_wide) * sizeof(float));
         memset(b.dv, 0, (size_t)(z->s * z->dv_wide) * sizeof(float));
         for (int64_t head = group * queries; head < (group + 1) * queries; head++)
             for (int64_t block = 0; block < c->blocks; block++)
                 do_block(c, &b, batch, head, block);
-        store_keys(c->dk, batch, group, b.dk, z->d_wide);
-        store_keys(c->dv, batch, group, b.dv, z->dv_wide);
+        store_keys(c->dk, batch, group, b.dk, z->d_wide, z->scale);
+        store_keys(c->dv, batch, group, b.dv, z->dv_wide, 1.0f);
     }
 }
 

@@ -168,18 +168,19 @@ static grd_status backward_prepare(grdi_call *call, grd_error *error)
     return GRD_OK;
 }
 
-/* Sums h and h n over the row and adds g n and g to the vectors' sums. */
+/* Sums h and h n over the row and, unless `part` is NULL, adds g n and g to the vectors' sums. */
 static void backward_sums(const float *g, const float *x, const norm_state *state, float mean, float rstd, float *part,
                           double *sum_h, double *sum_hn)
 {
     int64_t i = 0, width = state->rows.width;
     const float *gain = state->gains;
-    float *gain_part = part, *bias_part = part + state->room;
+    float *gain_part = part, *bias_part = part ? part + state->room : NULL;
     grdi_vf h_sum = grdi_set(0), hn_sum = grdi_set(0);
     for (; i + GRDI_LANES <= width; i += GRDI_LANES) {
         grdi_vf gv = grdi_load(g + i), normal = (grdi_load(x + i) - mean) * rstd, h = gv * grdi_load(gain + i);
         h_sum += h;
         hn_sum += h * normal;
+        if (!part) continue;
         grdi_store(gain_part + i, grdi_load(gain_part + i) + gv * normal);
         grdi_store(bias_part + i, grdi_load(bias_part + i) + gv);
     }
@@ -188,6 +189,7 @@ static void backward_sums(const float *g, const float *x, const norm_state *stat
         float normal = (x[i] - mean) * rstd, h = g[i] * gain[i];
         total_h += h;
         total_hn += h * normal;
+        if (!part) continue;
         gain_part[i] += g[i] * normal;
         bias_part[i] += g[i];
     }
@@ -224,7 +226,8 @@ static void backward_range(int64_t begin, int64_t end, int32_t thread, void *con
     const norm_state *state = call->state;
     int64_t width = state->rows.width, room = state->room;
     float *g_buffer = state->buffers + 3 * thread * room, *x_buffer = g_buffer + room, *gx_buffer = x_buffer + room;
-    float *part = state->parts + 2 * thread * room;
+    bool vectors = call->out[1].data || (state->centred && call->out[2].data);
+    float *part = vectors ? state->parts + 2 * thread * room : NULL;
     double *sum = state->sums + 2 * thread * room;
     grdi_walk walk;
     grdi_rows_walk(&walk, &state->rows, begin);
@@ -243,10 +246,10 @@ static void backward_range(int64_t begin, int64_t end, int32_t thread, void *con
             backward_row(gx, g, x, state, mean, rstd, mean_h, mean_hn);
             grdi_row_written(&call->out[0], walk.offset[BACKWARD_GX], width, gx_buffer);
         }
-        if ((row - begin) % SUM_ROWS == SUM_ROWS - 1)
+        if (vectors && (row - begin) % SUM_ROWS == SUM_ROWS - 1)
             flush_parts(state, part, sum);
     }
-    flush_parts(state, part, sum);
+    if (vectors) flush_parts(state, part, sum);
 }
 
 /* Adds the threads' sums in order and stores them. */

@@ -131,6 +131,9 @@ static inline int grdi_any(grdi_vi mask)
 /* Sums and extremes over the lanes, always in the same order. */
 static inline float grdi_sum_lanes(grdi_vf a)
 {
+#if defined(GRDI_ISA_avx512)
+    return _mm512_reduce_add_ps((__m512)a);
+#endif
     float sum[GRDI_LANES];
     grdi_store(sum, a);
     for (int half = GRDI_LANES / 2; half > 0; half /= 2)
@@ -141,6 +144,9 @@ static inline float grdi_sum_lanes(grdi_vf a)
 
 static inline float grdi_max_lanes(grdi_vf a)
 {
+#if defined(GRDI_ISA_avx512)
+    return _mm512_reduce_max_ps((__m512)a);
+#endif
     float most = a[0];
     for (int i = 1; i < GRDI_LANES; i++)
         most = a[i] > most ? a[i] : most;
