@@ -54,7 +54,7 @@ static const char head[] =
     "max-height:24rem;overflow-y:auto;border-left:3px solid "
     "var(--line);padding-left:.8rem}summary{cursor:pointer;color:var(--a)}"
     "details>*+*{margin-top:.5rem}@media(max-width:30rem){.wide table,.wide th{font-size:.76rem}.wide td,.wide "
-    "th{padding-right:.3rem}}\n"
+    "th{padding-right:.3rem}}@media(min-width:48rem){.two{grid-column:span 2}}\n"
     "</style>\n";
 
 /* ---- text ---- */
@@ -315,8 +315,9 @@ static void put_layers(grdi_writer *w, const grdi_history *h)
     grdi_writer_print(w, "<h2>Layers</h2>\n<div class=\"grid\">\n");
     grdi_html_layer_charts(w, h);
     grdi_writer_print(w,
-                      "<section><h3>At step %lld</h3><p class=\"soft\">root mean squares; update relative to the "
-                      "weights</p><div class=\"wide\"><table>\n<tr><th>layer</th><th>activation</th><th>gradient</th>"
+                      "<section class=\"two\"><h3>At step %lld</h3><p class=\"soft\">root mean squares; "
+                      "update relative to the weights</p><div class=\"wide\"><table>\n"
+                      "<tr><th>layer</th><th>activation</th><th>gradient</th>"
                       "<th>weight</th><th>update</th></tr>\n",
                       (long long)last->step);
     for (int32_t i = 0; i < last->count; i++) {
