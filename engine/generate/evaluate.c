@@ -98,7 +98,8 @@ static grd_status build(evaluator *e)
     e->ids = grd_input(graph, "ids", GRD_I32, dims);
     e->targets = grd_input(graph, "targets", GRD_I32, dims);
     grd_tensor scale = grd_constant(graph, GRD_F32, grd_scalar(), &one), none = {0}, outputs[2];
-    outputs[0] = grd_gpt_loss(grd_gpt_hidden(e->ids, gpt, none), gpt, e->targets, scale, &e->losses);
+    const grd_cross_entropy_options each = {.size = sizeof each, .losses = &e->losses};
+    outputs[0] = grd_gpt_loss(grd_gpt_hidden(e->ids, gpt, none), gpt, e->targets, scale, &each);
     outputs[1] = e->losses;
     e->program = grd_program_new(outputs, 2);
     const grd_error *problem = grd_engine_error(e->from.engine);

@@ -60,8 +60,10 @@ static grd_status make_groups(const grdi_session *s, grd_group *groups, int32_t 
         static const char *const others[] = {"embed/**",    "position/**",  "head/**",      "norm/**", "**/norm1/**",
                                              "**/norm2/**", "**/q_norm/**", "**/k_norm/**", "**/bias"};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-            /* AdamW's rates: two thirds of Muon's for the embedding, a sixth for the rest */
-            double lr = settings->train.lr * (i == 0 ? 2.0 / 3 : 1.0 / 6);
+            /* AdamW's rates: two thirds of Muon's for the embedding, a fifth if it is the head, too; a sixth for the
+             * rest */
+            double embedding = settings->model.gpt.untied ? 2.0 / 3 : 0.2;
+            double lr = settings->train.lr * (i == 0 ? embedding : 1.0 / 6);
             groups[n++] = (grd_group){.match = others[i],
                                       .optimizer = grdi_settings_optimizer(settings, GRD_OPTIMIZER_ADAMW, lr),
                                       .set_decay = true};
@@ -132,7 +134,8 @@ grd_status grdi_session_build_evaluation(grdi_session *s)
     const float one = 1;
     grd_tensor scale = grd_constant(s->eval_graph, GRD_F32, grd_scalar(), &one), none = {0};
     grd_tensor losses, outputs[2];
-    outputs[0] = grd_gpt_loss(grd_gpt_hidden(s->eval_ids, gpt, none), gpt, s->eval_targets, scale, &losses);
+    const grd_cross_entropy_options each = {.size = sizeof each, .losses = &losses};
+    outputs[0] = grd_gpt_loss(grd_gpt_hidden(s->eval_ids, gpt, none), gpt, s->eval_targets, scale, &each);
     outputs[1] = s->eval_losses = losses;
     s->eval = grd_program_new(outputs, 2);
     if (!s->eval) return graph_failed(s, s->eval_graph);

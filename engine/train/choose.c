@@ -17,6 +17,8 @@ typedef struct recipe {
     int64_t steps; /* 0: only the time limits the run */
     double minutes;
     double lr, momentum; /* Muon's; see train/build.c for the embedding, head and gains */
+    bool tied;           /* the kind `fast`: whether the head is the embedding */
+    double smoothing;
     int64_t eval_every;
     const char *why;
 } recipe;
@@ -24,17 +26,22 @@ typedef struct recipe {
 /* Small texts are learnt by heart within seconds: few steps, bytes as tokens (a vocabulary would hold a large part of
  * the text). Larger ones are limited by time: the largest model that sees enough of its text in it. */
 static const recipe recipes[] = {
-    {256 << 20, "bpe", 8192, 8, 8, 512, 256, 16, 0, 240, 0.02, 0.95, 500, "much text: a larger model, for hours"},
-    {32 << 20, "bpe", 4096, 6, 6, 384, 256, 16, 0, 30, 0.02, 0.95, 500, "tens of megabytes: a middle-sized model"},
-    {1 << 20, "bpe", 2048, 3, 3, 192, 128, 16, 0, 2, 0.014, 0.9, 500,
+    {256 << 20, "bpe", 8192, 8, 8, 512, 256, 16, 0, 240, 0.02, 0.95, false, 0, 500,
+     "much text: a larger model, for hours"},
+    {32 << 20, "bpe", 4096, 6, 6, 384, 256, 16, 0, 30, 0.02, 0.95, false, 0, 500,
+     "tens of megabytes: a middle-sized model"},
+    {1 << 20, "bpe", 2048, 3, 3, 192, 128, 16, 0, 2, 0.014, 0.9, true, 0.04, 500,
      "a few megabytes: the model that learns most in two minutes"},
-    {128 << 10, "bpe", 512, 3, 4, 128, 128, 16, 2000, 1, 0.03, 0.95, 250,
+    {128 << 10, "bpe", 512, 3, 4, 128, 128, 16, 2000, 1, 0.03, 0.95, false, 0, 250,
      "a small text: a small vocabulary and at most 2,000 steps"},
-    {16 << 10, "byte", 0, 2, 4, 128, 64, 16, 600, 0.5, 0.03, 0.95, 100,
+    {16 << 10, "byte", 0, 2, 4, 128, 64, 16, 600, 0.5, 0.03, 0.95, false, 0, 100,
      "little text: bytes as tokens, at most 600 steps"},
-    {0, "byte", 0, 2, 2, 64, 32, 8, 200, 0.5, 0.03, 0.95, 50,
+    {0, "byte", 0, 2, 2, 64, 32, 8, 200, 0.5, 0.03, 0.95, false, 0, 50,
      "very little text: bytes as tokens, at most 200 steps"},
 };
+
+/* Of a head that is the embedding: logits begin small, and AdamW's first steps do not yet turn the table over. */
+#define TIED_STD 0.05
 
 static const recipe *recipe_for(int64_t text_bytes)
 {
@@ -54,6 +61,9 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.optimizer = fast ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW;
     s->train.lr = fast ? r->lr : 1e-3;
     s->train.momentum = r->momentum;
+    s->train.label_smoothing = fast ? r->smoothing : 0;
+    if (fast) s->model.tied = r->tied;
+    if (fast && r->tied) s->init.std = TIED_STD;
     s->train.min_lr = 0;
     s->train.betas[0] = fast ? 0.8 : 0.9;
     s->train.betas[1] = 0.95;

@@ -13,7 +13,9 @@ static grd_tensor loss(grdi_session *s)
     s->targets = grd_input(s->graph, "targets", GRD_I32, dims);
     s->scale = grd_input(s->graph, "scale", GRD_F32, grd_scalar());
     if (gpt->dropout > 0) s->key = grd_input(s->graph, "key", GRD_I32, grd_shape(4));
-    return grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, s->key), gpt, s->targets, s->scale, NULL);
+    const grd_cross_entropy_options smooth = {.size = sizeof smooth,
+                                              .label_smoothing = s->settings->train.label_smoothing};
+    return grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, s->key), gpt, s->targets, s->scale, &smooth);
 }
 
 /* Tokens of a micro-batch. */

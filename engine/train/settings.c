@@ -108,6 +108,7 @@ const grdi_key grdi_keys[] = {
     NUMBER("train.momentum", train.momentum, 0, 0.9999999),
     NUMBER("train.weight_decay", train.weight_decay, 0, 1e6),
     NUMBER("train.clip_norm", train.clip_norm, 0, 1e12),
+    NUMBER("train.label_smoothing", train.label_smoothing, 0, 0.999),
     CHOICE("train.schedule", train.schedule, schedules),
     WHOLE("train.warmup", train.warmup, 0, 1e15),
     NUMBER("train.min_lr", train.min_lr, 0, 1e6),

@@ -69,6 +69,19 @@ Test(cli_train, learns_and_prints_json_lines)
     cr_assert(strlen(json_string_value(json_object_get(sample, "text"))) > 20, "%s", o.out);
 }
 
+/* The wanted distribution's own entropy, 0.3 ln(257 / 0.3) and a little, is below what steps can reach. */
+Test(cli_train, smooths_the_labels_of_steps_alone)
+{
+    outcome o = gradus("train " TINY "--set train.steps=150 --set train.minutes=0 --set train.label_smoothing=0.3 "
+                       "--set train.statistics_every=0 --set out=run --json");
+    assert_done(o);
+    json_t *steps = events_named(o.out, "step"), *evals = events_named(o.out, "eval");
+    double last = number_of(json_array_get(steps, 149), "loss");
+    double scored = number_of(json_array_get(evals, json_array_size(evals) - 1), "loss");
+    cr_assert(last > 2.2 && last < 3.5, "loss %g", last);
+    cr_assert(scored > 0.3 && scored < 1.6, "scored %g", scored);
+}
+
 Test(cli_train, keeps_the_lines_in_metrics_jsonl)
 {
     outcome o = gradus("train " TINY "--set train.steps=7 --set train.eval_every=3 --set out=run --json");
@@ -114,8 +127,9 @@ Test(cli_train, trains_all_kinds_and_optimizers)
     static const char *const ways[] = {"model.kind=gpt2",       "model.kind=llama",    "train.optimizer=adamw",
                                        "train.optimizer=lion",  "train.optimizer=sgd", "train.schedule=cosine",
                                        "train.recompute=true",  "train.accumulate=2",  "data.tokenizer=char",
-                                       "data.order=sequential", "train.ema=0.9",       "model.dropout=0.1"};
-    for (int i = 0; i < 12; i++) {
+                                       "data.order=sequential", "train.ema=0.9",       "model.dropout=0.1",
+                                       "model.tied=true"};
+    for (int i = 0; i < 13; i++) {
         outcome o =
             gradus("train " TINY "--set train.steps=3 --set train.lr=1e-3 --set out=way%d --set %s", i, ways[i]);
         cr_assert(o.code == 0, "%s: exit code %d: %s", ways[i], o.code, o.err);

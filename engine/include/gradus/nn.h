@@ -170,10 +170,10 @@ GRD_API grd_tensor grd_gpt_hidden_cached(grd_tensor ids, grd_tensor positions, i
 /* Logits [...,vocab] of hidden values [...,width]. */
 GRD_API grd_tensor grd_gpt_logits(grd_tensor hidden, const grd_gpt *gpt);
 /* scale * sum of the cross-entropies (nats) of all positions with a target other than -100; targets i32 [B,T], scale
- * f32 scalar: 1 / number of such positions in the whole step gives the mean. `losses`, if not NULL, gets the single
- * losses [B*T]. */
+ * f32 scalar: 1 / number of such positions in the whole step gives the mean. `options` may be NULL; the softcap in it
+ * is the model's. */
 GRD_API grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor targets, grd_tensor scale,
-                                grd_tensor *losses);
+                                const grd_cross_entropy_options *options);
 
 #ifdef __cplusplus
 }

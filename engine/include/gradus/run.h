@@ -75,7 +75,7 @@ typedef struct grd_settings {
         int64_t seed;
         int precision; /* grd_precision */
         int optimizer; /* grd_optimizer_kind */
-        double lr, betas[2], eps, momentum, weight_decay, clip_norm, min_lr, ema;
+        double lr, betas[2], eps, momentum, weight_decay, clip_norm, label_smoothing, min_lr, ema;
         int schedule;      /* grd_schedule_kind */
         double decay_part; /* of schedule wsd: the last part of the run, in which the rate falls to min_lr */
         bool recompute;

@@ -260,6 +260,13 @@ static bool find_rotations(block_context *c, grd_graph *graph, int64_t length)
     return true;
 }
 
+/* For training with Muon the embedding's values are ~ 1, as those behind a norm; a head that shares them needs small
+ * ones. */
+static double table_std(const grd_gpt *gpt)
+{
+    return gpt->muon_init && gpt->untied ? 1.0 : gpt->init_std;
+}
+
 static grd_tensor hidden(block_context *c, grd_tensor ids)
 {
     const grd_tensor poison = {0};
@@ -267,7 +274,7 @@ static grd_tensor hidden(block_context *c, grd_tensor ids)
     grd_graph *graph = grd_tensor_graph(ids);
     int64_t length = grd_dim(ids, 1);
     if (!graph || length < 1) return poison;
-    grd_tensor x = grd_embed(ids, "embed", gpt->vocab, gpt->width, gpt->muon_init ? 1.0 : gpt->init_std);
+    grd_tensor x = grd_embed(ids, "embed", gpt->vocab, gpt->width, table_std(gpt));
     if (gpt->position == GRD_POSITION_LEARNED) x = grd_add(x, learned_positions(c, graph, length));
     else if (!find_rotations(c, graph, length)) return poison;
     if (gpt->embedding_norm) x = grd_norm(x, "embed_norm", GRD_NORM_RMSNORM, gpt->norm_eps, true, false);
@@ -297,12 +304,10 @@ grd_tensor grd_gpt_hidden_cached(grd_tensor ids, grd_tensor positions, int64_t l
 
 static grd_tensor head_weight(grd_graph *graph, const grd_gpt *gpt)
 {
-    double std = gpt->init_std;
     grd_init init = gpt->muon_init && gpt->untied ? GRD_INIT_ZEROS : GRD_INIT_NORMAL;
-    if (gpt->muon_init && !gpt->untied) std = 1.0;
     grd_scope_push(graph, gpt->untied ? "head" : "embed");
-    grd_tensor w =
-        grd_parameter(graph, "weight", grd_shape(gpt->vocab, gpt->width), .init = init, .scale = std, .tie = true);
+    grd_tensor w = grd_parameter(graph, "weight", grd_shape(gpt->vocab, gpt->width), .init = init,
+                                 .scale = gpt->init_std, .tie = true);
     grd_scope_pop(graph);
     return w;
 }
@@ -315,12 +320,15 @@ grd_tensor grd_gpt_logits(grd_tensor hidden, const grd_gpt *gpt)
     return grd_mul_scalar(grd_tanh(grd_mul_scalar(logits, 1.0 / gpt->softcap)), gpt->softcap);
 }
 
-grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor targets, grd_tensor scale, grd_tensor *losses)
+grd_tensor grd_gpt_loss(grd_tensor hidden, const grd_gpt *gpt, grd_tensor targets, grd_tensor scale,
+                        const grd_cross_entropy_options *options)
 {
     if (grd_is_poison(hidden)) return hidden;
     int64_t rows = grd_dim(hidden, 0) * grd_dim(hidden, 1);
     grd_tensor x = grd_reshape(hidden, grd_shape(rows, gpt->width));
     grd_tensor y = grd_reshape(targets, grd_shape(rows));
-    return grd_linear_cross_entropy(x, head_weight(grd_tensor_graph(hidden), gpt), y, scale, .softcap = gpt->softcap,
-                                    .losses = losses);
+    grd_cross_entropy_options capped =
+        options ? *options : (grd_cross_entropy_options){.size = sizeof(grd_cross_entropy_options)};
+    capped.softcap = gpt->softcap;
+    return grd_linear_cross_entropy_with(x, head_weight(grd_tensor_graph(hidden), gpt), y, scale, &capped);
 }
