@@ -129,13 +129,9 @@ static bool is_kept(const grd_variable *v)
     return v->kind == GRD_VARIABLE_PARAMETER || v->kind == GRD_VARIABLE_STATE;
 }
 
-static grd_status read_tensor(grd_model *model, const grd_variable *v, grd_file_tensor *tensor, grd_error *error)
+static grd_status read_tensor(void *context, const grd_file_tensor *tensor, void *data, grd_error *error)
 {
-    void *data = grdi_alloc(v->size_bytes);
-    if (!data) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for a checkpoint", v->path);
-    *tensor = (grd_file_tensor){
-        .name = v->path, .dtype = v->dtype, .dims = v->dims, .data = data, .size_bytes = v->size_bytes};
-    return grd_model_read(model, v->path, data, error);
+    return grd_model_read(context, tensor->name, data, error);
 }
 
 static grd_status add_config(const grd_settings *settings, grdi_checkpoint_writer *w, grd_error *error)
@@ -158,9 +154,10 @@ grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *set
     grd_status status = tensors ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for a checkpoint");
     grd_variable v;
     for (int64_t i = 0; !status && grd_model_variable_at(model, i, &v); i++)
-        if (is_kept(&v)) status = read_tensor(model, &v, &tensors[count++], error);
-    if (!status) status = grdi_checkpoint_add_tensors(w, "model.safetensors", tensors, count);
-    for (size_t i = 0; i < count; i++) grdi_free((void *)tensors[i].data);
+        if (is_kept(&v))
+            tensors[count++] = (grd_file_tensor){
+                .name = v.path, .dtype = v.dtype, .dims = v.dims, .size_bytes = v.size_bytes};
+    if (!status) status = grdi_checkpoint_stream_tensors(w, "model.safetensors", tensors, count, read_tensor, model);
     grdi_free(tensors);
     return status ? status : add_config(settings, w, error);
 }

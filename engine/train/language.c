@@ -55,12 +55,13 @@ static bool can_evaluate(const grdi_session *s)
 static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
 {
     const grd_gpt *gpt = &s->settings->model.gpt;
-    grd_file_tensor *tensors;
+    grd_hf_exporter *weights;
     size_t total;
-    grd_status status = grd_hf_export(s->model, gpt, &tensors, &total, s->error);
+    grd_status status = grd_hf_exporter_new(s->model, gpt, &weights, s->error);
     if (status) return status;
-    status = grdi_checkpoint_add_tensors(w, "model.safetensors", tensors, total);
-    grd_hf_free_tensors(tensors, total);
+    const grd_file_tensor *tensors = grd_hf_exporter_tensors(weights, &total);
+    status = grdi_checkpoint_stream_tensors(w, "model.safetensors", tensors, total, grd_hf_exporter_read, weights);
+    grd_hf_exporter_free(weights);
     char *config = grd_hf_config_text(gpt, s->tokenizer ? grd_tokenizer_end_of_text(s->tokenizer) : -1);
     if (!config) return grd_fail(s->error, GRD_E_MEMORY, "config.json: out of memory");
     if (!status) status = grdi_checkpoint_add_file(w, "config.json", config, strlen(config));

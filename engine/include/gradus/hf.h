@@ -43,6 +43,17 @@ GRD_API grd_status grd_hf_parse_config(const char *text, size_t size_bytes, cons
 GRD_API grd_status grd_hf_export(grd_model *model, const grd_gpt *gpt, grd_file_tensor **tensors, size_t *count,
                                  grd_error *error);
 GRD_API void grd_hf_free_tensors(grd_file_tensor *tensors, size_t count);
+
+/* The same for writers that take one tensor at a time, so that no second copy of the model is held. */
+typedef struct grd_hf_exporter grd_hf_exporter;
+GRD_API grd_status grd_hf_exporter_new(grd_model *model, const grd_gpt *gpt, grd_hf_exporter **exporter,
+                                       grd_error *error);
+GRD_API void grd_hf_exporter_free(grd_hf_exporter *exporter);
+/* Names, shapes (f32) and sizes, `data` NULL; they belong to the exporter. */
+GRD_API const grd_file_tensor *grd_hf_exporter_tensors(const grd_hf_exporter *exporter, size_t *count);
+/* Puts the values of the tensor of that name into data [size_bytes]; `exporter` is a grd_hf_exporter. */
+GRD_API grd_status grd_hf_exporter_read(void *exporter, const grd_file_tensor *tensor, void *data, grd_error *error);
+
 /* Writes the tensors of a file into the model's parameters; f32, bf16 and f16 files are taken. A tensor that is
  * missing, has another shape or is none of the model's is an error that names it. */
 GRD_API grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safetensors *file, grd_error *error);

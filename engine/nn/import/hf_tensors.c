@@ -33,32 +33,16 @@ static int64_t row_size(grd_dims dims)
 
 /* ---- out ---- */
 
-static grd_status export_entry(grd_model *model, const hf_entry *e, grd_file_tensor *tensor, grd_error *error)
+struct grd_hf_exporter {
+    grd_model *model;
+    hf_entry *entries; /* in order of their names */
+    grd_file_tensor *tensors;
+    size_t count;
+};
+
+static int by_their_names(const void *a, const void *b)
 {
-    grd_variable v;
-    grd_dims dims;
-    grd_status status = describe(model, e, &v, &dims, error);
-    if (status) return status;
-    size_t size = (size_t)grd_dims_count(dims) * sizeof(float);
-    float *all = malloc(v.size_bytes), *data = malloc(size);
-    char *name = malloc(strlen(e->theirs) + 1);
-    if (!all || !data || !name) {
-        status = grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
-    } else {
-        strcpy(name, e->theirs);
-        status = grd_model_read(model, e->ours, all, error);
-    }
-    if (status) {
-        free(all);
-        free(data);
-        free(name);
-        return status;
-    }
-    if (e->transposed) transpose(data, all, v.dims.dim[0], v.dims.dim[1]);
-    else memcpy(data, all + e->first_row * row_size(v.dims), size);
-    free(all);
-    *tensor = (grd_file_tensor){.name = name, .dtype = GRD_F32, .dims = dims, .data = data, .size_bytes = size};
-    return GRD_OK;
+    return strcmp(((const hf_entry *)a)->theirs, ((const hf_entry *)b)->theirs);
 }
 
 /* Kind NONE: every parameter under its own path. */
@@ -80,22 +64,93 @@ static hf_entry *table_of(grd_model *model, const grd_gpt *gpt, size_t *count)
     return grd_hf_kind_of(gpt) == GRD_HF_NONE ? own_names(model, count) : hf_table(gpt, count);
 }
 
+grd_status grd_hf_exporter_new(grd_model *model, const grd_gpt *gpt, grd_hf_exporter **exporter, grd_error *error)
+{
+    grd_hf_exporter *x = *exporter = calloc(1, sizeof(*x));
+    if (!x) return grd_fail(error, GRD_E_MEMORY, "out of memory for tensors");
+    x->model = model;
+    x->entries = table_of(model, gpt, &x->count);
+    x->tensors = x->entries ? calloc(x->count + 1, sizeof(*x->tensors)) : NULL;
+    grd_status status = x->tensors ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for tensors");
+    if (!status) qsort(x->entries, x->count, sizeof(*x->entries), by_their_names);
+    for (size_t i = 0; !status && i < x->count; i++) {
+        grd_variable v;
+        grd_file_tensor *t = &x->tensors[i];
+        *t = (grd_file_tensor){.name = x->entries[i].theirs, .dtype = GRD_F32};
+        status = describe(model, &x->entries[i], &v, &t->dims, error);
+        if (!status) t->size_bytes = (size_t)grd_dims_count(t->dims) * sizeof(float);
+    }
+    if (!status) return GRD_OK;
+    grd_hf_exporter_free(x);
+    *exporter = NULL;
+    return status;
+}
+
+void grd_hf_exporter_free(grd_hf_exporter *exporter)
+{
+    if (!exporter) return;
+    free(exporter->entries);
+    free(exporter->tensors);
+    free(exporter);
+}
+
+const grd_file_tensor *grd_hf_exporter_tensors(const grd_hf_exporter *exporter, size_t *count)
+{
+    *count = exporter->count;
+    return exporter->tensors;
+}
+
+grd_status grd_hf_exporter_read(void *exporter, const grd_file_tensor *tensor, void *data, grd_error *error)
+{
+    const grd_hf_exporter *x = exporter;
+    hf_entry key = {0};
+    strncpy(key.theirs, tensor->name, sizeof(key.theirs) - 1);
+    const hf_entry *e = bsearch(&key, x->entries, x->count, sizeof(key), by_their_names);
+    if (!e) return grd_fail(error, GRD_E_ARGUMENT, "%s: the model has no such tensor", tensor->name);
+    grd_variable v;
+    grd_dims dims;
+    grd_status status = describe(x->model, e, &v, &dims, error);
+    if (status) return status;
+    bool whole = !e->transposed && !e->rows;
+    if (whole) return grd_model_read(x->model, e->ours, data, error);
+    float *all = malloc(v.size_bytes);
+    if (!all) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
+    status = grd_model_read(x->model, e->ours, all, error);
+    if (!status && e->transposed) transpose(data, all, v.dims.dim[0], v.dims.dim[1]);
+    else if (!status) memcpy(data, all + e->first_row * row_size(v.dims), tensor->size_bytes);
+    free(all);
+    return status;
+}
+
+static grd_status export_tensor(grd_hf_exporter *x, const grd_file_tensor *from, grd_file_tensor *to, grd_error *error)
+{
+    char *name = malloc(strlen(from->name) + 1);
+    void *data = malloc(from->size_bytes);
+    *to = *from;
+    to->name = name;
+    to->data = data;
+    if (!name || !data) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", from->name);
+    strcpy(name, from->name);
+    return grd_hf_exporter_read(x, from, data, error);
+}
+
 grd_status grd_hf_export(grd_model *model, const grd_gpt *gpt, grd_file_tensor **tensors, size_t *count,
                          grd_error *error)
 {
-    size_t total, done = 0;
-    hf_entry *entries = table_of(model, gpt, &total);
-    *tensors = entries ? calloc(total + 1, sizeof(**tensors)) : NULL;
-    *count = 0;
-    grd_status status = *tensors ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for tensors");
-    for (; !status && done < total; done++) status = export_entry(model, &entries[done], &(*tensors)[done], error);
-    free(entries);
-    if (!status) {
-        *count = total;
-        return GRD_OK;
-    }
-    grd_hf_free_tensors(*tensors, done);
+    grd_hf_exporter *x;
     *tensors = NULL;
+    *count = 0;
+    grd_status status = grd_hf_exporter_new(model, gpt, &x, error);
+    if (status) return status;
+    *tensors = calloc(x->count + 1, sizeof(**tensors));
+    if (!*tensors) status = grd_fail(error, GRD_E_MEMORY, "out of memory for tensors");
+    for (; !status && *count < x->count; ++*count)
+        status = export_tensor(x, &x->tensors[*count], &(*tensors)[*count], error);
+    grd_hf_exporter_free(x);
+    if (!status) return GRD_OK;
+    grd_hf_free_tensors(*tensors, *count);
+    *tensors = NULL;
+    *count = 0;
     return status;
 }
 
