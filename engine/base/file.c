@@ -272,6 +272,8 @@ grd_status grdi_writer_open(grdi_writer *writer, const char *path)
     writer->buffer = grdi_alloc(WRITER_BUFFER_BYTES);
     if (!writer->path || !writer->temporary || !writer->buffer) {
         fail_memory(&writer->error, path);
+    } else if (grdi_path_is_stream(path)) { /* commit would put a file in its place */
+        grd_fail(&writer->error, GRD_E_ARGUMENT, "%s: is a pipe or a device (name a file to write)", path);
     } else {
         writer->fd = open_retrying(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
         if (writer->fd < 0)

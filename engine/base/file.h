@@ -51,8 +51,9 @@ size_t grdi_file_size(const char *path);
 grd_status grdi_file_put(int fd, const char *name, const void *bytes, size_t size_bytes, grd_error *error);
 
 /* Writing that cannot leave half a file behind: the bytes go to "<path>.tmp-<pid>", which commit fsyncs, renames to
- * `path` and makes durable by fsyncing the directory. After an error every further call fails with that error, and
- * `abandon` (or commit) removes the temporary file. */
+ * `path` and makes durable by fsyncing the directory. Pipes and devices are refused: the new
+ * file would replace them. After an error every further call fails with that error, and `abandon` (or commit) removes
+ * the temporary file. */
 typedef struct grdi_writer {
     int fd;
     char *path, *temporary;

@@ -161,18 +161,40 @@ static grd_status default_out(const train_args *a, grd_settings *settings, grd_e
     }
 }
 
-/* A run goes on in its own folder; elsewhere it would begin anew. */
-static grd_status check_out(const train_args *a, const grd_settings *settings, grd_error *error)
+static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+
+/* Why a resumed run cannot take what was set, or NULL. */
+static const char *against_the_run(const grd_settings *run, const grd_settings *now)
+{
+    if (!same_text(run->out, now->out)) return "a run goes on in its own folder";
+    if (!same_text(run->data.tokenizer, now->data.tokenizer) || run->data.vocab != now->data.vocab)
+        return "a run goes on with its own tokenizer";
+    if (run->data.order != now->data.order || run->data.validation_part != now->data.validation_part)
+        return "it would mix two orders of the data";
+    if (!same_text(run->init.from, now->init.from) || run->init.std != now->init.std)
+        return "a run goes on with its own weights";
+    return NULL;
+}
+
+/* The assignments of --set, on top of a run's config. */
+static grd_status set_resumed(const train_args *a, grd_settings *settings, grd_error *error)
 {
     char newest[PATH_TEXT_MAX] = "";
-    const char *out = settings->out, *run = a->resume;
-    if (!run || (out && strcmp(out, run) == 0)) return GRD_OK;
-    grd_status status = grd_checkpoint_path(run, 0, newest, sizeof(newest), error);
-    if (status) return status;
-    return grd_fail(error, GRD_E_ARGUMENT,
-                    "--set out=%s: a run goes on in its own folder (copy %s there and --resume the copy; for a new run "
-                    "from its weights: gradus train %s/config.yaml --set init.from=%s --set out=...)",
-                    out ? out : "", run, run, newest[0] ? newest : "CHECKPOINT");
+    const char *run = a->resume, *why = NULL;
+    grd_settings *own = grd_settings_new();
+    grd_status status = own ? load_run(a, own, error) : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", run);
+    for (int i = 0; i < a->set_count && !status; i++) {
+        status = grd_settings_set(settings, a->sets[i], error);
+        if (status || !(why = against_the_run(own, settings))) continue;
+        status = grd_checkpoint_path(run, 0, newest, sizeof(newest), error);
+        if (!status)
+            status = grd_fail(error, GRD_E_ARGUMENT,
+                              "--set %s: %s (leave it out, or copy %s to go on elsewhere; for a new run from its "
+                              "weights: gradus train %s/config.yaml --set init.from=%s --set out=...)",
+                              a->sets[i], why, run, run, newest[0] ? newest : "CHECKPOINT");
+    }
+    grd_settings_free(own);
+    return status;
 }
 
 static grd_status make_settings(const train_args *a, grd_settings *settings, show *s, grd_error *error)
@@ -182,8 +204,9 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
     grd_status status = a->data     ? choose(a, settings, &bytes, why, sizeof(why), error)
                         : a->resume ? load_run(a, settings, error)
                                     : grd_settings_load(settings, a->config, error);
-    for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
-    if (!status) status = check_out(a, settings, error);
+    for (int i = 0; i < a->set_count && !status && !a->resume; i++)
+        status = grd_settings_set(settings, a->sets[i], error);
+    if (!status && a->resume) status = set_resumed(a, settings, error);
     if (!status && a->data && settings->init.from && !grd_model_classifies(settings->model.kind))
         status = grd_settings_for_tuning(settings, why, sizeof(why), error);
     if (!status && a->data) show_choice(settings, bytes, why, s);

@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 TestSuite(files, .fini = scratch_remove);
@@ -161,6 +162,20 @@ Test(files, an_abandoned_writer_leaves_nothing)
     cr_assert(grdi_writer_put(&writer, "x", 1) == GRD_E_STATE, "a closed writer takes nothing");
     cr_assert(grdi_writer_commit(&writer, &error) == GRD_E_STATE && strstr(error.message, "not open"), "%s",
               error.message);
+}
+
+/* The new file would take the place of the device: written as root, /dev/null would be gone. */
+Test(files, a_writer_leaves_pipes_and_devices_alone)
+{
+    const char *path = scratch_path("pipe");
+    grdi_writer writer;
+    grd_error error = {GRD_OK, ""};
+    cr_assert(mkfifo(path, 0600) == 0);
+    grdi_writer_open(&writer, path);
+    grdi_writer_print(&writer, "text");
+    cr_assert(grdi_writer_commit(&writer, &error) == GRD_E_ARGUMENT, "%d %s", error.status, error.message);
+    cr_assert(strstr(error.message, path) && strstr(error.message, "a pipe or a device"), "%s", error.message);
+    cr_assert(grdi_path_is_stream(path), "the pipe is still there");
 }
 
 Test(files, directories)

@@ -79,6 +79,21 @@ Test(cli_runs, a_run_goes_on_in_its_own_folder)
     assert_done(gradus("train --resume copy --set train.steps=6"));
 }
 
+/* Keys that a resumed run no longer reads, or that would mix two orders of the data. */
+Test(cli_runs, what_a_run_began_with_stays)
+{
+    static const char *const sets[] = {"data.tokenizer=byte",      "data.vocab=270", "data.order=sequential",
+                                       "data.validation_part=0.4", "init.std=0.5",   "init.from=hf"};
+    assert_done(gradus(RUN "--set data.tokenizer=bpe --set data.vocab=280 --set out=run"));
+    shell("cp -r run before");
+    for (int i = 0; i < 6; i++) {
+        outcome o = gradus("train --resume run --set train.steps=6 --set %s", sets[i]);
+        assert_refused(o, sets[i], "--set init.from=run/checkpoints/step-000004");
+    }
+    shell("diff -r run before");
+    assert_done(gradus("train --resume run --set train.steps=6 --set data.tokenizer=bpe --set data.order=shuffled"));
+}
+
 static void assert_other_data(const char *name)
 {
     outcome o = gradus("train --resume run --set train.steps=6");
