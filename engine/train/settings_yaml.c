@@ -251,8 +251,9 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
         struct fy_node *name = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
         const char *text = fy_node_get_scalar0(name);
         char path[PATH_TEXT_MAX];
-        if (!text || snprintf(path, sizeof(path), "%s%s%s", prefix, prefix[0] ? "." : "", text) >= (int)sizeof(path))
-            return complain(r, name, prefix, "a key must be a short text");
+        if (!text || !*text ||
+            snprintf(path, sizeof(path), "%s%s%s", prefix, prefix[0] ? "." : "", text) >= (int)sizeof(path))
+            return complain(r, text && !*text && value ? value : name, prefix, "a key must be a short text");
         const grdi_key *key = grdi_key_find(path);
         grd_status status;
         *r->near = name;

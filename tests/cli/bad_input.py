@@ -227,6 +227,7 @@ config("an unknown key", "train:\n  step: 3\n",
        "x.yaml:2:3: train.step: there is no such key (did you mean train.steps?)")
 config("a key of another section", "model: {lr: 3}\n", "x.yaml:1:9: model.lr", "did you mean train.lr?")
 config("a long key", "k" * 300 + ": 1\n", "x.yaml:1:1", "short text")
+config("an empty key", "train: {steps: 1}\n: 0.02\n", "x.yaml:2:3", "a key must be a short text")
 config("a second document", "train: {steps: 1}\n---\ntrain: {steps: 2}\n", "x.yaml:3:1: a second document",
        "join the two")
 config("a second document that is broken", "train: {steps: 1}\n---\ntrain: {steps\n", "x.yaml:", "not YAML")
