@@ -154,6 +154,7 @@ Test(cli_tools, measures_models)
     char *trace = scratch_read(scratch_path("trace.json"), &size);
     json_t *parsed = json_loadb(trace, size, 0, NULL);
     cr_assert(json_array_size(json_object_get(parsed, "traceEvents")) > 5, "a Chrome trace");
+    json_decref(parsed);
     free(trace);
 }
 

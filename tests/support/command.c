@@ -21,6 +21,22 @@ typedef struct stream {
     size_t size;
 } stream;
 
+/* What tests were given: theirs until the process ends, and reachable until then, so that it is no leak. */
+typedef struct kept {
+    struct kept *next;
+    char *text;
+    json_t *json;
+} kept;
+static kept *all_kept;
+
+static void keep(char *text, json_t *json)
+{
+    kept *entry = malloc(sizeof *entry);
+    cr_assert(entry);
+    *entry = (kept){all_kept, text, json};
+    all_kept = entry;
+}
+
 static pid_t start(const char *arguments, int out[2], int err[2])
 {
     char line[8192], folder[4096];
@@ -92,6 +108,7 @@ static outcome run(const char *arguments, int stop_count, const char *stop_piece
     close(err[0]);
     int status = 0;
     waitpid(child, &status, 0);
+    for (int i = 0; i < 2; i++) keep(streams[i].text, NULL);
     return (outcome){WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), streams[0].text,
                      streams[1].text};
 }
@@ -126,6 +143,7 @@ outcome gradus_stopped_after(int count, const char *piece, const char *format, .
 json_t *events_named(const char *text, const char *name)
 {
     json_t *found = json_array();
+    keep(NULL, found);
     while (*text) {
         size_t length = strcspn(text, "\n");
         json_error_t error;

@@ -19,7 +19,7 @@ outcome gradus_stopped_after(int count, const char *piece, const char *format, .
     __attribute__((format(printf, 3, 4)));
 
 /* The JSON lines of a text whose event is `name`, parsed; every line must be an object with an event, else the test
- * fails. A new array. */
+ * fails. Valid for the life of the test. */
 json_t *events_named(const char *text, const char *name);
 /* The one event of that name of a call that ended well; the test fails when it did not, or when there is another number
  * of them. */

@@ -1,6 +1,8 @@
 /* gemm_kernel.c - one tile of C in registers: what all matrix products spend their time in. */
 #include "backend/cpu/kernels/gemm_tile.h"
 
+#include <string.h>
+
 /* sum + value * line, in pairs of bf16 with the processor's own instruction; the assembler knows it whatever the rest
  * is compiled for. */
 GEMM_INLINE grdi_vf gemm_add_product(grdi_vf sum, grdi_vf value, grdi_vf line, const bool pairs)
@@ -13,6 +15,14 @@ GEMM_INLINE grdi_vf gemm_add_product(grdi_vf sum, grdi_vf value, grdi_vf line, c
 #endif
     (void)pairs;
     return sum + value * line;
+}
+
+/* A value of A; a pair of bf16 in its place may lie at any even address. */
+GEMM_INLINE float gemm_value(const void *at)
+{
+    float value;
+    memcpy(&value, at, sizeof value);
+    return value;
 }
 
 /* sum[i][j] += sum over k of A(i, k) B(k, j); B(k, j) is at b[k * b_step + j]. */
@@ -43,7 +53,7 @@ GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_lay
         if (packs) packed += GEMM_COLUMNS;
         GEMM_UNROLL
         for (int i = 0; i < rows; i++) {
-            grdi_vf value = grdi_set(by_k ? row[i][p] : a[i]);
+            grdi_vf value = grdi_set(gemm_value(by_k ? row[i] + p : a + i));
             GEMM_UNROLL
             for (int j = 0; j < vectors; j++) sum[i][j] = gemm_add_product(sum[i][j], value, line[j], pairs);
         }
