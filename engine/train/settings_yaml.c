@@ -295,11 +295,18 @@ static bool is_printable(uint32_t c)
     return (c & 0xFFFE) != 0xFFFE;
 }
 
-/* libfyaml never returns from some bytes that are no characters, so they are refused before it sees them. */
+static bool ends_line(uint32_t c)
+{
+    return c == '\n' || c == '\r' || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
+
+/* libfyaml never returns from some bytes that are no characters, and crashes on some keys of the form "? key": both are
+ * refused before it sees them. */
 static grd_status check_characters(const reader *r, const char *text, size_t size)
 {
     int line = 1, column = 1;
     uint32_t c = 0;
+    bool begins = true; /* only blanks and "-" so far in this line */
     for (size_t at = 0; at < size; column++) {
         int bytes = grdi_utf8_decode((const uint8_t *)text + at, size - at, &c);
         char where[32] = "";
@@ -310,6 +317,10 @@ static grd_status check_characters(const reader *r, const char *text, size_t siz
         if (!is_printable(c))
             return grd_fail(r->error, GRD_E_FORMAT, "%s%s: not YAML: control character 0x%02x (is this a text file?)",
                             r->place, where, (unsigned)c);
+        if (c == '?' && begins && (at + 1 == size || strchr(" \t\r\n", text[at + 1])))
+            return grd_fail(r->error, GRD_E_FORMAT,
+                            "%s%s: a line that begins with \"?\" (write keys as in \"key: value\")", r->place, where);
+        begins = ends_line(c) || (begins && (c == ' ' || c == '\t' || c == '-'));
         if (c == '\n') {
             line++;
             column = 0;

@@ -228,10 +228,11 @@ config("an unknown key", "train:\n  step: 3\n",
 config("a key of another section", "model: {lr: 3}\n", "x.yaml:1:9: model.lr", "did you mean train.lr?")
 config("a long key", "k" * 300 + ": 1\n", "x.yaml:1:1", "short text")
 config("an empty key", "train: {steps: 1}\n: 0.02\n", "x.yaml:2:3", "a key must be a short text")
+config("a key in the long form", "train:\n  - ? steps:\t?", "x.yaml:2:5:", "write keys as in")
 config("a second document", "train: {steps: 1}\n---\ntrain: {steps: 2}\n", "x.yaml:3:1: a second document",
        "join the two")
 config("a second document that is broken", "train: {steps: 1}\n---\ntrain: {steps\n", "x.yaml:", "not YAML")
-config("a list as key", "? [a]\n: 1\n", "x.yaml:1:4", "key")
+config("a list as key", "[a]: 1\n", "x.yaml:1:", "a key must be a short text")
 config("a key twice", "train: {steps: 1, steps: 2}\n", "x.yaml:1:19: steps: duplicate key (keep one")
 config("a section twice", "train: {steps: 1}\ntrain: {lr: 1}\n", "x.yaml:2:1: train: duplicate key")
 config("a section that is a number", "train: 5\n",
