@@ -74,15 +74,23 @@ static const char *planned_device(const char *name, char *text, size_t size)
     return text;
 }
 
-/* Plans the config with its settings and up to three further ones. */
-static grd_status plan_with(const plan_args *a, const grd_run_options *run, const char *const more[3],
-                            grd_plan_report *plan, grd_error *error)
+/* The config with its settings and up to three further ones. */
+static grd_status load(const plan_args *a, const char *const more[3], grd_settings *settings, grd_error *error)
 {
-    grd_settings *settings = grd_settings_new();
     if (!settings) return grd_fail(error, GRD_E_MEMORY, "out of memory");
     grd_status status = grd_settings_load(settings, a->config, error);
     for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
     for (int i = 0; i < 3 && more[i] && !status; i++) status = grd_settings_set(settings, more[i], error);
+    return status;
+}
+
+static const char *const nothing_more[3] = {NULL};
+
+static grd_status plan_with(const plan_args *a, const grd_run_options *run, const char *const more[3],
+                            grd_plan_report *plan, grd_error *error)
+{
+    grd_settings *settings = grd_settings_new();
+    grd_status status = load(a, more, settings, error);
     if (!status) status = grd_plan_settings(settings, run, plan, error);
     grd_settings_free(settings);
     return status;
@@ -127,8 +135,7 @@ static int check_memory(const plan_args *a, const grd_run_options *run, const gr
     char what[256];
     grd_error error = {GRD_OK, ""};
     grd_settings *settings = grd_settings_new();
-    grd_status status = settings ? grd_settings_load(settings, a->config, &error) : GRD_E_MEMORY;
-    for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], &error);
+    grd_status status = load(a, nothing_more, settings, &error);
     if (!status) status = grd_settings_resolve(settings, &error);
     int64_t batch = status ? 1 : settings->train.batch, accumulate = status ? 1 : settings->train.accumulate;
     grd_settings_free(settings);
@@ -158,8 +165,7 @@ int cli_plan(int argc, char **argv)
                                  .device = planned_device(a.common.device, device, sizeof(device))};
     grd_error error = {GRD_OK, ""};
     grd_event event = {.kind = GRD_EVENT_PLAN};
-    const char *const none[3] = {NULL};
-    if (plan_with(&a, &run, none, &event.plan, &error)) return cli_fail(&a.common, &error, false);
+    if (plan_with(&a, &run, nothing_more, &event.plan, &error)) return cli_fail(&a.common, &error, false);
     char line[2048];
     grd_event_json(&event, line, sizeof(line));
     if (a.common.json) puts(line);

@@ -349,6 +349,28 @@ static grd_status write_bytes(const char *path, const void *bytes, size_t size_b
     return grdi_writer_commit(&out, error);
 }
 
+static grd_status read_variable(void *model, const grd_file_tensor *tensor, void *data, grd_error *error)
+{
+    return grd_model_read(model, tensor->name, data, error);
+}
+
+grd_status grdi_checkpoint_add_variables(grdi_checkpoint_writer *writer, const char *name, grd_model *model,
+                                         int64_t count, bool (*kept)(const grd_variable *variable))
+{
+    grd_file_tensor *tensors = grdi_alloc_zero((size_t)count + 1, sizeof *tensors);
+    if (!tensors)
+        return fail_memory(&writer->error, writer->temporary);
+    size_t used = 0;
+    grd_variable v;
+    for (int64_t i = 0; i < count && grd_model_variable_at(model, i, &v); i++)
+        if (kept(&v))
+            tensors[used++] = (grd_file_tensor){
+                .name = v.path, .dtype = v.dtype, .dims = v.dims, .size_bytes = v.size_bytes};
+    grd_status status = grdi_checkpoint_stream_tensors(writer, name, tensors, used, read_variable, model);
+    grdi_free(tensors);
+    return status;
+}
+
 grd_status grdi_checkpoint_add_file(grdi_checkpoint_writer *writer, const char *name, const void *bytes,
                                     size_t size_bytes)
 {

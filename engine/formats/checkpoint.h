@@ -7,6 +7,7 @@
 #define GRDI_FORMATS_CHECKPOINT_H
 
 #include <gradus/io.h>
+#include <gradus/model.h>
 #include <jansson.h>
 
 /* ---- writing ----
@@ -30,6 +31,9 @@ grd_status grdi_checkpoint_stream_tensors(grdi_checkpoint_writer *writer, const 
 /* Adds a safetensors file. The tensors' data is read during the call only. */
 grd_status grdi_checkpoint_add_tensors(grdi_checkpoint_writer *writer, const char *name, const grd_file_tensor *tensors,
                                        size_t count);
+/* Adds a safetensors file of those of the model's first `count` variables that are `kept`, under their paths. */
+grd_status grdi_checkpoint_add_variables(grdi_checkpoint_writer *writer, const char *name, grd_model *model,
+                                         int64_t count, bool (*kept)(const grd_variable *variable));
 grd_status grdi_checkpoint_add_file(grdi_checkpoint_writer *writer, const char *name, const void *bytes,
                                     size_t size_bytes);
 /* Adds a JSON text, indented. */

@@ -129,11 +129,6 @@ static bool is_kept(const grd_variable *v)
     return v->kind == GRD_VARIABLE_PARAMETER || v->kind == GRD_VARIABLE_STATE;
 }
 
-static grd_status read_tensor(void *context, const grd_file_tensor *tensor, void *data, grd_error *error)
-{
-    return grd_model_read(context, tensor->name, data, error);
-}
-
 static grd_status add_config(const grd_settings *settings, grdi_checkpoint_writer *w, grd_error *error)
 {
     json_t *config = json_pack("{s:s, s:s, s:I, s:I, s:s}", "model_type", "gradus", "gradus_kind",
@@ -149,16 +144,8 @@ static grd_status add_config(const grd_settings *settings, grdi_checkpoint_write
 grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *settings, grdi_checkpoint_writer *w,
                                        grd_error *error)
 {
-    size_t most = (size_t)grd_model_variable_count(model), count = 0;
-    grd_file_tensor *tensors = grdi_alloc_zero(most + 1, sizeof(*tensors));
-    grd_status status = tensors ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for a checkpoint");
-    grd_variable v;
-    for (int64_t i = 0; !status && grd_model_variable_at(model, i, &v); i++)
-        if (is_kept(&v))
-            tensors[count++] = (grd_file_tensor){
-                .name = v.path, .dtype = v.dtype, .dims = v.dims, .size_bytes = v.size_bytes};
-    if (!status) status = grdi_checkpoint_stream_tensors(w, "model.safetensors", tensors, count, read_tensor, model);
-    grdi_free(tensors);
+    grd_status status =
+        grdi_checkpoint_add_variables(w, "model.safetensors", model, grd_model_variable_count(model), is_kept);
     return status ? status : add_config(settings, w, error);
 }
 

@@ -364,16 +364,19 @@ static grd_status run(grdi_session *s)
     return status;
 }
 
-grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error)
+static grdi_session *session_new(grd_settings *settings, const grd_run_options *options, grd_error *error)
 {
-    grd_error own = {GRD_OK, ""};
     grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
-    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a run");
+    if (!s) return NULL;
     s->settings = settings;
     s->options = options;
-    s->error = error ? error : &own;
+    s->error = error;
     s->lock_fd = s->metrics_fd = s->board.fd = -1;
-    grd_status status = run(s);
+    return s;
+}
+
+static void session_free(grdi_session *s)
+{
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
     if (s->task) s->task->close(s);
@@ -386,6 +389,15 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grdi_history_free(&s->history);
     if (s->lock_fd >= 0) grdi_file.close(s->lock_fd); /* last: it gives the folder away */
     grdi_free(s);
+}
+
+grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error)
+{
+    grd_error own = {GRD_OK, ""};
+    grdi_session *s = session_new(settings, options, error ? error : &own);
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a run");
+    grd_status status = run(s);
+    session_free(s);
     return status;
 }
 
@@ -401,12 +413,8 @@ static int64_t expected_vocab(const grd_settings *settings)
 grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
                              grd_error *error)
 {
-    grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
+    grdi_session *s = session_new(settings, options, error);
     if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a plan");
-    s->settings = settings;
-    s->options = options;
-    s->error = error;
-    s->lock_fd = s->metrics_fd = s->board.fd = -1;
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);
@@ -418,13 +426,6 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
             grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);
     if (!status) status = grdi_session_report(s, report);
-    grdi_sampler_close(&s->sampler);
-    grdi_session_free_layers(s);
-    if (s->task) s->task->close(s);
-    grdi_session_free_sources(s);
-    grd_engine_close(s->engine);
-    grdi_free(s->eval_inputs);
-    grdi_free(s->eval_values);
-    grdi_free(s);
+    session_free(s);
     return status;
 }

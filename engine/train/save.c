@@ -16,27 +16,6 @@ static bool kept_beside(const grd_variable *v)
     return v->kind == GRD_VARIABLE_MOMENT || v->kind == GRD_VARIABLE_STATE;
 }
 
-static grd_status read_tensor(void *context, const grd_file_tensor *tensor, void *data, grd_error *error)
-{
-    const grdi_session *s = context;
-    return grd_model_read(s->model, tensor->name, data, error);
-}
-
-static grd_status add_optimizer(grdi_session *s, grdi_checkpoint_writer *w)
-{
-    size_t most = (size_t)grd_model_variable_count(s->model), count = 0;
-    grd_file_tensor *tensors = grdi_alloc_zero(most + 1, sizeof(*tensors));
-    if (!tensors) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a checkpoint");
-    grd_variable v;
-    for (int64_t i = 0; i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++)
-        if (kept_beside(&v))
-            tensors[count++] = (grd_file_tensor){
-                .name = v.path, .dtype = v.dtype, .dims = v.dims, .size_bytes = v.size_bytes};
-    grd_status status = grdi_checkpoint_stream_tensors(w, "optimizer.safetensors", tensors, count, read_tensor, s);
-    grdi_free(tensors);
-    return status;
-}
-
 /* What the data are known again by; NULL when out of memory. */
 static json_t *data_json(const grdi_session *s)
 {
@@ -94,7 +73,8 @@ grd_status grdi_session_save(grdi_session *s)
     grd_status status = grdi_checkpoint_begin(&w, root, (uint64_t)s->done);
     w.follows = (uint64_t)s->saved;
     if (!status) status = s->task->add_weights(s, &w);
-    if (!status) status = add_optimizer(s, &w);
+    if (!status)
+        status = grdi_checkpoint_add_variables(&w, "optimizer.safetensors", s->model, s->variable_count, kept_beside);
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
     if (status) {

@@ -159,11 +159,6 @@ const char *grdi_key_first(const char *path)
     return NULL;
 }
 
-bool grdi_key_is_section(const char *path)
-{
-    return !*path || grdi_key_first(path);
-}
-
 enum { KEY_TEXT_MAX = 64 };
 
 size_t grdi_text_distance(const char *a, const char *b)

@@ -32,9 +32,7 @@ extern const size_t grdi_key_count;
 const grdi_key *grdi_key_find(const char *path);
 /* The known key whose path is most like it (edit distance), never NULL. */
 const char *grdi_key_nearest(const char *path);
-/* True if some key lies under "path.". */
-bool grdi_key_is_section(const char *path);
-/* The path of the first key under "path.", which must be a section. */
+/* The path of the first key under "path."; NULL: it is no section. */
 const char *grdi_key_first(const char *path);
 /* Levenshtein distance; of longer texts that of their beginnings. */
 size_t grdi_text_distance(const char *a, const char *b);

@@ -258,7 +258,7 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
         grd_status status;
         *r->near = name;
         if (key) status = read_key(r, key, value);
-        else if (!grdi_key_is_section(path))
+        else if (!grdi_key_first(path))
             return complain(r, name, path, "there is no such key (did you mean %s?)", grdi_key_nearest(path));
         else if (!value || !fy_node_is_mapping(value))
             return complain(r, value ? value : name, path, "must hold keys of its own, as in \"%s: {%s: ...}\"", path,
@@ -447,7 +447,7 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
     memcpy(path, assignment, length);
     path[length] = '\0';
     const grdi_key *key = grdi_key_find(path);
-    if (!key && grdi_key_is_section(path))
+    if (!key && grdi_key_first(path))
         return grd_fail(error, GRD_E_ARGUMENT,
                         "%s: there is no key '%s', it is a section (set a key of it, as in %s=...)",
                         place, path, grdi_key_first(path));

@@ -133,24 +133,26 @@ static inline float grdi_sum_lanes(grdi_vf a)
 {
 #if defined(GRDI_ISA_avx512)
     return _mm512_reduce_add_ps((__m512)a);
-#endif
+#else
     float sum[GRDI_LANES];
     grdi_store(sum, a);
     for (int half = GRDI_LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++)
             sum[i] += sum[i + half];
     return sum[0];
+#endif
 }
 
 static inline float grdi_max_lanes(grdi_vf a)
 {
 #if defined(GRDI_ISA_avx512)
     return _mm512_reduce_max_ps((__m512)a);
-#endif
+#else
     float most = a[0];
     for (int i = 1; i < GRDI_LANES; i++)
         most = a[i] > most ? a[i] : most;
     return most;
+#endif
 }
 
 /* ---- other element types ---- */
