@@ -136,7 +136,7 @@ grd_status grdi_session_build_evaluation(grdi_session *s)
     grd_tensor losses, outputs[2];
     const grd_cross_entropy_options each = {.size = sizeof each, .losses = &losses};
     outputs[0] = grd_gpt_loss(grd_gpt_hidden(s->eval_ids, gpt, none), gpt, s->eval_targets, scale, &each);
-    outputs[1] = s->eval_losses = losses;
+    outputs[1] = s->eval_losses = s->eval_output = losses;
     s->eval = grd_program_new(outputs, 2);
     if (!s->eval) return graph_failed(s, s->eval_graph);
     s->eval_inputs = grdi_alloc(2 * count * sizeof(int32_t));

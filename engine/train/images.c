@@ -162,6 +162,8 @@ static grd_tensor loss(grdi_session *s)
     int64_t batch = s->settings->train.batch;
     run->x = grd_input(s->graph, "x", GRD_F32, grd_shape(batch, run->info.height, run->info.width, run->info.channels));
     run->y = grd_input(s->graph, "y", GRD_I32, grd_shape(batch));
+    s->ids = run->x;
+    s->targets = run->y;
     grd_tensor mean = grd_cross_entropy_mean(grdi_classifier_logits(s->settings, run->x, true), run->y,
                                              .label_smoothing = s->settings->train.label_smoothing);
     return grd_mul_scalar(mean, 1.0 / (double)s->settings->train.accumulate);
@@ -172,6 +174,7 @@ static grd_status build_evaluation(grdi_session *s)
     grd_status status = grdi_scorer_open(&s->images->scorer, s->model, s->settings, &s->images->info, s->error);
     s->eval = s->images->scorer.program;
     s->eval_ids = s->images->scorer.x;
+    s->eval_output = s->images->scorer.logits;
     s->eval_graph = grd_tensor_graph(s->eval_ids);
     return status;
 }

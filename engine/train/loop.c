@@ -188,7 +188,7 @@ static double schedule_factor(const grdi_session *s)
     return grd_schedule_factor(&schedule, s->done, after);
 }
 
-static grd_status one_step(grdi_session *s, grd_metrics *metrics)
+grd_status grdi_session_step(grdi_session *s, grd_metrics *metrics)
 {
     const grd_settings *settings = s->settings;
     for (int64_t micro = 0; micro < settings->train.accumulate; micro++) {
@@ -260,7 +260,7 @@ static grd_status train(grdi_session *s)
         bool measured = statistics_due(s);
         if (measured) grd_step_measure(s->step);
         grd_step_set_lr(s->step, factor);
-        status = one_step(s, &metrics);
+        status = grdi_session_step(s, &metrics);
         if (status) break;
         double seconds = grdi_seconds() - before;
         s->done++;
@@ -326,9 +326,8 @@ static void choose_task(grdi_session *s)
     s->task = grd_model_classifies(s->settings->model.kind) ? &grdi_task_images : &grdi_task_language;
 }
 
-static grd_status run(grdi_session *s)
+grd_status grdi_session_prepare(grdi_session *s)
 {
-    bool found = false;
     grd_status status = grd_settings_resolve(s->settings, s->error);
     choose_task(s);
     if (!status) status = refuse_used_directory(s);
@@ -342,6 +341,13 @@ static grd_status run(grdi_session *s)
     if (!status && !s->engine->backend->runs)
         status = grd_fail(s->error, GRD_E_ARGUMENT, "device %s: only plans (gradus plan does; train on cpu)",
                           grd_engine_device(s->engine));
+    return status;
+}
+
+static grd_status run(grdi_session *s)
+{
+    bool found = false;
+    grd_status status = grdi_session_prepare(s);
     if (!status && s->options->resume) status = grdi_session_resume(s, &found);
     s->ended = found && progress(s) >= 1;
     if (!status) status = open_directory(s); /* what could be refused has been: only now is anything written */
@@ -364,7 +370,7 @@ static grd_status run(grdi_session *s)
     return status;
 }
 
-static grdi_session *session_new(grd_settings *settings, const grd_run_options *options, grd_error *error)
+grdi_session *grdi_session_new(grd_settings *settings, const grd_run_options *options, grd_error *error)
 {
     grdi_session *s = grdi_alloc_zero(1, sizeof(*s));
     if (!s) return NULL;
@@ -375,7 +381,7 @@ static grdi_session *session_new(grd_settings *settings, const grd_run_options *
     return s;
 }
 
-static void session_free(grdi_session *s)
+void grdi_session_free(grdi_session *s)
 {
     grdi_sampler_close(&s->sampler);
     grdi_session_free_layers(s);
@@ -394,10 +400,10 @@ static void session_free(grdi_session *s)
 grd_status grd_train_text(grd_settings *settings, const grd_run_options *options, grd_error *error)
 {
     grd_error own = {GRD_OK, ""};
-    grdi_session *s = session_new(settings, options, error ? error : &own);
+    grdi_session *s = grdi_session_new(settings, options, error ? error : &own);
     if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a run");
     grd_status status = run(s);
-    session_free(s);
+    grdi_session_free(s);
     return status;
 }
 
@@ -413,7 +419,7 @@ static int64_t expected_vocab(const grd_settings *settings)
 grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
                              grd_error *error)
 {
-    grdi_session *s = session_new(settings, options, error);
+    grdi_session *s = grdi_session_new(settings, options, error);
     if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a plan");
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
@@ -426,6 +432,6 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
             grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);
     if (!status) status = grdi_session_report(s, report);
-    session_free(s);
+    grdi_session_free(s);
     return status;
 }

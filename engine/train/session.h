@@ -52,9 +52,10 @@ typedef struct grdi_session {
     grd_engine *engine;
     grd_model *model;
     grd_graph *graph, *eval_graph;
-    grd_tensor ids, targets, scale, key;
-    grd_tensor eval_ids, eval_targets, eval_losses; /* eval_ids: what goes in, images too */
-    const void *last_inputs;                        /* of the last micro-batch, valid until the next step */
+    grd_tensor ids, targets, scale, key; /* of the step; ids: what goes in, images too */
+    grd_tensor eval_ids, eval_targets, eval_losses;
+    grd_tensor eval_output;  /* what the model says of each sample, the first axis: losses of tokens, logits, ... */
+    const void *last_inputs; /* of the last micro-batch, valid until the next step */
     grd_step *step;
     grd_program *eval;
     grdi_layers layers;
@@ -125,6 +126,13 @@ grd_status grdi_metrics_resume(grdi_session *s);
 void grdi_session_begin_board(grdi_session *s);
 void grdi_session_board_event(grdi_session *s, const grd_event *event);
 
+/* loop.c. Settings, options and error must outlive the session. NULL: out of memory. */
+grdi_session *grdi_session_new(grd_settings *settings, const grd_run_options *options, grd_error *error);
+void grdi_session_free(grdi_session *s);
+/* Everything up to the first step, but for what a resumed run brings back and for task->start. Writes nothing. */
+grd_status grdi_session_prepare(grdi_session *s);
+/* The micro-batches of one step and the update. The caller counts s->done. */
+grd_status grdi_session_step(grdi_session *s, grd_metrics *metrics);
 bool grdi_session_asked_to_stop(const grdi_session *s);
 /* Hands an event to the caller and writes its line to metrics.jsonl. */
 void grdi_session_emit(grdi_session *s, const grd_event *event);
