@@ -21,6 +21,7 @@ typedef struct cli {
 /* The subcommands: each takes its own name as argv[0] and returns an exit code. */
 int cli_train(int argc, char **argv);
 int cli_sample(int argc, char **argv);
+int cli_predict(int argc, char **argv);
 int cli_plan(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_doctor(int argc, char **argv);

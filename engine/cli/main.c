@@ -13,6 +13,7 @@ typedef struct command {
 static const command commands[] = {
     {"train", cli_train, "train a language model on a text, from settings of its own choice or a config file"},
     {"sample", cli_sample, "continue a prompt with a trained model"},
+    {"predict", cli_predict, "what a trained model says of new data, as CSV"},
     {"eval", cli_eval, "score a text with a trained model: loss and bits per byte"},
     {"plan", cli_plan, "what a training step needs: memory, arithmetic, time; without running it"},
     {"tokenize", cli_tokenize, "train a tokenizer; text to tokens and back"},

@@ -227,6 +227,16 @@ grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, 
     return status;
 }
 
+grd_status grd_idx_open_images(const char *path, grd_images **images, grd_error *error)
+{
+    *images = NULL;
+    grd_images *m = grdi_alloc_zero(1, sizeof(*m));
+    grd_status status = m ? open_images(m, path, error) : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+    if (!status) *images = m;
+    else grd_images_free(m);
+    return status;
+}
+
 /* ---- reading ---- */
 
 grd_images_info grd_images_about(const grd_images *images)
@@ -244,7 +254,7 @@ int32_t grd_images_get(const grd_images *images, int64_t index, float *pixels)
     int64_t size = image_size(images);
     const uint8_t *from = images->pixels + index * size;
     for (int64_t i = 0; pixels && i < size; i++) pixels[i] = (float)from[i] / 255.0f;
-    return images->labels[index];
+    return images->labels ? images->labels[index] : -1;
 }
 
 void grd_images_statistics(const grd_images *images, double *mean, double *deviation)

@@ -1,10 +1,14 @@
 /* classifier.c - networks that classify images. */
 #include "generate/classifier.h"
 
+#include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 
 #include <math.h>
 #include <string.h>
+
+enum { CLASSES_MAX = 1000000, CONFIG_BYTES_MAX = 1 << 28 };
 
 /* ---- the graph ---- */
 
@@ -74,6 +78,20 @@ static double nats_of(const float *logits, int64_t classes, int32_t label, bool 
     return log(sum) + (double)logits[best] - (double)logits[label];
 }
 
+static grd_status run_batch(grdi_scorer *z, grd_error *error)
+{
+    grd_program_feed(z->program, z->x, z->inputs);
+    grd_status status = grd_program_run(z->program);
+    if (!status) status = grd_program_read(z->program, z->logits, z->values);
+    return status ? grd_fail(error, status, "%s", grd_program_error(z->program)->message) : GRD_OK;
+}
+
+grd_status grdi_scorer_logits(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, grd_error *error)
+{
+    for (int64_t i = 0; i < count; i++) z->labels[i] = grd_images_get(images, first + i, z->inputs + i * z->pixels);
+    return run_batch(z, error);
+}
+
 /* Images chosen evenly: number first .. first + count of `total`. What a batch has more is scored and not counted. */
 static grd_status score_batch(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, int64_t total,
                               double *nats, int64_t *right, grd_error *error)
@@ -81,10 +99,8 @@ static grd_status score_batch(grdi_scorer *z, const grd_images *images, int64_t 
     int64_t all = grd_images_about(images).count;
     for (int64_t i = 0; i < count; i++)
         z->labels[i] = grd_images_get(images, (first + i) * all / total, z->inputs + i * z->pixels);
-    grd_program_feed(z->program, z->x, z->inputs);
-    grd_status status = grd_program_run(z->program);
-    if (!status) status = grd_program_read(z->program, z->logits, z->values);
-    if (status) return grd_fail(error, status, "%s", grd_program_error(z->program)->message);
+    grd_status status = run_batch(z, error);
+    if (status) return status;
     for (int64_t i = 0; i < count; i++) {
         bool is_right;
         *nats += nats_of(z->values + i * z->classes, z->classes, z->labels[i], &is_right);
@@ -129,24 +145,84 @@ static bool is_kept(const grd_variable *v)
     return v->kind == GRD_VARIABLE_PARAMETER || v->kind == GRD_VARIABLE_STATE;
 }
 
-static grd_status add_config(const grd_settings *settings, grdi_checkpoint_writer *w, grd_error *error)
+/* The names of classes as Hugging Face's configs have them. */
+static grd_status add_names(json_t *config, const grdi_classifier_about *about)
 {
-    json_t *config = json_pack("{s:s, s:s, s:I, s:I, s:s}", "model_type", "gradus", "gradus_kind",
-                               grd_model_kind_name(settings->model.kind), "num_labels",
-                               (json_int_t)settings->model.classes, "width", (json_int_t)settings->model.gpt.width,
-                               "note", "weights by Gradus's own names: Hugging Face has no architecture for them");
-    if (!config) return grd_fail(error, GRD_E_MEMORY, "config.json: out of memory");
-    grd_status status = grdi_checkpoint_add_json(w, "config.json", config);
+    json_t *names = json_object();
+    for (int64_t c = 0; c < about->classes && names; c++) {
+        char number[24];
+        snprintf(number, sizeof(number), "%lld", (long long)c);
+        if (json_object_set_new(names, number, json_string(about->names[c]))) {
+            json_decref(names);
+            names = NULL;
+        }
+    }
+    return json_object_set_new(config, "id2label", names) ? GRD_E_MEMORY : GRD_OK;
+}
+
+static grd_status add_config(const grd_settings *settings, const grdi_classifier_about *about,
+                             grdi_checkpoint_writer *w, grd_error *error)
+{
+    json_t *config =
+        json_pack("{s:s, s:s, s:I, s:I, s:[I, I], s:I, s:s}", "model_type", "gradus", "gradus_kind",
+                  grd_model_kind_name(settings->model.kind), "num_labels", (json_int_t)settings->model.classes, "width",
+                  (json_int_t)settings->model.gpt.width, "image_size", (json_int_t)about->height,
+                  (json_int_t)about->width, "num_channels", (json_int_t)about->channels, "note",
+                  "weights by Gradus's own names: Hugging Face has no architecture for them");
+    grd_status status = config && (!about->names || !add_names(config, about))
+                            ? grdi_checkpoint_add_json(w, "config.json", config)
+                            : grd_fail(error, GRD_E_MEMORY, "config.json: out of memory");
     json_decref(config);
     return status;
 }
 
-grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *settings, grdi_checkpoint_writer *w,
-                                       grd_error *error)
+static grd_status read_names(const json_t *list, grdi_classifier_about *about, const char *path, grd_error *error)
+{
+    if (!list) return GRD_OK;
+    about->names = grdi_alloc_zero((size_t)about->classes, sizeof(char *));
+    if (!about->names) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+    for (int64_t c = 0; c < about->classes; c++) {
+        char number[24];
+        snprintf(number, sizeof(number), "%lld", (long long)c);
+        const char *name = json_string_value(json_object_get(list, number));
+        if (!name) return grd_fail(error, GRD_E_FORMAT, "%s: id2label has no text for class %s", path, number);
+        if (!(about->names[c] = grdi_strdup(name))) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+    }
+    return GRD_OK;
+}
+
+grd_status grdi_classifier_read_about(const char *folder, grdi_classifier_about *about, grd_error *error)
+{
+    char *path = grdi_path_join(folder, "config.json");
+    if (!path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
+    json_t *config = grd_json_read(path, CONFIG_BYTES_MAX, error);
+    grd_status status = config ? GRD_OK : error->status;
+    const json_t *size = json_object_get(config, "image_size");
+    about->height = json_integer_value(json_array_get(size, 0));
+    about->width = json_integer_value(json_array_get(size, 1));
+    about->channels = json_integer_value(json_object_get(config, "num_channels"));
+    about->classes = json_integer_value(json_object_get(config, "num_labels"));
+    if (!status && (about->classes < 1 || about->classes > CLASSES_MAX))
+        status = grd_fail(error, GRD_E_FORMAT, "%s: num_labels is not a number of classes", path);
+    if (!status) status = read_names(json_object_get(config, "id2label"), about, path, error);
+    json_decref(config);
+    grdi_free(path);
+    return status;
+}
+
+void grdi_classifier_free_about(grdi_classifier_about *about)
+{
+    for (int64_t c = 0; about->names && c < about->classes; c++) grdi_free(about->names[c]);
+    grdi_free(about->names);
+    about->names = NULL;
+}
+
+grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *settings,
+                                       const grdi_classifier_about *about, grdi_checkpoint_writer *w, grd_error *error)
 {
     grd_status status =
         grdi_checkpoint_add_variables(w, "model.safetensors", model, grd_model_variable_count(model), is_kept);
-    return status ? status : add_config(settings, w, error);
+    return status ? status : add_config(settings, about, w, error);
 }
 
 grd_status grdi_classifier_read_weights(grd_model *model, const grd_safetensors *file, grd_error *error)

@@ -194,7 +194,12 @@ static grd_status evaluate(grdi_session *s, int64_t most, grd_event *event)
 
 static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
 {
-    return grdi_classifier_add_weights(s->model, s->settings, w, s->error);
+    const grd_images_info *info = &s->images->info;
+    const grdi_classifier_about about = {.height = info->height,
+                                         .width = info->width,
+                                         .channels = info->channels,
+                                         .classes = s->settings->model.classes};
+    return grdi_classifier_add_weights(s->model, s->settings, &about, w, s->error);
 }
 
 static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd_error *error)

@@ -316,6 +316,12 @@ case("sample: a seed that is none", "sample run --seed x", "--seed: 'x' is not a
 case("sample: a negative temperature", "sample run --temperature -1", "--temperature: -1 is outside")
 case("sample: temperature nan", "sample run --temperature nan", "--temperature: nan is outside")
 case("sample: two runs", "sample run run", "run")
+case("predict: nothing given", "predict", "no model to predict with")
+case("predict: no input", "predict run", "nothing to predict for")
+case("predict: two inputs", "predict run good.txt good.txt", "good.txt")
+case("predict: no run", "predict nowhere good.txt", "nowhere: is no run directory")
+case("predict: an input that is missing", "predict run nowhere", "nowhere: no such file")
+case("predict: a language model", "predict run good.txt", "run: is a language model", "gradus sample")
 case("bench: a negative batch", "bench model mlp --batch -1", "--batch: -1 is outside")
 case("eval: a context beyond the model's", "eval run --context 99999", "context")
 

@@ -4,6 +4,7 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -99,6 +100,31 @@ Test(cli_images, learns_tests_and_evaluates)
         cr_assert(number_of(again, "loss") == number_of(eval, "loss"), "eval: loss %.9g, the run's %.9g",
                   number_of(again, "loss"), number_of(eval, "loss"));
     }
+}
+
+/* Predictions of the test images are right as often as the evaluation says, as CSV and as JSON lines. */
+Test(cli_images, predicts_what_it_evaluates)
+{
+    cr_assert(gradus("train --data plain --model mlp " QUICK " --set train.steps=2 "
+                     " --set train.lr=1e-4 --set out=run").code == 0);
+    double accuracy = number_of(only_event(gradus("eval run --json"), "eval"), "accuracy");
+    outcome o = gradus("predict run plain");
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(strncmp(o.out, "index,prediction,probability\n", 29) == 0, "%s", o.out);
+    int lines = 0, right = 0;
+    for (char *line = strchr(o.out, '\n') + 1; *line; line = strchr(line, '\n') + 1, lines++) {
+        int index, class;
+        double probability;
+        cr_assert(sscanf(line, "%d,%d,%lf", &index, &class, &probability) == 3 && index == lines, "%s", line);
+        cr_assert(probability > 1.0 / CLASSES - 1e-6 && probability <= 1, "%s", line);
+        right += class == (TRAINING + index) % CLASSES;
+    }
+    cr_assert(lines == TESTS && accuracy < 1 && fabs(right - accuracy * TESTS) < 0.5, "%d right of %d, accuracy %g",
+              right, lines, accuracy);
+    o = gradus("predict run/checkpoints/step-000002 plain/test-images-idx3-ubyte --json");
+    cr_assert(o.code == 0 && strncmp(o.out, "{\"index\":0,\"prediction\":", 24) == 0, "%s%s", o.out, o.err);
+    o = gradus("predict run no_test");
+    cr_assert(o.code == 2 && strstr(o.err, "has no file t10k-images"), "%s", o.err);
 }
 
 Test(cli_images, report_speaks_of_images)

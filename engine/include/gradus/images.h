@@ -24,8 +24,11 @@ GRD_API bool grd_idx_found(const char *folder);
  * [count,height,width,channels], labels of unsigned bytes [count]. Errors name the file: missing, not in the format,
  * cut off, more or fewer labels than images. Free with grd_images_free(). */
 GRD_API grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, grd_error *error);
+/* Opens one file of images without labels: each label is -1, and there are no classes. */
+GRD_API grd_status grd_idx_open_images(const char *path, grd_images **images, grd_error *error);
 GRD_API grd_images_info grd_images_about(const grd_images *images);
-/* Image `index` as floats [height,width,channels] in 0..1 (`pixels` may be NULL); returns its label. */
+/* Image `index` as floats [height,width,channels] in 0..1 (`pixels` may be NULL); returns its label, -1 where there is
+ * none. */
 GRD_API int32_t grd_images_get(const grd_images *images, int64_t index, float *pixels);
 /* Mean and standard deviation of each channel over all images, in 0..1. */
 GRD_API void grd_images_statistics(const grd_images *images, double *mean, double *deviation);

@@ -203,6 +203,25 @@ typedef struct grd_evaluate_options {
 GRD_API grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options,
                                     const grd_run_options *run_options, grd_event *event, grd_error *error);
 
+/* ---- predicting ---- */
+
+/* What a model says of one thing: an image, a row, a moment. Texts live during the callback only. */
+typedef struct grd_prediction {
+    const char *of;     /* what `item` is, the same in a call: "index", "file", ... */
+    const char *item;   /* the thing: its number from 0 on, its path, ... */
+    const char *label;  /* the likeliest class by its name; NULL: see `value` */
+    double value;       /* the number predicted, or the likeliest class where classes have no names */
+    double probability; /* of that class; NaN where no class is predicted */
+} grd_prediction;
+
+/* Predicts for `input` with the newest checkpoint of a run directory, or with one checkpoint, and hands on what it says
+ * in the input's order. A classifier of images takes a file of images in IDX format, or a folder with such a file of
+ * test images; they must have the size that it was trained on. GRD_E_ARGUMENT: a language model (see
+ * grd_sample_run()). */
+GRD_API grd_status grd_predict_run(const char *run, const char *input, const grd_run_options *options,
+                                   void (*on_prediction)(void *context, const grd_prediction *prediction),
+                                   void *context, grd_error *error);
+
 /* ---- generating text ---- */
 
 typedef struct grd_sample_options {
