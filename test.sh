@@ -15,7 +15,7 @@ longest_input() {
     case $1 in
         call | run) echo 100 ;;
         bpe_train) echo 200 ;;
-        corpus | decode | merges | set | split) echo 300 ;;
+        corpus | csv | decode | merges | set | split) echo 300 ;;
         encode | settings) echo 500 ;;
         tokenizer_json) echo 4000 ;;
         *) echo 1100 ;;

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "formats/checkpoint.h"
 #include "run/run.h"
 #include "train/settings.h"

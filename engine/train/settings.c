@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 
 #include <math.h>
 #include <string.h>
@@ -157,25 +158,6 @@ const char *grdi_key_first(const char *path)
     for (size_t i = 0; i < grdi_key_count; i++)
         if (strncmp(grdi_keys[i].path, path, length) == 0 && grdi_keys[i].path[length] == '.') return grdi_keys[i].path;
     return NULL;
-}
-
-enum { KEY_TEXT_MAX = 64 };
-
-size_t grdi_text_distance(const char *a, const char *b)
-{
-    size_t row[KEY_TEXT_MAX], n = strnlen(b, KEY_TEXT_MAX - 1);
-    for (size_t j = 0; j <= n; j++) row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t change = diagonal + (a[i - 1] != b[j - 1]),
-                   least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = change < least ? change : least;
-        }
-    }
-    return row[n];
 }
 
 const char *grdi_key_nearest(const char *path)

@@ -34,8 +34,6 @@ const grdi_key *grdi_key_find(const char *path);
 const char *grdi_key_nearest(const char *path);
 /* The path of the first key under "path."; NULL: it is no section. */
 const char *grdi_key_first(const char *path);
-/* Levenshtein distance; of longer texts that of their beginnings. */
-size_t grdi_text_distance(const char *a, const char *b);
 
 /* Whether grd_settings_load or grd_settings_set have set that key, which must be one of grdi_keys. */
 bool grdi_key_was_set(const grd_settings *settings, const grdi_key *key);

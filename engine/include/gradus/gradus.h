@@ -13,6 +13,7 @@
 #include <gradus/nn.h>
 #include <gradus/ops.h>
 #include <gradus/run.h>
+#include <gradus/table.h>
 #include <gradus/train.h>
 
 #endif
