@@ -5,8 +5,9 @@ the same from the same weights on the same batches and compares losses.
     python3 make_net_goldens.py          (needs torch and safetensors; made with torch 2.15)
 
 A network NAME has its first weights NAME/w/<our path>, batches NAME/x [batches,B,..] (images with channels last) and
-NAME/y [batches,B], which are used in turn, the losses NAME/loss [steps], and, where there are running statistics, these
-after the last step as NAME/s/<our path> and what the network says of the first batch by them, NAME/logits.
+NAME/y [batches,B] (classes) or [batches,B,horizon] (values), which are used in turn, the losses NAME/loss [steps], and,
+where there are running statistics, these after the last step as NAME/s/<our path> and what the network says of the
+first batch by them, NAME/logits.
 """
 import math
 import os
@@ -44,6 +45,13 @@ class Net:
         scale = 1 / math.sqrt(x.shape[1] * kernel * kernel)
         w = self.parameter(f"{name}/weight", (channels, x.shape[1], kernel, kernel), scale)
         return F.conv2d(x, w, self.parameter(f"{name}/bias", (channels,), scale) if bias else None, stride, padding)
+
+    def conv1d(self, x, name, channels, kernel, dilation=1):
+        """[B,T,C] to [B,T',channels]"""
+        scale = 1 / math.sqrt(x.shape[2] * kernel)
+        w = self.parameter(f"{name}/weight", (channels, x.shape[2], kernel), scale)
+        b = self.parameter(f"{name}/bias", (channels,), scale)
+        return F.conv1d(x.transpose(1, 2), w, b, dilation=dilation).transpose(1, 2)
 
     def norm(self, x, name):
         c = x.shape[1]
@@ -97,24 +105,49 @@ def both_directions(net, x):
     return net.linear(x.mean(1), "head", 5)
 
 
-def train(name, build, shape, classes, optimizer, steps=STEPS):
+def forecaster(kind, width, horizon, layers):
+    """The last state of as many layers; a TCN's have dilations of 1, 2, 4, ... (Bai et al. 2018)."""
+    def build(net, x):
+        for i in range(layers):
+            if kind == "TCN":
+                x = tcn_block(net, x, f"layer{i + 1}/", width, 2 ** i)
+            else:
+                x = net.recurrent(kind, x, f"layer{i + 1}", width)
+        return net.linear(x[:, -1], "head", horizon)
+    return build
+
+
+def tcn_block(net, x, scope, width, dilation):
+    net.scope, past, h = scope, x, x
+    for name in ("conv1", "conv2"):
+        h = F.relu(net.conv1d(F.pad(h.transpose(1, 2), (2 * dilation, 0)).transpose(1, 2), name, width, 3, dilation))
+    if x.shape[-1] != width:
+        past = net.conv1d(x, "skip", width, 1)
+    net.scope = ""
+    return F.relu(past + h)
+
+
+def train(name, build, shape, classes, optimizer, steps=STEPS, horizon=0):
     net = Net()
     x = torch.rand((BATCHES, *shape)).float().double()
     y = torch.randint(0, classes, (BATCHES, shape[0]))
     x = (x + 0.1 * y.view(BATCHES, -1, *[1] * (len(shape) - 1))).float().double()  # something to learn
+    if horizon:
+        y = x.mean(-1)[:, :, :horizon].cumsum(-1).float().double()
     build(net, x[0])  # makes the parameters
     net.states = {}
     step = optimizer(list(net.weights.values()))
     losses = []
     for i in range(steps):
         step.zero_grad()
-        loss = F.cross_entropy(build(net, x[i % BATCHES]), y[i % BATCHES])
+        said, right = build(net, x[i % BATCHES]), y[i % BATCHES]
+        loss = F.mse_loss(said, right) if horizon else F.cross_entropy(said, right)
         loss.backward()
         step.step()
         losses.append(loss.item())
     for path, value in net.first.items():
         tensors[f"{name}/w/{path}"] = value.float()
-    tensors[f"{name}/x"], tensors[f"{name}/y"] = x.float(), y.int()
+    tensors[f"{name}/x"], tensors[f"{name}/y"] = x.float(), y.float() if horizon else y.int()
     tensors[f"{name}/loss"] = torch.tensor(losses)
     net.training = False
     for path, value in net.states.items():
@@ -142,5 +175,8 @@ train("lstm", last_state("LSTM"), (6, 9, 7), 5, adamw)
 train("gru", last_state("GRU"), (6, 9, 7), 5, adamw)
 train("rnn", last_state("RNN"), (6, 9, 7), 5, adamw)
 train("bidirectional", both_directions, (6, 9, 7), 5, adamw)
+train("forecast_lstm", forecaster("LSTM", 8, 4, 2), (6, 11, 2), 2, adamw, horizon=4)
+train("forecast_gru", forecaster("GRU", 8, 4, 1), (6, 11, 2), 2, adamw, horizon=4)
+train("forecast_tcn", forecaster("TCN", 8, 4, 2), (6, 11, 2), 2, adamw, horizon=4)
 save_file({k: v.detach().contiguous() for k, v in tensors.items()},
           os.path.join(os.path.dirname(os.path.abspath(__file__)), "nets.safetensors"))

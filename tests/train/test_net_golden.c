@@ -57,6 +57,26 @@ static grd_tensor bidirectional(grd_tensor x, bool training)
     return grd_linear(grd_mean_axis(x, 1, false), "head", 5);
 }
 
+static grd_tensor forecast_lstm(grd_tensor x, bool training)
+{
+    (void)training;
+    return grd_forecaster_values(x,
+                                 &(grd_forecaster){.kind = GRD_FORECASTER_LSTM, .width = 8, .horizon = 4, .layers = 2});
+}
+
+static grd_tensor forecast_gru(grd_tensor x, bool training)
+{
+    (void)training;
+    return grd_forecaster_values(x, &(grd_forecaster){.kind = GRD_FORECASTER_GRU, .width = 8, .horizon = 4});
+}
+
+/* Two blocks are what 11 steps take. */
+static grd_tensor forecast_tcn(grd_tensor x, bool training)
+{
+    (void)training;
+    return grd_forecaster_values(x, &(grd_forecaster){.kind = GRD_FORECASTER_TCN, .width = 8, .horizon = 4});
+}
+
 /* One network while it is trained. */
 typedef struct net {
     const char *name;
@@ -141,15 +161,18 @@ static void check(const char *name, builder build, grd_optimizer optimizer, int3
     const grd_file_tensor *xs = stored(&n, "x"), *ys = stored(&n, "y"), *losses = stored(&n, "loss");
     grd_dims dims = {.rank = xs->dims.rank - 1};
     memcpy(dims.dim, xs->dims.dim + 1, sizeof(int64_t) * (size_t)dims.rank);
-    grd_tensor x = grd_input(graph, "x", GRD_F32, dims), y = grd_input(graph, "y", GRD_I32, grd_shape(dims.dim[0]));
-    grd_step *step = grd_step_new(grd_cross_entropy_mean(build(x, true), y), optimizer);
+    grd_dims right = {.rank = ys->dims.rank - 1, .dim = {ys->dims.dim[1], ys->dims.dim[2]}}; /* classes or values */
+    grd_tensor x = grd_input(graph, "x", GRD_F32, dims), y = grd_input(graph, "y", ys->dtype, right);
+    grd_tensor said = build(x, true);
+    grd_step *step =
+        grd_step_new(ys->dtype == GRD_F32 ? grd_mean(grd_mse(said, y)) : grd_cross_entropy_mean(said, y), optimizer);
     cr_assert(step, "%s", grd_graph_error(graph)->message);
     load_weights(&n);
     for (int64_t i = 0, count = grd_dims_count(losses->dims); i < count; i++) {
         grd_metrics metrics;
         int64_t batch = i % xs->dims.dim[0];
         grd_step_feed(step, x, (const float *)xs->data + batch * grd_dims_count(dims));
-        grd_step_feed(step, y, (const int32_t *)ys->data + batch * dims.dim[0]);
+        grd_step_feed(step, y, (const int32_t *)ys->data + batch * grd_dims_count(right)); /* both have 4 bytes */
         cr_assert(grd_step_run(step, &metrics) == GRD_OK, "%s", grd_step_error(step)->message);
         double want = ((const double *)losses->data)[i];
         cr_expect(fabs(metrics.loss - want) <= LOSS_TOLERANCE * want, "%s, step %lld: loss %.8g, should be %.8g", name,
@@ -210,4 +233,19 @@ Test(net_golden, rnn)
 Test(net_golden, bidirectional)
 {
     check("bidirectional", bidirectional, adamw(), 1);
+}
+
+Test(net_golden, forecast_lstm)
+{
+    check("forecast_lstm", forecast_lstm, adamw(), 2);
+}
+
+Test(net_golden, forecast_gru)
+{
+    check("forecast_gru", forecast_gru, adamw(), 1);
+}
+
+Test(net_golden, forecast_tcn)
+{
+    check("forecast_tcn", forecast_tcn, adamw(), 2);
 }

@@ -112,6 +112,35 @@ typedef struct grd_resnet {
  * stem, stem_norm, stage<i>/block<j>/conv1, norm1, conv2, norm2 (conv3, norm3), skip, skip_norm, head. */
 GRD_API grd_tensor grd_resnet_logits(grd_tensor x, const grd_resnet *net);
 
+/* ---- networks for series: x [B,T,C], the steps up to now, to what comes next [B,horizon] ---- */
+
+/* Dilated causal convolutions in residual blocks: block i, from 1, has a dilation of 2^(i-1), and is relu(x +
+ * relu(conv2(relu(conv1(x))))), each convolution over the step itself and `kernel` - 1 steps before it; where widths
+ * differ x passes a convolution of one step first. [B,T,C] to [B,T,width]; a step sees
+ * 1 + 2 (kernel - 1) (2^blocks - 1) of them. Parameters: layer<i>/conv1, conv2, skip. Bai et al., "An empirical
+ * evaluation of generic convolutional and recurrent networks for sequence modeling", 2018, without weight normalisation
+ * and dropout. */
+GRD_API grd_tensor grd_tcn(grd_tensor x, int64_t width, int32_t blocks, int64_t kernel);
+
+typedef enum grd_forecaster_kind {
+    GRD_FORECASTER_LSTM = 0,
+    GRD_FORECASTER_GRU,
+    GRD_FORECASTER_TCN,
+    GRD_FORECASTER_LINEAR /* of all values of all steps */
+} grd_forecaster_kind;
+
+typedef struct grd_forecaster {
+    grd_forecaster_kind kind;
+    int32_t layers; /* 0: 1; of a TCN as many blocks as it takes to see all steps */
+    int64_t width;  /* of the states; 0: 32 */
+    int64_t horizon;
+    bool zero_head; /* all outputs are 0 at first: for what is added to another forecast */
+} grd_forecaster;
+
+/* The last step's state, or for LINEAR all steps one after the other, through a linear layer to `horizon` values.
+ * Parameters: layer<i>/..., see grd_lstm, grd_gru and grd_tcn (with a kernel of 3), and head. */
+GRD_API grd_tensor grd_forecaster_values(grd_tensor x, const grd_forecaster *net);
+
 /* ---- multi-layer perceptron ---- */
 
 /* widths[0..count-1) hidden layers with ReLU, then a linear layer to widths[count-1]: "fc1", "fc2", ... */
