@@ -69,13 +69,15 @@ static void describe_step(const show *s, const grd_event *event, int detail, cha
         used += (size_t)snprintf(text + used, size - used, "  validation %.3f", s->validation);
         if (s->bits > 0 && detail >= STEP_ALL)
             used += (size_t)snprintf(text + used, size - used, " (%.3f bits/byte)", s->bits);
-        if (event->samples && detail >= STEP_ALL)
+        if (s->rmse > 0 && detail >= STEP_ALL)
+            used += (size_t)snprintf(text + used, size - used, " (rmse %.4g)", s->rmse);
+        else if (event->samples && detail >= STEP_ALL)
             used += (size_t)snprintf(text + used, size - used, " (%.2f%% right)", 100 * s->accuracy);
     }
     double seconds = event->seconds - s->first_seconds;
     if (seconds > 0 && detail >= STEP_SPEED)
         used += (size_t)snprintf(text + used, size - used, "  %s %s/s", cli_count((int64_t)(s->counted / seconds)),
-                                 event->samples ? "images" : "tokens");
+                                 event->unit ? event->unit : "tokens");
     if (event->progress > 0)
         snprintf(text + used, size - used, "  %s left",
                  cli_clock(event->seconds * (1 - event->progress) / event->progress));
@@ -127,13 +129,16 @@ static void show_eval(show *s, const grd_event *event)
     s->validation = event->loss;
     s->bits = isfinite(event->bits_per_byte) ? event->bits_per_byte : 0;
     s->accuracy = event->accuracy;
+    s->rmse = event->regression ? event->rmse : 0;
     if (s->terminal && event->part < 1) return; /* the progress line has it from now on */
     show_end(s);
-    printf("%s at step %s: loss %.4f", event->samples ? "test" : "validation", cli_count(event->step), event->loss);
-    if (event->samples) printf(", accuracy %.2f%% of %s images", 100 * event->accuracy, cli_count(event->samples));
+    const char *held_out = event->samples && !event->regression ? "test" : "validation";
+    printf("%s at step %s: loss %.4f", held_out, cli_count(event->step), event->loss);
+    if (event->regression) printf(", rmse %.4g, mae %.4g", event->rmse, event->mae);
+    else if (event->samples) printf(", accuracy %.2f%% of %s images", 100 * event->accuracy, cli_count(event->samples));
     if (s->bits > 0) printf(", %.4f bits per byte", s->bits);
     if (event->part < 1)
-        printf(" (from %.0f%% of the %s)", 100 * event->part, event->samples ? "test images" : "validation text");
+        printf(" (from %.0f%% of the %s %s)", 100 * event->part, held_out, event->unit ? event->unit : "text");
     printf("\n");
 }
 

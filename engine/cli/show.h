@@ -15,6 +15,7 @@ typedef struct show {
     double loss;                   /* running mean */
     double validation, bits;       /* of the last evaluation; 0: none */
     double accuracy;               /* of it, where there are classes */
+    double rmse;                   /* of it, where there are numbers; 0: none */
     int64_t first_step;            /* steps that a resumed run had done before */
     double first_seconds, counted; /* seconds that it had taken; tokens or samples since */
 } show;

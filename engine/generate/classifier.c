@@ -125,6 +125,7 @@ grd_status grdi_scorer_run(grdi_scorer *scorer, const grd_images *images, int64_
                              error);
     }
     event->samples = total;
+    event->unit = "images";
     event->part = (double)total / (double)count;
     event->loss = nats / (double)total;
     event->accuracy = (double)right / (double)total;

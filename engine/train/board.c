@@ -52,10 +52,13 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
                                    {"gradient_norm", event->grad_norm},
                                    {event->samples ? "samples_per_second" : "tokens_per_second",
                                     event->samples ? event->samples_per_s : event->tokens_per_s}};
-    const grdi_scalar of_eval[] = {
-        {"loss/validation", event->loss},
-        {event->samples ? "accuracy/validation" : "bits_per_byte",
-         event->samples ? event->accuracy : event->bits_per_byte}};
+    const grdi_scalar of_eval[] = {{"loss/validation", event->loss},
+                                   {event->regression ? "rmse/validation"
+                                    : event->samples  ? "accuracy/validation"
+                                                      : "bits_per_byte",
+                                    event->regression ? event->rmse
+                                    : event->samples  ? event->accuracy
+                                                      : event->bits_per_byte}};
     grd_status status = GRD_OK;
     if (event->kind == GRD_EVENT_STEP)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, 4, &error);

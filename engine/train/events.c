@@ -84,11 +84,20 @@ static void put_step(line *l, const grd_event *event)
     put_number(l, "time_ms", event->time_ms);
 }
 
+static void put_errors(line *l, const grd_event *event)
+{
+    put_number(l, "rmse", event->rmse);
+    put_number(l, "mae", event->mae);
+    if (!isnan(event->persistence_rmse)) put_number(l, "persistence_rmse", event->persistence_rmse);
+    if (!isnan(event->seasonal_rmse)) put_number(l, "seasonal_rmse", event->seasonal_rmse);
+}
+
 static void put_eval(line *l, const grd_event *event)
 {
     put_whole(l, "step", event->step);
     put_number(l, "loss", event->loss);
-    if (event->samples) put_number(l, "accuracy", event->accuracy);
+    if (event->regression) put_errors(l, event);
+    else if (event->samples) put_number(l, "accuracy", event->accuracy);
     if (event->samples) put_whole(l, "samples", event->samples);
     if (!isnan(event->bits_per_byte)) put_number(l, "bits_per_byte", event->bits_per_byte);
     if (event->part < 1) put_number(l, "part", event->part);

@@ -126,7 +126,10 @@ void grdi_history_add(grdi_history *h, const grd_event *event)
         break;
     case GRD_EVENT_EVAL:
         add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte,
-                                        event->samples ? event->accuracy : NAN});
+                                        event->samples && !event->regression ? event->accuracy : NAN,
+                                        event->regression ? event->rmse : NAN, event->regression ? event->mae : NAN,
+                                        event->regression ? event->persistence_rmse : NAN,
+                                        event->regression ? event->seasonal_rmse : NAN});
         break;
     case GRD_EVENT_LAYERS: add_layers(h, event->step, event->layers, event->layer_count); break;
     case GRD_EVENT_SAMPLE: add_sample(h, event->step, event->text); break;
@@ -201,6 +204,11 @@ void grdi_history_add_json(grdi_history *h, const json_t *line)
     event.samples = (int64_t)whole(line, "samples");
     event.samples_per_s = number(line, "samples_per_s");
     event.accuracy = number(line, "accuracy");
+    event.rmse = number(line, "rmse");
+    event.mae = number(line, "mae");
+    event.persistence_rmse = number(line, "persistence_rmse");
+    event.seasonal_rmse = number(line, "seasonal_rmse");
+    event.regression = isfinite(event.rmse);
     event.seconds = event.kind == GRD_EVENT_STEP ? h->seconds + number(line, "time_ms") / 1e3 : number(line, "seconds");
     if (event.kind == GRD_EVENT_PLAN) read_plan(line, &event.plan);
     if (event.kind == GRD_EVENT_LAYERS) add_json_layers(h, event.step, json_object_get(line, "layers"));

@@ -20,6 +20,7 @@ typedef struct grdi_history_eval {
     int64_t step;
     double loss, bits_per_byte; /* NaN where the text is not known */
     double accuracy;            /* NaN but for a classifier */
+    double rmse, mae, persistence_rmse, seasonal_rmse; /* NaN but where numbers are predicted, of a series */
 } grdi_history_eval;
 
 /* Statistics by layer, of one step. */

@@ -151,6 +151,7 @@ static grd_status feed(grdi_session *s, int64_t micro)
 
 static void count(const grdi_session *s, grd_event *event)
 {
+    event->unit = "images";
     event->samples = s->settings->train.batch * s->settings->train.accumulate;
 }
 

@@ -241,17 +241,17 @@ static bool bits_are_known(const grdi_history *h)
     return h->eval_count > 0;
 }
 
-void grdi_html_charts(grdi_writer *w, const grdi_history *h, bool images)
+void grdi_html_charts(grdi_writer *w, const grdi_history *h, const grd_run_words *words)
 {
+    char per_second[64];
+    snprintf(per_second, sizeof(per_second), "%s per second", words->samples);
     const picture pictures[] = {
-        {"Loss", images ? "nats per image" : "nats per token", offsetof(grdi_history_point, loss), true, true, false,
-         true},
+        {"Loss", words->loss_unit, offsetof(grdi_history_point, loss), true, true, false, true},
         {"Bits per byte", "of the validation text", SIZE_MAX, false, false, true, false},
         {"Learning rate", "the base rate", offsetof(grdi_history_point, lr), false, false, false, false},
         {"Gradient norm", "over all parameters, before clipping", offsetof(grdi_history_point, grad_norm), false, false,
          false, true},
-        {"Throughput", images ? "images per second" : "tokens per second", offsetof(grdi_history_point, tokens_per_s),
-         false, false, false, false},
+        {"Throughput", per_second, offsetof(grdi_history_point, tokens_per_s), false, false, false, false},
     };
     for (size_t i = 0; i < sizeof(pictures) / sizeof(pictures[0]); i++)
         if (!pictures[i].bits || bits_are_known(h)) draw(w, h, &pictures[i]);

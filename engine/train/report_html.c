@@ -178,22 +178,41 @@ static void put_tile(grdi_writer *w, const char *name, const char *value, const 
     grdi_writer_print(w, "<div><dt>%s</dt><dd>%s <small>%s</small></dd></div>\n", name, value, more);
 }
 
-/* Tokens, of a classifier images. */
+/* Tokens, or what else a run reads. */
 static int64_t read_in_step(const grd_settings *s)
 {
-    return s->train.batch * s->train.accumulate * (grd_model_classifies(s->model.kind) ? 1 : s->model.gpt.context);
+    bool tokens = strcmp(grd_settings_words(s).samples, "tokens") == 0;
+    return s->train.batch * s->train.accumulate * (tokens ? s->model.gpt.context : 1);
+}
+
+static const char *with(const char *before, const char *after, char text[64])
+{
+    snprintf(text, 64, "%s %s", before, after);
+    return text;
+}
+
+static void put_errors(grdi_writer *w, const grdi_history_eval *eval)
+{
+    char a[32];
+    put_tile(w, "error", grdi_html_number(eval->rmse, a), "root mean square");
+    put_tile(w, "error", grdi_html_number(eval->mae, a), "mean absolute");
+    if (isfinite(eval->persistence_rmse))
+        put_tile(w, "persistence", grdi_html_number(eval->persistence_rmse, a), "root mean square");
+    if (isfinite(eval->seasonal_rmse))
+        put_tile(w, "seasonal-naive", grdi_html_number(eval->seasonal_rmse, a), "root mean square");
 }
 
 static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
     const grdi_history_point *last = h->count ? &h->points[h->count - 1] : NULL;
     const grdi_history_eval *eval = h->eval_count ? &h->evals[h->eval_count - 1] : NULL;
-    bool classifies = grd_model_classifies(s->model.kind);
+    grd_run_words words = grd_settings_words(s);
     char a[32], b[64];
     grdi_writer_print(w, "<dl class=\"tiles\">\n");
     if (eval) {
         snprintf(a, sizeof(a), "%.4f", eval->loss);
-        put_tile(w, classifies ? "test loss" : "validation loss", a, classifies ? "nats per image" : "nats per token");
+        put_tile(w, with(words.held_out, "loss", b), a, words.loss_unit);
+        if (isfinite(eval->rmse)) put_errors(w, eval);
     }
     if (eval && isfinite(eval->accuracy)) {
         snprintf(a, sizeof(a), "%.2f%%", 100 * eval->accuracy);
@@ -207,10 +226,9 @@ static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings 
         snprintf(b, sizeof(b), last->steps > 1 ? "mean of %lld steps" : "last step", (long long)last->steps);
         if (isfinite(last->loss)) snprintf(a, sizeof(a), last->loss < 1e4 ? "%.4f" : "%.3g", last->loss);
         put_tile(w, "training loss", isfinite(last->loss) ? a : "not a number", b);
-        put_tile(w, classifies ? "images read" : "tokens read",
-                 grdi_html_amount((double)h->step * (double)read_in_step(s), "", a), "");
-        put_tile(w, "throughput", grdi_html_amount(last->tokens_per_s, "", a),
-                 classifies ? "images per second" : "tokens per second");
+        put_tile(w, with(words.samples, "read", b), grdi_html_amount((double)h->step * (double)read_in_step(s), "", a),
+                 "");
+        put_tile(w, "throughput", grdi_html_amount(last->tokens_per_s, "", a), with(words.samples, "per second", b));
     }
     if (h->plan.parameters) put_tile(w, "parameters", grdi_html_amount((double)h->plan.parameters, "", a), "");
     if (h->plan.peak_bytes) put_tile(w, "memory", grdi_html_amount((double)h->plan.peak_bytes, "B", a), "planned peak");
@@ -254,7 +272,8 @@ static void put_row(grdi_writer *w, const char *name, const char *format, ...)
 static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
     const char *kind = grd_model_kind_name(s->model.kind);
-    bool classifies = grd_model_classifies(s->model.kind);
+    bool classifies = grd_model_classifies(s->model.kind),
+         tokens = strcmp(grd_settings_words(s).samples, "tokens") == 0;
     static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon"};
     static const char *const precisions[] = {"auto", "f32", "bf16"};
     const grd_gpt *g = &s->model.gpt;
@@ -262,14 +281,17 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     grdi_writer_print(w, "<section><h3>Model and training</h3><table class=\"facts\">\n");
     if (classifies) {
         put_row(w, "model", "%s, %lld wide, %lld classes", kind, (long long)g->width, (long long)s->model.classes);
+    } else if (!tokens) {
+        put_row(w, "model", "%s, %d layers, %lld wide", kind, g->layers, (long long)g->width);
     } else {
         put_row(w, "model", "%s, %d layers, %d heads, %lld wide", kind, g->layers, g->heads, (long long)g->width);
         put_row(w, "context", "%s tokens", grdi_html_count(g->context, a));
         put_row(w, "vocabulary", "%s tokens", grdi_html_count(g->vocab, a));
     }
-    if (s->data.path) put_row(w, classifies ? "images" : "text", "%s", s->data.path);
+    if (s->data.path) put_row(w, classifies ? "images" : tokens ? "text" : "data", "%s", s->data.path);
+    const char *samples = grd_settings_words(s).samples;
     put_row(w, "batch", "%lld x %lld %s, %s %s a step", (long long)s->train.accumulate, (long long)s->train.batch,
-            classifies ? "images" : "windows", grdi_html_count(read_in_step(s), a), classifies ? "images" : "tokens");
+            tokens ? "windows" : samples, grdi_html_count(read_in_step(s), a), samples);
     put_row(w, "optimizer", "%s, learning rate %g", optimizers[s->train.optimizer], s->train.lr);
     put_row(w, "precision", "%s", precisions[s->train.precision]);
     if (h->plan.flops_per_step > 0)
@@ -338,22 +360,30 @@ static bool is_row(size_t i, size_t count)
     return (count - 1 - i) % every == 0;
 }
 
-static void put_evals(grdi_writer *w, const grdi_history *h, bool images)
+/* Accuracy, error or bits per byte. */
+static double judgement(const grdi_history_eval *eval)
+{
+    return isfinite(eval->rmse) ? eval->rmse : isfinite(eval->accuracy) ? eval->accuracy : eval->bits_per_byte;
+}
+
+static void put_evals(grdi_writer *w, const grdi_history *h)
 {
     char a[32], b[32];
     if (!h->eval_count) return;
     grdi_writer_print(w, "<section><details open><summary>Evaluations</summary><div class=\"wide\"><table>\n"
                          "<tr><th>step</th><th>loss</th>");
-    grdi_writer_print(w, "<th>%s</th></tr>\n", images ? "accuracy" : "bits per byte");
+    grdi_writer_print(w, "<th>%s</th></tr>\n",
+                      isfinite(h->evals[0].rmse)       ? "root mean square error"
+                      : isfinite(h->evals[0].accuracy) ? "accuracy"
+                                                       : "bits per byte");
     for (size_t i = 0; i < h->eval_count; i++)
         if (is_row(i, h->eval_count))
             grdi_writer_print(w, "<tr><td>%s</td><td>%.4f</td><td>%s</td></tr>\n", grdi_html_count(h->evals[i].step, a),
-                              h->evals[i].loss,
-                              grdi_html_number(images ? h->evals[i].accuracy : h->evals[i].bits_per_byte, b));
+                              h->evals[i].loss, grdi_html_number(judgement(&h->evals[i]), b));
     grdi_writer_print(w, "</table></div></details></section>\n");
 }
 
-static void put_steps(grdi_writer *w, const grdi_history *h, bool images)
+static void put_steps(grdi_writer *w, const grdi_history *h, const grd_run_words *words)
 {
     char a[32], b[32], c[32], d[32], e[32];
     if (!h->count) return;
@@ -361,7 +391,7 @@ static void put_steps(grdi_writer *w, const grdi_history *h, bool images)
                       "<section><details open><summary>Steps%s</summary><div class=\"wide\"><table>\n"
                       "<tr><th>step</th><th>loss</th><th>learning rate</th><th>gradient norm</th>"
                       "<th>%s/s</th></tr>\n",
-                      h->stride > 1 ? ", means" : "", images ? "images" : "tokens");
+                      h->stride > 1 ? ", means" : "", words->samples);
     for (size_t i = 0; i < h->count; i++) {
         const grdi_history_point *p = &h->points[i];
         if (is_row(i, h->count))
@@ -392,21 +422,21 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
 {
     char *path = grdi_path_join(out, "report.html");
     if (!path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for a report", out);
-    bool images = grd_model_classifies(settings->model.kind);
+    grd_run_words words = grd_settings_words(settings);
     grdi_writer w;
     if (!grdi_writer_open(&w, path)) {
         grdi_writer_put(&w, head, sizeof(head) - 1);
         put_top(&w, history, settings, out);
         grdi_writer_print(&w, "<div class=\"grid\">\n");
-        grdi_html_charts(&w, history, images);
+        grdi_html_charts(&w, history, &words);
         put_memory(&w, &history->plan);
         grdi_writer_print(&w, "</div>\n");
         put_samples(&w, history);
         put_layers(&w, history);
         grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");
         put_facts(&w, history, settings);
-        put_evals(&w, history, images);
-        put_steps(&w, history, images);
+        put_evals(&w, history);
+        put_steps(&w, history, &words);
         grdi_writer_print(&w, "</div>\n<p class=\"soft\">Written by gradus %s.</p>\n</body>\n</html>\n", grd_version());
     }
     grdi_free(path);

@@ -15,7 +15,7 @@ const char *grdi_html_number(double value, char text[32]);
 void grdi_html_escaped(grdi_writer *w, const char *text);
 
 /* report_charts.c: <figure>s of losses, rates and norms by step; and of what layers say of themselves. */
-void grdi_html_charts(grdi_writer *w, const grdi_history *h, bool images);
+void grdi_html_charts(grdi_writer *w, const grdi_history *h, const grd_run_words *words);
 void grdi_html_layer_charts(grdi_writer *w, const grdi_history *h);
 
 #endif

@@ -8,9 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const model_kinds[] = {"gpt2",     "llama",    "fast", "lenet",    "resnet18",
-                                          "resnet34", "resnet50", "mlp",  "logistic", NULL};
-static const char *const data_kinds[] = {"auto", "text", "idx", NULL};
+static const char *const model_kinds[] = {"gpt2", "llama",    "fast",   "lenet", "resnet18", "resnet34", "resnet50",
+                                          "mlp",  "logistic", "linear", "lstm",  "gru",      "tcn",      NULL};
+static const char *const data_kinds[] = {"auto", "text", "idx", "series", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
 static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
 static const char *const position_kinds[] = {"learned", "rope", NULL};
@@ -96,6 +96,11 @@ const grdi_key grdi_keys[] = {
     WHOLE("data.vocab", data.vocab, 0, LARGE),
     CHOICE("data.order", data.order, orders),
     NUMBER("data.validation_part", data.validation_part, 0, 0.9),
+    TEXT("data.target", data.target),
+    TEXT("data.time", data.time),
+    {.path = "data.inputs", .kind = GRDI_KEY_FILES, .offset = AT(data.inputs), .count_offset = AT(data.input_count)},
+    WHOLE("data.horizon", data.horizon, 1, 1000000),
+    WHOLE("data.season", data.season, 0, 1000000),
     WHOLE("train.steps", train.steps, 0, 1e15),
     NUMBER("train.minutes", train.minutes, 0, 1e9),
     WHOLE("train.batch", train.batch, 1, LARGE),
@@ -191,6 +196,7 @@ grd_settings *grd_settings_new(void)
     s->model.mlp = s->model.norm = s->model.position = s->model.bias = s->model.tied = s->model.qk_norm = -1;
     s->model.gpt = (grd_gpt){.layers = 4, .heads = 4, .width = 128, .context = 128};
     s->data.validation_part = 0.1;
+    s->data.horizon = 1;
     s->train.batch = 16;
     s->train.accumulate = 1;
     s->train.seed = 1;
@@ -262,20 +268,30 @@ const char *grd_model_kind_name(int kind)
 
 bool grd_model_classifies(int kind)
 {
-    return kind >= GRD_MODEL_LENET && kind < GRD_MODEL_KINDS;
+    return kind >= GRD_MODEL_LENET && kind <= GRD_MODEL_LOGISTIC;
+}
+
+grd_run_words grd_settings_words(const grd_settings *s)
+{
+    if (s->data.kind == GRD_DATA_SERIES)
+        return (grd_run_words){"windows", "of the better simple forecast's squared error", "held-out part"};
+    if (grd_model_classifies(s->model.kind)) return (grd_run_words){"images", "nats per image", "test"};
+    return (grd_run_words){"tokens", "nats per token", "validation"};
 }
 
 /* Which kind of model and data belong together; IDX files say for themselves what they are. */
 static grd_status resolve_kinds(grd_settings *s, grd_error *error)
 {
-    static const int64_t widths[GRD_MODEL_KINDS] = {[GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64,
-                                                    [GRD_MODEL_RESNET34] = 64, [GRD_MODEL_RESNET50] = 64,
-                                                    [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
+    static const int64_t widths[GRD_MODEL_KINDS] = {
+        [GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64, [GRD_MODEL_RESNET34] = 64,
+        [GRD_MODEL_RESNET50] = 64, [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
     bool images = s->data.kind == GRD_DATA_IDX;
     if (images && !grdi_key_was_set(s, grdi_key_find("model.kind")) && !grd_model_classifies(s->model.kind))
         s->model.kind = GRD_MODEL_LENET;
     bool classifies = grd_model_classifies(s->model.kind);
+    if (s->model.kind >= GRD_MODEL_LINEAR || s->data.kind == GRD_DATA_SERIES)
+        return grd_fail(error, GRD_E_UNSUPPORTED, "data.kind: series cannot be trained on yet");
     if (classifies && !images)
         return grd_fail(error, GRD_E_ARGUMENT,
                         "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files)",

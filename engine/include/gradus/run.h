@@ -15,7 +15,7 @@ extern "C" {
 #define GRD_GROUPS_MAX 16
 #define GRD_FILES_MAX 256
 
-/* Language models first, then classifiers of images. */
+/* Language models first, then classifiers of images, then models of numbers. */
 typedef enum grd_model_kind {
     GRD_MODEL_GPT2 = 0,
     GRD_MODEL_LLAMA,
@@ -26,9 +26,13 @@ typedef enum grd_model_kind {
     GRD_MODEL_RESNET50,
     GRD_MODEL_MLP,      /* one hidden layer */
     GRD_MODEL_LOGISTIC, /* softmax regression */
+    GRD_MODEL_LINEAR,   /* of what comes next in a series: see grd_forecaster */
+    GRD_MODEL_LSTM,
+    GRD_MODEL_GRU,
+    GRD_MODEL_TCN,
     GRD_MODEL_KINDS
 } grd_model_kind;
-typedef enum grd_data_kind { GRD_DATA_AUTO = 0, GRD_DATA_TEXT, GRD_DATA_IDX } grd_data_kind;
+typedef enum grd_data_kind { GRD_DATA_AUTO = 0, GRD_DATA_TEXT, GRD_DATA_IDX, GRD_DATA_SERIES } grd_data_kind;
 typedef enum grd_on_nan { GRD_NAN_STOP = 0, GRD_NAN_SKIP } grd_on_nan;
 typedef enum grd_precision { GRD_PRECISION_AUTO = 0, GRD_PRECISION_F32, GRD_PRECISION_BF16 } grd_precision;
 
@@ -59,6 +63,11 @@ typedef struct grd_settings {
         int64_t vocab;
         int order; /* grd_order */
         double validation_part;
+        char *target; /* of a table or series: the column that is predicted */
+        char *time;   /* of a series: the column that orders its rows */
+        char *inputs[GRD_FILES_MAX]; /* of a series: columns beside the target whose past is known */
+        int input_count;
+        int64_t horizon, season; /* steps; season 0: found from the data, 1: none */
     } data;
     struct {
         char *from; /* a Hugging Face folder: says what the model is and gives its first weights */
@@ -108,6 +117,15 @@ GRD_API int grd_model_kind_from_name(const char *name);
 GRD_API const char *grd_model_kind_name(int kind);
 /* Whether a model of that kind classifies images. */
 GRD_API bool grd_model_classifies(int kind);
+
+/* What runs of some settings are told of with. */
+typedef struct grd_run_words {
+    const char *samples;   /* what they read: "tokens", "images", "windows" */
+    const char *loss_unit; /* "nats per token" */
+    const char *held_out;  /* what they are evaluated on: "validation", "test" */
+} grd_run_words;
+
+GRD_API grd_run_words grd_settings_words(const grd_settings *settings);
 /* Sets training for going on with the model of init.from, for people who gave few settings: AdamW with a small learning
  * rate, a batch of some thousand tokens. Keys that grd_settings_load or grd_settings_set have set stay. `why` gets a
  * remark for people. */
@@ -152,8 +170,12 @@ typedef struct grd_event {
     double loss, lr, grad_norm, tokens_per_s, time_ms; /* STEP; EVAL has loss */
     int64_t tokens;
     int64_t samples;      /* STEP, EVAL of what has no tokens: images */
+    const char *unit;     /* STEP, EVAL: what samples are, "images"; NULL: tokens */
     double samples_per_s; /* STEP */
     double accuracy;      /* EVAL of a classifier: the part of the samples whose likeliest class is the right one */
+    bool regression;      /* EVAL: numbers are predicted, which have the errors that follow */
+    double rmse, mae;     /* root mean square and mean absolute error, in the target's unit */
+    double persistence_rmse, seasonal_rmse; /* of a series: of the two simple forecasts; NaN elsewhere */
     double bits_per_byte;               /* EVAL; NaN where the text is not known */
     double part;                        /* EVAL: of the validation windows, those that were scored: 1 is all */
     const grd_layer_statistics *layers; /* LAYERS */
