@@ -74,7 +74,7 @@ static const struct bad_input {
     {"train --data good.txt --set train.lr=[1", {"--set train.lr=[1", "not YAML"}},
     {"train --data good.txt --set model.layers=-1", {"model.layers", "outside 1 to"}},
     {"train --data good.txt --set model.layers=1.5", {"model.layers", "not a whole number"}},
-    {"train --data good.txt --set model.kind=lstm", {"model.kind: 'lstm' is not one of: gpt2, llama, fast"}},
+    {"train --data good.txt --set model.kind=vgg", {"model.kind: 'vgg' is not one of: gpt2, llama, fast"}},
     {"train --data good.txt --set model.heads=3 --set model.width=64", {"heads", "3", "64"}},
     {"train --data good.txt --set data.tokenizer=bpe --set data.vocab=100", {"vocab", "100"}},
     {"train --data good.txt --set data.tokenizer=missing.json", {"missing.json"}},
