@@ -6,7 +6,7 @@
 #include <gradus/gradus.h>
 #include <jansson.h>
 
-enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_STOPPED = 3 };
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_STOPPED = 3, CLI_FOUND = 4 };
 
 /* The common options. First member of each subcommand's own arguments. */
 typedef struct cli {
@@ -23,6 +23,7 @@ int cli_train(int argc, char **argv);
 int cli_sample(int argc, char **argv);
 int cli_predict(int argc, char **argv);
 int cli_plan(int argc, char **argv);
+int cli_check(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);

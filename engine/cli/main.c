@@ -16,6 +16,7 @@ static const command commands[] = {
     {"predict", cli_predict, "what a trained model says of new data, as CSV"},
     {"eval", cli_eval, "score a text with a trained model: loss and bits per byte"},
     {"plan", cli_plan, "what a training step needs: memory, arithmetic, time; without running it"},
+    {"check", cli_check, "a preflight: silent mistakes in data, model and first steps"},
     {"tokenize", cli_tokenize, "train a tokenizer; text to tokens and back"},
     {"inspect", cli_inspect, "what a file or folder holds, checked: tensors, tokens, tokenizers, runs, configs"},
     {"convert", cli_convert, "runs to Hugging Face folders, tensors to other types, tokens to other formats"},

@@ -10,11 +10,6 @@
 #include <math.h>
 #include <string.h>
 
-static grd_status out_of_memory(const grdi_session *s)
-{
-    return grd_fail(s->error, GRD_E_MEMORY, "out of memory for statistics by layer");
-}
-
 /* The layer that the path lies in, added if it is new; NULL when there is no room for one more. */
 static grdi_layer *layer_of(grdi_layers *l, const char *path)
 {
@@ -29,14 +24,14 @@ static grdi_layer *layer_of(grdi_layers *l, const char *path)
 }
 
 /* Layers in the order in which the model was built, and what each puts out: the last value that was built inside it. */
-static bool find_layers(grdi_session *s)
+static bool find_layers(grdi_layers *l, const grd_graph *graph)
 {
-    for (size_t n = 0; n < s->eval_graph->count; n++) {
-        grdi_node *node = s->eval_graph->nodes[n];
+    for (size_t n = 0; n < graph->count; n++) {
+        grdi_node *node = graph->nodes[n];
         bool source = node->op->flags & GRDI_OP_SOURCE;
         const char *path = node->variable ? node->variable->path : source ? "" : node->scope;
         if (!path[0]) continue;
-        grdi_layer *layer = layer_of(&s->layers, path);
+        grdi_layer *layer = layer_of(l, path);
         if (!layer) return false;
         if (!source && node->out[0].dtype == GRD_F32) layer->output = (grd_tensor){node, 0};
     }
@@ -44,9 +39,8 @@ static bool find_layers(grdi_session *s)
 }
 
 /* Forward up to the layers' outputs, and the sums of their squares; the head and the loss are left out. */
-static bool compile(grdi_session *s)
+static bool compile(grdi_layers *l)
 {
-    grdi_layers *l = &s->layers;
     grd_tensor *roots = grdi_alloc_zero(l->count + 1, sizeof(*roots));
     int32_t count = 0;
     bool ok = roots && (l->statistics = grdi_alloc_zero(l->count + 1, sizeof(*l->statistics)));
@@ -60,19 +54,23 @@ static bool compile(grdi_session *s)
     return ok && (!count || l->program);
 }
 
-grd_status grdi_session_build_layers(grdi_session *s)
+grd_status grdi_layers_open(grdi_layers *l, const grd_graph *graph, grd_error *error)
 {
-    if (s->settings->train.statistics_every == 0) return GRD_OK;
-    if (!find_layers(s)) return out_of_memory(s);
-    if (compile(s)) return GRD_OK;
-    const grd_error *problem = grd_graph_error(s->eval_graph);
-    return problem->status ? grd_fail(s->error, problem->status, "%s", problem->message) : out_of_memory(s);
+    if (find_layers(l, graph) && compile(l)) return GRD_OK;
+    const grd_error *problem = grd_graph_error(graph);
+    return problem->status ? grd_fail(error, problem->status, "%s", problem->message)
+                           : grd_fail(error, GRD_E_MEMORY, "out of memory for statistics by layer");
 }
 
-void grdi_session_free_layers(grdi_session *s)
+grd_status grdi_session_build_layers(grdi_session *s)
 {
-    grdi_free(s->layers.layers);
-    grdi_free(s->layers.statistics);
+    return s->settings->train.statistics_every ? grdi_layers_open(&s->layers, s->eval_graph, s->error) : GRD_OK;
+}
+
+void grdi_layers_close(grdi_layers *l)
+{
+    grdi_free(l->layers);
+    grdi_free(l->statistics);
 }
 
 /* ---- a measured step ---- */
@@ -87,12 +85,12 @@ static double root(double sum, double count)
 }
 
 /* Of all parameters of the layer together. */
-static void add_parameters(const grdi_session *s, const grdi_layer *layer, grd_layer_statistics *to)
+static void add_parameters(const grd_step *step, const grdi_layer *layer, grd_layer_statistics *to)
 {
     grd_parameter_statistics p;
     sums all = {0, 0, 0, 0};
     size_t length = strlen(layer->name);
-    for (int32_t i = 0; grd_step_statistics_at(s->step, i, &p); i++) {
+    for (int32_t i = 0; grd_step_statistics_at(step, i, &p); i++) {
         if (strncmp(p.path, layer->name, length) != 0 || (p.path[length] && p.path[length] != '/')) continue;
         double n = (double)p.count;
         all.weight += n * p.weight_rms * p.weight_rms;
@@ -105,28 +103,31 @@ static void add_parameters(const grdi_session *s, const grdi_layer *layer, grd_l
     to->update_rms = root(all.update, all.count);
 }
 
-static grd_status run_forward(grdi_session *s)
+grd_status grdi_layers_measure(grdi_layers *l, const grd_step *step, grd_tensor input, const void *data,
+                               grd_error *error)
 {
-    if (!s->layers.program) return GRD_OK;
-    grd_program_feed(s->layers.program, s->eval_ids, s->last_inputs);
-    grd_status status = grd_program_run(s->layers.program);
-    return status ? grd_fail(s->error, status, "%s", grd_program_error(s->layers.program)->message) : GRD_OK;
-}
-
-grd_status grdi_session_emit_layers(grdi_session *s)
-{
-    grdi_layers *l = &s->layers;
-    grd_status status = run_forward(s);
-    if (status) return status;
+    if (l->program) {
+        grd_program_feed(l->program, input, data);
+        grd_status status = grd_program_run(l->program);
+        if (status) return grd_fail(error, status, "%s", grd_program_error(l->program)->message);
+    }
     for (size_t i = 0; i < l->count; i++) {
         const grdi_layer *layer = &l->layers[i];
         l->statistics[i] = (grd_layer_statistics){.name = layer->name, .activation_rms = NAN};
-        add_parameters(s, layer, &l->statistics[i]);
+        add_parameters(step, layer, &l->statistics[i]);
         float sum;
         if (grd_is_poison(layer->squares)) continue;
         grd_program_read(l->program, layer->squares, &sum);
         l->statistics[i].activation_rms = root(sum, (double)grd_dims_count(grd_tensor_dims(layer->output)));
     }
+    return GRD_OK;
+}
+
+grd_status grdi_session_emit_layers(grdi_session *s)
+{
+    grdi_layers *l = &s->layers;
+    grd_status status = grdi_layers_measure(l, s->step, s->eval_ids, s->last_inputs, s->error);
+    if (status) return status;
     grdi_session_emit(
         s, &(grd_event){
                .kind = GRD_EVENT_LAYERS, .step = s->done, .layers = l->statistics, .layer_count = (int32_t)l->count});

@@ -174,7 +174,7 @@ static double progress(const grdi_session *s)
     return by_steps > by_time ? by_steps : by_time;
 }
 
-static double schedule_factor(const grdi_session *s)
+double grdi_session_schedule_factor(const grdi_session *s)
 {
     const grd_settings *settings = s->settings;
     const grd_schedule schedule = {.kind = (grd_schedule_kind)settings->train.schedule,
@@ -255,7 +255,7 @@ static grd_status train(grdi_session *s)
     grd_status status = GRD_OK;
     s->start = grdi_seconds();
     while (!status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
-        double factor = schedule_factor(s), begun = progress(s), before = grdi_seconds();
+        double factor = grdi_session_schedule_factor(s), begun = progress(s), before = grdi_seconds();
         grd_metrics metrics;
         bool measured = statistics_due(s);
         if (measured) grd_step_measure(s->step);
@@ -384,7 +384,7 @@ grdi_session *grdi_session_new(grd_settings *settings, const grd_run_options *op
 void grdi_session_free(grdi_session *s)
 {
     grdi_sampler_close(&s->sampler);
-    grdi_session_free_layers(s);
+    grdi_layers_close(&s->layers);
     if (s->task) s->task->close(s);
     grdi_session_free_sources(s);
     grd_engine_close(s->engine);

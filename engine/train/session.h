@@ -105,7 +105,12 @@ grd_status grdi_session_evaluate(grdi_session *s, int64_t most, grd_event *event
  * activations that its last micro-batch has now. */
 grd_status grdi_session_build_layers(grdi_session *s);
 grd_status grdi_session_emit_layers(grdi_session *s);
-void grdi_session_free_layers(grdi_session *s);
+/* The layers of any evaluation graph, and their statistics after a measured step: activations are those for `data`, fed
+ * to `input`. */
+grd_status grdi_layers_open(grdi_layers *l, const grd_graph *graph, grd_error *error);
+grd_status grdi_layers_measure(grdi_layers *l, const grd_step *step, grd_tensor input, const void *data,
+                               grd_error *error);
+void grdi_layers_close(grdi_layers *l);
 
 /* samples.c: compiles what texts need, where the run trains on text; emits a sample. */
 grd_status grdi_session_build_sampler(grdi_session *s);
@@ -133,6 +138,8 @@ void grdi_session_free(grdi_session *s);
 grd_status grdi_session_prepare(grdi_session *s);
 /* The micro-batches of one step and the update. The caller counts s->done. */
 grd_status grdi_session_step(grdi_session *s, grd_metrics *metrics);
+/* What the learning rate is multiplied by in the next step. */
+double grdi_session_schedule_factor(const grdi_session *s);
 bool grdi_session_asked_to_stop(const grdi_session *s);
 /* Hands an event to the caller and writes its line to metrics.jsonl. */
 void grdi_session_emit(grdi_session *s, const grd_event *event);

@@ -1,0 +1,242 @@
+/* check.c - the preflight of a config: which sessions are made of it and what is looked at in each. */
+#include "train/check.h"
+#include "train/settings.h"
+#include "train/task.h"
+#include "train/train.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- results ---- */
+
+enum { EVIDENCE_MAX = 1024 };
+
+void grdi_check_result(grdi_checker *c, const char *name, bool passed, const char *look_at, const char *evidence, ...)
+{
+    char text[EVIDENCE_MAX];
+    va_list args;
+    va_start(args, evidence);
+    vsnprintf(text, sizeof(text), evidence, args);
+    va_end(args);
+    c->found += !passed;
+    const grd_check_result result = {name, passed, text, passed ? "" : look_at};
+    if (c->options->on_result) c->options->on_result(c->options->context, &result);
+}
+
+void grdi_check_note(grdi_checker *c, const char *format, ...)
+{
+    char text[EVIDENCE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    if (c->options->on_note) c->options->on_note(c->options->context, text);
+}
+
+bool grdi_check_stopped(const grdi_checker *c)
+{
+    return c->options->stop && *c->options->stop;
+}
+
+/* ---- sessions ---- */
+
+typedef struct preflight {
+    grdi_checker checker;
+    char *folder, *config, *tokenizer; /* temporary: the settings, and the tokenizer that the first session made */
+    double sample_flops;               /* of a training step, for one sample */
+} preflight;
+
+static grd_status out_of_memory(const preflight *p)
+{
+    return grd_fail(p->checker.error, GRD_E_MEMORY, "out of memory for checking");
+}
+
+/* A copy of the settings for a session that writes nothing: no evaluations, samples or checkpoints. */
+static grd_status copy_settings(preflight *p, grd_settings **copy)
+{
+    grd_settings *z = *copy = grd_settings_new();
+    if (!z) return out_of_memory(p);
+    grd_status status = grd_settings_load(z, p->config, p->checker.error);
+    if (status) return status;
+    grdi_free(z->out);
+    z->out = NULL;
+    z->train.accumulate = 1;
+    z->train.eval_every = z->train.checkpoint_every = z->train.sample_every = z->train.statistics_every = 0;
+    if (!p->tokenizer) return GRD_OK;
+    grdi_free(z->data.tokenizer);
+    z->data.tokenizer = grdi_strdup(p->tokenizer);
+    return z->data.tokenizer ? GRD_OK : out_of_memory(p);
+}
+
+enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_IMAGES = 8 };
+
+/* For one batch: few samples and all that keeps a batch from being learnt by heart switched off. */
+static void make_small(grd_settings *z)
+{
+    bool images = grd_model_classifies(z->model.kind);
+    int64_t most = images ? SMALL_IMAGES : SMALL_TEXTS;
+    z->train.batch = z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch;
+    if (!images && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
+    z->model.gpt.dropout = 0;
+    z->train.label_smoothing = z->train.weight_decay = 0;
+    z->train.precision = GRD_PRECISION_F32;
+    z->data.order = GRD_ORDER_SHUFFLED;
+}
+
+#define STEP_FLOPS 1e10 /* of the session that takes steps as the run will */
+
+static void make_affordable(grd_settings *z, double sample_flops)
+{
+    while (z->train.batch > 2 && (double)z->train.batch * sample_flops > STEP_FLOPS) z->train.batch /= 2;
+}
+
+static grd_status next(grdi_subject *subject, const void **inputs)
+{
+    grdi_session *s = subject->context;
+    grd_status status = s->task->feed(s, 0);
+    *inputs = s->last_inputs;
+    s->done++;
+    return status;
+}
+
+static double factor(const grdi_subject *subject)
+{
+    const grdi_session *s = subject->context;
+    return grdi_session_schedule_factor(s);
+}
+
+/* What is expected of a model of so many classes or tokens that knows nothing. */
+static void expect(grdi_subject *subject, const grd_settings *settings)
+{
+    bool images = grd_model_classifies(settings->model.kind);
+    int64_t choices = images ? settings->model.classes : settings->model.gpt.vocab;
+    subject->expected = log((double)choices);
+    snprintf(subject->expected_text, sizeof(subject->expected_text), "ln %lld (%s)", (long long)choices,
+             images ? "classes" : "tokens");
+}
+
+static grdi_subject subject_of(grdi_session *s, grd_group *groups)
+{
+    const grd_settings *z = s->settings;
+    grdi_subject subject = {.model = s->model,
+                            .step = s->step,
+                            .graph = s->graph,
+                            .eval_graph = s->eval_graph,
+                            .input = s->ids,
+                            .target = s->targets,
+                            .loss = s->step->loss,
+                            .eval_input = s->eval_ids,
+                            .eval_output = s->eval_output,
+                            .eval = s->eval,
+                            .next = next,
+                            .factor = factor,
+                            .context = s,
+                            .lr = z->train.lr,
+                            .causal = !grd_model_classifies(z->model.kind),
+                            .pretrained = z->init.from != NULL,
+                            .groups = groups,
+                            .group_count = z->train.group_count};
+    for (int i = 0; i < z->train.group_count; i++)
+        groups[i] = (grd_group){.match = z->train.groups[i].match, .frozen = z->train.groups[i].frozen};
+    expect(&subject, z);
+    return subject;
+}
+
+/* ---- what is looked at in each ---- */
+
+static grd_status keep_tokenizer(preflight *p, const grdi_session *s)
+{
+    if (!s->tokenizer || p->tokenizer) return GRD_OK;
+    p->tokenizer = grdi_path_join(p->folder, "tokenizer.json");
+    return p->tokenizer ? grd_tokenizer_save(s->tokenizer, p->tokenizer, p->checker.error) : out_of_memory(p);
+}
+
+static grd_status look_at_one_batch(preflight *p, grdi_session *s)
+{
+    grd_group groups[GRD_GROUPS_MAX];
+    grdi_subject subject = subject_of(s, groups);
+    grd_plan_report report;
+    grd_status status = keep_tokenizer(p, s);
+    if (!status && !grd_step_report(s->step, &report))
+        p->sample_flops = report.flops_per_step / (double)s->settings->train.batch;
+    return status ? status : grdi_check_one_batch(&p->checker, &subject);
+}
+
+static grd_status look_at_steps(preflight *p, grdi_session *s)
+{
+    grd_group groups[GRD_GROUPS_MAX];
+    grdi_subject subject = subject_of(s, groups);
+    grd_status status = grdi_check_data(&p->checker, s);
+    if (!status) status = grdi_check_first_steps(&p->checker, &subject);
+    s->done = 0;
+    return status ? status : grdi_check_learning_rate(&p->checker, &subject);
+}
+
+static grd_status with_session(preflight *p, grd_settings *settings, grd_status (*look)(preflight *p, grdi_session *s))
+{
+    const grd_check_options *o = p->checker.options;
+    const grd_run_options run = {.size = sizeof(run), .device = o->device, .threads = o->threads, .stop = o->stop};
+    grdi_session *s = grdi_session_new(settings, &run, p->checker.error);
+    if (!s) return out_of_memory(p);
+    grd_status status = grdi_session_prepare(s);
+    if (!status) status = s->task->start(s);
+    if (!status) status = look(p, s);
+    grdi_session_free(s);
+    return status;
+}
+
+static grd_status look_at_all(preflight *p)
+{
+    grd_settings *small = NULL, *real = NULL;
+    grd_status status = copy_settings(p, &small);
+    if (!status) {
+        make_small(small);
+        status = with_session(p, small, look_at_one_batch);
+    }
+    double scale = 1;
+    if (!status) status = copy_settings(p, &real);
+    if (!status) {
+        if (small->model.gpt.context > 0) scale = (double)real->model.gpt.context / (double)small->model.gpt.context;
+        make_affordable(real, scale * p->sample_flops);
+        real->train.statistics_every = 1;
+        status = with_session(p, real, look_at_steps);
+    }
+    if (!status) status = grdi_check_runs(&p->checker, real, p->folder);
+    grd_settings_free(small);
+    grd_settings_free(real);
+    return status;
+}
+
+static char *temporary_folder(void)
+{
+    const char *root = getenv("TMPDIR");
+    return grdi_format("%s/gradus-check-%ld", root && root[0] ? root : "/tmp", (long)getpid());
+}
+
+grd_status grd_check_settings(grd_settings *settings, const grd_check_options *options, int32_t *found,
+                              grd_error *error)
+{
+    static const grd_check_options none = {.size = sizeof(none)};
+    grd_error own = {GRD_OK, ""};
+    preflight p = {.checker = {.options = options ? options : &none, .error = error ? error : &own}};
+    *found = 0;
+    grd_status status = grd_settings_resolve(settings, p.checker.error);
+    if (status) return status;
+    p.folder = temporary_folder();
+    p.config = p.folder ? grdi_path_join(p.folder, "config.yaml") : NULL;
+    status = p.config ? grdi_directory_make(p.folder, p.checker.error) : out_of_memory(&p);
+    if (!status) status = grd_settings_save(settings, p.config, p.checker.error);
+    if (!status) status = look_at_all(&p);
+    grd_error ignored = {GRD_OK, ""};
+    if (p.folder) grdi_directory_remove(p.folder, &ignored);
+    grdi_free(p.folder);
+    grdi_free(p.config);
+    grdi_free(p.tokenizer);
+    *found = p.checker.found;
+    return status;
+}

@@ -1,0 +1,415 @@
+/* check_training.c - what a few steps show: one batch learnt by heart, the first steps, a range of learning rates. */
+#include "train/check.h"
+
+#include <gradus/ops.h>
+
+#include "backend/backend.h"
+#include "base/memory.h"
+#include "graph/graph.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- weights to come back to ---- */
+
+static size_t storages_bytes(const grd_model *model)
+{
+    size_t size = 0;
+    for (const grdi_storage *z = model->storages; z; z = z->next) size += z->size_bytes;
+    return size;
+}
+
+grd_status grdi_snapshot_take(grdi_snapshot *snapshot, const grdi_subject *s, grd_error *error)
+{
+    const grd_engine *engine = s->model->engine;
+    *snapshot = (grdi_snapshot){.size_bytes = storages_bytes(s->model), .count = grd_step_count(s->step)};
+    snapshot->bytes = grdi_alloc(snapshot->size_bytes);
+    if (!snapshot->bytes) return grd_fail(error, GRD_E_MEMORY, "out of memory for a copy of the weights");
+    char *to = snapshot->bytes;
+    for (const grdi_storage *z = s->model->storages; z; to += z->size_bytes, z = z->next)
+        engine->backend->download(engine->device, to, z->data, z->size_bytes);
+    return GRD_OK;
+}
+
+void grdi_snapshot_restore(const grdi_snapshot *snapshot, const grdi_subject *s)
+{
+    const grd_engine *engine = s->model->engine;
+    const char *from = snapshot->bytes;
+    for (const grdi_storage *z = s->model->storages; z; from += z->size_bytes, z = z->next)
+        engine->backend->upload(engine->device, z->data, from, z->size_bytes);
+    s->model->weights_version++;
+    grd_step_set_count(s->step, snapshot->count);
+}
+
+void grdi_snapshot_free(grdi_snapshot *snapshot)
+{
+    grdi_free(snapshot->bytes);
+    snapshot->bytes = NULL;
+}
+
+/* ---- steps ---- */
+
+static grd_status step_failed(const grdi_checker *c, const grdi_subject *s, grd_status status)
+{
+    return grd_fail(c->error, status, "%s", grd_step_error(s->step)->message);
+}
+
+/* One step on what is fed. Numbers that are not finite are no error here: *loss is NaN then. */
+static grd_status one_step(grdi_checker *c, grdi_subject *s, double factor, double *loss)
+{
+    grd_metrics metrics;
+    grd_step_set_lr(s->step, factor);
+    grd_status status = grd_step_run(s->step, &metrics);
+    *loss = status == GRD_E_NUMERIC ? NAN : metrics.loss;
+    return status && status != GRD_E_NUMERIC ? step_failed(c, s, status) : GRD_OK;
+}
+
+/* Steps on the same batch until the loss is below `goal` or there were `most`; *last is the loss then. */
+static grd_status repeat(grdi_checker *c, grdi_subject *s, int most, double goal, double factor, double *last)
+{
+    grd_status status = GRD_OK;
+    for (int i = 0; i < most && !status; i++) {
+        if (grdi_check_stopped(c)) return GRD_E_STOPPED;
+        status = one_step(c, s, factor, last);
+        if (!(*last > goal)) break;
+    }
+    return status;
+}
+
+/* ---- one batch ---- */
+
+enum { STEPS_FIRST = 8, STEPS_BY_HEART = 100, STEPS_LEAST = 24 };
+#define LEARNT 0.25 /* of the first loss: by heart */
+#define ENOUGH 0.5  /* far below the first loss */
+#define BLIND 1.1   /* without its inputs, the loss is above this many times what it is with them */
+
+/* A budget of arithmetic: what an ordinary processor does in some ten seconds. */
+#define FLOPS_BUDGET 4e11
+
+static int steps_for(const grdi_subject *s, int least, int most)
+{
+    grd_plan_report report;
+    if (grd_step_report(s->step, &report) || report.flops_per_step <= 0) return most;
+    double steps = FLOPS_BUDGET / report.flops_per_step;
+    return steps < least ? least : steps > most ? most : (int)steps;
+}
+
+/* The rates tried, as multiples of the config's: a batch that none of them learns is not for the rate to explain. */
+static const double rates_tried[] = {1, 0.1, 10, 0.01, 100};
+enum { RATES_TRIED = 5 };
+
+typedef struct by_heart {
+    double first, seeing, blind, factor; /* seeing: the last loss */
+    int steps;
+} by_heart;
+
+static grd_status learn_by_heart(grdi_checker *c, grdi_subject *s, const grdi_snapshot *start, by_heart *b)
+{
+    grd_status status = GRD_OK;
+    double best = INFINITY;
+    for (int r = 0; r <= RATES_TRIED && !status; r++) {
+        bool again = r == RATES_TRIED; /* none was good enough: the best */
+        double tried = again ? b->factor : rates_tried[r];
+        grdi_snapshot_restore(start, s);
+        status = repeat(c, s, b->steps, LEARNT * b->first, tried, &b->seeing);
+        if (again || !(b->seeing < best)) continue;
+        best = b->seeing;
+        b->factor = tried;
+        if (best <= ENOUGH * b->first) break;
+    }
+    return status;
+}
+
+/* The loss with inputs and with zeros in their place, at the weights as they are. */
+static grd_status look_away(grdi_checker *c, grdi_subject *s, by_heart *b)
+{
+    void *zeros = grdi_alloc_zero(1, grdi_type_bytes(*grdi_type_of(s->input)));
+    if (!zeros) return grd_fail(c->error, GRD_E_MEMORY, "out of memory for a batch");
+    grd_status status = one_step(c, s, 0, &b->seeing);
+    grd_step_feed(s->step, s->input, zeros);
+    if (!status) status = one_step(c, s, 0, &b->blind);
+    grd_step_feed(s->step, s->input, s->inputs);
+    grdi_free(zeros);
+    return status;
+}
+
+static void tell_by_heart(grdi_checker *c, const grdi_subject *s, const by_heart *b)
+{
+    char rate[64] = "";
+    if (b->factor != 1) snprintf(rate, sizeof(rate), ", at a rate of %.3g", b->factor * s->lr);
+    grdi_check_result(c, "one_batch", b->seeing <= ENOUGH * b->first,
+                      "look at the model and at how inputs and targets are paired: a network that cannot learn one "
+                      "small batch by heart does not learn",
+                      "loss %.4f before, %.4f after at most %d steps on one batch%s", b->first, b->seeing, b->steps,
+                      rate);
+    grdi_check_result(c, "inputs_matter", b->blind > BLIND * b->seeing,
+                      "look at what the model does with its input: it does as well when that is all zeros",
+                      "loss on that batch %.4f with its inputs, %.4f with zeros in their place", b->seeing, b->blind);
+}
+
+grd_status grdi_check_one_batch(grdi_checker *c, grdi_subject *s)
+{
+    grdi_snapshot start;
+    by_heart b = {.steps = steps_for(s, STEPS_LEAST, STEPS_BY_HEART), .factor = 1};
+    double last = NAN;
+    grd_status status = s->next(s, &s->inputs);
+    if (!status) status = grdi_snapshot_take(&start, s, c->error);
+    if (status) return status;
+    status = one_step(c, s, 1, &b.first);
+    /* Some steps in, as many layers start with zeros; unless the rate makes these steps bad ones. */
+    if (!status && isfinite(b.first)) status = repeat(c, s, STEPS_FIRST, -INFINITY, 1, &last);
+    if (!status && !(last <= b.first)) grdi_snapshot_restore(&start, s);
+    if (!status && isfinite(b.first)) status = grdi_check_structure(c, s);
+    if (!status && isfinite(b.first)) status = learn_by_heart(c, s, &start, &b);
+    if (!status && isfinite(b.first)) status = look_away(c, s, &b);
+    if (!status && isfinite(b.first)) tell_by_heart(c, s, &b);
+    grdi_snapshot_restore(&start, s);
+    grdi_snapshot_free(&start);
+    return status;
+}
+
+/* ---- the first steps ---- */
+
+enum { FIRST_STEPS = 20, FIRST_STEPS_LEAST = 10, TAIL = 5 };
+
+static void tell_first_loss(grdi_checker *c, const grdi_subject *s, double loss)
+{
+    if (!isfinite(loss)) {
+        grdi_check_result(c, "initial_loss", false, "look for values in the data or at initialisation that overflow",
+                          "the first loss is not a number");
+        return;
+    }
+    if (!isfinite(s->expected)) return;
+    double slack = 0.25 * s->expected + 0.3;
+    bool low = loss < s->expected - slack && !s->pretrained, high = loss > s->expected + slack;
+    grdi_check_result(c, "initial_loss", !low && !high,
+                      low ? "look at targets that the model can see, and at how the loss is averaged"
+                          : "look at how the loss is averaged, at the scale of the last layer's first weights and at "
+                            "the range of the targets",
+                      "%.4f before training, %s is %.4f", loss, s->expected_text, s->expected);
+}
+
+static void tell_first_steps(grdi_checker *c, const double *losses, int count)
+{
+    double tail = 0;
+    for (int i = count - TAIL; i < count; i++) tail += losses[i] / TAIL;
+    bool finite = isfinite(tail);
+    grdi_check_result(c, "first_steps", finite && tail <= 1.1 * losses[0] + 0.1,
+                      "look at the learning rate, the warm-up and the clipping of gradients",
+                      finite ? "loss %.4f at first, %.4f on average of steps %d to %d"
+                             : "loss %.4f at first, %f within steps %d to %d",
+                      losses[0], tail, count - TAIL + 1, count);
+}
+
+#define RATIO_MOST 1e6 /* between the largest and the smallest layer's gradient */
+#define ACTIVATION_MOST 1e4
+#define ACTIVATION_LEAST 1e-6
+
+static void tell_layers(grdi_checker *c, const grdi_layers *l, int steps)
+{
+    const grd_layer_statistics *least = NULL, *most = NULL, *worst = NULL;
+    double low = INFINITY, high = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        const grd_layer_statistics *z = &l->statistics[i];
+        double a = z->activation_rms, g = z->gradient_rms;
+        if (!isnan(a)) low = fmin(low, a), high = fmax(high, a);
+        if (!isnan(a) && (!(a <= ACTIVATION_MOST) || !(a >= ACTIVATION_LEAST)) && !worst) worst = z;
+        if (isnan(g)) continue;
+        if (!least || g < least->gradient_rms) least = z;
+        if (!most || g > most->gradient_rms) most = z;
+    }
+    if (high > 0 || worst)
+        grdi_check_result(
+            c, "activations", !worst,
+            "look at the first weights and at missing normalisation: signals vanish or explode on the way",
+            "root mean square by layer %.3g to %.3g after %d steps%s%s", low, high, steps,
+            worst ? ", first out of bounds: " : "", worst ? worst->name : "");
+    if (!least) return;
+    bool fine = least->gradient_rms > 0 && most->gradient_rms <= RATIO_MOST * least->gradient_rms;
+    grdi_check_result(
+        c, "gradient_sizes", fine,
+        "look at the layer with the smallest: it learns nothing, behind units that are off, a cut or many "
+        "layers without a way past",
+        "root mean square by layer %.3g (%s) to %.3g (%s) after %d steps", least->gradient_rms, least->name,
+        most->gradient_rms, most->name, steps);
+}
+
+/* ---- units that never fire ---- */
+
+enum { RECTIFIERS_MAX = 256 };
+#define DEAD_MOST 0.6 /* of a layer's units */
+
+static bool rectifies(const grdi_node *node)
+{
+    const char *op = node->op->name;
+    if (strcmp(op, "relu") == 0 || strcmp(op, "relu_squared") == 0) return true;
+    if (strcmp(op, "linear") != 0) return false;
+    int64_t activation = grdi_attr_int(node->attrs, "activation");
+    return activation == GRD_ACTIVATION_RELU || activation == GRD_ACTIVATION_RELU_SQUARED;
+}
+
+/* The largest value of each unit (the last axis) over all else. */
+static grd_tensor largest_by_unit(grd_tensor x)
+{
+    static const int64_t axes[GRD_RANK_MAX] = {0, 1, 2, 3, 4, 5, 6, 7};
+    int32_t rank = grd_tensor_dims(x).rank;
+    return rank > 1 ? grd_max_axes(x, axes, rank - 1, false) : x;
+}
+
+/* Units of one layer that are 0 everywhere. */
+static int64_t dead_units(grd_program *program, grd_tensor largest, float *room)
+{
+    int64_t units = grd_dims_count(grd_tensor_dims(largest)), dead = 0;
+    grd_program_read(program, largest, room);
+    for (int64_t i = 0; i < units; i++) dead += !(room[i] > 0);
+    return dead;
+}
+
+static grd_status check_rectifiers(grdi_checker *c, grdi_subject *s)
+{
+    grd_tensor largest[RECTIFIERS_MAX];
+    const char *scopes[RECTIFIERS_MAX], *worst = "";
+    int32_t count = 0;
+    int64_t most = 1, all = 0, dead_all = 0;
+    double share = 0;
+    for (size_t n = 0, nodes = s->eval_graph->count; n < nodes && count < RECTIFIERS_MAX; n++) {
+        grdi_node *node = s->eval_graph->nodes[n];
+        if (!rectifies(node) || node->out[0].dtype != GRD_F32) continue;
+        scopes[count] = node->scope;
+        largest[count++] = largest_by_unit((grd_tensor){node, 0});
+        int64_t units = grd_dims_count(grd_tensor_dims(largest[count - 1]));
+        if (units > most) most = units;
+    }
+    if (!count) return GRD_OK;
+    grd_program *program = grd_program_new(largest, count);
+    float *room = grdi_alloc((size_t)most * sizeof(float));
+    grd_status status = program && room ? GRD_OK : grd_fail(c->error, GRD_E_MEMORY, "out of memory for units");
+    if (!status) grd_program_feed(program, s->eval_input, s->inputs);
+    if (!status && (status = grd_program_run(program)))
+        grd_fail(c->error, status, "%s", grd_program_error(program)->message);
+    for (int32_t i = 0; i < count && !status; i++) {
+        int64_t units = grd_dims_count(grd_tensor_dims(largest[i])), dead = dead_units(program, largest[i], room);
+        all += units;
+        dead_all += dead;
+        if ((double)dead <= share * (double)units) continue;
+        share = (double)dead / (double)units;
+        worst = scopes[i];
+    }
+    grd_program_free(program);
+    grdi_free(room);
+    if (status) return status;
+    grdi_check_result(
+        c, "dead_units", share <= DEAD_MOST,
+        "look at the first weights and biases before the rectifier, at the learning rate and at the scale "
+        "of the inputs",
+        "%lld of %lld units behind rectifiers are 0 for the whole batch%s%s", (long long)dead_all, (long long)all,
+        dead_all ? ", the largest share in " : "", dead_all ? worst : "");
+    return GRD_OK;
+}
+
+grd_status grdi_check_first_steps(grdi_checker *c, grdi_subject *s)
+{
+    double losses[FIRST_STEPS];
+    int steps = steps_for(s, FIRST_STEPS_LEAST, FIRST_STEPS), done = 0;
+    grdi_snapshot start;
+    grdi_layers layers = {.layers = NULL};
+    grd_status status = grdi_snapshot_take(&start, s, c->error);
+    if (!status) status = grdi_layers_open(&layers, s->eval_graph, c->error);
+    for (; done < steps && !status; done++) {
+        if (grdi_check_stopped(c)) status = GRD_E_STOPPED;
+        if (!status) status = s->next(s, &s->inputs);
+        if (!status && done == steps - 1) grd_step_measure(s->step);
+        if (!status) status = one_step(c, s, s->factor ? s->factor(s) : 1, &losses[done]);
+        if (!status && done == 0) tell_first_loss(c, s, losses[0]);
+        if (!status && !isfinite(losses[done])) break;
+    }
+    if (!status && done == steps) status = grdi_layers_measure(&layers, s->step, s->eval_input, s->inputs, c->error);
+    if (!status && done == steps) {
+        tell_first_steps(c, losses, steps);
+        tell_layers(c, &layers, steps);
+        status = check_rectifiers(c, s);
+    } else if (!status && done > 0) {
+        grdi_check_result(c, "first_steps", false, "look at the learning rate, the warm-up and the data",
+                          "loss %.4f at first, not a number at step %d", losses[0], done + 1);
+    }
+    if (start.bytes) grdi_snapshot_restore(&start, s);
+    grdi_snapshot_free(&start);
+    grdi_layers_close(&layers);
+    return status;
+}
+
+/* ---- learning rates ---- */
+
+enum { RANGE_STEPS = 60, RANGE_STEPS_LEAST = 24 };
+#define RANGE_LEAST 1e-4
+#define RANGE_MOST 1e2
+#define SMOOTHING 0.7
+#define DIVERGED 3.0
+
+typedef struct range {
+    double lr[RANGE_STEPS], loss[RANGE_STEPS]; /* loss: a moving average, corrected for its start */
+    int count, best;
+} range;
+
+static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *r)
+{
+    double average = 0, weight = 0, growth = pow(RANGE_MOST / RANGE_LEAST, 1.0 / (steps - 1)), factor = RANGE_LEAST;
+    grd_status status = GRD_OK;
+    for (r->count = 0; r->count < steps && !status; factor *= growth) {
+        double loss;
+        if (grdi_check_stopped(c)) return GRD_E_STOPPED;
+        status = s->next(s, &s->inputs);
+        if (!status) status = one_step(c, s, factor, &loss);
+        if (status) return status;
+        average = SMOOTHING * average + (1 - SMOOTHING) * loss;
+        weight = SMOOTHING * weight + (1 - SMOOTHING);
+        r->lr[r->count] = s->lr * factor;
+        r->loss[r->count] = average / weight;
+        if (!isfinite(loss)) r->loss[r->count] = INFINITY;
+        if (r->loss[r->count] < r->loss[r->best]) r->best = r->count;
+        double least = r->loss[r->best];
+        if (r->loss[r->count++] > DIVERGED * least + 0.5) break;
+    }
+    return status;
+}
+
+#define LEARNT_LEAST 0.95 /* of the first loss: where it never got lower, nothing can be lost */
+#define FAR_ABOVE 3       /* the rate may be above that, as one is with fewer steps and no warm-up */
+
+/* The first rate after the best one at which half of what was learnt is lost again; infinite where there is none. */
+static double where_lost(const range *r)
+{
+    double lost = 0.5 * (r->loss[0] + r->loss[r->best]);
+    if (r->loss[r->best] > LEARNT_LEAST * r->loss[0]) return INFINITY;
+    for (int i = r->best; i < r->count; i++)
+        if (r->loss[i] > lost) return r->lr[i];
+    return INFINITY;
+}
+
+grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
+{
+    range r = {.count = 0};
+    grdi_snapshot start;
+    static const char *const look_at = "look at train.lr: at such a rate the loss does not fall but rises";
+    if (!(s->lr > 0)) {
+        grdi_check_result(c, "learning_rate", false, "look at train.lr: with 0 nothing is learnt", "the rate is %g",
+                          s->lr);
+        return GRD_OK;
+    }
+    int steps = steps_for(s, RANGE_STEPS_LEAST, RANGE_STEPS);
+    grd_status status = grdi_snapshot_take(&start, s, c->error);
+    if (status) return status;
+    status = run_range(c, s, steps, &r);
+    grdi_snapshot_restore(&start, s);
+    grdi_snapshot_free(&start);
+    if (status || r.count == 0) return status;
+    double lost = where_lost(&r), suggested = r.lr[r.best] / 10;
+    char until[64] = "and did not rise again";
+    if (isfinite(lost)) snprintf(until, sizeof(until), "and lost it from %.2g on", lost);
+    grdi_check_result(
+        c, "learning_rate", s->lr < FAR_ABOVE * lost, look_at,
+        "%.2g is set; in a range from %.2g to %.2g the loss fell from %.4f to %.4f at %.2g %s (a tenth of "
+        "the best, %.1g, is a usual choice)",
+        s->lr, r.lr[0], r.lr[r.count - 1], r.loss[0], r.loss[r.best], r.lr[r.best], until, suggested);
+    return GRD_OK;
+}
