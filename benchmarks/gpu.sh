@@ -62,7 +62,7 @@ section() {
 
 configure() {
     cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITECTURES=native &&
-        ninja -C "$build" gradus_cli test_cudasim_kernels test_cudasim_train \
+        ninja -C "$build" gradus_cli test_cudasim_kernels test_cudasim_train test_cudasim_nets test_cudasim_command \
             "$([ "$device" = cudasim ] && echo gradus_cudasim || echo gradus_cuda)"
 }
 export GRADUS_TEST_DEVICE="$device" GRADUS_PLUGIN_DIR="$PWD/$build/engine"
@@ -78,6 +78,8 @@ if wanted build; then
 fi
 section tests 120 "$build/tests/test_cudasim_kernels" --short-filename -j1
 section tests 60 "$build/tests/test_cudasim_train" --short-filename -j1
+section tests 60 "$build/tests/test_cudasim_nets" --short-filename -j1
+section tests 30 "$build/tests/test_cudasim_command" --short-filename -j1
 for tool in memcheck racecheck initcheck synccheck; do
     section sanitizer 30 compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/tests/test_cudasim_train" \
         --filter 'cudasim_train/f32*' --no-early-exit -j1

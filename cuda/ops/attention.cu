@@ -104,13 +104,6 @@ void choose_tiles(attention_task *t)
     t->keys = 0;
 }
 
-heads_view heads_of(const grdi_view &view)
-{
-    heads_view x = {cells_of(view), {0}};
-    for (int i = 0; i < 4; i++) x.stride[i] = view.stride[i];
-    return x;
-}
-
 grd_status run(grdi_call *call)
 {
     attention_task t = grdi_attention_task(call, 0, 3);

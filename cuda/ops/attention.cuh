@@ -13,6 +13,13 @@ struct heads_view {
     int64_t stride[4];
 };
 
+inline heads_view heads_of(const grdi_view &view)
+{
+    heads_view x = {cells_of(view), {0}};
+    for (int i = 0; i < 4; i++) x.stride[i] = view.stride[i];
+    return x;
+}
+
 struct attention_task {
     heads_view q, k, v, out, g, dq, dk, dv;
     cells lse, mask, dmask; /* lse [B,H,T]; mask data NULL: none */

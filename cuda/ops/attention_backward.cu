@@ -218,13 +218,6 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) mask_gradient_kernel(const 
 
 /* ---- on the host ---- */
 
-heads_view heads_of(const grdi_view &view)
-{
-    heads_view x = {cells_of(view), {0}};
-    for (int i = 0; i < 4; i++) x.stride[i] = view.stride[i];
-    return x;
-}
-
 /* Tiles of 16 or 8 rows both ways; 0 where none fit. */
 void choose_tiles(attention_task *t)
 {

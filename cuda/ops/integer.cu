@@ -9,7 +9,8 @@ namespace
 
 enum { THREADS = 256, EACH = 4, INPUTS = 3 };
 
-/* INTEGER(name, value) of the inputs a, b, c; u and v are a and b without sign, whose arithmetic wraps. */
+/* INTEGER(name, value) of the inputs a, b, c; u and v are a and b without sign, whose arithmetic wraps; p and q are the
+ * op's numbers. */
 #define INTEGER_OPS                                                                                                    \
     INTEGER(add, (int32_t)(u + v))                                                                                     \
     INTEGER(sub, (int32_t)(u - v))                                                                                     \
@@ -26,7 +27,10 @@ enum { THREADS = 256, EACH = 4, INPUTS = 3 };
     INTEGER(le, a <= b)                                                                                                \
     INTEGER(gt, a > b)                                                                                                 \
     INTEGER(ge, a >= b)                                                                                                \
-    INTEGER(where, a != 0 ? b : c)
+    INTEGER(where, a != 0 ? b : c)                                                                                     \
+    INTEGER(add_scalar, to_integer(a + p))                                                                             \
+    INTEGER(mul_scalar, to_integer(a *p))                                                                              \
+    INTEGER(clamp, to_integer(a<p ? p : a> q ? q : a))
 
 enum integer_code {
 #define INTEGER(name, value) INTEGER_##name,
@@ -40,12 +44,20 @@ struct integer_task {
     axes space;
     int64_t count;
     operand in[INPUTS], out;
+    double number[2];
 };
 
-__device__ int32_t value_of(int32_t code, int32_t a, int32_t b, int32_t c)
+/* Towards zero; values beyond the range become its ends. */
+__device__ int32_t to_integer(double x)
+{
+    return x != x ? 0 : x <= -2147483648.0 ? INT32_MIN : x >= 2147483647.0 ? INT32_MAX : (int32_t)x;
+}
+
+__device__ int32_t value_of(const integer_task &task, int32_t a, int32_t b, int32_t c)
 {
     uint32_t u = (uint32_t)a, v = (uint32_t)b;
-    switch (code) {
+    double p = task.number[0], q = task.number[1];
+    switch (task.code) {
 #define INTEGER(name, value)                                                                                           \
     case INTEGER_##name: return value;
         INTEGER_OPS
@@ -68,7 +80,7 @@ __global__ void __launch_bounds__(THREADS) integer_kernel(const integer_task tas
         int32_t x[INPUTS] = {0, 0, 0};
         for (int k = 0; k < INPUTS; k++)
             if (task.in[k].at.data) x[k] = get_integer(task.in[k].at, offset_of(task.space, task.in[k], e));
-        int32_t value = value_of(task.code, x[0], x[1], x[2]);
+        int32_t value = value_of(task, x[0], x[1], x[2]);
         int64_t at = offset_of(task.space, task.out, e);
         if (task.out.at.dtype == GRD_I32) ((int32_t *)task.out.at.data)[at] = value;
         else ((uint8_t *)task.out.at.data)[at] = value != 0;
@@ -109,6 +121,12 @@ grd_status run(grdi_call *call)
     task.count = grdi_space_count(&space, space.rank);
     grdi_space_merge(&space);
     task.code = code_of(call);
+    bool scalar = task.code == INTEGER_add_scalar || task.code == INTEGER_mul_scalar;
+    if (scalar) task.number[0] = grdi_attr_float(call->attrs, "value");
+    if (task.code == INTEGER_clamp) {
+        task.number[0] = grdi_attr_float(call->attrs, "low");
+        task.number[1] = grdi_attr_float(call->attrs, "high");
+    }
     task.space = axes_of(space);
     for (int32_t i = 0; i < call->input_count; i++) task.in[i] = operand_of(space, i, call->in[i]);
     task.out = operand_of(space, call->input_count, call->out[0]);

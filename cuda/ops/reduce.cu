@@ -124,6 +124,16 @@ __device__ inline void keep(const reduce_task &t, int64_t output, int64_t part, 
     else put_or_add(t.out.at, offset_of(t.kept, t.out, output), finished(t, s), t.add);
 }
 
+__device__ inline int32_t join_integers(int32_t reduction, int32_t x, int32_t y)
+{
+    switch (reduction) {
+    case MAX: return x > y ? x : y;
+    case MIN: return x < y ? x : y;
+    case PROD: return (int32_t)((uint32_t)x * (uint32_t)y);
+    default: return (int32_t)((uint32_t)x + (uint32_t)y);
+    }
+}
+
 /* One block an output and part. */
 __global__ void __launch_bounds__(THREADS) reduce_rows_kernel(const reduce_task t)
 {
@@ -167,6 +177,20 @@ __global__ void __launch_bounds__(THREADS) reduce_parts_kernel(const reduce_task
         s = join(t.reduction, s, t.partial[output * t.parts + part]);
     s = join_warp(t.reduction, s);
     if (lane_of_thread() == 0) put_or_add(t.out.at, offset_of(t.kept, t.out, output), finished(t, s), t.add);
+}
+
+/* Integers: one warp an output, in any order, since sums and products of them wrap. */
+__global__ void __launch_bounds__(THREADS) reduce_integers_kernel(const reduce_task t)
+{
+    int64_t output = (int64_t)blockIdx.x * (THREADS / WARP) + warp_of_thread();
+    if (output >= t.outputs) return;
+    const int32_t *in = (const int32_t *)t.in_kept.at.data + offset_of(t.kept, t.in_kept, output);
+    int32_t found = t.reduction == PROD ? 1 : t.reduction == MAX ? INT32_MIN : t.reduction == MIN ? INT32_MAX : 0;
+    for (int64_t i = lane_of_thread(); i < t.count; i += WARP)
+        found = join_integers(t.reduction, found, in[offset_of(t.reduced, t.in_reduced, i)]);
+    for (int lanes = 1; lanes < WARP; lanes *= 2)
+        found = join_integers(t.reduction, found, __shfl_xor_sync(0xFFFFFFFFu, found, lanes));
+    if (lane_of_thread() == 0) ((int32_t *)t.out.at.data)[offset_of(t.kept, t.out, output)] = found;
 }
 
 /* ---- on the host ---- */
@@ -263,6 +287,18 @@ grd_status run(grdi_call *call)
     return grdi_launch(call, reduce_parts_kernel, blocks_for(t.outputs, THREADS / WARP), THREADS, 0, t);
 }
 
+grd_status run_integers(grdi_call *call)
+{
+    reduce_task t;
+    describe(call, &t);
+    return grdi_launch(call, reduce_integers_kernel, blocks_for(t.outputs, THREADS / WARP), THREADS, 0, t);
+}
+
+bool supports_integers(const grdi_call *call)
+{
+    return call->in[0].dtype == GRD_I32 && call->out[0].dtype == GRD_I32;
+}
+
 bool supports(const grdi_call *call)
 {
     grd_dtype in = call->in[0].dtype, out = call->out[0].dtype;
@@ -278,12 +314,13 @@ struct arg_task {
     bool most;
 };
 
-struct candidate {
-    float value;
+/* Numbers are compared as they are: i32 beyond 2^24 is no float. */
+template <class T> struct candidate {
+    T value;
     int32_t index;
 };
 
-__device__ inline candidate better(const arg_task &t, candidate x, candidate y)
+template <class T> __device__ inline candidate<T> better(const arg_task &t, candidate<T> x, candidate<T> y)
 {
     if (x.index < 0 || y.index < 0) return x.index < 0 ? y : x;
     bool x_nan = x.value != x.value, y_nan = y.value != y.value;
@@ -292,18 +329,31 @@ __device__ inline candidate better(const arg_task &t, candidate x, candidate y)
     return (x.value > y.value) == t.most ? x : y;
 }
 
-__global__ void __launch_bounds__(THREADS) arg_kernel(const arg_task t)
+__device__ __forceinline__ void read(const cells &c, int64_t i, float *value)
+{
+    *value = get(c, i);
+}
+__device__ __forceinline__ void read(const cells &c, int64_t i, int32_t *value)
+{
+    *value = ((const int32_t *)c.data)[i];
+}
+
+template <class T> __global__ void __launch_bounds__(THREADS) arg_kernel(const arg_task t)
 {
     int64_t output = (int64_t)blockIdx.x * (THREADS / WARP) + warp_of_thread();
     if (output >= t.outputs) return;
     int64_t base = offset_of(t.kept, t.in, output);
-    candidate best = {0, -1};
-    for (int64_t i = lane_of_thread(); i < t.count; i += WARP)
-        best = better(t, best, {get(t.in.at, base + i * t.stride), (int32_t)i});
-    for (int lanes = 1; lanes < WARP; lanes *= 2)
-        best =
-            better(t, best,
-                   {__shfl_xor_sync(0xFFFFFFFFu, best.value, lanes), __shfl_xor_sync(0xFFFFFFFFu, best.index, lanes)});
+    candidate<T> best = {0, -1};
+    for (int64_t i = lane_of_thread(); i < t.count; i += WARP) {
+        candidate<T> next = {0, (int32_t)i};
+        read(t.in.at, base + i * t.stride, &next.value);
+        best = better(t, best, next);
+    }
+    for (int lanes = 1; lanes < WARP; lanes *= 2) {
+        candidate<T> other = {__shfl_xor_sync(0xFFFFFFFFu, best.value, lanes),
+                              __shfl_xor_sync(0xFFFFFFFFu, best.index, lanes)};
+        best = better(t, best, other);
+    }
     if (lane_of_thread() == 0) ((int32_t *)t.out.at.data)[offset_of(t.kept, t.out, output)] = best.index;
 }
 
@@ -329,18 +379,25 @@ grd_status run_arg(grdi_call *call)
                   in->dims.dim[axis],
                   in->stride[axis],
                   strcmp(call->op->name, "argmax") == 0};
-    return grdi_launch(call, arg_kernel, blocks_for(t.outputs, THREADS / WARP), THREADS, 0, t);
+    unsigned blocks = blocks_for(t.outputs, THREADS / WARP);
+    return in->dtype == GRD_I32 ? grdi_launch(call, arg_kernel<int32_t>, blocks, THREADS, 0, t)
+                                : grdi_launch(call, arg_kernel<float>, blocks, THREADS, 0, t);
 }
 
 bool supports_arg(const grdi_call *call)
 {
-    return is_value(call->in[0].dtype) && call->out[0].dtype == GRD_I32;
+    return (is_value(call->in[0].dtype) || call->in[0].dtype == GRD_I32) && call->out[0].dtype == GRD_I32;
 }
 
 #define REDUCE_KERNEL(op_name)                                                                                         \
     {                                                                                                                  \
         .op = op_name, .strided_in = 1, .rows_in = 1, .strided_out = 1, .accumulates = 1, .supports = supports,        \
         .prepare = prepare, .run = run                                                                                 \
+    }
+#define INTEGER_KERNEL(op_name)                                                                                        \
+    {                                                                                                                  \
+        .op = op_name, .strided_in = 1, .rows_in = 1, .strided_out = 1, .supports = supports_integers,                 \
+        .run = run_integers                                                                                            \
     }
 #define ARG_KERNEL(op_name)                                                                                            \
     {                                                                                                                  \
@@ -351,9 +408,11 @@ const grdi_kernel kernels[] = {REDUCE_KERNEL("sum"),         REDUCE_KERNEL("mean
                                REDUCE_KERNEL("min"),         REDUCE_KERNEL("prod"),   REDUCE_KERNEL("variance"),
                                REDUCE_KERNEL("any"),         REDUCE_KERNEL("all"),    REDUCE_KERNEL("logsumexp"),
                                REDUCE_KERNEL("sum_squares"), REDUCE_KERNEL("sum_to"), ARG_KERNEL("argmax"),
-                               ARG_KERNEL("argmin")};
+                               ARG_KERNEL("argmin"),         INTEGER_KERNEL("sum"),   INTEGER_KERNEL("max"),
+                               INTEGER_KERNEL("min"),        INTEGER_KERNEL("prod"),  INTEGER_KERNEL("sum_to")};
 
 } // namespace
 
 GRDI_CUDA_TABLE(reduce, &kernels[0], &kernels[1], &kernels[2], &kernels[3], &kernels[4], &kernels[5], &kernels[6],
-                &kernels[7], &kernels[8], &kernels[9], &kernels[10], &kernels[11], &kernels[12])
+                &kernels[7], &kernels[8], &kernels[9], &kernels[10], &kernels[11], &kernels[12], &kernels[13],
+                &kernels[14], &kernels[15], &kernels[16], &kernels[17])

@@ -8,26 +8,12 @@
 #include <criterion/parameterized.h>
 #include <string.h>
 
-/* Good samples of ops that have a kernel for which there is none yet: all of them in i32. */
-static const struct {
-    const char *op;
-    int samples;
-} without[] = {{"mul_scalar", 1}, {"add_scalar", 1}, {"clamp", 1},  {"sum", 1},    {"max", 1},
-               {"min", 1},        {"prod", 1},       {"argmax", 1}, {"argmin", 1}, {"sum_to", 1}};
-
 static struct criterion_test_params all_ops(void)
 {
     int count = grdi_op_total();
     int *index = cr_malloc(sizeof(int) * (size_t)count);
     for (int i = 0; i < count; i++) index[i] = i;
     return cr_make_param_array(int, index, (size_t)count);
-}
-
-static int listed(const char *op)
-{
-    for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++)
-        if (strcmp(without[i].op, op) == 0) return without[i].samples;
-    return 0;
 }
 
 static void check_op(int index, int order, bool (*check)(const kernel_target *, const grdi_op *, int32_t, char *))
@@ -56,8 +42,7 @@ static void check_op(int index, int order, bool (*check)(const kernel_target *, 
         cr_expect(!wrong[0], "%s sample %d: %s", op->name, i, wrong);
     }
     if (missing && !taken) printf("%s: no kernel yet\n", op->name);
-    cr_expect(!taken || missing == listed(op->name), "%s: %d samples have no kernel, the list says %d", op->name,
-              missing, listed(op->name));
+    cr_expect(!taken || !missing, "%s: %d samples have no kernel", op->name, missing);
     target.backend->close(target.device);
 }
 

@@ -86,6 +86,11 @@ template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int lanes)
 {
     return grdi_sim_from_lane(mask, value, grdi_sim_lane() ^ (unsigned)lanes, "__shfl_xor_sync");
 }
+template <class T> inline T __shfl_up_sync(unsigned mask, T value, unsigned lanes)
+{
+    unsigned lane = grdi_sim_lane();
+    return grdi_sim_from_lane(mask, value, lane < lanes ? lane : lane - lanes, "__shfl_up_sync");
+}
 template <class T> inline T __shfl_sync(unsigned mask, T value, int lane)
 {
     return grdi_sim_from_lane(mask, value, (unsigned)lane & 31u, "__shfl_sync");

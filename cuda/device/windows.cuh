@@ -1,0 +1,119 @@
+/* windows.cuh - windows that slide over one to three spatial axes (base/window.h), as kernels see them. */
+#ifndef GRDI_WINDOWS_CUH
+#define GRDI_WINDOWS_CUH
+
+#include "base/window.h"
+#include "device/values.cuh"
+
+/* Axes of size 1 are put in front up to three. */
+struct windows {
+    grdi_window axis[GRDI_WINDOW_AXES];
+    int64_t samples, channels, in, out; /* positions of a sample */
+};
+
+/* x [N,S..,C] and what slides over it gives y [N,S'..,*]; kernels are the caller's to fill in, where there are any. */
+inline windows windows_of(const grdi_call *call, const grdi_view &x, const grdi_view &y)
+{
+    windows w = {};
+    int32_t axes = x.dims.rank - 2;
+    w.samples = x.dims.dim[0], w.channels = x.dims.dim[x.dims.rank - 1], w.in = w.out = 1;
+    for (int32_t a = 0; a < GRDI_WINDOW_AXES; a++) {
+        int32_t axis = a - (GRDI_WINDOW_AXES - axes);
+        w.axis[a] = grdi_window{1, 1, 1, 1, 0, 1};
+        if (axis < 0) continue;
+        w.axis[a].in = x.dims.dim[1 + axis], w.axis[a].out = y.dims.dim[1 + axis];
+        w.axis[a].stride = grdi_window_entry(grdi_attr_ints(call->attrs, "stride"), axis, 0);
+        w.axis[a].padding = grdi_window_entry(grdi_attr_ints(call->attrs, "padding"), axis, 0);
+        w.axis[a].dilation = grdi_window_entry(grdi_attr_ints(call->attrs, "dilation"), axis, 1);
+        w.in *= w.axis[a].in, w.out *= w.axis[a].out;
+    }
+    return w;
+}
+
+/* A position of a sample, by axis. */
+struct spot {
+    int64_t at[GRDI_WINDOW_AXES];
+};
+
+__device__ __forceinline__ spot spot_of(const windows &w, int64_t position, bool of_out)
+{
+    spot s;
+#pragma unroll
+    for (int a = GRDI_WINDOW_AXES - 1; a >= 0; a--) {
+        int64_t size = of_out ? w.axis[a].out : w.axis[a].in;
+        s.at[a] = position % size;
+        position /= size;
+    }
+    return s;
+}
+
+__device__ __forceinline__ int64_t first_of(const grdi_window &w, int64_t o)
+{
+    return w.kernel > 0 ? o * w.stride - w.padding : o * w.in / w.out;
+}
+
+__device__ __forceinline__ int64_t taps_of(const grdi_window &w, int64_t o)
+{
+    return w.kernel > 0 ? w.kernel : ((o + 1) * w.in + w.out - 1) / w.out - o * w.in / w.out;
+}
+
+/* Where tap k of window o lies; -1 in the padding. */
+__device__ __forceinline__ int64_t tap_at(const grdi_window &w, int64_t o, int64_t k)
+{
+    int64_t at = first_of(w, o) + (w.kernel > 0 ? k * w.dilation : k);
+    return at >= 0 && at < w.in ? at : -1;
+}
+
+/* The other way round: windows that reach element i are found among these many, by tap; -1: none. Adaptive windows
+ * overlap by one element at most, so there are two candidates. */
+__device__ __forceinline__ int64_t reaching_of(const grdi_window &w)
+{
+    return w.kernel > 0 ? w.kernel : 2;
+}
+
+__device__ __forceinline__ int64_t window_at(const grdi_window &w, int64_t i, int64_t k)
+{
+    if (w.kernel > 0) {
+        int64_t from = i + w.padding - k * w.dilation, o = from / w.stride;
+        return from >= 0 && o * w.stride == from && o < w.out ? o : -1;
+    }
+    int64_t o = i * w.out / w.in + k;
+    return o < w.out && first_of(w, o) <= i ? o : -1;
+}
+
+/* The position of a tap (counted over all axes) of the window at `o`, or of the window that reaches `i` by it; -1. */
+__device__ __forceinline__ int64_t tap_position(const windows &w, const spot &o, int64_t tap)
+{
+    int64_t position = 0, scale = 1;
+#pragma unroll
+    for (int a = GRDI_WINDOW_AXES - 1; a >= 0; a--) {
+        int64_t taps = taps_of(w.axis[a], o.at[a]), at = tap_at(w.axis[a], o.at[a], tap % taps);
+        if (at < 0) return -1;
+        position += at * scale, scale *= w.axis[a].in, tap /= taps;
+    }
+    return position;
+}
+
+__device__ __forceinline__ int64_t window_position(const windows &w, const spot &i, int64_t tap)
+{
+    int64_t position = 0, scale = 1;
+#pragma unroll
+    for (int a = GRDI_WINDOW_AXES - 1; a >= 0; a--) {
+        int64_t taps = reaching_of(w.axis[a]), at = window_at(w.axis[a], i.at[a], tap % taps);
+        if (at < 0) return -1;
+        position += at * scale, scale *= w.axis[a].out, tap /= taps;
+    }
+    return position;
+}
+
+__device__ __forceinline__ int64_t all_taps(const windows &w, const spot &o)
+{
+    return taps_of(w.axis[0], o.at[0]) * taps_of(w.axis[1], o.at[1]) * taps_of(w.axis[2], o.at[2]);
+}
+
+__device__ __forceinline__ int64_t all_reaching(const windows &w)
+{
+    return reaching_of(w.axis[0]) * reaching_of(w.axis[1]) * reaching_of(w.axis[2]);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* test_cudasim_command.c - the command on the simulated CUDA device: a language model trains, says samples and is
+ * evaluated as it is on the CPU. */
+#include "command.h"
+#include "scratch.h"
+#include "sim_library.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static void make_text(void);
+TestSuite(cudasim_command, .init = make_text, .fini = scratch_remove, .timeout = 120);
+
+static void make_text(void)
+{
+    char text[2000];
+    for (size_t i = 0; i < sizeof(text); i++) text[i] = "the cat sat on the mat.\n"[i % 24];
+    scratch_write(scratch_path("text.txt"), text, sizeof(text));
+    if (on_simulator()) setenv("GRADUS_PLUGIN_DIR", GRADUS_BINARY_DIR "/tests", 1);
+}
+
+/* What training and sampling say, as JSON lines. */
+static void run_on(const char *device, json_t **eval, json_t **sample)
+{
+    outcome o =
+        gradus("train --data text.txt --device %s --set model.layers=2 --set model.width=16 --set model.heads=2 "
+               "--set model.context=16 --set train.batch=2 --set train.steps=3 --set train.minutes=0 "
+               "--set out=run-%.4s --json",
+               device, device);
+    cr_assert(o.code == 0, "%s%s", o.out, o.err);
+    json_t *evals = events_named(o.out, "eval"), *samples = events_named(o.out, "sample");
+    cr_assert(json_array_size(evals) > 0 && json_array_size(samples) > 0, "%s", o.out);
+    *eval = json_array_get(evals, json_array_size(evals) - 1);
+    *sample = json_array_get(samples, json_array_size(samples) - 1);
+}
+
+Test(cudasim_command, trains_and_samples_as_on_the_cpu)
+{
+    json_t *eval[2], *sample[2];
+    run_on("cpu", &eval[0], &sample[0]);
+    run_on(cuda_device(), &eval[1], &sample[1]);
+    double cpu = number_of(eval[0], "loss"), sim = number_of(eval[1], "loss");
+    cr_assert(fabs(cpu - sim) < 1e-4 * cpu, "validation %.7g, on the CPU %.7g", sim, cpu);
+    const char *said = json_string_value(json_object_get(sample[1], "text"));
+    const char *wanted = json_string_value(json_object_get(sample[0], "text"));
+    cr_assert(said && wanted && strcmp(said, wanted) == 0, "'%s', on the CPU '%s'", said, wanted);
+}
