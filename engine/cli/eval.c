@@ -1,5 +1,5 @@
 /* eval.c - gradus eval: scores a text with a trained model. */
-#include "cli/cli.h"
+#include "cli/show.h"
 
 #include <math.h>
 
@@ -59,8 +59,8 @@ int cli_eval(int argc, char **argv)
         return CLI_DONE;
     }
     if (event.samples) {
-        printf("accuracy %.2f%% of %s test images, loss %.4f\n", 100 * event.accuracy, cli_count(event.samples),
-               event.loss);
+        show_figures(&event);
+        printf("\n");
         return CLI_DONE;
     }
     printf("loss %.4f nats per token", event.loss);

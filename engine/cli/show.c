@@ -124,6 +124,18 @@ static void show_step(show *s, const grd_event *event)
     printf("%3.0f%%  %s\n", 100 * event->progress, text);
 }
 
+void show_figures(const grd_event *event)
+{
+    const char *unit = event->unit ? event->unit : "tokens";
+    printf("loss %.4f", event->loss);
+    if (event->regression) printf(", rmse %.4g, mae %.4g", event->rmse, event->mae);
+    else if (event->samples)
+        printf(", accuracy %.2f%% of %s %s", 100 * event->accuracy, cli_count(event->samples), unit);
+    else if (isfinite(event->bits_per_byte)) printf(", %.4f bits per byte", event->bits_per_byte);
+    for (int32_t i = 0; i < event->figure_count; i++)
+        printf(", %s %.4g", event->figures[i].name, event->figures[i].value);
+}
+
 static void show_eval(show *s, const grd_event *event)
 {
     s->validation = event->loss;
@@ -132,11 +144,9 @@ static void show_eval(show *s, const grd_event *event)
     s->rmse = event->regression ? event->rmse : 0;
     if (s->terminal && event->part < 1) return; /* the progress line has it from now on */
     show_end(s);
-    const char *held_out = event->samples && !event->regression ? "test" : "validation";
-    printf("%s at step %s: loss %.4f", held_out, cli_count(event->step), event->loss);
-    if (event->regression) printf(", rmse %.4g, mae %.4g", event->rmse, event->mae);
-    else if (event->samples) printf(", accuracy %.2f%% of %s images", 100 * event->accuracy, cli_count(event->samples));
-    if (s->bits > 0) printf(", %.4f bits per byte", s->bits);
+    const char *held_out = event->unit && strcmp(event->unit, "images") == 0 ? "test" : "validation";
+    printf("%s at step %s: ", held_out, cli_count(event->step));
+    show_figures(event);
     if (event->part < 1)
         printf(" (from %.0f%% of the %s %s)", 100 * event->part, held_out, event->unit ? event->unit : "text");
     printf("\n");

@@ -53,7 +53,7 @@ static grd_status open_settings(grdi_loaded *l, const char *run)
     grd_status status = config ? grd_settings_load(l->settings, config, l->error) : out_of_memory(l);
     grdi_free(config);
     if (!status) status = grd_settings_resolve(l->settings, l->error);
-    if (status || grd_model_classifies(l->settings->model.kind)) return status;
+    if (status || !grd_settings_of_language(l->settings)) return status;
     status = load_tokenizer(l, run);
     if (!status && l->settings->model.gpt.vocab < 1 && l->tokenizer)
         l->settings->model.gpt.vocab = grd_tokenizer_vocab_size(l->tokenizer);
@@ -112,7 +112,7 @@ grd_status grdi_load_open(grdi_loaded *l, const char *path, const grd_run_option
 static grd_status import(const grdi_loaded *l, const grd_safetensors *tensors)
 {
     grd_error problem = {GRD_OK, ""};
-    grd_status status = grd_model_classifies(l->settings->model.kind)
+    grd_status status = !grd_settings_of_language(l->settings)
                             ? grdi_classifier_read_weights(l->model, tensors, &problem)
                             : grd_hf_import(l->model, &l->settings->model.gpt, tensors, &problem);
     return status ? grd_fail(l->error, status, "%s: %s", l->weights, problem.message) : GRD_OK;

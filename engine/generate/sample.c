@@ -17,9 +17,9 @@ grd_status grd_sample_run(const char *run, const grd_sample_options *options, co
     grdi_loaded from = {.error = error ? error : &own};
     grdi_sampler s = {.options = *options, .error = from.error};
     grd_status status = grdi_load_open(&from, run, run_options);
-    if (!status && grd_model_classifies(from.settings->model.kind))
-        status = grd_fail(from.error, GRD_E_ARGUMENT, "%s: classifies images and writes no text (gradus eval tests it)",
-                          run);
+    if (!status && !grd_settings_of_language(from.settings))
+        status = grd_fail(from.error, GRD_E_ARGUMENT,
+                          "%s: is no language model and writes no text (gradus eval tests it)", run);
     if (!status) status = check_tokenizer(&from, run);
     if (!status) {
         const char *path = from.settings->data.path;

@@ -52,18 +52,21 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
                                    {"gradient_norm", event->grad_norm},
                                    {event->samples ? "samples_per_second" : "tokens_per_second",
                                     event->samples ? event->samples_per_s : event->tokens_per_s}};
-    const grdi_scalar of_eval[] = {{"loss/validation", event->loss},
-                                   {event->regression ? "rmse/validation"
-                                    : event->samples  ? "accuracy/validation"
-                                                      : "bits_per_byte",
-                                    event->regression ? event->rmse
-                                    : event->samples  ? event->accuracy
-                                                      : event->bits_per_byte}};
+    grdi_scalar of_eval[2 + GRD_FIGURES_MAX] = {{"loss/validation", event->loss},
+                                                {event->regression ? "rmse/validation"
+                                                 : event->samples  ? "accuracy/validation"
+                                                                   : "bits_per_byte",
+                                                 event->regression ? event->rmse
+                                                 : event->samples  ? event->accuracy
+                                                                   : event->bits_per_byte}};
+    size_t eval_count = 2;
+    for (int32_t i = 0; i < event->figure_count; i++)
+        of_eval[eval_count++] = (grdi_scalar){event->figures[i].name, event->figures[i].value};
     grd_status status = GRD_OK;
     if (event->kind == GRD_EVENT_STEP)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, 4, &error);
     if (event->kind == GRD_EVENT_EVAL)
-        status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_eval, 2, &error);
+        status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_eval, eval_count, &error);
     if (event->kind == GRD_EVENT_LAYERS) status = board_layers(s, event, &error);
     if (event->kind == GRD_EVENT_NOTE)
         status = grdi_board_text(&s->board, s->done, time_of_day(), "note", event->text, &error);

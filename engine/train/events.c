@@ -6,6 +6,8 @@
 #include <string.h>
 
 const char *const grdi_event_names[] = {"note", "plan", "step", "eval", "layers", "sample", "saved", "done", "error"};
+const char *const grdi_figure_names[] = {
+    "r2", "f1", "auc", "baseline_rmse", "baseline_accuracy", "linear_rmse", "logistic_accuracy", NULL};
 const int grdi_event_kinds = sizeof(grdi_event_names) / sizeof(grdi_event_names[0]);
 
 /* A text that is cut where it does not fit, but counted in full, as snprintf does. */
@@ -100,6 +102,7 @@ static void put_eval(line *l, const grd_event *event)
     else if (event->samples) put_number(l, "accuracy", event->accuracy);
     if (event->samples) put_whole(l, "samples", event->samples);
     if (!isnan(event->bits_per_byte)) put_number(l, "bits_per_byte", event->bits_per_byte);
+    for (int32_t i = 0; i < event->figure_count; i++) put_number(l, event->figures[i].name, event->figures[i].value);
     if (event->part < 1) put_number(l, "part", event->part);
 }
 

@@ -110,6 +110,23 @@ static void set_problem(grdi_history *h, const char *text)
     h->problem = text ? grdi_strdup(text) : NULL;
 }
 
+static void add_eval_event(grdi_history *h, const grd_event *event)
+{
+    bool numbers = event->regression;
+    grdi_history_eval eval = {event->step,
+                              event->loss,
+                              event->bits_per_byte,
+                              event->samples && !numbers ? event->accuracy : NAN,
+                              numbers ? event->rmse : NAN,
+                              numbers ? event->mae : NAN,
+                              numbers ? event->persistence_rmse : NAN,
+                              numbers ? event->seasonal_rmse : NAN,
+                              {{NULL, 0}},
+                              event->figure_count};
+    memcpy(eval.figures, event->figures, sizeof(eval.figures));
+    add_eval(h, eval);
+}
+
 void grdi_history_add(grdi_history *h, const grd_event *event)
 {
     double loss;
@@ -124,13 +141,7 @@ void grdi_history_add(grdi_history *h, const grd_event *event)
         h->over = false;
         set_problem(h, NULL);
         break;
-    case GRD_EVENT_EVAL:
-        add_eval(h, (grdi_history_eval){event->step, event->loss, event->bits_per_byte,
-                                        event->samples && !event->regression ? event->accuracy : NAN,
-                                        event->regression ? event->rmse : NAN, event->regression ? event->mae : NAN,
-                                        event->regression ? event->persistence_rmse : NAN,
-                                        event->regression ? event->seasonal_rmse : NAN});
-        break;
+    case GRD_EVENT_EVAL: add_eval_event(h, event); break;
     case GRD_EVENT_LAYERS: add_layers(h, event->step, event->layers, event->layer_count); break;
     case GRD_EVENT_SAMPLE: add_sample(h, event->step, event->text); break;
     case GRD_EVENT_DONE:
@@ -209,6 +220,10 @@ void grdi_history_add_json(grdi_history *h, const json_t *line)
     event.persistence_rmse = number(line, "persistence_rmse");
     event.seasonal_rmse = number(line, "seasonal_rmse");
     event.regression = isfinite(event.rmse);
+    for (int i = 0; grdi_figure_names[i] && event.figure_count < GRD_FIGURES_MAX; i++)
+        if (json_object_get(line, grdi_figure_names[i]))
+            event.figures[event.figure_count++] =
+                (grd_figure){grdi_figure_names[i], number(line, grdi_figure_names[i])};
     event.seconds = event.kind == GRD_EVENT_STEP ? h->seconds + number(line, "time_ms") / 1e3 : number(line, "seconds");
     if (event.kind == GRD_EVENT_PLAN) read_plan(line, &event.plan);
     if (event.kind == GRD_EVENT_LAYERS) add_json_layers(h, event.step, json_object_get(line, "layers"));

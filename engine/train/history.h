@@ -8,6 +8,7 @@
 enum { GRDI_HISTORY_POINTS = 400, GRDI_HISTORY_LAYERS = 200, GRDI_HISTORY_SAMPLES = 200 };
 extern const char *const grdi_event_names[]; /* by kind, as JSON lines have them */
 extern const int grdi_event_kinds;
+extern const char *const grdi_figure_names[]; /* that an evaluation may have; NULL at the end */
 
 /* Means over `steps` steps, the last of them `step`. */
 typedef struct grdi_history_point {
@@ -18,9 +19,11 @@ typedef struct grdi_history_point {
 
 typedef struct grdi_history_eval {
     int64_t step;
-    double loss, bits_per_byte; /* NaN where the text is not known */
-    double accuracy;            /* NaN but for a classifier */
+    double loss, bits_per_byte;                        /* NaN where the text is not known */
+    double accuracy;                                   /* NaN but for a classifier */
     double rmse, mae, persistence_rmse, seasonal_rmse; /* NaN but where numbers are predicted, of a series */
+    grd_figure figures[GRD_FIGURES_MAX];
+    int32_t figure_count;
 } grdi_history_eval;
 
 /* Statistics by layer, of one step. */

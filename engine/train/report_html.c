@@ -213,10 +213,14 @@ static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings 
         snprintf(a, sizeof(a), "%.4f", eval->loss);
         put_tile(w, with(words.held_out, "loss", b), a, words.loss_unit);
         if (isfinite(eval->rmse)) put_errors(w, eval);
+        for (int32_t i = 0; i < eval->figure_count; i++)
+            put_tile(w, eval->figures[i].name, grdi_html_number(eval->figures[i].value, a), "");
     }
     if (eval && isfinite(eval->accuracy)) {
         snprintf(a, sizeof(a), "%.2f%%", 100 * eval->accuracy);
-        put_tile(w, "test accuracy", a, "of the test images");
+        char part[64], whose[80];
+        snprintf(whose, sizeof(whose), "of the %s", with(words.held_out, words.samples, part));
+        put_tile(w, with(words.held_out, "accuracy", b), a, whose);
     }
     if (eval && isfinite(eval->bits_per_byte)) {
         snprintf(a, sizeof(a), "%.4f", eval->bits_per_byte);
@@ -279,7 +283,10 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     const grd_gpt *g = &s->model.gpt;
     char a[32], b[32];
     grdi_writer_print(w, "<section><h3>Model and training</h3><table class=\"facts\">\n");
-    if (classifies) {
+    if (s->data.kind == GRD_DATA_TABLE) {
+        put_row(w, "model", s->model.kind == GRD_MODEL_MLP ? "%s, %lld wide" : "%s", kind, (long long)g->width);
+        if (s->data.target) put_row(w, "target", "%s", s->data.target);
+    } else if (classifies) {
         put_row(w, "model", "%s, %lld wide, %lld classes", kind, (long long)g->width, (long long)s->model.classes);
     } else if (!tokens) {
         put_row(w, "model", "%s, %d layers, %lld wide", kind, g->layers, (long long)g->width);
@@ -288,7 +295,12 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
         put_row(w, "context", "%s tokens", grdi_html_count(g->context, a));
         put_row(w, "vocabulary", "%s tokens", grdi_html_count(g->vocab, a));
     }
-    if (s->data.path) put_row(w, classifies ? "images" : tokens ? "text" : "data", "%s", s->data.path);
+    if (s->data.path)
+        put_row(w,
+                strcmp(grd_settings_words(s).samples, "images") == 0 ? "images"
+                : tokens                                             ? "text"
+                                                                     : "data",
+                "%s", s->data.path);
     const char *samples = grd_settings_words(s).samples;
     put_row(w, "batch", "%lld x %lld %s, %s %s a step", (long long)s->train.accumulate, (long long)s->train.batch,
             tokens ? "windows" : samples, grdi_html_count(read_in_step(s), a), samples);

@@ -10,7 +10,7 @@
 
 static const char *const model_kinds[] = {"gpt2", "llama",    "fast",   "lenet", "resnet18", "resnet34", "resnet50",
                                           "mlp",  "logistic", "linear", "lstm",  "gru",      "tcn",      NULL};
-static const char *const data_kinds[] = {"auto", "text", "idx", "series", NULL};
+static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
 static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
 static const char *const position_kinds[] = {"learned", "rope", NULL};
@@ -46,6 +46,11 @@ static const char *const nan_ways[] = {"stop", "skip", NULL};
 #define TEXT(key_path, field)                                                                                          \
     {                                                                                                                  \
         .path = key_path, .kind = GRDI_KEY_TEXT, .offset = AT(field)                                                   \
+    }
+
+#define LIST(key_path, field, count)                                                                                   \
+    {                                                                                                                  \
+        .path = key_path, .kind = GRDI_KEY_FILES, .offset = AT(field), .count_offset = AT(count)                       \
     }
 
 enum { LARGE = 1 << 30 };
@@ -87,18 +92,18 @@ const grdi_key grdi_keys[] = {
     NUMBER("init.std", init.std, 0, 100),
     TEXT("data.path", data.path),
     CHOICE("data.kind", data.kind, data_kinds),
-    {.path = "data.tokens", .kind = GRDI_KEY_FILES, .offset = AT(data.tokens), .count_offset = AT(data.token_count)},
-    {.path = "data.validation",
-     .kind = GRDI_KEY_FILES,
-     .offset = AT(data.validation),
-     .count_offset = AT(data.validation_count)},
+    LIST("data.tokens", data.tokens, data.token_count),
+    LIST("data.validation", data.validation, data.validation_count),
     TEXT("data.tokenizer", data.tokenizer),
     WHOLE("data.vocab", data.vocab, 0, LARGE),
     CHOICE("data.order", data.order, orders),
     NUMBER("data.validation_part", data.validation_part, 0, 0.9),
     TEXT("data.target", data.target),
     TEXT("data.time", data.time),
-    {.path = "data.inputs", .kind = GRDI_KEY_FILES, .offset = AT(data.inputs), .count_offset = AT(data.input_count)},
+    LIST("data.inputs", data.inputs, data.input_count),
+    LIST("data.features", data.features, data.feature_count),
+    LIST("data.ignore", data.ignore, data.ignore_count),
+    LIST("data.categories", data.categories, data.category_count),
     WHOLE("data.horizon", data.horizon, 1, 1000000),
     WHOLE("data.season", data.season, 0, 1000000),
     WHOLE("train.steps", train.steps, 0, 1e15),
@@ -113,6 +118,7 @@ const grdi_key grdi_keys[] = {
     NUMBER("train.eps", train.eps, 0, 1),
     NUMBER("train.momentum", train.momentum, 0, 0.9999999),
     NUMBER("train.weight_decay", train.weight_decay, 0, 1e6),
+    NUMBER("train.l2", train.l2, 0, 1e12),
     NUMBER("train.clip_norm", train.clip_norm, 0, 1e12),
     NUMBER("train.label_smoothing", train.label_smoothing, 0, 0.999),
     CHOICE("train.schedule", train.schedule, schedules),
@@ -271,10 +277,19 @@ bool grd_model_classifies(int kind)
     return kind >= GRD_MODEL_LENET && kind <= GRD_MODEL_LOGISTIC;
 }
 
+bool grd_settings_of_language(const grd_settings *settings)
+{
+    bool numbers = settings->data.kind == GRD_DATA_SERIES || settings->data.kind == GRD_DATA_TABLE;
+    return !numbers && !grd_model_classifies(settings->model.kind);
+}
+
 grd_run_words grd_settings_words(const grd_settings *s)
 {
     if (s->data.kind == GRD_DATA_SERIES)
         return (grd_run_words){"windows", "of the better simple forecast's squared error", "held-out part"};
+    if (s->data.kind == GRD_DATA_TABLE)
+        return (grd_run_words){"rows", s->model.classes ? "nats per row" : "squared error, 1 is that of the mean",
+                               "validation"};
     if (grd_model_classifies(s->model.kind)) return (grd_run_words){"images", "nats per image", "test"};
     return (grd_run_words){"tokens", "nats per token", "validation"};
 }

@@ -165,7 +165,7 @@ static grd_status read_list(const reader *r, const grdi_key *key, struct fy_node
     while ((item = fy_node_sequence_iterate(node, &iterator))) {
         const char *text = fy_node_get_scalar0(item);
         if (!text || *file_count == GRD_FILES_MAX)
-            return complain(r, item, key->path, "must be a list of at most %d files", GRD_FILES_MAX);
+            return complain(r, item, key->path, "must be a list of at most %d names", GRD_FILES_MAX);
         grd_status status = replace_text(r, item, key->path, &files[*file_count], text);
         if (status) return status;
         ++*file_count;
@@ -417,8 +417,7 @@ static grd_status read_text(const reader *r, const grdi_key *key, const char *te
     grd_status status = GRD_OK;
     if (!parser || fy_parser_set_string(parser, text, size))
         status = grd_fail(r->error, GRD_E_MEMORY, "%s: out of memory", r->place);
-    else
-        status = read_documents(r, key, parser, diag, text);
+    else status = read_documents(r, key, parser, diag, text);
     fy_parser_destroy(parser);
     fy_diag_destroy(diag);
     return status;
@@ -449,8 +448,8 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
     const grdi_key *key = grdi_key_find(path);
     if (!key && grdi_key_first(path))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "%s: there is no key '%s', it is a section (set a key of it, as in %s=...)",
-                        place, path, grdi_key_first(path));
+                        "%s: there is no key '%s', it is a section (set a key of it, as in %s=...)", place, path,
+                        grdi_key_first(path));
     if (!key)
         return grd_fail(error, GRD_E_ARGUMENT, "%s: there is no key '%s' (did you mean %s?)", place, path,
                         grdi_key_nearest(path));

@@ -246,7 +246,7 @@ Test(cli_images, wrong_use)
     refused("train lone.yaml", "model.kind: lenet", "data.path");
     cr_assert(gradus("train --data plain --model logistic " QUICK " --set train.steps=1 --set out=tiny").code == 0);
     outcome o = gradus("sample tiny");
-    cr_assert(o.code == 2 && strstr(o.err, "classifies images"), "%d %s", o.code, o.err);
+    cr_assert(o.code == 2 && strstr(o.err, "is no language model"), "%d %s", o.code, o.err);
     o = gradus("eval tiny --data no_test");
     cr_assert(o.code == 2 && strstr(o.err, "has no file t10k-images"), "%d %s", o.code, o.err);
 }

@@ -77,7 +77,7 @@ Test(settings, lists_have_ends)
     sprintf(text + size, "]}\n");
     error.status = GRD_OK;
     grd_settings_free(loaded(text, &error));
-    cr_expect(strstr(error.message, "at most 256 files"), "%s", error.message);
+    cr_expect(strstr(error.message, "at most 256 names"), "%s", error.message);
 }
 
 Test(settings, what_was_set_comes_back)

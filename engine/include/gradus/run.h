@@ -15,7 +15,8 @@ extern "C" {
 #define GRD_GROUPS_MAX 16
 #define GRD_FILES_MAX 256
 
-/* Language models first, then classifiers of images, then models of numbers. */
+/* Language models first, then classifiers of images, then models of numbers; mlp, logistic and linear are also for
+ * tables. */
 typedef enum grd_model_kind {
     GRD_MODEL_GPT2 = 0,
     GRD_MODEL_LLAMA,
@@ -26,13 +27,19 @@ typedef enum grd_model_kind {
     GRD_MODEL_RESNET50,
     GRD_MODEL_MLP,      /* one hidden layer */
     GRD_MODEL_LOGISTIC, /* softmax regression */
-    GRD_MODEL_LINEAR,   /* of what comes next in a series: see grd_forecaster */
+    GRD_MODEL_LINEAR,   /* of the columns of a table, or of what comes next in a series: see grd_forecaster */
     GRD_MODEL_LSTM,
     GRD_MODEL_GRU,
     GRD_MODEL_TCN,
     GRD_MODEL_KINDS
 } grd_model_kind;
-typedef enum grd_data_kind { GRD_DATA_AUTO = 0, GRD_DATA_TEXT, GRD_DATA_IDX, GRD_DATA_SERIES } grd_data_kind;
+typedef enum grd_data_kind {
+    GRD_DATA_AUTO = 0,
+    GRD_DATA_TEXT,
+    GRD_DATA_IDX,
+    GRD_DATA_SERIES,
+    GRD_DATA_TABLE
+} grd_data_kind;
 typedef enum grd_on_nan { GRD_NAN_STOP = 0, GRD_NAN_SKIP } grd_on_nan;
 typedef enum grd_precision { GRD_PRECISION_AUTO = 0, GRD_PRECISION_F32, GRD_PRECISION_BF16 } grd_precision;
 
@@ -49,8 +56,8 @@ typedef struct grd_group_settings {
 typedef struct grd_settings {
     struct {
         int kind; /* grd_model_kind; `fast` is the text default: rope, squared ReLU, QK-norm, trained with Muon */
-        int64_t classes; /* of a classifier; 0: as many as the training data has */
-        grd_gpt gpt;     /* a classifier's width, too, stands in here */
+        int64_t classes;         /* of a classifier; 0: as many as the training data has */
+        grd_gpt gpt;             /* a classifier's width, too, stands in here */
         int mlp, norm, position; /* as in grd_gpt, -1: by kind */
         int bias, tied, qk_norm; /* 0 or 1, -1: by kind */
     } model;
@@ -63,11 +70,14 @@ typedef struct grd_settings {
         int64_t vocab;
         int order; /* grd_order */
         double validation_part;
-        char *target; /* of a table or series: the column that is predicted */
-        char *time;   /* of a series: the column that orders its rows */
+        char *target;                /* of a table or series: the column that is predicted */
+        char *time;                  /* of a series: the column that orders its rows */
         char *inputs[GRD_FILES_MAX]; /* of a series: columns beside the target whose past is known */
         int input_count;
-        int64_t horizon, season; /* steps; season 0: found from the data, 1: none */
+        char *features[GRD_FILES_MAX], *ignore[GRD_FILES_MAX], *categories[GRD_FILES_MAX];
+        int feature_count, ignore_count, category_count; /* of a table: columns to learn from (0: all that may tell
+                                                            something), not to, and numbers that are names */
+        int64_t horizon, season;                         /* steps; season 0: found from the data, 1: none */
     } data;
     struct {
         char *from; /* a Hugging Face folder: says what the model is and gives its first weights */
@@ -85,6 +95,7 @@ typedef struct grd_settings {
         int precision; /* grd_precision */
         int optimizer; /* grd_optimizer_kind */
         double lr, betas[2], eps, momentum, weight_decay, clip_norm, label_smoothing, min_lr, ema;
+        double l2;         /* linear and logistic: half of it times the squares of the weights is added to the loss */
         int schedule;      /* grd_schedule_kind */
         double decay_part; /* of schedule wsd: the last part of the run, in which the rate falls to min_lr */
         bool recompute;
@@ -117,6 +128,8 @@ GRD_API int grd_model_kind_from_name(const char *name);
 GRD_API const char *grd_model_kind_name(int kind);
 /* Whether a model of that kind classifies images. */
 GRD_API bool grd_model_classifies(int kind);
+/* Whether these are settings of a language model; what others learn from, data.kind says. */
+GRD_API bool grd_settings_of_language(const grd_settings *settings);
 
 /* What runs of some settings are told of with. */
 typedef struct grd_run_words {
@@ -161,6 +174,14 @@ typedef struct grd_layer_statistics {
     double update_rms;               /* of the change of the weights in this step */
 } grd_layer_statistics;
 
+/* A further number of an evaluation: r2, auc, ... */
+typedef struct grd_figure {
+    const char *name; /* static */
+    double value;
+} grd_figure;
+
+#define GRD_FIGURES_MAX 8
+
 typedef struct grd_event {
     grd_event_kind kind;
     const char *text;     /* NOTE: what was chosen and why; SAMPLE: the text; SAVED: the path; ERROR: the message */
@@ -176,6 +197,8 @@ typedef struct grd_event {
     bool regression;      /* EVAL: numbers are predicted, which have the errors that follow */
     double rmse, mae;     /* root mean square and mean absolute error, in the target's unit */
     double persistence_rmse, seasonal_rmse; /* of a series: of the two simple forecasts; NaN elsewhere */
+    grd_figure figures[GRD_FIGURES_MAX];    /* EVAL: what else there is to say */
+    int32_t figure_count;
     double bits_per_byte;               /* EVAL; NaN where the text is not known */
     double part;                        /* EVAL: of the validation windows, those that were scored: 1 is all */
     const grd_layer_statistics *layers; /* LAYERS */
