@@ -3,7 +3,7 @@
 
 # shellcheck disable=SC2034
 build_packages="gcc libc6-dev cmake ninja-build pkgconf libjansson-dev libfyaml-dev libxxhash-dev libpcre2-dev
-zlib1g-dev libdnnl-dev"
+zlib1g-dev libdnnl-dev libjpeg-dev libpng-dev"
 
 is_installed() {
     dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -q '^installed$'

@@ -1,11 +1,9 @@
 /* idx.c - labelled images in IDX files: two zero bytes, a type, the number of dimensions, each dimension in four bytes
  * (big-endian), then the elements. Files may be gzipped. */
-#include <gradus/images.h>
-
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/images.h"
 
-#include <math.h>
 #include <string.h>
 #include <xxhash.h>
 #include <zlib.h>
@@ -16,11 +14,6 @@ enum {
     INFLATED_MOST = 1032, /* bytes that deflate makes of one */
 };
 #define FILE_BYTES_MAX ((size_t)1 << 34)
-
-struct grd_images {
-    grd_images_info info;
-    uint8_t *pixels, *labels;
-};
 
 /* One file as it is read. */
 typedef struct reader {
@@ -192,19 +185,22 @@ static grd_status open_labels(grd_images *m, const char *path, grd_error *error)
 {
     int64_t count = 0;
     int rank;
-    grd_status status = read_file(path, 1, 1, &count, &rank, &m->labels, error);
+    uint8_t *bytes = NULL;
+    grd_status status = read_file(path, 1, 1, &count, &rank, &bytes, error);
     if (!status && count != m->info.count)
         status = grd_fail(error, GRD_E_FORMAT, "%s: has %lld labels for %lld images", path, (long long)count,
                           (long long)m->info.count);
-    for (int64_t i = 0; !status && i < count; i++)
-        if (m->labels[i] >= m->info.classes) m->info.classes = m->labels[i] + 1;
+    if (!status && !(m->labels = grdi_alloc((size_t)count * sizeof(int32_t))))
+        status = grd_fail(error, GRD_E_MEMORY, "%s: out of memory", path);
+    for (int64_t i = 0; !status && i < count; i++) {
+        m->labels[i] = bytes[i];
+        if (bytes[i] >= m->info.classes) m->info.classes = bytes[i] + 1;
+    }
+    if (!status)
+        m->info.checksum = XXH3_64bits_withSeed(m->pixels, (size_t)(count * grdi_images_values(m)),
+                                                XXH3_64bits(bytes, (size_t)count));
+    grdi_free(bytes);
     return status;
-}
-
-static uint64_t checksum(const grd_images *m)
-{
-    size_t count = (size_t)m->info.count, size = (size_t)(m->info.height * m->info.width * m->info.channels);
-    return XXH3_64bits_withSeed(m->pixels, count * size, XXH3_64bits(m->labels, count));
 }
 
 grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, grd_error *error)
@@ -221,7 +217,6 @@ grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, 
     if (!status) status = open_labels(m, labels, error);
     grdi_free(pixels);
     grdi_free(labels);
-    if (!status) m->info.checksum = checksum(m);
     if (!status) *images = m;
     else grd_images_free(m);
     return status;
@@ -235,45 +230,4 @@ grd_status grd_idx_open_images(const char *path, grd_images **images, grd_error 
     if (!status) *images = m;
     else grd_images_free(m);
     return status;
-}
-
-/* ---- reading ---- */
-
-grd_images_info grd_images_about(const grd_images *images)
-{
-    return images->info;
-}
-
-static int64_t image_size(const grd_images *m)
-{
-    return m->info.height * m->info.width * m->info.channels;
-}
-
-int32_t grd_images_get(const grd_images *images, int64_t index, float *pixels)
-{
-    int64_t size = image_size(images);
-    const uint8_t *from = images->pixels + index * size;
-    for (int64_t i = 0; pixels && i < size; i++) pixels[i] = (float)from[i] / 255.0f;
-    return images->labels ? images->labels[index] : -1;
-}
-
-void grd_images_statistics(const grd_images *images, double *mean, double *deviation)
-{
-    int64_t channels = images->info.channels, each = images->info.count * image_size(images) / channels;
-    for (int64_t c = 0; c < channels; c++) {
-        int64_t counts[256] = {0};
-        for (int64_t i = 0; i < each; i++) counts[images->pixels[i * channels + c]]++;
-        double sum = 0, square = 0;
-        for (int v = 0; v < 256; v++) sum += v / 255.0 * (double)counts[v] / (double)each;
-        for (int v = 0; v < 256; v++) square += pow(v / 255.0 - sum, 2) * (double)counts[v] / (double)each;
-        mean[c] = sum, deviation[c] = sqrt(square);
-    }
-}
-
-void grd_images_free(grd_images *images)
-{
-    if (!images) return;
-    grdi_free(images->pixels);
-    grdi_free(images->labels);
-    grdi_free(images);
 }

@@ -86,20 +86,30 @@ static grd_status run_batch(grdi_scorer *z, grd_error *error)
     return status ? grd_fail(error, status, "%s", grd_program_error(z->program)->message) : GRD_OK;
 }
 
-grd_status grdi_scorer_logits(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, grd_error *error)
+/* Logits of images chosen evenly: number first .. first + count of `total`. */
+static grd_status run_chosen(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, int64_t total,
+                             grd_error *error)
 {
-    for (int64_t i = 0; i < count; i++) z->labels[i] = grd_images_get(images, first + i, z->inputs + i * z->pixels);
-    return run_batch(z, error);
+    int64_t all = grd_images_about(images).count;
+    grd_status status = GRD_OK;
+    for (int64_t i = 0; i < count && !status; i++) {
+        int64_t index = (first + i) * all / total;
+        z->labels[i] = grd_images_label(images, index);
+        status = grd_images_get(images, index, z->inputs + i * z->pixels, error);
+    }
+    return status ? status : run_batch(z, error);
 }
 
-/* Images chosen evenly: number first .. first + count of `total`. What a batch has more is scored and not counted. */
+grd_status grdi_scorer_logits(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, grd_error *error)
+{
+    return run_chosen(z, images, first, count, grd_images_about(images).count, error);
+}
+
+/* What a batch has more is scored and not counted. */
 static grd_status score_batch(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, int64_t total,
                               double *nats, int64_t *right, grd_error *error)
 {
-    int64_t all = grd_images_about(images).count;
-    for (int64_t i = 0; i < count; i++)
-        z->labels[i] = grd_images_get(images, (first + i) * all / total, z->inputs + i * z->pixels);
-    grd_status status = run_batch(z, error);
+    grd_status status = run_chosen(z, images, first, count, total, error);
     if (status) return status;
     for (int64_t i = 0; i < count; i++) {
         bool is_right;

@@ -4,7 +4,6 @@
 #include "train/task.h"
 
 #include "base/memory.h"
-#include "base/random.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,14 +14,22 @@ struct grdi_images_run {
     grd_images *images[2]; /* by grd_part; no test images: NULL */
     grd_images_info info;  /* of the training images */
     grd_tensor x, y;
-    float *pixels; /* of a micro-batch */
-    int32_t *labels;
+    grd_tensor other, part;   /* of mixed images: their second labels, and the part that the first have */
+    grd_image_loader *loader; /* NULL before the first batch */
+    int64_t next;             /* batch that it gives */
+    float mean[CHANNELS_MAX]; /* of the training images */
     grdi_scorer scorer;
 };
 
 static grd_status out_of_memory(const grdi_session *s)
 {
     return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a batch of images");
+}
+
+/* Whether images are mixed, so that a loss has two parts. */
+static bool mixes(const grdi_session *s)
+{
+    return s->settings->augment.mixup > 0 || s->settings->augment.cutmix > 0;
 }
 
 /* ---- data ---- */
@@ -101,52 +108,58 @@ static grd_status open_images(grdi_session *s)
 
 static grd_status make_batches(grdi_session *s)
 {
-    grdi_images_run *run = s->images;
-    size_t batch = (size_t)s->settings->train.batch;
-    size_t pixels = (size_t)(run->info.height * run->info.width * run->info.channels);
-    run->pixels = grdi_alloc(batch * pixels * sizeof(float));
-    run->labels = grdi_alloc(batch * sizeof(int32_t));
-    return run->pixels && run->labels ? GRD_OK : out_of_memory(s);
+    (void)s;
+    return GRD_OK;
 }
 
-/* Batches are made as they are asked for; what is left to do is to tell the model what pixels are like. A resumed run
- * has the same numbers already. */
+/* Tells the model what pixels are like. A resumed run has the same numbers already. */
 static grd_status start(grdi_session *s)
 {
     grdi_images_run *run = s->images;
     double mean[CHANNELS_MAX], deviation[CHANNELS_MAX];
-    float values[2][CHANNELS_MAX];
-    grd_images_statistics(run->images[0], mean, deviation);
+    float values[CHANNELS_MAX];
+    grd_status status = grd_images_statistics(run->images[0], mean, deviation, s->error);
+    if (status) return status;
     for (int64_t c = 0; c < run->info.channels; c++) {
-        values[0][c] = (float)mean[c];
-        values[1][c] = deviation[c] > 0 ? (float)deviation[c] : 1;
+        run->mean[c] = (float)mean[c];
+        values[c] = deviation[c] > 0 ? (float)deviation[c] : 1;
     }
-    grd_status status = grd_model_write(s->model, "input/mean", values[0], s->error);
-    return status ? status : grd_model_write(s->model, "input/deviation", values[1], s->error);
+    status = grd_model_write(s->model, "input/mean", run->mean, s->error);
+    return status ? status : grd_model_write(s->model, "input/deviation", values, s->error);
 }
 
-/* Which image stands at a position of the run. */
-static int64_t image_at(const grdi_session *s, int64_t position)
+/* A loader that gives that batch next: the one there is, or a new one. */
+static grd_status loader_at(grdi_session *s, int64_t batch)
 {
-    int64_t count = s->images->info.count;
-    uint64_t epoch = (uint64_t)(position / count), seed = (uint64_t)s->settings->train.seed;
-    if (s->settings->data.order == GRD_ORDER_SEQUENTIAL) return position % count;
-    uint64_t stream = grdi_hash_text("images/order");
-    uint64_t key = (uint64_t)grdi_random_u32(seed, epoch, stream, 0) << 32 | grdi_random_u32(seed, epoch, stream, 1);
-    return (int64_t)grdi_permute(key, (uint64_t)count, (uint64_t)(position % count));
+    grdi_images_run *run = s->images;
+    const grd_settings *settings = s->settings;
+    if (run->loader && run->next == batch) return GRD_OK;
+    grd_image_loader_free(run->loader);
+    run->next = batch;
+    const grd_image_loader_options options = {.size = sizeof(options),
+                                              .batch = settings->train.batch,
+                                              .order = (grd_order)settings->data.order,
+                                              .seed = (uint64_t)settings->train.seed,
+                                              .augment = &settings->augment,
+                                              .erased = run->mean,
+                                              .first = batch};
+    return grd_image_loader_new(run->images[0], &options, &run->loader, s->error);
 }
 
 static grd_status feed(grdi_session *s, int64_t micro)
 {
     grdi_images_run *run = s->images;
-    const grd_settings *settings = s->settings;
-    int64_t size = run->info.height * run->info.width * run->info.channels, batch = settings->train.batch;
-    int64_t first = (grdi_session_next_batch(s) + micro) * batch;
-    for (int64_t b = 0; b < batch; b++)
-        run->labels[b] = grd_images_get(run->images[0], image_at(s, first + b), run->pixels + b * size);
-    s->last_inputs = run->pixels;
-    grd_status status = grd_step_feed(s->step, run->x, run->pixels);
-    return status ? status : grd_step_feed(s->step, run->y, run->labels);
+    grd_image_batch batch;
+    grd_status status = loader_at(s, grdi_session_next_batch(s) + micro);
+    if (!status) status = grd_image_loader_next(run->loader, &batch, s->error);
+    if (status) return status;
+    run->next++;
+    s->last_inputs = batch.pixels;
+    status = grd_step_feed(s->step, run->x, batch.pixels);
+    if (!status) status = grd_step_feed(s->step, run->y, batch.labels);
+    if (!status && mixes(s)) status = grd_step_feed(s->step, run->other, batch.other_labels);
+    if (!status && mixes(s)) status = grd_step_feed(s->step, run->part, &batch.part);
+    return status;
 }
 
 static void count(const grdi_session *s, grd_event *event)
@@ -161,12 +174,17 @@ static grd_tensor loss(grdi_session *s)
 {
     grdi_images_run *run = s->images;
     int64_t batch = s->settings->train.batch;
+    double smoothing = s->settings->train.label_smoothing;
     run->x = grd_input(s->graph, "x", GRD_F32, grd_shape(batch, run->info.height, run->info.width, run->info.channels));
     run->y = grd_input(s->graph, "y", GRD_I32, grd_shape(batch));
-    s->ids = run->x;
-    s->targets = run->y;
-    grd_tensor mean = grd_cross_entropy_mean(grdi_classifier_logits(s->settings, run->x, true), run->y,
-                                             .label_smoothing = s->settings->train.label_smoothing);
+    grd_tensor logits = grdi_classifier_logits(s->settings, run->x, true);
+    grd_tensor mean = grd_cross_entropy_mean(logits, run->y, .label_smoothing = smoothing);
+    if (mixes(s)) { /* other + part (mean - other) */
+        run->other = grd_input(s->graph, "other", GRD_I32, grd_shape(batch));
+        run->part = grd_input(s->graph, "part", GRD_F32, grd_scalar());
+        grd_tensor other = grd_cross_entropy_mean(logits, run->other, .label_smoothing = smoothing);
+        mean = grd_add(other, grd_mul(run->part, grd_sub(mean, other)));
+    }
     return grd_mul_scalar(mean, 1.0 / (double)s->settings->train.accumulate);
 }
 
@@ -213,8 +231,7 @@ static void close_images(grdi_session *s)
     grdi_images_run *run = s->images;
     if (!run) return;
     grdi_scorer_close(&run->scorer);
-    grdi_free(run->pixels);
-    grdi_free(run->labels);
+    grd_image_loader_free(run->loader);
     for (int part = 0; part < 2; part++) grd_images_free(run->images[part]);
     grdi_free(run);
 }

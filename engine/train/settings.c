@@ -20,6 +20,7 @@ static const char *const orders[] = {"shuffled", "sequential", NULL};
 static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
 static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const crops[] = {"none", "shift", "resized", NULL};
 static const char *const nan_ways[] = {"stop", "skip", NULL};
 
 #define AT(field) offsetof(grd_settings, field)
@@ -106,6 +107,15 @@ const grdi_key grdi_keys[] = {
     LIST("data.categories", data.categories, data.category_count),
     WHOLE("data.horizon", data.horizon, 1, 1000000),
     WHOLE("data.season", data.season, 0, 1000000),
+    CHOICE("data.crop", augment.crop, crops),
+    WHOLE("data.shift", augment.shift, 0, 10000),
+    NUMBER("data.crop_scale", augment.crop_scale, 0.01, 1),
+    FLAG("data.hflip", augment.hflip),
+    NUMBER("data.brightness", augment.brightness, 0, 10),
+    NUMBER("data.contrast", augment.contrast, 0, 10),
+    NUMBER("data.saturation", augment.saturation, 0, 10),
+    NUMBER("data.hue", augment.hue, 0, 0.5),
+    NUMBER("data.erase", augment.erase, 0, 1),
     WHOLE("train.steps", train.steps, 0, 1e15),
     NUMBER("train.minutes", train.minutes, 0, 1e9),
     WHOLE("train.batch", train.batch, 1, LARGE),
@@ -120,6 +130,8 @@ const grdi_key grdi_keys[] = {
     NUMBER("train.weight_decay", train.weight_decay, 0, 1e6),
     NUMBER("train.l2", train.l2, 0, 1e12),
     NUMBER("train.clip_norm", train.clip_norm, 0, 1e12),
+    NUMBER("train.mixup", augment.mixup, 0, 100),
+    NUMBER("train.cutmix", augment.cutmix, 0, 100),
     NUMBER("train.label_smoothing", train.label_smoothing, 0, 0.999),
     CHOICE("train.schedule", train.schedule, schedules),
     WHOLE("train.warmup", train.warmup, 0, 1e15),
@@ -203,6 +215,8 @@ grd_settings *grd_settings_new(void)
     s->model.gpt = (grd_gpt){.layers = 4, .heads = 4, .width = 128, .context = 128};
     s->data.validation_part = 0.1;
     s->data.horizon = 1;
+    s->augment.shift = 4;
+    s->augment.crop_scale = 0.35;
     s->train.batch = 16;
     s->train.accumulate = 1;
     s->train.seed = 1;

@@ -79,6 +79,7 @@ typedef struct grd_settings {
                                                             something), not to, and numbers that are names */
         int64_t horizon, season;                         /* steps; season 0: found from the data, 1: none */
     } data;
+    grd_augment augment; /* of images: keys of data., mixup and cutmix of train. */
     struct {
         char *from; /* a Hugging Face folder: says what the model is and gives its first weights */
         double std;
