@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "ops/sample.h"
+#include "ops/table.h"
 
 #include <string.h>
 
@@ -18,6 +19,7 @@ struct grdi_interpreter {
     const grd_graph *graph;
     place *places; /* by node */
     size_t count, capacity;
+    bool hold_cuts;
 };
 
 grdi_interpreter *grdi_interpreter_new(const grd_graph *graph)
@@ -61,6 +63,11 @@ grd_status grdi_interpreter_set(grdi_interpreter *t, grd_tensor source, const do
     t->places[source.node->id].held = 1;
     t->places[source.node->id].moved = true;
     return GRD_OK;
+}
+
+void grdi_interpreter_hold_cuts(grdi_interpreter *t)
+{
+    t->hold_cuts = true;
 }
 
 const double *grdi_interpreter_get(const grdi_interpreter *t, grd_tensor x)
@@ -130,6 +137,7 @@ grd_status grdi_interpreter_run(grdi_interpreter *t, grd_tensor wanted, grd_erro
     for (size_t id = 0; id < t->count; id++) {
         grdi_node *node = t->graph->nodes[id];
         place *p = &t->places[id];
+        if (t->hold_cuts && node->op == &grdi_op_stop_gradient && p->held) continue;
         for (int32_t i = 0; i < node->input_count && !p->moved; i++) p->moved = t->places[node->in[i].node->id].moved;
         if (p->moved && !(node->op->flags & GRDI_OP_SOURCE)) p->held = 0;
         if (!(p->needed & ~p->held)) continue;

@@ -12,6 +12,8 @@ grdi_interpreter *grdi_interpreter_new(const grd_graph *graph);
 void grdi_interpreter_free(grdi_interpreter *interpreter);
 /* The value of an input, a parameter or a state; copied. */
 grd_status grdi_interpreter_set(grdi_interpreter *interpreter, grd_tensor source, const double *data);
+/* From now on what stop_gradient gives stays as it is, whatever becomes of its input: as gradients see it. */
+void grdi_interpreter_hold_cuts(grdi_interpreter *interpreter);
 /* Computes what `wanted` needs: of what was computed before, only what has changed since. Errors: a source without a
  * value, an op without a reference, no memory. */
 grd_status grdi_interpreter_run(grdi_interpreter *interpreter, grd_tensor wanted, grd_error *error);

@@ -73,15 +73,15 @@ static grd_status copy_settings(preflight *p, grd_settings **copy)
     return z->data.tokenizer ? GRD_OK : out_of_memory(p);
 }
 
-enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_IMAGES = 8 };
+enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_SAMPLES = 8 };
 
 /* For one batch: few samples and all that keeps a batch from being learnt by heart switched off. */
 static void make_small(grd_settings *z)
 {
-    bool images = grd_model_classifies(z->model.kind);
-    int64_t most = images ? SMALL_IMAGES : SMALL_TEXTS;
+    bool language = z->model.kind <= GRD_MODEL_FAST;
+    int64_t most = language ? SMALL_TEXTS : SMALL_SAMPLES;
     z->train.batch = z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch;
-    if (!images && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
+    if (language && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
     z->model.gpt.dropout = 0;
     z->train.label_smoothing = z->train.weight_decay = 0;
     z->train.precision = GRD_PRECISION_F32;
@@ -110,16 +110,6 @@ static double factor(const grdi_subject *subject)
     return grdi_session_schedule_factor(s);
 }
 
-/* What is expected of a model of so many classes or tokens that knows nothing. */
-static void expect(grdi_subject *subject, const grd_settings *settings)
-{
-    bool images = grd_model_classifies(settings->model.kind);
-    int64_t choices = images ? settings->model.classes : settings->model.gpt.vocab;
-    subject->expected = log((double)choices);
-    snprintf(subject->expected_text, sizeof(subject->expected_text), "ln %lld (%s)", (long long)choices,
-             images ? "classes" : "tokens");
-}
-
 static grdi_subject subject_of(grdi_session *s, grd_group *groups)
 {
     const grd_settings *z = s->settings;
@@ -137,13 +127,16 @@ static grdi_subject subject_of(grdi_session *s, grd_group *groups)
                             .factor = factor,
                             .context = s,
                             .lr = z->train.lr,
-                            .causal = !grd_model_classifies(z->model.kind),
                             .pretrained = z->init.from != NULL,
                             .groups = groups,
                             .group_count = z->train.group_count};
     for (int i = 0; i < z->train.group_count; i++)
         groups[i] = (grd_group){.match = z->train.groups[i].match, .frozen = z->train.groups[i].frozen};
-    expect(&subject, z);
+    grdi_expected expected = {.loss = NAN};
+    if (s->task->expect) s->task->expect(s, &expected);
+    subject.expected = expected.loss;
+    subject.causal = expected.causal;
+    memcpy(subject.expected_text, expected.text, sizeof(subject.expected_text));
     return subject;
 }
 

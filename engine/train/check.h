@@ -37,6 +37,7 @@ typedef struct grdi_subject {
     bool causal, pretrained;
     const grd_group *groups; /* which parameters are frozen on purpose */
     int32_t group_count;
+    bool cuts_are_meant;
     const char *constant; /* pattern of parameters that must get no gradient; NULL: none */
 } grdi_subject;
 

@@ -108,7 +108,8 @@ static grd_status build(built *b, grdi_checker *c, const grd_check_model *about,
                                 .causal = about->causal,
                                 .groups = about->groups,
                                 .group_count = about->group_count,
-                                .constant = about->constant};
+                                .constant = about->constant,
+                                .cuts_are_meant = about->cuts_are_meant};
     grd_status status = build_training(b, model);
     return status ? status : build_evaluation(b, model);
 }
@@ -147,10 +148,11 @@ static grd_status take_steps(built *b, int count, double *losses)
     for (int i = 0; i < count; i++) {
         grd_metrics metrics;
         grd_status status = next_batch(&b->subject, &b->subject.inputs);
-        if (!status && (status = grd_step_run(b->subject.step, &metrics)))
-            grd_fail(b->c->error, status, "%s", grd_step_error(b->subject.step)->message);
         if (status) return status;
-        losses[i] = metrics.loss;
+        status = grd_step_run(b->subject.step, &metrics);
+        losses[i] = status == GRD_E_NUMERIC ? NAN : metrics.loss;
+        if (status && status != GRD_E_NUMERIC)
+            return grd_fail(b->c->error, status, "%s", grd_step_error(b->subject.step)->message);
     }
     return GRD_OK;
 }

@@ -236,6 +236,13 @@ static void close_images(grdi_session *s)
     grdi_free(run);
 }
 
+static void expect(const grdi_session *s, grdi_expected *expected)
+{
+    long long classes = (long long)s->settings->model.classes;
+    expected->loss = log((double)classes);
+    snprintf(expected->text, sizeof(expected->text), "ln %lld (classes)", classes);
+}
+
 const grdi_task grdi_task_images = {.open = open_images,
                                     .make_batches = make_batches,
                                     .start = start,
@@ -247,4 +254,5 @@ const grdi_task grdi_task_images = {.open = open_images,
                                     .evaluate = evaluate,
                                     .add_weights = add_weights,
                                     .read_weights = read_weights,
+                                    .expect = expect,
                                     .close = close_images};

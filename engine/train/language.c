@@ -3,6 +3,7 @@
 
 #include <gradus/hf.h>
 
+#include <math.h>
 #include <string.h>
 
 static grd_tensor loss(grdi_session *s)
@@ -74,6 +75,14 @@ static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd
     return grd_hf_import(s->model, &s->settings->model.gpt, file, error);
 }
 
+static void expect(const grdi_session *s, grdi_expected *expected)
+{
+    long long vocab = (long long)s->settings->model.gpt.vocab;
+    expected->loss = log((double)vocab);
+    expected->causal = true;
+    snprintf(expected->text, sizeof(expected->text), "ln %lld (tokens)", vocab);
+}
+
 const grdi_task grdi_task_language = {.open = grdi_session_open_data,
                                       .make_batches = grdi_session_make_batches,
                                       .start = grdi_session_start_batches,
@@ -85,4 +94,5 @@ const grdi_task grdi_task_language = {.open = grdi_session_open_data,
                                       .evaluate = grdi_session_evaluate,
                                       .add_weights = add_weights,
                                       .read_weights = read_weights,
+                                      .expect = expect,
                                       .close = grdi_session_close_data};

@@ -6,6 +6,13 @@
 #include "formats/checkpoint.h"
 #include "train/session.h"
 
+/* What the loss of a step is before training, for a model that knows nothing. */
+typedef struct grdi_expected {
+    double loss;
+    char text[64]; /* "ln 10 (classes)" */
+    bool causal;   /* the evaluation's output at a step may depend on inputs up to that step alone */
+} grdi_expected;
+
 struct grdi_task {
     grd_status (*open)(grdi_session *s);         /* the data; settings that depend on it are completed */
     grd_status (*make_batches)(grdi_session *s); /* once these are resolved */
@@ -19,6 +26,7 @@ struct grdi_task {
     grd_status (*add_weights)(grdi_session *s, grdi_checkpoint_writer *w);   /* and what describes them */
     grd_status (*read_weights)(grdi_session *s, const grd_safetensors *file, grd_error *error);
     void (*close)(grdi_session *s);
+    void (*expect)(const grdi_session *s, grdi_expected *expected); /* for the preflight; NULL: nothing is known */
 };
 
 extern const grdi_task grdi_task_language, grdi_task_images;

@@ -68,6 +68,8 @@ typedef struct grd_check_model {
     /* Parameters that the loss must give no gradient, as a pattern ("teacher/" and two stars); NULL: none. All others
      * must get one. */
     const char *constant;
+    bool
+        cuts_are_meant; /* values behind grd_stop_gradient count as constants; else a loss that follows them is found */
 } grd_check_model;
 
 /* Checks a model of your own: loss before training, one batch learnt by heart, inputs that matter, gradients against
