@@ -23,7 +23,8 @@ static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
      "a UTF-8 text file, a folder of them, or a folder of IDX files (images); all else is chosen to fit its size", 1},
     {"model", KEY_MODEL, "KIND", 0,
-     "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, mlp or logistic", 1},
+     "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or logistic",
+     1},
     {"set", KEY_SET, "KEY=VALUE", 0, "one setting of a config, as in train.lr=6e-4 or out=runs/first; may be repeated",
      2},
     {"resume", KEY_RESUME, "RUN_DIR", 0, "go on from the newest checkpoint of a run, with its own config", 3},
@@ -91,7 +92,8 @@ static grd_status choose_for_images(const train_args *a, grd_settings *settings,
     int kind = a->model ? grd_model_kind_from_name(a->model) : -1;
     if (a->model && kind < 0)
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, mlp, logistic", a->model);
+                        "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, vit, mlp, logistic",
+                        a->model);
     grd_status status = grd_idx_open(a->data, GRD_TRAIN, &images, error);
     if (status) return status;
     grd_images_info info = grd_images_about(images);

@@ -31,6 +31,31 @@ static grd_tensor resnet(grd_tensor x, const grd_settings *settings, grd_resnet_
     return grd_resnet_logits(x, &net);
 }
 
+static grd_vit vit_of(const grd_settings *settings)
+{
+    const grd_gpt *g = &settings->model.gpt;
+    return (grd_vit){.layers = g->layers,
+                     .heads = g->heads,
+                     .width = g->width,
+                     .mlp_width = g->mlp_width,
+                     .patch = settings->model.patch,
+                     .classes = settings->model.classes,
+                     .mean_pool = settings->model.pool == 1};
+}
+
+static grd_tensor vit(grd_tensor x, const grd_settings *settings)
+{
+    grd_vit net = vit_of(settings);
+    grd_vit_resolve(&net, grd_dim(x, 1), grd_dim(x, 2), NULL); /* was asked before, see grdi_classifier_check */
+    return grd_vit_logits(x, &net, (grd_tensor){NULL, 0});
+}
+
+grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_info *info, grd_error *error)
+{
+    grd_vit net = vit_of(settings);
+    return settings->model.kind == GRD_MODEL_VIT ? grd_vit_resolve(&net, info->height, info->width, error) : GRD_OK;
+}
+
 grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training)
 {
     int64_t classes = settings->model.classes, width = settings->model.gpt.width;
@@ -39,6 +64,7 @@ grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bo
     case GRD_MODEL_RESNET18: return resnet(x, settings, GRD_RESNET18, training);
     case GRD_MODEL_RESNET34: return resnet(x, settings, GRD_RESNET34, training);
     case GRD_MODEL_RESNET50: return resnet(x, settings, GRD_RESNET50, training);
+    case GRD_MODEL_VIT: return vit(x, settings);
     case GRD_MODEL_MLP: return grd_mlp(grd_flatten(x, 1, -1), (int64_t[]){width, classes}, 2);
     case GRD_MODEL_LOGISTIC: return grd_linear(grd_flatten(x, 1, -1), "head", classes, .zero_init = true);
     default: return grd_lenet(x, classes, width);
@@ -50,6 +76,8 @@ grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bo
 grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_settings *settings,
                             const grd_images_info *info, grd_error *error)
 {
+    grd_status fits = grdi_classifier_check(settings, info, error);
+    if (fits) return fits;
     grd_graph *graph = grd_graph_new(model);
     scorer->batch = settings->train.batch;
     scorer->pixels = info->height * info->width * info->channels;

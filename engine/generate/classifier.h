@@ -31,6 +31,9 @@ void grdi_classifier_free_about(grdi_classifier_about *about);
  * taken from the pixels first. */
 grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training);
 
+/* Whether the model's sizes fit these images; the error names the key that does not. */
+grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_info *info, grd_error *error);
+
 grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_settings *settings,
                             const grd_images_info *info, grd_error *error);
 /* Loss, accuracy and samples of *event, from at most `most` of the images, spread evenly (0: all). `stop` (may be NULL)

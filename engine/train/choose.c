@@ -128,8 +128,8 @@ grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images_i
     if (kind < 0) kind = small ? GRD_MODEL_LENET : GRD_MODEL_RESNET18;
     if (!grd_model_classifies(kind))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "--model: a language model, and the data are images (lenet, resnet18, resnet34, resnet50, mlp "
-                        "or logistic)");
+                        "--model: a language model, and the data are images (lenet, resnet18, resnet34, resnet50, "
+                        "vit, mlp or logistic)");
     int64_t epoch = info->count / IMAGE_BATCH > 0 ? info->count / IMAGE_BATCH : 1;
     s->model.kind = kind;
     grdi_key_mark_set(s, grdi_key_find("model.kind"));

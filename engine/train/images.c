@@ -91,7 +91,8 @@ static grd_status open_images(grdi_session *s)
     if (run->info.classes > settings->model.classes)
         return grd_fail(s->error, GRD_E_ARGUMENT, "model.classes: is %lld, and %s has a label %lld",
                         (long long)settings->model.classes, settings->data.path, (long long)run->info.classes - 1);
-    status = open_test(s);
+    status = grdi_classifier_check(settings, &run->info, s->error);
+    if (!status) status = open_test(s);
     if (status) return status;
     for (int i = 0; i < 2 && run->images[i] && !status; i++) {
         grd_images_info info = grd_images_about(run->images[i]);

@@ -8,8 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const model_kinds[] = {"gpt2", "llama",    "fast",   "lenet", "resnet18", "resnet34", "resnet50",
-                                          "mlp",  "logistic", "linear", "lstm",  "gru",      "tcn",      NULL};
+static const char *const model_kinds[] = {"gpt2",     "llama", "fast", "lenet",    "resnet18", "resnet34", "resnet50",
+                                          "vit",      "mlp",   "logistic", "linear", "lstm", "gru", "tcn", NULL};
+static const char *const pools[] = {"class", "mean", NULL};
 static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
 static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
@@ -59,6 +60,8 @@ enum { LARGE = 1 << 30 };
 const grdi_key grdi_keys[] = {
     CHOICE("model.kind", model.kind, model_kinds),
     WHOLE("model.classes", model.classes, 0, 1000000),
+    WHOLE("model.patch", model.patch, 0, LARGE),
+    CHOICE("model.pool", model.pool, pools),
     WHOLE32("model.layers", model.gpt.layers, 1, 100000),
     WHOLE32("model.heads", model.gpt.heads, 1, 100000),
     WHOLE("model.width", model.gpt.width, 1, LARGE),
@@ -308,6 +311,16 @@ grd_run_words grd_settings_words(const grd_settings *s)
     return (grd_run_words){"tokens", "nats per token", "validation"};
 }
 
+/* The sizes of a vision transformer that were not given; whether they fit the images is seen when these are. */
+static void resolve_vit(grd_settings *s)
+{
+    grd_vit usual = {.classes = 1};
+    grd_vit_resolve(&usual, 1, 1, NULL);
+    if (!grdi_key_was_set(s, grdi_key_find("model.layers"))) s->model.gpt.layers = usual.layers;
+    if (!grdi_key_was_set(s, grdi_key_find("model.heads"))) s->model.gpt.heads = usual.heads;
+    if (!grdi_key_was_set(s, grdi_key_find("model.width"))) s->model.gpt.width = usual.width;
+}
+
 /* Which kind of model and data belong together; IDX files say for themselves what they are. */
 static grd_status resolve_kinds(grd_settings *s, grd_error *error)
 {
@@ -331,6 +344,7 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
                         "model.kind: %s is a language model, and data.path holds images (set lenet, resnet18, ...)",
                         model_kinds[s->model.kind]);
     if (classifies && !grdi_key_was_set(s, grdi_key_find("model.width"))) s->model.gpt.width = widths[s->model.kind];
+    if (s->model.kind == GRD_MODEL_VIT) resolve_vit(s);
     return GRD_OK;
 }
 

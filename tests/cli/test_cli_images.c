@@ -127,6 +127,21 @@ Test(cli_images, predicts_what_it_evaluates)
     cr_assert(o.code == 2 && strstr(o.err, "has no file t10k-images"), "%s", o.err);
 }
 
+/* It learns too slowly for a test (test_image_net_golden holds its steps to PyTorch's): what is kept is read again. */
+Test(cli_images, vit_with_its_keys)
+{
+    static const char *const pools[] = {"class", "mean"};
+    for (int i = 0; i < 2; i++) {
+        outcome o = gradus("train --data plain --model vit --set model.width=32 --set model.layers=2 --set "
+                           "model.heads=2 --set model.patch=4 --set model.pool=%s " QUICK
+                           " --set train.steps=4 --set out=%s --json",
+                           pools[i], pools[i]);
+        cr_assert(o.code == 0, "%s", o.err);
+        json_t *again = only_event(gradus("eval %s --json", pools[i]), "eval");
+        cr_assert(number_of(again, "loss") == number_of(last_eval(o.out), "loss"));
+    }
+}
+
 Test(cli_images, report_speaks_of_images)
 {
     static const char *const wanted[] = {
@@ -239,6 +254,8 @@ Test(cli_images, wrong_use)
     refused("train --data plain --model gpt2", "--model", "images");
     refused("train --data plain --model vgg", "'vgg' is not one of", "lenet");
     refused("train --data plain --set model.classes=2", "model.classes", "label 2");
+    refused("train --data plain --model vit --set model.patch=5", "model.patch: 5 does not divide", "does)");
+    refused("train --data plain --model vit --set model.heads=5", "model.heads: 5 does not divide", "192");
     refused("train --data plain --set model.kind=llama", "model.kind", "language model");
     refused("train --data plain --model mlp --set init.from=plain/" IMAGES, "init.from", IMAGES);
     const char *config = "model: {kind: lenet}\ntrain: {steps: 5}\n";

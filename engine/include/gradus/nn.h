@@ -112,6 +112,25 @@ typedef struct grd_resnet {
  * stem, stem_norm, stage<i>/block<j>/conv1, norm1, conv2, norm2 (conv3, norm3), skip, skip_norm, head. */
 GRD_API grd_tensor grd_resnet_logits(grd_tensor x, const grd_resnet *net);
 
+/* A vision transformer. A zeroed field takes the default in brackets. */
+typedef struct grd_vit {
+    int32_t layers, heads;    /* [6, 3] */
+    int64_t width, mlp_width; /* [192, 4 width] */
+    int64_t patch;            /* side of the squares that images are cut into [the largest that leaves 36] */
+    int64_t classes;
+    bool mean_pool;           /* the head sees the mean of all patches, else a class token that stands before them */
+    double dropout;           /* after the embedding, attention and MLP; needs a key */
+} grd_vit;
+
+/* Fills in the defaults for images of that size; an error message names the key that does not fit: a patch that does
+ * not divide the sides, heads that do not divide the width, no classes. */
+GRD_API grd_status grd_vit_resolve(grd_vit *net, int64_t height, int64_t width, grd_error *error);
+/* Dosovitskiy et al., "An image is worth 16x16 words", 2021, in the base form: patches by a convolution of their size,
+ * learned positions, blocks with LayerNorm in front (eps 1e-6), exact GELU and biases, a head of zeros at first. `net`
+ * is resolved; `key` as in grd_gpt_hidden. Parameters: patch, class_token, position/weight, those of grd_gpt_blocks,
+ * head. */
+GRD_API grd_tensor grd_vit_logits(grd_tensor x, const grd_vit *net, grd_tensor key);
+
 /* ---- networks for series: x [B,T,C], the steps up to now, to what comes next [B,horizon] ---- */
 
 /* Dilated causal convolutions in residual blocks: block i, from 1, has a dilation of 2^(i-1), and is relu(x +
@@ -178,6 +197,7 @@ typedef struct grd_gpt {
     double init_std;                         /* [0.02]; residual projections get init_std / sqrt(2 layers) */
     bool muon_init; /* hidden matrices ~ N(0, 1/(4 inputs)), residual projections and head 0, for training with Muon */
     bool embedding_norm; /* RMSNorm without gain right after the embedding */
+    bool bidirectional;  /* every token sees all others, not only those before it (an encoder); no cache then */
 } grd_gpt;
 
 /* Fills in the defaults; an error message names what does not fit (heads that do not divide the width, ...). */
@@ -190,9 +210,12 @@ GRD_API int64_t grd_gpt_parameters(const grd_gpt *gpt);
  * position/weight, h<i>/norm1, h<i>/attn/qkv, h<i>/attn/out, h<i>/norm2, h<i>/mlp/up (SwiGLU: gate_up), h<i>/mlp/down,
  * norm, head/weight (untied). Each block is one recompute segment. */
 GRD_API grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key);
-/* The same for tokens that follow others, whose keys and values a cache holds: ids [B,T] stand at positions i32 [T],
- * each one more than the one before, below `length` (and below the context). Tokens before positions[0] must have gone
- * through this or another such graph of the model, with the same B and length. Each layer keeps two states,
+/* The blocks and the last norm alone, for values [B,T,width] that come from anything (patches of an image, ...) and
+ * know their positions already, but for rotary ones. Dropout before the first block, too. */
+GRD_API grd_tensor grd_gpt_blocks(grd_tensor x, const grd_gpt *gpt, grd_tensor key);
+/* As grd_gpt_hidden for tokens that follow others, whose keys and values a cache holds: ids [B,T] stand at positions
+ * i32 [T], each one more than the one before, below `length` (and below the context). Tokens before positions[0] must
+ * have gone through this or another such graph of the model, with the same B and length. Each layer keeps two states,
  * h<i>/attn/cache/k and v, [B,length,kv_heads,head_dim]; a program has to be made of values that need all layers. No
  * dropout. */
 GRD_API grd_tensor grd_gpt_hidden_cached(grd_tensor ids, grd_tensor positions, int64_t length, const grd_gpt *gpt);

@@ -25,6 +25,7 @@ typedef enum grd_model_kind {
     GRD_MODEL_RESNET18,
     GRD_MODEL_RESNET34,
     GRD_MODEL_RESNET50,
+    GRD_MODEL_VIT,
     GRD_MODEL_MLP,      /* one hidden layer */
     GRD_MODEL_LOGISTIC, /* softmax regression */
     GRD_MODEL_LINEAR,   /* of the columns of a table, or of what comes next in a series: see grd_forecaster */
@@ -57,7 +58,9 @@ typedef struct grd_settings {
     struct {
         int kind; /* grd_model_kind; `fast` is the text default: rope, squared ReLU, QK-norm, trained with Muon */
         int64_t classes;         /* of a classifier; 0: as many as the training data has */
-        grd_gpt gpt;             /* a classifier's width, too, stands in here */
+        int64_t patch;           /* of vit, see grd_vit; 0: one that fits the images */
+        int pool;                /* of vit: 0 a class token, 1 the mean */
+        grd_gpt gpt;             /* what a classifier has of this (width; vit's layers, ...) stands in here, too */
         int mlp, norm, position; /* as in grd_gpt, -1: by kind */
         int bias, tied, qk_norm; /* 0 or 1, -1: by kind */
     } model;

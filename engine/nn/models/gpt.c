@@ -196,8 +196,9 @@ static grd_tensor attend(const block_context *c, grd_tensor x)
     grd_tensor q = take_heads(c, qkv, 0, gpt->heads, "q_norm");
     grd_tensor k = take_heads(c, qkv, heads, gpt->kv_heads, "k_norm");
     grd_tensor v = take_heads(c, qkv, heads + kv, gpt->kv_heads, NULL);
-    grd_tensor y = grd_is_poison(c->positions) ? grd_attention(q, k, v, .causal = true, .window = gpt->window)
-                                               : attend_cached(c, q, k, v);
+    grd_tensor y = grd_is_poison(c->positions)
+                       ? grd_attention(q, k, v, .causal = !gpt->bidirectional, .window = gpt->window)
+                       : attend_cached(c, q, k, v);
     y = grd_reshape(y, grd_shape(batch, length, heads * gpt->head_dim));
     bool bias = !gpt->no_bias || gpt->out_bias;
     return project(c, y, "out", (projection){.features = gpt->width, .bias = bias, .residual = true});
@@ -267,6 +268,30 @@ static double table_std(const grd_gpt *gpt)
     return gpt->muon_init && gpt->untied ? 1.0 : gpt->init_std;
 }
 
+/* All blocks, each a recompute segment, and the last norm. */
+static grd_tensor run_blocks(const block_context *c, grd_tensor x)
+{
+    grd_graph *graph = grd_tensor_graph(x);
+    for (int32_t i = 0; i < c->gpt->layers && !grd_is_poison(x); i++) {
+        grd_scope_push(graph, "h%d", i);
+        grd_segment_begin(graph);
+        x = block(c, x);
+        grd_segment_end(graph);
+        grd_scope_pop(graph);
+    }
+    return grd_is_poison(x) ? x : norm(c->gpt, x, "norm");
+}
+
+grd_tensor grd_gpt_blocks(grd_tensor x, const grd_gpt *gpt, grd_tensor key)
+{
+    block_context c = {.gpt = gpt, .key = key};
+    const grd_tensor poison = {0};
+    grd_graph *graph = grd_tensor_graph(x);
+    if (!graph) return poison;
+    if (gpt->position == GRD_POSITION_ROPE && !find_rotations(&c, graph, grd_dim(x, 1))) return poison;
+    return run_blocks(&c, maybe_drop(&c, x));
+}
+
 static grd_tensor hidden(block_context *c, grd_tensor ids)
 {
     const grd_tensor poison = {0};
@@ -278,15 +303,7 @@ static grd_tensor hidden(block_context *c, grd_tensor ids)
     if (gpt->position == GRD_POSITION_LEARNED) x = grd_add(x, learned_positions(c, graph, length));
     else if (!find_rotations(c, graph, length)) return poison;
     if (gpt->embedding_norm) x = grd_norm(x, "embed_norm", GRD_NORM_RMSNORM, gpt->norm_eps, true, false);
-    x = maybe_drop(c, x);
-    for (int32_t i = 0; i < gpt->layers && !grd_is_poison(x); i++) {
-        grd_scope_push(graph, "h%d", i);
-        grd_segment_begin(graph);
-        x = block(c, x);
-        grd_segment_end(graph);
-        grd_scope_pop(graph);
-    }
-    return grd_is_poison(x) ? x : norm(gpt, x, "norm");
+    return run_blocks(c, maybe_drop(c, x));
 }
 
 grd_tensor grd_gpt_hidden(grd_tensor ids, const grd_gpt *gpt, grd_tensor key)
