@@ -1,4 +1,4 @@
-/* parallel.c - ranges over the OpenMP pool. */
+/* parallel.c - ranges and teams on the OpenMP pool. */
 #include "backend/cpu/parallel.h"
 
 #include <omp.h>
@@ -24,4 +24,19 @@ void grdi_parallel_for(int32_t threads, int64_t count, int64_t grain, grdi_range
             fn(begin, end < count ? end : count, (int32_t)part, context);
         }
     }
+}
+
+void grdi_parallel_team(int32_t threads, grdi_team_fn fn, void *context)
+{
+    if (threads <= 1) {
+        fn(0, 1, context);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    fn(omp_get_thread_num(), omp_get_num_threads(), context);
+}
+
+void grdi_parallel_meet(void)
+{
+#pragma omp barrier
 }

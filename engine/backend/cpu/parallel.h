@@ -1,5 +1,5 @@
-/* parallel.h - the one way to use several threads: a range cut into equal parts, one for each thread of the OpenMP
- * pool. */
+/* parallel.h - the one way to use several threads, those of the OpenMP pool: a range cut into equal parts, or a team
+ * whose members wait for each other. */
 #ifndef GRDI_PARALLEL_H
 #define GRDI_PARALLEL_H
 
@@ -12,5 +12,13 @@ typedef void (*grdi_range_fn)(int64_t begin, int64_t end, int32_t thread, void *
  * thread of its own: with count <= grain the caller's thread does all, and no parallel region (2 to 5 us) is entered.
  * The cut depends on the arguments alone, so that sums made by part come out with the same bits each time. */
 void grdi_parallel_for(int32_t threads, int64_t count, int64_t grain, grdi_range_fn fn, void *context);
+
+/* Does the part of thread number `thread` of `size`. */
+typedef void (*grdi_team_fn)(int32_t thread, int32_t size, void *context);
+
+/* Runs `fn` once on each of at most `threads` threads at the same time. In it, grdi_parallel_meet() returns when all of
+ * them have called it as often; what they wrote before is then seen by all. */
+void grdi_parallel_team(int32_t threads, grdi_team_fn fn, void *context);
+void grdi_parallel_meet(void);
 
 #endif

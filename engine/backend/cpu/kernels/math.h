@@ -9,19 +9,38 @@
 
 #include "backend/cpu/kernels/vector.h"
 
-/* 2^n for n in -126..127. */
-static inline grdi_vf grdi_power_of_two(grdi_vi n) { return (grdi_vf)((n + 127) << 23); }
+/* 2^n for whole n in -126..127. */
+static inline grdi_vf grdi_power_of_two(grdi_vf n)
+{
+    return (grdi_vf)((__builtin_convertvector(n, grdi_vi) + 127) << 23);
+}
+
+/* y 2^n for whole n in -151..129, where the result may lie outside the normal numbers. */
+static inline grdi_vf grdi_scale(grdi_vf y, grdi_vf n)
+{
+#if defined(GRDI_ISA_avx512)
+    return (grdi_vf)_mm512_scalef_ps((__m512)y, (__m512)n);
+#else
+    grdi_vi whole = __builtin_convertvector(n, grdi_vi), half = whole >> 1; /* in two steps, each of a normal power */
+    y *= (grdi_vf)((half + 127) << 23);
+    GRDI_EXACT(y);
+    return y * (grdi_vf)((whole - half + 127) << 23);
+#endif
+}
 
 /* x = n ln 2 + r with |r| <= ln 2 / 2, for |x| < 1e5. */
-static inline grdi_vf grdi_exp_reduce(grdi_vf x, grdi_vi *n)
+static inline grdi_vf grdi_exp_reduce(grdi_vf x, grdi_vf *n)
 {
-    grdi_vf shifted =
-        x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer nearest to the product is in the low bits */
-    *n = (grdi_vi)((grdi_vu)shifted - 0x4B400000u);
-    grdi_vf count = __builtin_convertvector(*n, grdi_vf);
-    grdi_vf r = x - count * 0.693359375f; /* ln 2 in two parts; the first has 9 bits, so this product is exact */
+#if defined(GRDI_ISA_avx512)
+    *n = (grdi_vf)_mm512_roundscale_ps((__m512)(x * 1.44269504f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    grdi_vf shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: nothing behind the point is left */
+    GRDI_EXACT(shifted);
+    *n = shifted - 12582912.0f;
+#endif
+    grdi_vf r = x - *n * 0.693359375f; /* ln 2 in two parts; the first has 9 bits, so this product is exact */
     GRDI_EXACT(r);
-    return r + count * 2.12194440e-4f;
+    return r + *n * 2.12194440e-4f;
 }
 
 /* (exp(r) - 1 - r) / r^2 */
@@ -38,13 +57,9 @@ static inline grdi_vf grdi_exp_polynomial(grdi_vf r)
 static inline grdi_vf grdi_exp(grdi_vf x)
 {
     x = grdi_min(grdi_set(89.0f), grdi_max(grdi_set(-104.0f), x));
-    grdi_vi n;
-    grdi_vf r = grdi_exp_reduce(x, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
-    GRDI_EXACT(tail);      /* the small terms first, then 1 */
-    grdi_vi half = n >> 1; /* 2^n in two steps: it may lie outside the normal numbers where the result does not */
-    grdi_vf y = (tail + 1.0f) * grdi_power_of_two(half);
-    GRDI_EXACT(y);
-    return y * grdi_power_of_two(n - half);
+    grdi_vf n, r = grdi_exp_reduce(x, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
+    GRDI_EXACT(tail); /* the small terms first, then 1 */
+    return grdi_scale(tail + 1.0f, n);
 }
 
 /* exp(x) for x <= 0, where the ends of the range above are out of reach; results below 2^-126 become 0. 1 ulp. For sums
@@ -52,8 +67,7 @@ static inline grdi_vf grdi_exp(grdi_vf x)
 static inline grdi_vf grdi_exp_negative(grdi_vf x)
 {
     x = grdi_max(grdi_set(-88.0f), x);
-    grdi_vi n;
-    grdi_vf r = grdi_exp_reduce(x, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
+    grdi_vf n, r = grdi_exp_reduce(x, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
     GRDI_EXACT(tail);
     grdi_vf y = (tail + 1.0f) * grdi_power_of_two(n);
     return grdi_select(x <= -87.0f, grdi_set(0.0f), y);
@@ -63,11 +77,10 @@ static inline grdi_vf grdi_exp_negative(grdi_vf x)
 static inline grdi_vf grdi_expm1(grdi_vf x)
 {
     grdi_vf bound = grdi_min(grdi_set(89.0f), grdi_max(grdi_set(-20.0f), x));
-    grdi_vi n;
-    grdi_vf r = grdi_exp_reduce(bound, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
+    grdi_vf n, r = grdi_exp_reduce(bound, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
     GRDI_EXACT(tail);
     /* 2^n tail + (2^n - 1); n = 128 is out of reach for one power of two, so halve and double */
-    grdi_vf scale = grdi_power_of_two(n - 1), offset = scale - 0.5f;
+    grdi_vf scale = grdi_power_of_two(n - 1.0f), offset = scale - 0.5f;
     GRDI_EXACT(offset);
     grdi_vf y = (scale * tail + offset) * 2.0f;
     return grdi_select(x == 0.0f, x, y);
