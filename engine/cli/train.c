@@ -21,7 +21,10 @@ enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE }
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text file, a folder of them, or a folder of IDX files (images); all else is chosen to fit its size", 1},
+     "a UTF-8 text file, a folder of them, a folder of IDX files (images), or a folder with a sub-folder of JPEG or "
+     "PNG "
+     "images for each class; all else is chosen to fit",
+     1},
     {"model", KEY_MODEL, "KIND", 0,
      "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or logistic",
      1},
@@ -38,8 +41,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
     case KEY_DATA:
-        if (a->data) return cli_refuse(state, "--data %s: after --data %s (give one; a folder of texts, for many)",
-                                       text, a->data);
+        if (a->data)
+            return cli_refuse(state, "--data %s: after --data %s (give one; a folder of texts, for many)", text,
+                              a->data);
         a->data = cli_input(text);
         return 0;
     case KEY_MODEL: a->model = text; return 0;
@@ -84,7 +88,18 @@ static grd_status kind_named(const char *name, int *kind, grd_error *error)
     return grd_fail(error, GRD_E_ARGUMENT, "--model: '%s' is not one of: fast, gpt2, llama", name);
 }
 
-/* Settings for --data with a folder of IDX files. */
+static grd_status open_images(const train_args *a, grd_images **images, grd_error *error)
+{
+    const grd_image_folder_options options = {.size = sizeof(options),
+                                              .threads = a->common.threads,
+                                              .all = true,
+                                              .skip_damaged = true, /* the run itself refuses them, if it is to */
+                                              .only_looked_at = true};
+    if (grd_idx_found(a->data)) return grd_idx_open(a->data, GRD_TRAIN, images, error);
+    return grd_image_folder_open(a->data, GRD_TRAIN, &options, images, error);
+}
+
+/* Settings for --data with a folder of images. */
 static grd_status choose_for_images(const train_args *a, grd_settings *settings, char *why, size_t why_bytes,
                                     grd_error *error)
 {
@@ -94,11 +109,10 @@ static grd_status choose_for_images(const train_args *a, grd_settings *settings,
         return grd_fail(error, GRD_E_ARGUMENT,
                         "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, vit, mlp, logistic",
                         a->model);
-    grd_status status = grd_idx_open(a->data, GRD_TRAIN, &images, error);
+    grd_status status = open_images(a, &images, error);
     if (status) return status;
-    grd_images_info info = grd_images_about(images);
+    status = grd_settings_for_images(settings, kind, images, why, why_bytes, error);
     grd_images_free(images);
-    status = grd_settings_for_images(settings, kind, &info, why, why_bytes, error);
     return status ? status : set_text(settings, "data.path", a->data, error);
 }
 
@@ -110,7 +124,8 @@ static grd_status choose(const train_args *a, grd_settings *settings, int64_t *b
     const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
     int kind;
     *bytes = 0;
-    if (grd_idx_found(a->data)) return choose_for_images(a, settings, why, why_bytes, error);
+    if (grd_idx_found(a->data) || grd_image_folder_found(a->data))
+        return choose_for_images(a, settings, why, why_bytes, error);
     grd_status status = kind_named(a->model, &kind, error);
     if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
     if (status) return status;
@@ -163,7 +178,10 @@ static grd_status default_out(const train_args *a, grd_settings *settings, grd_e
     }
 }
 
-static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
 
 /* Why a resumed run cannot take what was set, or NULL. */
 static const char *against_the_run(const grd_settings *run, const grd_settings *now)
