@@ -35,14 +35,19 @@ static void show_model(const grd_gpt *g)
 
 static json_t *settings_json(const grd_settings *s)
 {
-    if (!grd_model_classifies(s->model.kind)) return model_json(&s->model.gpt);
+    if (grd_settings_of_language(s)) return model_json(&s->model.gpt);
+    if (s->data.kind == GRD_DATA_TABLE)
+        return json_pack("{s:s, s:s?, s:I}", "kind", grd_model_kind_name(s->model.kind), "target", s->data.target,
+                         "classes", (json_int_t)s->model.classes);
     return json_pack("{s:s, s:I, s:I}", "kind", grd_model_kind_name(s->model.kind), "width",
                      (json_int_t)s->model.gpt.width, "classes", (json_int_t)s->model.classes);
 }
 
 static void show_settings(const grd_settings *s)
 {
-    if (grd_model_classifies(s->model.kind))
+    if (s->data.kind == GRD_DATA_TABLE)
+        printf("  model: %s, predicts '%s'\n", grd_model_kind_name(s->model.kind), s->data.target);
+    else if (grd_model_classifies(s->model.kind))
         printf("  model: %s, %lld wide, %lld classes\n", grd_model_kind_name(s->model.kind),
                (long long)s->model.gpt.width, (long long)s->model.classes);
     else show_model(&s->model.gpt);
@@ -204,6 +209,42 @@ static void show_progress(const json_t *step, const json_t *eval)
     printf("\n");
 }
 
+/* ---- coefficients ---- */
+
+static json_t *coefficient_json(const grd_coefficient *c)
+{
+    json_t *entry = json_pack("{s:s, s:f}", "column", c->column ? c->column : "(intercept)", "value", c->value);
+    if (c->category) json_object_set_new(entry, "category", json_string(c->category));
+    if (c->missing) json_object_set_new(entry, "missing", json_true());
+    if (c->of_class) json_object_set_new(entry, "class", json_string(c->of_class));
+    return entry;
+}
+
+static void show_coefficient(const grd_coefficient *c)
+{
+    char name[256];
+    snprintf(name, sizeof(name), "%s%s%s%s", c->column ? c->column : "(intercept)", c->category ? "=" : "",
+             c->category ? c->category : "", c->missing ? " (missing)" : "");
+    printf("  %-32s %14.8g", name, c->value);
+    printf(c->of_class ? "  for %s\n" : "\n", c->of_class);
+}
+
+/* Of a linear or logistic model of a table, which has a checkpoint; as an array, or printed (NULL). */
+static json_t *coefficients_json(const inspection *a, const grd_settings *s, grd_error *error)
+{
+    bool linear = s->model.kind == GRD_MODEL_LINEAR || s->model.kind == GRD_MODEL_LOGISTIC;
+    grd_coefficients *all;
+    if (!linear || s->data.kind != GRD_DATA_TABLE || grd_coefficients_open(a->path, &all, error)) return NULL;
+    json_t *list = a->common.json ? json_array() : NULL;
+    for (int64_t i = 0; i < grd_coefficients_count(all); i++) {
+        grd_coefficient c = grd_coefficients_at(all, i);
+        if (list) json_array_append_new(list, coefficient_json(&c));
+        else show_coefficient(&c);
+    }
+    grd_coefficients_free(all);
+    return list;
+}
+
 static int show_run(const inspection *a, const grd_settings *settings)
 {
     grd_error error = {GRD_OK, ""};
@@ -215,14 +256,16 @@ static int show_run(const inspection *a, const grd_settings *settings)
         show_settings(settings);
         show_progress(step, eval);
     }
-    json_t *checkpoints = checkpoints_json(a, &error);
+    json_t *checkpoints = checkpoints_json(a, &error), *coefficients = NULL;
+    if (!error.status && json_array_size(checkpoints)) coefficients = coefficients_json(a, settings, &error);
     if (a->common.json && !error.status)
-        code = cli_print_json(&a->common,
-                              json_pack("{s:s, s:s, s:s, s:o, s:O, s:o?, s:o?}", "event", "inspect", "kind", "run",
-                                        "path", a->path, "model", settings_json(settings), "checkpoints", checkpoints,
-                                        "step", json_incref(step), "eval", json_incref(eval)));
+        code = cli_print_json(&a->common, json_pack("{s:s, s:s, s:s, s:o, s:O, s:o?, s:o?, s:O*}", "event", "inspect",
+                                                    "kind", "run", "path", a->path, "model", settings_json(settings),
+                                                    "checkpoints", checkpoints, "step", json_incref(step), "eval",
+                                                    json_incref(eval), "coefficients", coefficients));
     else if (!error.status && !json_array_size(checkpoints)) printf("  no checkpoint yet\n");
     json_decref(checkpoints);
+    json_decref(coefficients);
     json_decref(step);
     json_decref(eval);
     return error.status ? cli_fail(&a->common, &error, false) : code;

@@ -79,6 +79,13 @@ static void print(void *context, const grd_prediction *p)
     a->begun = true;
 }
 
+/* Remarks must not stand among predictions. */
+static void print_note(void *context, const grd_event *event)
+{
+    const predict_args *a = context;
+    if (event->kind == GRD_EVENT_NOTE && !a->common.quiet) fprintf(stderr, "note: %s\n", event->text);
+}
+
 int cli_predict(int argc, char **argv)
 {
     predict_args a = {.common = {.command = "gradus predict"}};
@@ -91,7 +98,11 @@ int cli_predict(int argc, char **argv)
             "CSV with a header, or with --json a line for each prediction: {\"prediction\":..,\"probability\":..}.",
             argc, argv, &code))
         return code;
-    const grd_run_options run = {.size = sizeof(run), .device = a.common.device, .threads = a.common.threads};
+    const grd_run_options run = {.size = sizeof(run),
+                                 .device = a.common.device,
+                                 .threads = a.common.threads,
+                                 .on_event = print_note,
+                                 .context = &a};
     grd_error error = {GRD_OK, ""};
     if (grd_predict_run(a.run, a.input, &run, print, &a, &error)) return cli_fail(&a.common, &error, a.begun);
     return CLI_DONE;

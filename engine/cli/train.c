@@ -10,23 +10,25 @@ enum { SETS_MAX = 64, PATH_TEXT_MAX = 4096 };
 
 typedef struct train_args {
     cli common;
-    const char *data, *config, *resume, *model;
+    const char *data, *config, *resume, *model, *target;
     const char *sets[SETS_MAX];
     int set_count;
     bool previous, profile;
     char profile_path[PATH_TEXT_MAX];
 } train_args;
 
-enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE };
+enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE, KEY_TARGET };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text file, a folder of them, a folder of IDX files (images), or a folder with a sub-folder of JPEG or "
-     "PNG "
-     "images for each class; all else is chosen to fit",
-     1},
+     "a UTF-8 text file, a folder of them, or a folder of IDX files (images); all else is chosen to fit its size", 1},
     {"model", KEY_MODEL, "KIND", 0,
      "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or logistic",
+     1},
+    {"target", KEY_TARGET, "COLUMN", 0,
+     "with --data TABLE.csv: the column that is to be predicted from the others (--model linear, logistic or mlp; "
+     "default: "
+     "by the column and the number of rows)",
      1},
     {"set", KEY_SET, "KEY=VALUE", 0, "one setting of a config, as in train.lr=6e-4 or out=runs/first; may be repeated",
      2},
@@ -47,6 +49,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->data = cli_input(text);
         return 0;
     case KEY_MODEL: a->model = text; return 0;
+    case KEY_TARGET: a->target = text; return 0;
     case KEY_RESUME: a->resume = text; return 0;
     case KEY_PREVIOUS: a->previous = true; return 0;
     case KEY_PROFILE: a->profile = true; return 0;
@@ -65,6 +68,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
                               ways ? "give only one thing to train from" : "there is nothing to train from");
         if (a->previous && !a->resume) return cli_refuse(state, "--previous: goes with --resume RUN_DIR");
         if (a->model && !a->data) return cli_refuse(state, "--model: goes with --data PATH (else set model.kind)");
+        if (a->target && !a->data)
+            return cli_refuse(state, "--target: goes with --data TABLE.csv (else set data.target)");
         return 0;
     }
     default: return ARGP_ERR_UNKNOWN;
@@ -88,18 +93,7 @@ static grd_status kind_named(const char *name, int *kind, grd_error *error)
     return grd_fail(error, GRD_E_ARGUMENT, "--model: '%s' is not one of: fast, gpt2, llama", name);
 }
 
-static grd_status open_images(const train_args *a, grd_images **images, grd_error *error)
-{
-    const grd_image_folder_options options = {.size = sizeof(options),
-                                              .threads = a->common.threads,
-                                              .all = true,
-                                              .skip_damaged = true, /* the run itself refuses them, if it is to */
-                                              .only_looked_at = true};
-    if (grd_idx_found(a->data)) return grd_idx_open(a->data, GRD_TRAIN, images, error);
-    return grd_image_folder_open(a->data, GRD_TRAIN, &options, images, error);
-}
-
-/* Settings for --data with a folder of images. */
+/* Settings for --data with a folder of IDX files. */
 static grd_status choose_for_images(const train_args *a, grd_settings *settings, char *why, size_t why_bytes,
                                     grd_error *error)
 {
@@ -109,11 +103,25 @@ static grd_status choose_for_images(const train_args *a, grd_settings *settings,
         return grd_fail(error, GRD_E_ARGUMENT,
                         "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, vit, mlp, logistic",
                         a->model);
-    grd_status status = open_images(a, &images, error);
+    grd_status status = grd_idx_open(a->data, GRD_TRAIN, &images, error);
     if (status) return status;
-    status = grd_settings_for_images(settings, kind, images, why, why_bytes, error);
+    grd_images_info info = grd_images_about(images);
     grd_images_free(images);
+    status = grd_settings_for_images(settings, kind, &info, why, why_bytes, error);
     return status ? status : set_text(settings, "data.path", a->data, error);
+}
+
+#define TABLE_VALIDATION_PART 0.2
+
+/* Settings for --data with --target: what else there is to choose depends on the table, which the run reads. */
+static grd_status choose_for_table(const train_args *a, grd_settings *settings, grd_error *error)
+{
+    grd_status status = set_text(settings, "data.path", a->data, error);
+    if (!status) status = set_text(settings, "data.kind", "table", error);
+    if (!status) status = set_text(settings, "data.target", a->target, error);
+    if (!status && a->model) status = set_text(settings, "model.kind", a->model, error);
+    settings->data.validation_part = TABLE_VALIDATION_PART;
+    return status;
 }
 
 /* Settings for --data: from the size of the text. */
@@ -124,8 +132,8 @@ static grd_status choose(const train_args *a, grd_settings *settings, int64_t *b
     const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
     int kind;
     *bytes = 0;
-    if (grd_idx_found(a->data) || grd_image_folder_found(a->data))
-        return choose_for_images(a, settings, why, why_bytes, error);
+    if (a->target) return choose_for_table(a, settings, error);
+    if (grd_idx_found(a->data)) return choose_for_images(a, settings, why, why_bytes, error);
     grd_status status = kind_named(a->model, &kind, error);
     if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
     if (status) return status;
@@ -142,6 +150,7 @@ static void show_choice(const grd_settings *settings, int64_t bytes, const char 
     snprintf(note, sizeof(note), "chosen for %s bytes of text: %d layers, %lld wide, windows of %lld tokens (%s)",
              cli_count(bytes), settings->model.gpt.layers, (long long)settings->model.gpt.width,
              (long long)settings->model.gpt.context, why);
+    if (settings->data.kind == GRD_DATA_TABLE) return; /* the run says it, once it has seen the table */
     bool in_full = settings->init.from || grd_model_classifies(settings->model.kind);
     show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = in_full ? why : note});
 }
@@ -227,7 +236,7 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
     for (int i = 0; i < a->set_count && !status && !a->resume; i++)
         status = grd_settings_set(settings, a->sets[i], error);
     if (!status && a->resume) status = set_resumed(a, settings, error);
-    if (!status && a->data && settings->init.from && !grd_model_classifies(settings->model.kind))
+    if (!status && a->data && settings->init.from && grd_settings_of_language(settings))
         status = grd_settings_for_tuning(settings, why, sizeof(why), error);
     if (!status && a->data) show_choice(settings, bytes, why, s);
     if (!status && !settings->out) status = default_out(a, settings, error);
@@ -268,8 +277,8 @@ static int train(train_args *a, grd_settings *settings)
     if (status) return cli_fail(&a->common, &error, s.planned);
     if (!a->common.json && !a->common.quiet)
         printf("the run is in %s; to %s: gradus %s %s\n", settings->out,
-               grd_model_classifies(settings->model.kind) ? "test it" : "hear more",
-               grd_model_classifies(settings->model.kind) ? "eval" : "sample", settings->out);
+               grd_settings_of_language(settings) ? "hear more" : "test it",
+               grd_settings_of_language(settings) ? "sample" : "eval", settings->out);
     return CLI_DONE;
 }
 

@@ -113,7 +113,11 @@ static grd_status expected_kind(const grd_table *table, grdi_column *c, grd_erro
 {
     const int64_t *n = c->count;
     c->kind = c->expected->kind;
-    if (c->kind == GRD_COLUMN_CATEGORY) return GRD_OK;
+    int64_t texts = n[GRDI_CELL_CODE] + n[GRDI_CELL_TIME] + n[GRDI_CELL_TEXT];
+    if (c->kind == GRD_COLUMN_CATEGORY) {
+        if (texts == 0) c->kind = n[GRDI_CELL_NUMBER] ? GRD_COLUMN_NUMBER : GRD_COLUMN_EMPTY;
+        return GRD_OK;
+    }
     bool number = c->kind == GRD_COLUMN_NUMBER;
     const grdi_first *odd = n[GRDI_CELL_TEXT]                ? &c->first[GRDI_CELL_TEXT]
                             : number && n[GRDI_CELL_TIME]    ? &c->first[GRDI_CELL_TIME]

@@ -6,13 +6,14 @@
 
 typedef struct grdi_predict {
     grdi_loaded from; /* opened; weights are read once the graph is built */
+    const grd_run_options *options;
     const char *run, *input;
-    int32_t threads; /* 0: all */
     void (*on_prediction)(void *context, const grd_prediction *prediction);
     void *context;
     grd_error *error;
 } grdi_predict;
 
 grd_status grdi_predict_images(grdi_predict *p);
+grd_status grdi_predict_table(grdi_predict *p);
 
 #endif

@@ -20,6 +20,8 @@ grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, do
     case GRD_OPTIMIZER_SGD: o = grd_sgd(lr); break;
     case GRD_OPTIMIZER_LION: o = grd_lion(lr); break;
     case GRD_OPTIMIZER_MUON: o = grd_muon(lr); break;
+    case GRD_OPTIMIZER_LBFGS:
+    case GRD_OPTIMIZER_EXACT: return grd_sgd(lr); /* the task solves; the step is only planned */
     default: o = grd_adamw(lr);
     }
     if (kind != GRD_OPTIMIZER_MUON && kind != GRD_OPTIMIZER_SGD) {

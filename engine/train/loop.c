@@ -18,21 +18,13 @@ double grdi_session_elapsed(const grdi_session *s)
 
 /* ---- events ---- */
 
-static void put_task_report(const void *context, grdi_writer *w)
-{
-    const grdi_session *s = context;
-    s->task->report(s, w);
-}
-
 /* Now and then: the report is a picture of how far the run is. */
 static void write_report(grdi_session *s)
 {
     grd_error error = {GRD_OK, ""};
     if (!s->report_due || s->metrics_fd < 0) return;
     s->report_due = false;
-    const grdi_report_more more = {put_task_report, s};
-    bool adds = s->task && s->task->report;
-    if (grdi_report_write(&s->history, s->settings, s->settings->out, adds ? &more : NULL, &error))
+    if (grdi_report_write(&s->history, s->settings, s->settings->out, &error))
         grdi_session_note(s, "%s", error.message);
 }
 
@@ -262,7 +254,9 @@ static grd_status train(grdi_session *s)
     const grd_settings *settings = s->settings;
     grd_status status = GRD_OK;
     s->start = grdi_seconds();
-    while (!status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
+    bool solves = s->task->solves && s->task->solves(s);
+    if (solves && progress(s) < 1) status = s->task->solve(s);
+    while (!solves && !status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
         double factor = grdi_session_schedule_factor(s), begun = progress(s), before = grdi_seconds();
         grd_metrics metrics;
         bool measured = statistics_due(s);
@@ -331,7 +325,10 @@ static grd_status finish(grdi_session *s, grd_status status)
 
 static void choose_task(grdi_session *s)
 {
-    s->task = grd_model_classifies(s->settings->model.kind) ? &grdi_task_images : &grdi_task_language;
+    bool images = grd_model_classifies(s->settings->model.kind);
+    s->task = s->settings->data.kind == GRD_DATA_TABLE ? &grdi_task_table
+              : images                                 ? &grdi_task_images
+                                                       : &grdi_task_language;
 }
 
 grd_status grdi_session_prepare(grdi_session *s)
@@ -432,10 +429,10 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);
-    bool images = grd_model_classifies(settings->model.kind);
+    bool language = grd_settings_of_language(settings);
     choose_task(s);
-    if (!status && images) status = s->task->open(s); /* which says how large they are */
-    if (!status && !images && settings->model.gpt.vocab < 1)
+    if (!status && !language) status = s->task->open(s); /* which says how large they are */
+    if (!status && language && settings->model.gpt.vocab < 1)
         status =
             grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);

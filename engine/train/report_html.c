@@ -278,7 +278,7 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     const char *kind = grd_model_kind_name(s->model.kind);
     bool classifies = grd_model_classifies(s->model.kind),
          tokens = strcmp(grd_settings_words(s).samples, "tokens") == 0;
-    static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon"};
+    static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon", "L-BFGS", "exact"};
     static const char *const precisions[] = {"auto", "f32", "bf16"};
     const grd_gpt *g = &s->model.gpt;
     char a[32], b[32];
@@ -430,7 +430,7 @@ static void put_samples(grdi_writer *w, const grdi_history *h)
 }
 
 grd_status grdi_report_write(const grdi_history *history, const grd_settings *settings, const char *out,
-                             const grdi_report_more *more, grd_error *error)
+                             grd_error *error)
 {
     char *path = grdi_path_join(out, "report.html");
     if (!path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for a report", out);
@@ -443,7 +443,6 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
         grdi_html_charts(&w, history, &words);
         put_memory(&w, &history->plan);
         grdi_writer_print(&w, "</div>\n");
-        if (more) more->put(more->context, &w);
         put_samples(&w, history);
         put_layers(&w, history);
         grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");

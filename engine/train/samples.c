@@ -11,7 +11,8 @@
 static bool is_text(const grdi_session *s)
 {
     const char *tokenizer = s->settings->data.tokenizer;
-    return s->tokenizer || s->settings->data.path || (tokenizer && strchr(tokenizer, '.'));
+    bool language = grd_settings_of_language(s->settings);
+    return language && (s->tokenizer || s->settings->data.path || (tokenizer && strchr(tokenizer, '.')));
 }
 
 grd_status grdi_session_build_sampler(grdi_session *s)

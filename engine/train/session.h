@@ -32,11 +32,13 @@ typedef struct grdi_layers {
 
 typedef struct grdi_task grdi_task; /* task.h */
 typedef struct grdi_images_run grdi_images_run;
+typedef struct grdi_table_run grdi_table_run;
 
 typedef struct grdi_session {
     grd_settings *settings;
     const grdi_task *task;   /* by settings; NULL until these are resolved */
     grdi_images_run *images; /* the images' task's own */
+    grdi_table_run *table;   /* the tables' */
     const grd_run_options *options;
     grd_error *error;
 
@@ -64,17 +66,17 @@ typedef struct grdi_session {
     int32_t *eval_inputs;   /* [2][batch * context] */
     float *eval_values;     /* [batch * context] */
 
-    int64_t done;                 /* steps */
-    bool ended;                   /* a resumed run had its last step already: it is only evaluated */
-    int64_t saved; /* step of the checkpoint that was read or written last; 0: none */
+    int64_t done;                    /* steps */
+    bool ended;                      /* a resumed run had its last step already: it is only evaluated */
+    int64_t saved;                   /* step of the checkpoint that was read or written last; 0: none */
     int64_t first_step, first_batch; /* where this start of the run began: steps done, micro-batches read */
-    double start, elapsed_before; /* seconds: clock at the start; spent before a resume */
-    int fifths;                   /* of a run that time limits: those that had passed at the last measured step */
-    int lock_fd;                  /* of the run directory, which is this process's while it is open; -1: none */
-    int metrics_fd;               /* metrics.jsonl, appended line by line; -1: none */
-    grdi_board board;             /* the same for TensorBoard */
-    grdi_history history;         /* for report.html */
-    bool report_due;              /* the history has something new that the report shows */
+    double start, elapsed_before;    /* seconds: clock at the start; spent before a resume */
+    int fifths;                      /* of a run that time limits: those that had passed at the last measured step */
+    int lock_fd;                     /* of the run directory, which is this process's while it is open; -1: none */
+    int metrics_fd;                  /* metrics.jsonl, appended line by line; -1: none */
+    grdi_board board;                /* the same for TensorBoard */
+    grdi_history history;            /* for report.html */
+    bool report_due;                 /* the history has something new that the report shows */
 } grdi_session;
 
 /* data.c: opens texts or shards, makes or loads the tokenizer, prepares batches. */

@@ -11,7 +11,7 @@
 static const char *const model_kinds[] = {"gpt2",     "llama", "fast", "lenet",    "resnet18", "resnet34", "resnet50",
                                           "vit",      "mlp",   "logistic", "linear", "lstm", "gru", "tcn", NULL};
 static const char *const pools[] = {"class", "mean", NULL};
-static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", "images", NULL};
+static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
 static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
 static const char *const position_kinds[] = {"learned", "rope", NULL};
@@ -19,9 +19,8 @@ static const char *const scaling_kinds[] = {"none", "linear", "llama3", NULL};
 static const char *const flags[] = {"false", "true", NULL};
 static const char *const orders[] = {"shuffled", "sequential", NULL};
 static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
-static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", NULL};
+static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", "lbfgs", "exact", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
-static const char *const bad_ways[] = {"stop", "skip", NULL};
 static const char *const crops[] = {"none", "shift", "resized", NULL};
 static const char *const nan_ways[] = {"stop", "skip", NULL};
 
@@ -111,11 +110,6 @@ const grdi_key grdi_keys[] = {
     LIST("data.categories", data.categories, data.category_count),
     WHOLE("data.horizon", data.horizon, 1, 1000000),
     WHOLE("data.season", data.season, 0, 1000000),
-    CHOICE("data.on_bad", data.on_bad, bad_ways),
-    WHOLE("data.height", data.height, 0, 65536),
-    WHOLE("data.width", data.width, 0, 65536),
-    WHOLE("data.channels", data.channels, 0, 3),
-    WHOLE32("data.workers", data.workers, 0, 64),
     CHOICE("data.crop", augment.crop, crops),
     WHOLE("data.shift", augment.shift, 0, 10000),
     NUMBER("data.crop_scale", augment.crop_scale, 0.01, 1),
@@ -327,16 +321,41 @@ static void resolve_vit(grd_settings *s)
     if (!grdi_key_was_set(s, grdi_key_find("model.width"))) s->model.gpt.width = usual.width;
 }
 
+/* Tables: which model it is to be may be left to the data. */
+static grd_status resolve_table(grd_settings *s, grd_error *error)
+{
+    int kind = s->model.kind, optimizer = s->train.optimizer;
+    bool known = kind == GRD_MODEL_LINEAR || kind == GRD_MODEL_LOGISTIC || kind == GRD_MODEL_MLP;
+    if (!s->data.path) return grd_fail(error, GRD_E_ARGUMENT, "data.path: is not set (set it to a CSV file)");
+    if (!s->data.target)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "data.target: is not set (set it to the column that is to be predicted)");
+    if (!known && grdi_key_was_set(s, grdi_key_find("model.kind")))
+        return grd_fail(error, GRD_E_ARGUMENT, "model.kind: %s is no model of tables (set linear, logistic or mlp)",
+                        model_kinds[kind]);
+    bool fits = optimizer < GRD_OPTIMIZER_LBFGS ||
+                kind == (optimizer == GRD_OPTIMIZER_LBFGS ? GRD_MODEL_LOGISTIC : GRD_MODEL_LINEAR);
+    if (known && !fits)
+        return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: %s is for %s, and model.kind is %s",
+                        optimizers[optimizer], optimizer == GRD_OPTIMIZER_LBFGS ? "logistic" : "linear",
+                        model_kinds[kind]);
+    return GRD_OK;
+}
+
 /* Which kind of model and data belong together; IDX files say for themselves what they are. */
 static grd_status resolve_kinds(grd_settings *s, grd_error *error)
 {
+    bool table = s->data.kind == GRD_DATA_AUTO && s->data.path && s->data.target && !s->data.time;
+    if (table) s->data.kind = GRD_DATA_TABLE;
+    if (s->data.kind == GRD_DATA_TABLE) return resolve_table(s, error);
+    if (s->train.optimizer >= GRD_OPTIMIZER_LBFGS)
+        return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: %s is for linear and logistic regression of tables",
+                        optimizers[s->train.optimizer]);
     static const int64_t widths[GRD_MODEL_KINDS] = {
         [GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64, [GRD_MODEL_RESNET34] = 64,
         [GRD_MODEL_RESNET50] = 64, [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
-    if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_image_folder_found(s->data.path))
-        s->data.kind = GRD_DATA_IMAGES;
-    bool images = s->data.kind == GRD_DATA_IDX || s->data.kind == GRD_DATA_IMAGES;
+    bool images = s->data.kind == GRD_DATA_IDX;
     if (images && !grdi_key_was_set(s, grdi_key_find("model.kind")) && !grd_model_classifies(s->model.kind))
         s->model.kind = GRD_MODEL_LENET;
     bool classifies = grd_model_classifies(s->model.kind);
@@ -344,9 +363,8 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
         return grd_fail(error, GRD_E_UNSUPPORTED, "data.kind: series cannot be trained on yet");
     if (classifies && !images)
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files, or "
-                        "to one with a sub-folder of JPEG or PNG files for each class)",
-                        model_kinds[s->model.kind], s->data.path ? "not a folder of images: " : "not set",
+                        "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files)",
+                        model_kinds[s->model.kind], s->data.path ? "not a folder of IDX files: " : "not set",
                         s->data.path ? s->data.path : "");
     if (images && !classifies)
         return grd_fail(error, GRD_E_ARGUMENT,
@@ -370,10 +388,10 @@ static grd_status resolve_language(grd_settings *s, grd_error *error)
 grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
 {
     grd_status status = resolve_kinds(s, error);
-    bool classifies = grd_model_classifies(s->model.kind);
-    if (!status && !classifies) status = resolve_language(s, error);
+    bool language = grd_settings_of_language(s), left_open = s->data.kind == GRD_DATA_TABLE;
+    if (!status && language) status = resolve_language(s, error);
     if (status) return status;
-    if (s->train.steps == 0 && s->train.minutes <= 0)
+    if (s->train.steps == 0 && s->train.minutes <= 0 && !left_open)
         return grd_fail(
             error, GRD_E_ARGUMENT,
             "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
@@ -381,6 +399,6 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
     if (s->data.path && s->data.token_count)
         return grd_fail(error, GRD_E_ARGUMENT, "data.path: data.tokens is set too (set one of them)");
-    if (classifies || s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */
+    if (!language || s->model.gpt.vocab < 1) return GRD_OK; /* the tokenizer will say; see grd_train_text */
     return grd_gpt_resolve(&s->model.gpt, error);
 }

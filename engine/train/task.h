@@ -17,7 +17,9 @@ struct grdi_task {
     grd_status (*open)(grdi_session *s);         /* the data; settings that depend on it are completed */
     grd_status (*make_batches)(grdi_session *s); /* once these are resolved */
     grd_status (*start)(grdi_session *s);        /* batches from the step that the run stands at */
-    grd_tensor (*loss)(grdi_session *s);         /* in s->graph: its part of the mean over a step's micro-batches */
+    bool (*solves)(const grdi_session *s);       /* whether `solve` takes the place of steps; NULL: no */
+    grd_status (*solve)(grdi_session *s); /* sets the weights, counts iterations in s->done, emits their events */
+    grd_tensor (*loss)(grdi_session *s);  /* in s->graph: its part of the mean over a step's micro-batches */
     grd_status (*build_evaluation)(grdi_session *s);
     grd_status (*feed)(grdi_session *s, int64_t micro);     /* the next micro-batch into the step */
     void (*count)(const grdi_session *s, grd_event *event); /* tokens or samples of a step */
@@ -25,11 +27,10 @@ struct grdi_task {
     grd_status (*evaluate)(grdi_session *s, int64_t most, grd_event *event); /* see grdi_session_evaluate */
     grd_status (*add_weights)(grdi_session *s, grdi_checkpoint_writer *w);   /* and what describes them */
     grd_status (*read_weights)(grdi_session *s, const grd_safetensors *file, grd_error *error);
-    void (*report)(const grdi_session *s, grdi_writer *w); /* its own part of report.html; NULL: none */
     void (*close)(grdi_session *s);
     void (*expect)(const grdi_session *s, grdi_expected *expected); /* for the preflight; NULL: nothing is known */
 };
 
-extern const grdi_task grdi_task_language, grdi_task_images;
+extern const grdi_task grdi_task_language, grdi_task_images, grdi_task_table;
 
 #endif

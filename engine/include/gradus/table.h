@@ -43,7 +43,7 @@ typedef struct grd_table_info {
 /* What a column is known to be, where the file alone might look like something else. */
 typedef struct grd_column_expected {
     const char *name;
-    grd_column_kind kind; /* NUMBER, CATEGORY or TIME */
+    grd_column_kind kind; /* NUMBER, CATEGORY (one of numbers only stays NUMBER) or TIME */
     bool day_first;
 } grd_column_expected;
 

@@ -14,7 +14,9 @@ typedef enum grd_optimizer_kind {
     GRD_OPTIMIZER_ADAM,  /* Kingma and Ba 2015, as torch.optim.Adam: decay added to the gradient */
     GRD_OPTIMIZER_SGD,   /* as torch.optim.SGD, with momentum and Nesterov */
     GRD_OPTIMIZER_LION,  /* Chen et al. 2023 */
-    GRD_OPTIMIZER_MUON   /* Jordan 2024: momentum, orthogonalised by Newton-Schulz; for hidden matrices, see grd_muon */
+    GRD_OPTIMIZER_MUON,  /* Jordan 2024: momentum, orthogonalised by Newton-Schulz; for hidden matrices, see grd_muon */
+    GRD_OPTIMIZER_LBFGS, /* settings only: logistic regression of a table over all its rows (Liu and Nocedal, 1989) */
+    GRD_OPTIMIZER_EXACT  /* settings only: linear regression of a table by its normal equations */
 } grd_optimizer_kind;
 
 typedef struct grd_optimizer {

@@ -1,0 +1,44 @@
+/* tabular.h - a model of the rows of a table: its graph, what it says of rows, and how right it is. */
+#ifndef GRDI_TABULAR_H
+#define GRDI_TABULAR_H
+
+#include <gradus/model.h>
+#include <gradus/run.h>
+
+#include "data/features.h"
+#include "formats/checkpoint.h"
+
+/* Zeroed before use. */
+typedef struct grdi_tabular {
+    const grdi_features *features;
+    grd_table *table;
+    grdi_binding binding;
+    grd_tensor x, y;
+    grd_program *program;
+    int64_t batch, outputs;
+    float *inputs, *values; /* [batch, width], [batch, outputs] */
+    double *row;            /* [width] */
+} grdi_tabular;
+
+/* One for a number or two classes (the logit of the second), else one for each class. */
+int64_t grdi_tabular_outputs(const grdi_features *features);
+/* x [B,width] to [B,outputs]. */
+grd_tensor grdi_tabular_graph(const grd_settings *settings, const grdi_features *features, grd_tensor x);
+
+grd_status grdi_tabular_open(grdi_tabular *t, grd_model *model, const grd_settings *settings,
+                             const grdi_features *features, grd_table *table, grd_error *error);
+/* Computes up to `batch` rows; see grdi_tabular_said for what came out. */
+grd_status grdi_tabular_run(grdi_tabular *t, const int64_t *rows, int64_t count, grd_error *error);
+/* What was said of row `index` of those just computed: the number, or the likeliest class and its probability; of two
+ * classes *second (may be NULL) becomes the probability of the second one. */
+double grdi_tabular_said(const grdi_tabular *t, int64_t index, double *probability, double *second);
+/* Loss and figures of rows that have a target; those without are left out. `stop` (may be NULL) ends it early, with
+ * event->part 0. */
+grd_status grdi_tabular_score(grdi_tabular *t, const grdi_target *target, const int64_t *rows, int64_t count,
+                              const volatile int *stop, grd_event *event, grd_error *error);
+void grdi_tabular_close(grdi_tabular *t);
+
+/* table.json of the folder that holds a model's weights. */
+grd_status grdi_tabular_read_features(const char *folder, grdi_features *features, grd_error *error);
+
+#endif
