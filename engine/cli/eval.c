@@ -1,7 +1,9 @@
 /* eval.c - gradus eval: scores a text with a trained model. */
 #include "cli/show.h"
 
+#include <ctype.h>
 #include <math.h>
+#include <string.h>
 
 typedef struct eval_args {
     cli common;
@@ -13,8 +15,8 @@ enum { KEY_DATA = 1, KEY_CONTEXT };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text, a folder of them or a token shard (.bin), scored from end to end; for a classifier a folder of "
-     "IDX files with test images; - is standard input (default: the run's own)",
+     "a UTF-8 text, a folder of them or a token shard (.bin), scored from end to end; for a classifier of images a "
+     "folder of IDX files, or with a sub-folder for each class; - is standard input (default: the run's own)",
      1},
     {"context", KEY_CONTEXT, "N", 0, "tokens in a window (default: the context of the model)", 1},
     {0}};
@@ -36,6 +38,64 @@ static error_t parse(int key, char *text, struct argp_state *state)
     }
 }
 
+enum { MATRIX_MOST = 20, NAME_WIDTH = 20, TABLE_MOST = 100 };
+
+/* Names are cut to a width, by characters of UTF-8. */
+static void print_name(const grd_classification *c, int64_t number)
+{
+    char text[24];
+    const char *name = grd_classification_name(c, number, text);
+    int width = 0;
+    for (; *name && width < NAME_WIDTH; name++) {
+        putchar(iscntrl((unsigned char)*name) ? '?' : *name);
+        width += ((unsigned char)name[1] & 0xC0) != 0x80;
+    }
+    printf("%*s", NAME_WIDTH - width, "");
+}
+
+static void print_classes(const grd_classification *c)
+{
+    printf("\n%-*s precision  recall  %s\n", NAME_WIDTH, "class", "samples");
+    for (int64_t i = 0; i < c->classes && i < TABLE_MOST; i++) {
+        grd_class_figures f = grd_classification_of(c, i);
+        print_name(c, i);
+        isnan(f.precision) ? printf(" %9s", "-") : printf(" %9.4f", f.precision);
+        isnan(f.recall) ? printf("  %6s", "-") : printf("  %6.4f", f.recall);
+        printf("  %7s\n", cli_count(f.samples));
+    }
+    if (c->classes > MATRIX_MOST) return;
+    printf("\n%-*s taken for\n%*s", NAME_WIDTH, "class", NAME_WIDTH, "");
+    for (int64_t k = 0; k < c->classes; k++) printf(" %5lld", (long long)k);
+    printf("\n");
+    for (int64_t i = 0; i < c->classes; i++) {
+        print_name(c, i);
+        for (int64_t k = 0; k < c->classes; k++) printf(" %5lld", (long long)c->counts[i * c->classes + k]);
+        printf("\n");
+    }
+}
+
+/* The line of an evaluation, and what is known by class. */
+static json_t *with_classes(const char *line, const grd_classification *c)
+{
+    json_t *whole = json_loads(line, 0, NULL), *classes = json_array(), *matrix = json_array();
+    for (int64_t i = 0; i < c->classes; i++) {
+        char text[24];
+        const char *name = grd_classification_name(c, i, text);
+        grd_class_figures f = grd_classification_of(c, i);
+        json_t *row = json_array();
+        for (int64_t k = 0; k < c->classes; k++)
+            json_array_append_new(row, json_integer(c->counts[i * c->classes + k]));
+        json_array_append_new(matrix, row);
+        json_array_append_new(classes, json_pack("{s:o, s:o, s:o, s:I}", "name", cli_json_text(name, strlen(name)),
+                                                 "precision", isnan(f.precision) ? json_null() : json_real(f.precision),
+                                                 "recall", isnan(f.recall) ? json_null() : json_real(f.recall),
+                                                 "samples", (json_int_t)f.samples));
+    }
+    json_object_set_new(whole, "classes", classes);
+    json_object_set_new(whole, "confusion", matrix);
+    return whole;
+}
+
 int cli_eval(int argc, char **argv)
 {
     eval_args a = {.common = {.command = "gradus eval"}, .evaluate = {.size = sizeof(a.evaluate)}};
@@ -51,16 +111,22 @@ int cli_eval(int argc, char **argv)
     const grd_run_options run = {.size = sizeof(run), .device = a.common.device, .threads = a.common.threads};
     grd_error error = {GRD_OK, ""};
     grd_event event;
+    grd_classification classes = {.classes = 0};
+    a.evaluate.classification = &classes;
     if (grd_evaluate_run(a.run, &a.evaluate, &run, &event, &error)) return cli_fail(&a.common, &error, false);
     char line[512];
     grd_event_json(&event, line, sizeof(line));
     if (a.common.json) {
-        puts(line);
-        return CLI_DONE;
+        if (!classes.total) puts(line);
+        code = classes.total ? cli_print_json(&a.common, with_classes(line, &classes)) : CLI_DONE;
+        grd_classification_free(&classes);
+        return code;
     }
     if (event.samples) {
         show_figures(&event);
         printf("\n");
+        if (classes.total && !a.common.quiet) print_classes(&classes);
+        grd_classification_free(&classes);
         return CLI_DONE;
     }
     printf("loss %.4f nats per token", event.loss);

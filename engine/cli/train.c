@@ -21,7 +21,10 @@ enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE, 
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text file, a folder of them, or a folder of IDX files (images); all else is chosen to fit its size", 1},
+     "a UTF-8 text file, a folder of them, a folder of IDX files (images), or a folder with a sub-folder of JPEG or "
+     "PNG "
+     "images for each class; all else is chosen to fit",
+     1},
     {"model", KEY_MODEL, "KIND", 0,
      "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or logistic",
      1},
@@ -93,7 +96,18 @@ static grd_status kind_named(const char *name, int *kind, grd_error *error)
     return grd_fail(error, GRD_E_ARGUMENT, "--model: '%s' is not one of: fast, gpt2, llama", name);
 }
 
-/* Settings for --data with a folder of IDX files. */
+static grd_status open_images(const train_args *a, grd_images **images, grd_error *error)
+{
+    const grd_image_folder_options options = {.size = sizeof(options),
+                                              .threads = a->common.threads,
+                                              .all = true,
+                                              .skip_damaged = true, /* the run itself refuses them, if it is to */
+                                              .only_looked_at = true};
+    if (grd_idx_found(a->data)) return grd_idx_open(a->data, GRD_TRAIN, images, error);
+    return grd_image_folder_open(a->data, GRD_TRAIN, &options, images, error);
+}
+
+/* Settings for --data with a folder of images. */
 static grd_status choose_for_images(const train_args *a, grd_settings *settings, char *why, size_t why_bytes,
                                     grd_error *error)
 {
@@ -103,11 +117,10 @@ static grd_status choose_for_images(const train_args *a, grd_settings *settings,
         return grd_fail(error, GRD_E_ARGUMENT,
                         "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, vit, mlp, logistic",
                         a->model);
-    grd_status status = grd_idx_open(a->data, GRD_TRAIN, &images, error);
+    grd_status status = open_images(a, &images, error);
     if (status) return status;
-    grd_images_info info = grd_images_about(images);
+    status = grd_settings_for_images(settings, kind, images, why, why_bytes, error);
     grd_images_free(images);
-    status = grd_settings_for_images(settings, kind, &info, why, why_bytes, error);
     return status ? status : set_text(settings, "data.path", a->data, error);
 }
 
@@ -133,7 +146,8 @@ static grd_status choose(const train_args *a, grd_settings *settings, int64_t *b
     int kind;
     *bytes = 0;
     if (a->target) return choose_for_table(a, settings, error);
-    if (grd_idx_found(a->data)) return choose_for_images(a, settings, why, why_bytes, error);
+    if (grd_idx_found(a->data) || grd_image_folder_found(a->data))
+        return choose_for_images(a, settings, why, why_bytes, error);
     grd_status status = kind_named(a->model, &kind, error);
     if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
     if (status) return status;

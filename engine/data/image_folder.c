@@ -160,7 +160,7 @@ static uint64_t checksum(const grdi_image_list *list, const char *folder)
     size_t skip = strlen(folder);
     uint64_t sum = 0;
     for (size_t i = 0; i < list->count; i++) {
-        const char *name = list->files[i].path + skip;
+        const char *name = list->files[i].path + skip + strspn(list->files[i].path + skip, "/");
         uint64_t about[2] = {grdi_file_size(list->files[i].path), (uint64_t)list->files[i].label};
         sum = XXH3_64bits_withSeed(name, strlen(name), sum);
         sum = XXH3_64bits_withSeed(about, sizeof(about), sum);
@@ -197,7 +197,7 @@ static grd_status complete(grd_images *m, const char *folder, const grd_image_fo
     if (options->height) m->info.height = options->height;
     if (options->width) m->info.width = options->width;
     if (!status) status = check_size(m, error);
-    if (!status && fit_in_memory(m)) status = visit_all(m, true, options->threads, error);
+    if (!status && !options->only_looked_at && fit_in_memory(m)) status = visit_all(m, true, options->threads, error);
     m->info.count = (int64_t)m->list.count;
     m->info.classes = (int64_t)m->list.class_count;
     m->info.checksum = checksum(&m->list, folder);

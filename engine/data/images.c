@@ -55,6 +55,11 @@ bool grd_images_note(const grd_images *images, int32_t index, char *line, size_t
     return false;
 }
 
+bool grdi_images_skip(const grd_images *images)
+{
+    return images->skip;
+}
+
 int64_t grdi_images_values(const grd_images *images)
 {
     return images->info.height * images->info.width * images->info.channels;

@@ -24,6 +24,9 @@ typedef struct grdi_image_rooms {
     grdi_room pixels;
 } grdi_image_rooms;
 
+/* Whether an image that is damaged is to be left out. */
+bool grdi_images_skip(const grd_images *images);
+
 void grdi_image_rooms_free(grdi_image_rooms *rooms);
 
 /* Bytes of a pixel's values, image after image, of the size that batches have. */

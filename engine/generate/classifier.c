@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "data/images.h"
 
 #include <math.h>
 #include <string.h>
@@ -94,18 +95,6 @@ grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_set
     return grd_fail(error, GRD_E_MEMORY, "out of memory for evaluation");
 }
 
-/* -log of the probability of `label`; *right becomes whether it is the likeliest class, the first one at ties. */
-static double nats_of(const float *logits, int64_t classes, int32_t label, bool *right)
-{
-    int64_t best = 0;
-    double sum = 0;
-    for (int64_t c = 1; c < classes; c++)
-        if (logits[c] > logits[best]) best = c;
-    for (int64_t c = 0; c < classes; c++) sum += exp((double)logits[c] - (double)logits[best]);
-    *right = best == label;
-    return log(sum) + (double)logits[best] - (double)logits[label];
-}
-
 static grd_status run_batch(grdi_scorer *z, grd_error *error)
 {
     grd_program_feed(z->program, z->x, z->inputs);
@@ -114,18 +103,32 @@ static grd_status run_batch(grdi_scorer *z, grd_error *error)
     return status ? grd_fail(error, status, "%s", grd_program_error(z->program)->message) : GRD_OK;
 }
 
+/* Reads one image of a batch; what is damaged is marked where that is allowed. */
+static grd_status read_image(const grdi_scorer *z, const grd_images *images, int64_t index, int64_t i, grd_error *error)
+{
+    float *to = z->inputs + i * z->pixels;
+    z->labels[i] = grd_images_label(images, index);
+    grd_status status = grd_images_get(images, index, to, error);
+    if (status != GRD_E_FORMAT || !grdi_images_skip(images)) return status;
+    memset(to, 0, (size_t)z->pixels * sizeof(float));
+    z->labels[i] = GRDI_DAMAGED;
+    return GRD_OK;
+}
+
 /* Logits of images chosen evenly: number first .. first + count of `total`. */
 static grd_status run_chosen(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, int64_t total,
                              grd_error *error)
 {
-    int64_t all = grd_images_about(images).count;
-    grd_status status = GRD_OK;
-    for (int64_t i = 0; i < count && !status; i++) {
-        int64_t index = (first + i) * all / total;
-        z->labels[i] = grd_images_label(images, index);
-        status = grd_images_get(images, index, z->inputs + i * z->pixels, error);
+    int64_t all = grd_images_about(images).count, at = count;
+    grd_error first_problem = {GRD_OK, ""};
+#pragma omp parallel for schedule(dynamic, 4) if (grd_images_path(images, 0) != NULL)
+    for (int64_t i = 0; i < count; i++) {
+        grd_error problem = {GRD_OK, ""};
+        if (!read_image(z, images, (first + i) * all / total, i, &problem)) continue;
+#pragma omp critical(grdi_scorer_read)
+        if (i < at) at = i, first_problem = problem;
     }
-    return status ? status : run_batch(z, error);
+    return at < count ? grd_fail(error, first_problem.status, "%s", first_problem.message) : run_batch(z, error);
 }
 
 grd_status grdi_scorer_logits(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, grd_error *error)
@@ -135,38 +138,43 @@ grd_status grdi_scorer_logits(grdi_scorer *z, const grd_images *images, int64_t 
 
 /* What a batch has more is scored and not counted. */
 static grd_status score_batch(grdi_scorer *z, const grd_images *images, int64_t first, int64_t count, int64_t total,
-                              double *nats, int64_t *right, grd_error *error)
+                              grd_classification *counts, grd_error *error)
 {
+    int64_t all = grd_images_about(images).count;
     grd_status status = run_chosen(z, images, first, count, total, error);
-    if (status) return status;
-    for (int64_t i = 0; i < count; i++) {
-        bool is_right;
-        *nats += nats_of(z->values + i * z->classes, z->classes, z->labels[i], &is_right);
-        *right += is_right;
-    }
-    return GRD_OK;
+    for (int64_t i = 0; i < count && !status; i++)
+        if (z->labels[i] >= 0)
+            grd_classification_add(counts, (first + i) * all / total, z->labels[i], z->values + i * z->classes);
+    return status;
+}
+
+static void describe(const grd_classification *counts, grd_event *event)
+{
+    double total = (double)counts->total;
+    event->samples = counts->total;
+    event->loss = counts->nats / total;
+    event->accuracy = (double)counts->right / total;
+    if (counts->classes <= GRD_TOP) return;
+    event->figures[event->figure_count++] = (grd_figure){"top5", (double)counts->right_of_top / total};
 }
 
 grd_status grdi_scorer_run(grdi_scorer *scorer, const grd_images *images, int64_t most, const volatile int *stop,
-                           grd_event *event, grd_error *error)
+                           grd_classification *counts, grd_event *event, grd_error *error)
 {
-    int64_t count = grd_images_about(images).count, total = most > 0 && most < count ? most : count, right = 0;
-    double nats = 0;
+    int64_t count = grd_images_about(images).count, total = most > 0 && most < count ? most : count;
     grd_status status = GRD_OK;
     event->kind = GRD_EVENT_EVAL;
+    event->unit = "images";
     event->bits_per_byte = NAN;
     event->part = 0;
     for (int64_t first = 0; !status && first < total; first += scorer->batch) {
         int64_t left = total - first;
         if (stop && *stop) return GRD_OK;
-        status = score_batch(scorer, images, first, left < scorer->batch ? left : scorer->batch, total, &nats, &right,
-                             error);
+        status = score_batch(scorer, images, first, left < scorer->batch ? left : scorer->batch, total, counts, error);
     }
-    event->samples = total;
-    event->unit = "images";
+    if (!status && counts->total == 0) status = grd_fail(error, GRD_E_FORMAT, "no test image can be read");
     event->part = (double)total / (double)count;
-    event->loss = nats / (double)total;
-    event->accuracy = (double)right / (double)total;
+    if (!status) describe(counts, event);
     return status;
 }
 

@@ -4,8 +4,11 @@
 
 #include "formats/checkpoint.h"
 
+#include <gradus/classification.h>
 #include <gradus/model.h>
 #include <gradus/run.h>
+
+enum { GRDI_DAMAGED = -2 }; /* in the place of a label: the image cannot be read and is left out */
 
 /* Scores images in batches. Zeroed before use. */
 typedef struct grdi_scorer {
@@ -36,10 +39,10 @@ grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_
 
 grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_settings *settings,
                             const grd_images_info *info, grd_error *error);
-/* Loss, accuracy and samples of *event, from at most `most` of the images, spread evenly (0: all). `stop` (may be NULL)
- * ends it early, with event->part 0. */
+/* Counts at most `most` of the images, spread evenly (0: all), which *event tells of, too: loss, accuracy, samples.
+ * `stop` (may be NULL) ends it early, with event->part 0. */
 grd_status grdi_scorer_run(grdi_scorer *scorer, const grd_images *images, int64_t most, const volatile int *stop,
-                           grd_event *event, grd_error *error);
+                           grd_classification *counts, grd_event *event, grd_error *error);
 /* scorer->values [batch,classes] of the images first .. first + count, and scorer->labels; count is at most a batch. */
 grd_status grdi_scorer_logits(grdi_scorer *scorer, const grd_images *images, int64_t first, int64_t count,
                               grd_error *error);

@@ -3,7 +3,7 @@
 #include "data/corpus.h"
 #include "data/scores.h"
 #include "generate/load.h"
-#include "generate/classifier.h"
+#include "generate/image_sets.h"
 #include "generate/tabular.h"
 
 #include <math.h>
@@ -151,24 +151,43 @@ static grd_status choose_context(evaluator *e)
                     (long long)most);
 }
 
-/* A classifier: the test images of a folder. */
-static grd_status evaluate_images(evaluator *e, grd_event *event)
+/* The test images of the run's own data, or of what else is given. */
+static grd_status open_images(const evaluator *e, const grdi_classifier_about *about, int32_t threads,
+                              grd_images **images)
+{
+    const grd_settings *settings = e->from.settings;
+    const char *data = e->options->data;
+    if (!data) return grdi_image_set_open(settings, GRD_VALIDATION, about, threads, images, e->error);
+    return grdi_image_set_open_tests(settings, data, about, threads, images, e->error);
+}
+
+/* A classifier of images. */
+static grd_status evaluate_images(evaluator *e, int32_t threads, grd_event *event)
 {
     const char *path = e->options->data ? e->options->data : e->from.settings->data.path;
+    grdi_classifier_about about = {.height = 0};
     grdi_scorer scorer = {.batch = 0};
-    grd_images *images;
-    grd_status status = grd_idx_open(path, GRD_VALIDATION, &images, e->error);
-    if (status) return status;
-    grd_images_info info = grd_images_about(images);
-    if (info.classes > e->from.settings->model.classes)
+    grd_classification own = {.classes = 0}, *counts = e->options->classification;
+    if (!counts) counts = &own;
+    grd_images *images = NULL;
+    grd_status status = grdi_classifier_read_about(e->from.weights, &about, e->error);
+    if (!status) status = open_images(e, &about, threads, &images);
+    grd_images_info info = {.count = 0};
+    if (!status) info = grd_images_about(images);
+    if (!status && info.classes > e->from.settings->model.classes)
         status = grd_fail(e->error, GRD_E_FORMAT, "%s: has a label %lld, the model knows %lld classes", path,
                           (long long)info.classes - 1, (long long)e->from.settings->model.classes);
     if (!status) status = grdi_scorer_open(&scorer, e->from.model, e->from.settings, &info, e->error);
     if (!status) status = grdi_load_weights(&e->from);
-    if (!status) status = grdi_scorer_run(&scorer, images, 0, NULL, event, e->error);
+    if (!status)
+        status = grd_classification_begin(counts, e->from.settings->model.classes, (const char *const *)about.names,
+                                          e->error);
+    if (!status) status = grdi_scorer_run(&scorer, images, 0, NULL, counts, event, e->error);
     event->step = e->from.step;
     grdi_scorer_close(&scorer);
     grd_images_free(images);
+    grdi_classifier_free_about(&about);
+    grd_classification_free(&own);
     return status;
 }
 
@@ -219,7 +238,7 @@ static grd_status evaluate(evaluator *e, const char *run, const grd_run_options 
     *event = (grd_event){.kind = GRD_EVENT_EVAL};
     grd_status status = grdi_load_open(&e->from, run, run_options);
     if (!status && e->from.settings->data.kind == GRD_DATA_TABLE) return evaluate_table(e, event);
-    if (!status && grd_model_classifies(e->from.settings->model.kind)) return evaluate_images(e, event);
+    if (!status && grdi_settings_of_images(e->from.settings)) return evaluate_images(e, run_options->threads, event);
     if (!status) status = choose_context(e);
     if (!status) status = open_data(e, run, run_options->threads);
     if (status) return status;

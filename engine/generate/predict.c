@@ -10,7 +10,8 @@ static grd_status predict(grdi_predict *p, const grd_run_options *options)
     if (!grdi_path_exists(p->input))
         return grd_fail(p->error, GRD_E_IO, "%s: no such file or folder (give what is to be predicted)", p->input);
     switch (p->from.settings->data.kind) {
-    case GRD_DATA_IDX: return grdi_predict_images(p);
+    case GRD_DATA_IDX:
+    case GRD_DATA_IMAGES: return grdi_predict_images(p);
     case GRD_DATA_TABLE: return grdi_predict_table(p);
     default:
         return grd_fail(p->error, GRD_E_ARGUMENT,
@@ -24,8 +25,12 @@ grd_status grd_predict_run(const char *run, const char *input, const grd_run_opt
                            grd_error *error)
 {
     grd_error own = {GRD_OK, ""};
-    grdi_predict p = {
-        .options = options, .run = run, .input = input, .on_prediction = on_prediction, .context = context};
+    grdi_predict p = {.options = options,
+                      .run = run,
+                      .input = input,
+                      .threads = options->threads,
+                      .on_prediction = on_prediction,
+                      .context = context};
     p.error = p.from.error = error ? error : &own;
     grd_status status = predict(&p, options);
     grdi_load_close(&p.from);

@@ -8,6 +8,7 @@ typedef struct grdi_predict {
     grdi_loaded from; /* opened; weights are read once the graph is built */
     const grd_run_options *options;
     const char *run, *input;
+    int32_t threads; /* 0: all */
     void (*on_prediction)(void *context, const grd_prediction *prediction);
     void *context;
     grd_error *error;

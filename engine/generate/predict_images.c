@@ -1,18 +1,9 @@
 /* predict_images.c - the classes of new images. */
-#include "base/file.h"
-#include "base/memory.h"
-#include "generate/classifier.h"
+#include "generate/image_sets.h"
 #include "generate/predict.h"
 
 #include <math.h>
 #include <string.h>
-
-/* The images to predict; of a folder in the format of MNIST, its test images. */
-static grd_status open_images(const grdi_predict *p, grd_images **images)
-{
-    if (grdi_path_is_directory(p->input)) return grd_idx_open(p->input, GRD_VALIDATION, images, p->error);
-    return grd_idx_open_images(p->input, images, p->error);
-}
 
 /* What the model was trained on must be of the input's size. */
 static grd_status check_size(const grdi_predict *p, const grdi_classifier_about *model, grd_images_info input)
@@ -26,17 +17,19 @@ static grd_status check_size(const grdi_predict *p, const grdi_classifier_about 
 }
 
 /* The likeliest class of one image, the first one at ties. */
-static void emit(const grdi_predict *p, const grdi_classifier_about *about, int64_t index, const float *logits,
-                 int64_t classes)
+static void emit(const grdi_predict *p, const grdi_classifier_about *about, const grd_images *images, int64_t index,
+                 const float *logits, int64_t classes)
 {
-    char item[32];
+    char number[32];
+    const char *path = grd_images_path(images, index);
     int64_t best = 0;
     double sum = 0;
     for (int64_t c = 1; c < classes; c++)
         if (logits[c] > logits[best]) best = c;
     for (int64_t c = 0; c < classes; c++) sum += exp((double)logits[c] - (double)logits[best]);
-    snprintf(item, sizeof(item), "%lld", (long long)index);
-    grd_prediction prediction = {.of = "index", .item = item, .value = (double)best, .probability = 1 / sum};
+    snprintf(number, sizeof(number), "%lld", (long long)index);
+    grd_prediction prediction = {
+        .of = path ? "file" : "index", .item = path ? path : number, .value = (double)best, .probability = 1 / sum};
     if (about->names) prediction.label = about->names[best];
     p->on_prediction(p->context, &prediction);
 }
@@ -50,7 +43,8 @@ static grd_status predict(const grdi_predict *p, const grdi_classifier_about *ab
         int64_t here = count - first < scorer->batch ? count - first : scorer->batch;
         status = grdi_scorer_logits(scorer, images, first, here, p->error);
         for (int64_t i = 0; i < here && !status; i++)
-            emit(p, about, first + i, scorer->values + i * scorer->classes, scorer->classes);
+            if (scorer->labels[i] != GRDI_DAMAGED)
+                emit(p, about, images, first + i, scorer->values + i * scorer->classes, scorer->classes);
     }
     return status;
 }
@@ -61,7 +55,7 @@ grd_status grdi_predict_images(grdi_predict *p)
     grdi_scorer scorer = {.batch = 0};
     grd_images *images = NULL;
     grd_status status = grdi_classifier_read_about(p->from.weights, &about, p->error);
-    if (!status) status = open_images(p, &images);
+    if (!status) status = grdi_image_set_open_inputs(p->from.settings, p->input, &about, p->threads, &images, p->error);
     grd_images_info info = {.count = 0};
     if (!status) info = grd_images_about(images);
     if (!status) status = check_size(p, &about, info);

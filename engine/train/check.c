@@ -84,6 +84,7 @@ static void make_small(grd_settings *z)
     if (language && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
     z->model.gpt.dropout = 0;
     z->train.label_smoothing = z->train.weight_decay = 0;
+    z->augment = (grd_augment){.crop = GRD_CROP_NONE};
     z->train.precision = GRD_PRECISION_F32;
     z->data.order = GRD_ORDER_SHUFFLED;
 }

@@ -117,26 +117,69 @@ grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, 
 
 /* ---- images ---- */
 
-enum { IMAGE_BATCH = 64, SMALL_IMAGE = 28 * 28, EPOCHS = 8, TESTS_IN_A_RUN = 8 };
+enum { IMAGE_BATCH = 64, SMALL_SIDE = 56, PHOTO_SIDE = 64, TESTS_IN_A_RUN = 8 };
+enum { EPOCHS = 16, EPOCHS_MOST = 100, IMAGES_LEAST = 50000 };
 #define IMAGE_MINUTES 5
+#define PHOTO_MINUTES 20
+/* Mirror images of at least that part of those that are nearest to their class are so too: they may be mirrored. */
+#define MIRRORED_LEAST 0.8
+
+/* Moved and mirrored: what leaves the class as it is. Photographs are cut at random places; small images are moved by a
+ * fourteenth of their side. */
+static grd_status choose_changes(grd_settings *s, const grd_images *images, bool photos, char *why, size_t why_bytes,
+                                 grd_error *error)
+{
+    grd_images_info info = grd_images_about(images);
+    double plain, mirrored;
+    if (photos) {
+        s->augment.crop = GRD_CROP_RESIZED;
+        s->augment.hflip = true;
+        s->augment.brightness = s->augment.contrast = s->augment.saturation = 0.2;
+        snprintf(why, why_bytes, "cut at random places, mirrored, changed in colour");
+        return GRD_OK;
+    }
+    grd_status status = grd_images_mirrored(images, &plain, &mirrored, error);
+    int64_t side = info.height < info.width ? info.height : info.width;
+    s->augment.crop = side >= 14 ? GRD_CROP_SHIFT : GRD_CROP_NONE;
+    s->augment.shift = side / 14;
+    s->augment.hflip = mirrored >= MIRRORED_LEAST * plain;
+    snprintf(why, why_bytes,
+             "moved by up to %lld pixels%s, as %.0f%% of mirror images are still nearest to their class, "
+             "of the images themselves %.0f%%",
+             (long long)s->augment.shift, s->augment.hflip ? " and mirrored" : "; not mirrored", 100 * mirrored,
+             100 * plain);
+    return status;
+}
+
+/* All are seen EPOCHS times, few of them more often. */
+static void choose_length(grd_settings *s, int64_t count)
+{
+    int64_t epochs = (IMAGES_LEAST + count - 1) / count;
+    epochs = epochs < EPOCHS ? EPOCHS : epochs > EPOCHS_MOST ? EPOCHS_MOST : epochs;
+    s->train.batch = count < IMAGE_BATCH ? count : IMAGE_BATCH;
+    s->train.steps = (epochs * count + s->train.batch - 1) / s->train.batch;
+    s->train.warmup = s->train.steps / 50;
+    s->train.eval_every = s->train.steps / TESTS_IN_A_RUN > 0 ? s->train.steps / TESTS_IN_A_RUN : 1;
+}
 
 /* Small grey images: the small network; larger ones or such in colours: a residual one. */
-grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images_info *info, char *why, size_t why_bytes,
+grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images *images, char *why, size_t why_bytes,
                                    grd_error *error)
 {
-    bool small = info->height * info->width <= 4 * SMALL_IMAGE && info->channels == 1;
+    char changes[256];
+    grd_images_info info = grd_images_about(images);
+    bool small = info.height * info.width <= SMALL_SIDE * SMALL_SIDE && info.channels == 1;
+    bool photos = info.height >= PHOTO_SIDE && info.width >= PHOTO_SIDE && info.channels == 3;
     if (kind < 0) kind = small ? GRD_MODEL_LENET : GRD_MODEL_RESNET18;
     if (!grd_model_classifies(kind))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "--model: a language model, and the data are images (lenet, resnet18, resnet34, resnet50, "
-                        "vit, mlp or logistic)");
-    int64_t epoch = info->count / IMAGE_BATCH > 0 ? info->count / IMAGE_BATCH : 1;
+                        "--model: a language model, and the data are images (lenet, resnet18, resnet34, resnet50, mlp "
+                        "or logistic)");
     s->model.kind = kind;
     grdi_key_mark_set(s, grdi_key_find("model.kind"));
-    s->data.kind = GRD_DATA_IDX;
-    s->train.batch = info->count < IMAGE_BATCH ? info->count : IMAGE_BATCH;
-    s->train.steps = EPOCHS * epoch;
-    s->train.minutes = IMAGE_MINUTES;
+    s->data.kind = grd_images_path(images, 0) ? GRD_DATA_IMAGES : GRD_DATA_IDX;
+    choose_length(s, info.count);
+    s->train.minutes = photos ? PHOTO_MINUTES : IMAGE_MINUTES;
     s->train.optimizer = GRD_OPTIMIZER_ADAMW;
     s->train.lr = 1e-3;
     s->train.min_lr = 0;
@@ -144,14 +187,17 @@ grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images_i
     s->train.weight_decay = 0.05;
     s->train.clip_norm = 1;
     s->train.schedule = GRD_SCHEDULE_COSINE;
-    s->train.warmup = epoch / 4;
-    s->train.eval_every = s->train.steps / TESTS_IN_A_RUN > 0 ? s->train.steps / TESTS_IN_A_RUN : 1;
+    s->train.label_smoothing = kind == GRD_MODEL_LOGISTIC ? 0 : 0.05;
+    grd_status status = GRD_OK;
+    snprintf(changes, sizeof(changes), "not changed, as a linear model would not gain by it");
+    if (kind != GRD_MODEL_LOGISTIC) status = choose_changes(s, images, photos, changes, sizeof(changes), error);
     snprintf(why, why_bytes,
-             "chosen for %lld images of %lldx%lldx%lld in %lld classes: at most %d times through them, at most %d "
-             "minutes",
-             (long long)info->count, (long long)info->height, (long long)info->width, (long long)info->channels,
-             (long long)info->classes, EPOCHS, IMAGE_MINUTES);
-    return GRD_OK;
+             "chosen for %lld images of %lldx%lldx%lld in %lld classes: %s, at most %lld steps of %lld images, at most "
+             "%g minutes; images are %s",
+             (long long)info.count, (long long)info.height, (long long)info.width, (long long)info.channels,
+             (long long)info.classes, grd_model_kind_name(kind), (long long)s->train.steps, (long long)s->train.batch,
+             s->train.minutes, changes);
+    return status;
 }
 
 /* ---- going on with somebody's model ---- */

@@ -2,6 +2,8 @@
 #ifndef GRDI_HISTORY_H
 #define GRDI_HISTORY_H
 
+#include "base/file.h"
+
 #include <gradus/run.h>
 #include <jansson.h>
 
@@ -65,8 +67,15 @@ void grdi_history_add(grdi_history *history, const grd_event *event);
 void grdi_history_add_json(grdi_history *history, const json_t *line);
 void grdi_history_free(grdi_history *history);
 
-/* report_html.c: writes report.html into the run directory `out`: all of it or, on failure, nothing. */
+/* What a task adds to the report. */
+typedef struct grdi_report_more {
+    void (*put)(const void *context, grdi_writer *w);
+    const void *context;
+} grdi_report_more;
+
+/* report_html.c: writes report.html into the run directory `out`: all of it or, on failure, nothing. `more` may be
+ * NULL. */
 grd_status grdi_report_write(const grdi_history *history, const grd_settings *settings, const char *out,
-                             grd_error *error);
+                             const grdi_report_more *more, grd_error *error);
 
 #endif

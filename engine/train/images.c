@@ -1,11 +1,13 @@
 /* images.c - the task of classifying images: batches, step and evaluation. Which images a batch has is a function of
  * seed and position alone: each epoch is a permutation, every image once. */
-#include "generate/classifier.h"
+#include "generate/image_sets.h"
+#include "train/report_images.h"
 #include "train/task.h"
 
 #include "base/memory.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 enum { CHANNELS_MAX = 256 };
@@ -13,12 +15,14 @@ enum { CHANNELS_MAX = 256 };
 struct grdi_images_run {
     grd_images *images[2]; /* by grd_part; no test images: NULL */
     grd_images_info info;  /* of the training images */
+    char **names;          /* of classes; NULL: they have only numbers */
     grd_tensor x, y;
     grd_tensor other, part;   /* of mixed images: their second labels, and the part that the first have */
     grd_image_loader *loader; /* NULL before the first batch */
     int64_t next;             /* batch that it gives */
     float mean[CHANNELS_MAX]; /* of the training images */
     grdi_scorer scorer;
+    grd_classification counts; /* of the last evaluation */
 };
 
 static grd_status out_of_memory(const grdi_session *s)
@@ -39,18 +43,35 @@ static bool same_shape(grd_images_info a, grd_images_info b)
     return a.height == b.height && a.width == b.width && a.channels == b.channels;
 }
 
+/* What the test images must be like: the training images. */
+static grdi_classifier_about about(const grdi_session *s)
+{
+    const grdi_images_run *run = s->images;
+    return (grdi_classifier_about){.height = run->info.height,
+                                   .width = run->info.width,
+                                   .channels = run->info.channels,
+                                   .classes = s->settings->model.classes,
+                                   .names = run->names};
+}
+
 /* Whoever has no test images can train all the same. */
 static grd_status open_test(grdi_session *s)
 {
     grdi_images_run *run = s->images;
     grd_error problem = {GRD_OK, ""};
     const char *path = s->settings->data.path;
-    grd_status status = grd_idx_open(path, GRD_VALIDATION, &run->images[1], &problem);
+    grdi_classifier_about known = about(s);
+    if (known.names) known.classes = run->info.classes;
+    grd_status status =
+        s->settings->data.kind == GRD_DATA_IMAGES && s->settings->data.validation_part <= 0
+            ? GRD_OK
+            : grdi_image_set_open(s->settings, GRD_VALIDATION, &known, s->options->threads, &run->images[1], &problem);
     if (status == GRD_E_IO) {
         grdi_session_note(s, "%s (the run goes without a test)", problem.message);
         return GRD_OK;
     }
     if (status) return grd_fail(s->error, status, "%s", problem.message);
+    if (!run->images[1]) return GRD_OK;
     grd_images_info test = grd_images_about(run->images[1]);
     if (!same_shape(test, run->info))
         return grd_fail(s->error, GRD_E_FORMAT, "%s: test images are %lldx%lldx%lld, training images %lldx%lldx%lld",
@@ -75,19 +96,44 @@ static grd_status check_weights(grdi_session *s)
     return GRD_OK;
 }
 
+/* Size, channels and names of classes; what the settings left open they say from now on. */
+static grd_status take_about(grdi_session *s)
+{
+    grdi_images_run *run = s->images;
+    grd_settings *settings = s->settings;
+    run->info = grd_images_about(run->images[0]);
+    if (settings->data.kind != GRD_DATA_IMAGES) return GRD_OK;
+    settings->data.height = run->info.height, settings->data.width = run->info.width;
+    settings->data.channels = run->info.channels;
+    run->names = grdi_alloc_zero((size_t)run->info.classes, sizeof(char *));
+    for (int64_t c = 0; run->names && c < run->info.classes; c++)
+        run->names[c] = (char *)grd_images_class_name(run->images[0], c); /* the images' own */
+    return run->names ? GRD_OK : out_of_memory(s);
+}
+
+static void say_notes(grdi_session *s, const grd_images *images)
+{
+    char line[GRD_MESSAGE_MAX];
+    for (int32_t i = 0; images && grd_images_note(images, i, line, sizeof(line)); i++) grdi_session_note(s, "%s", line);
+}
+
 static grd_status open_images(grdi_session *s)
 {
     grd_settings *settings = s->settings;
     grdi_images_run *run = s->images = grdi_alloc_zero(1, sizeof(*run));
     if (!run) return out_of_memory(s);
     grd_status status = check_weights(s);
-    if (!status) status = grd_idx_open(settings->data.path, GRD_TRAIN, &run->images[0], s->error);
+    if (!status)
+        status = grdi_image_set_open(settings, GRD_TRAIN, NULL, s->options->threads, &run->images[0], s->error);
+    if (!status) status = take_about(s);
     if (status) return status;
-    run->info = grd_images_about(run->images[0]);
     if (run->info.channels > CHANNELS_MAX)
         return grd_fail(s->error, GRD_E_FORMAT, "%s: images of %lld channels (at most %d are possible)",
                         settings->data.path, (long long)run->info.channels, CHANNELS_MAX);
     if (settings->model.classes == 0) settings->model.classes = run->info.classes;
+    if (run->names && run->info.classes != settings->model.classes)
+        return grd_fail(s->error, GRD_E_ARGUMENT, "model.classes: is %lld, and %s has %lld sub-folders (leave it out)",
+                        (long long)settings->model.classes, settings->data.path, (long long)run->info.classes);
     if (run->info.classes > settings->model.classes)
         return grd_fail(s->error, GRD_E_ARGUMENT, "model.classes: is %lld, and %s has a label %lld",
                         (long long)settings->model.classes, settings->data.path, (long long)run->info.classes - 1);
@@ -100,6 +146,7 @@ static grd_status open_images(grdi_session *s)
         status = grdi_session_add_source(s, settings->data.path, size_bytes, info.checksum);
     }
     if (status) return status;
+    for (int i = 0; i < 2; i++) say_notes(s, run->images[i]);
     long long tests = run->images[1] ? (long long)grd_images_about(run->images[1]).count : 0;
     grdi_session_note(s, "data: %lld training images of %lldx%lldx%lld in %lld classes, %lld test images",
                       (long long)run->info.count, (long long)run->info.height, (long long)run->info.width,
@@ -129,6 +176,13 @@ static grd_status start(grdi_session *s)
     return status ? status : grd_model_write(s->model, "input/deviation", values, s->error);
 }
 
+/* Small images are drawn sooner than a thread is woken; files are worth one for each thread of the step. */
+static int32_t workers(const grdi_session *s)
+{
+    if (s->settings->data.workers > 0 || s->settings->data.kind != GRD_DATA_IMAGES) return s->settings->data.workers;
+    return s->options->threads > 0 ? s->options->threads : omp_get_max_threads();
+}
+
 /* A loader that gives that batch next: the one there is, or a new one. */
 static grd_status loader_at(grdi_session *s, int64_t batch)
 {
@@ -143,6 +197,7 @@ static grd_status loader_at(grdi_session *s, int64_t batch)
                                               .seed = (uint64_t)settings->train.seed,
                                               .augment = &settings->augment,
                                               .erased = run->mean,
+                                              .workers = workers(s),
                                               .first = batch};
     return grd_image_loader_new(run->images[0], &options, &run->loader, s->error);
 }
@@ -206,20 +261,25 @@ static bool can_evaluate(const grdi_session *s)
 
 static grd_status evaluate(grdi_session *s, int64_t most, grd_event *event)
 {
+    grdi_images_run *run = s->images;
     *event = (grd_event){.step = s->done};
-    return grdi_scorer_run(&s->images->scorer, s->images->images[1], most, s->options->stop, event, s->error);
+    grd_status status =
+        grd_classification_begin(&run->counts, s->settings->model.classes, (const char *const *)run->names, s->error);
+    if (status) return status;
+    return grdi_scorer_run(&run->scorer, run->images[1], most, s->options->stop, &run->counts, event, s->error);
+}
+
+static void report(const grdi_session *s, grdi_writer *w)
+{
+    if (s->images) grdi_report_images(w, &s->images->counts, s->images->images[1]);
 }
 
 /* ---- files ---- */
 
 static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
 {
-    const grd_images_info *info = &s->images->info;
-    const grdi_classifier_about about = {.height = info->height,
-                                         .width = info->width,
-                                         .channels = info->channels,
-                                         .classes = s->settings->model.classes};
-    return grdi_classifier_add_weights(s->model, s->settings, &about, w, s->error);
+    const grdi_classifier_about of = about(s);
+    return grdi_classifier_add_weights(s->model, s->settings, &of, w, s->error);
 }
 
 static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd_error *error)
@@ -232,7 +292,9 @@ static void close_images(grdi_session *s)
     grdi_images_run *run = s->images;
     if (!run) return;
     grdi_scorer_close(&run->scorer);
+    grd_classification_free(&run->counts);
     grd_image_loader_free(run->loader);
+    grdi_free(run->names);
     for (int part = 0; part < 2; part++) grd_images_free(run->images[part]);
     grdi_free(run);
 }
@@ -256,4 +318,5 @@ const grdi_task grdi_task_images = {.open = open_images,
                                     .add_weights = add_weights,
                                     .read_weights = read_weights,
                                     .expect = expect,
+                                    .report = report,
                                     .close = close_images};

@@ -18,13 +18,21 @@ double grdi_session_elapsed(const grdi_session *s)
 
 /* ---- events ---- */
 
+static void put_task_report(const void *context, grdi_writer *w)
+{
+    const grdi_session *s = context;
+    s->task->report(s, w);
+}
+
 /* Now and then: the report is a picture of how far the run is. */
 static void write_report(grdi_session *s)
 {
     grd_error error = {GRD_OK, ""};
     if (!s->report_due || s->metrics_fd < 0) return;
     s->report_due = false;
-    if (grdi_report_write(&s->history, s->settings, s->settings->out, &error))
+    const grdi_report_more more = {put_task_report, s};
+    bool adds = s->task && s->task->report;
+    if (grdi_report_write(&s->history, s->settings, s->settings->out, adds ? &more : NULL, &error))
         grdi_session_note(s, "%s", error.message);
 }
 

@@ -430,7 +430,7 @@ static void put_samples(grdi_writer *w, const grdi_history *h)
 }
 
 grd_status grdi_report_write(const grdi_history *history, const grd_settings *settings, const char *out,
-                             grd_error *error)
+                             const grdi_report_more *more, grd_error *error)
 {
     char *path = grdi_path_join(out, "report.html");
     if (!path) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory for a report", out);
@@ -443,6 +443,7 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
         grdi_html_charts(&w, history, &words);
         put_memory(&w, &history->plan);
         grdi_writer_print(&w, "</div>\n");
+        if (more) more->put(more->context, &w);
         put_samples(&w, history);
         put_layers(&w, history);
         grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");

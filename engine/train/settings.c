@@ -11,7 +11,7 @@
 static const char *const model_kinds[] = {"gpt2",     "llama", "fast", "lenet",    "resnet18", "resnet34", "resnet50",
                                           "vit",      "mlp",   "logistic", "linear", "lstm", "gru", "tcn", NULL};
 static const char *const pools[] = {"class", "mean", NULL};
-static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", NULL};
+static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", "images", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
 static const char *const norm_kinds[] = {"layernorm", "rmsnorm", NULL};
 static const char *const position_kinds[] = {"learned", "rope", NULL};
@@ -21,6 +21,7 @@ static const char *const orders[] = {"shuffled", "sequential", NULL};
 static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
 static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", "lbfgs", "exact", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const bad_ways[] = {"stop", "skip", NULL};
 static const char *const crops[] = {"none", "shift", "resized", NULL};
 static const char *const nan_ways[] = {"stop", "skip", NULL};
 
@@ -110,6 +111,11 @@ const grdi_key grdi_keys[] = {
     LIST("data.categories", data.categories, data.category_count),
     WHOLE("data.horizon", data.horizon, 1, 1000000),
     WHOLE("data.season", data.season, 0, 1000000),
+    CHOICE("data.on_bad", data.on_bad, bad_ways),
+    WHOLE("data.height", data.height, 0, 65536),
+    WHOLE("data.width", data.width, 0, 65536),
+    WHOLE("data.channels", data.channels, 0, 3),
+    WHOLE32("data.workers", data.workers, 0, 64),
     CHOICE("data.crop", augment.crop, crops),
     WHOLE("data.shift", augment.shift, 0, 10000),
     NUMBER("data.crop_scale", augment.crop_scale, 0.01, 1),
@@ -355,7 +361,9 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
         [GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64, [GRD_MODEL_RESNET34] = 64,
         [GRD_MODEL_RESNET50] = 64, [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
-    bool images = s->data.kind == GRD_DATA_IDX;
+    if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_image_folder_found(s->data.path))
+        s->data.kind = GRD_DATA_IMAGES;
+    bool images = s->data.kind == GRD_DATA_IDX || s->data.kind == GRD_DATA_IMAGES;
     if (images && !grdi_key_was_set(s, grdi_key_find("model.kind")) && !grd_model_classifies(s->model.kind))
         s->model.kind = GRD_MODEL_LENET;
     bool classifies = grd_model_classifies(s->model.kind);
@@ -363,8 +371,9 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
         return grd_fail(error, GRD_E_UNSUPPORTED, "data.kind: series cannot be trained on yet");
     if (classifies && !images)
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files)",
-                        model_kinds[s->model.kind], s->data.path ? "not a folder of IDX files: " : "not set",
+                        "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files, or "
+                        "to one with a sub-folder of JPEG or PNG files for each class)",
+                        model_kinds[s->model.kind], s->data.path ? "not a folder of images: " : "not set",
                         s->data.path ? s->data.path : "");
     if (images && !classifies)
         return grd_fail(error, GRD_E_ARGUMENT,

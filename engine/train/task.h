@@ -27,6 +27,7 @@ struct grdi_task {
     grd_status (*evaluate)(grdi_session *s, int64_t most, grd_event *event); /* see grdi_session_evaluate */
     grd_status (*add_weights)(grdi_session *s, grdi_checkpoint_writer *w);   /* and what describes them */
     grd_status (*read_weights)(grdi_session *s, const grd_safetensors *file, grd_error *error);
+    void (*report)(const grdi_session *s, grdi_writer *w); /* its own part of report.html; NULL: none */
     void (*close)(grdi_session *s);
     void (*expect)(const grdi_session *s, grdi_expected *expected); /* for the preflight; NULL: nothing is known */
 };

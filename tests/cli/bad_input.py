@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 CASES = []
@@ -454,6 +455,77 @@ case("checkpoint: resumed on a device that only plans", "train --resume run --de
 case("device: a run on one that only plans", "train good.yaml --set out=new --device null:cpu", "only plans")
 
 
+# ---- images ----
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "images"
+
+
+def golden(name):
+    return (GOLDEN / name).read_bytes()
+
+
+def png(width, height, depth=8, colours=2, data=b""):
+    """A PNG file that promises so many pixels, whatever it holds."""
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b""))
+
+
+def images(name, files, *pieces, change=None, arguments="train --data pets --set out=new"):
+    case(f"images: {name}", arguments, *pieces, files=files, change=change)
+
+
+def in_pets(name, content, *pieces):
+    images(name, {"pets/dog/bad.png": content}, "pets/dog/bad.png: ", *pieces)
+
+
+in_pets("an empty file", b"", "is empty")
+in_pets("a text named .png", "hello", "is no image")
+in_pets("a JPEG that is cut off", golden("colour.jpg")[:1200], "damaged JPEG", "cut off")
+in_pets("a JPEG of a header only", golden("colour.jpg")[:300], "damaged JPEG", "cut off")
+in_pets("a JPEG with a hole", golden("colour.jpg")[:900] + b"\xff\xd9" + golden("colour.jpg")[902:], "damaged JPEG")
+in_pets("a JPEG without tables", golden("colour.jpg")[:4] + golden("colour.jpg")[160:], "damaged JPEG")
+in_pets("a JPEG in CMYK", golden("cmyk.jpg"), "CMYK", "convert it to RGB")
+in_pets("a PNG of 16 bits", golden("deep.png"), "16 bits a channel", "convert it")
+in_pets("a PNG that is cut off", golden("colour.png")[:2000], "damaged PNG", "cut off")
+in_pets("a PNG with a wrong checksum", golden("colour.png")[:60] + b"?" + golden("colour.png")[61:], "damaged PNG")
+in_pets("a PNG without pixels", png(4, 4), "damaged PNG")
+in_pets("a PNG of no size", png(0, 4), "damaged PNG")
+in_pets("a PNG that fills any memory", png(60000, 60000), "60000x60000 pixels", "make it smaller")
+in_pets("a PNG of a width that none has", png(1 << 30, 1), "damaged PNG")
+in_pets("a GIF", b"GIF89a" + bytes(20), "is a GIF image", "convert it")
+in_pets("a TIFF", b"II*\0" + bytes(20), "is a TIFF image")
+in_pets("a WebP", b"RIFF\x10\0\0\0WEBPVP8 ", "is a WebP image")
+images("a link to itself", {}, "pets/dog/loop.png", change=lambda f: (f / "pets/dog/loop.png").symlink_to("loop.png"))
+images("a circle of folders", {}, "circle of links", change=lambda f: (f / "pets/dog/up").symlink_to(".."))
+images("a link to nothing", {}, "pets/dog/lost.png", change=lambda f: (f / "pets/dog/lost.png").symlink_to("nowhere"))
+images("a pipe", {}, "pets/dog/pipe.png", "no ordinary file", change=lambda f: os.mkfifo(f / "pets/dog/pipe.png"))
+images("an empty class", {"pets/emu": None}, "pets/emu: holds no images", "remove it")
+images("one class only", {"lone/cat/a.png": golden("grey.png")}, "lone: has one class only",
+       arguments="train --data lone --set out=new")
+images("no classes", {"flat/a.png": golden("grey.png")}, "flat: has no sub-folders",
+       arguments="train --data flat --set out=new")
+images("a class for tests alone", {"two/train/a/1.png": golden("grey.png"), "two/train/b/1.png": golden("grey.png"),
+                                   "two/val/c/1.png": golden("grey.png")}, "two/val/c: is a class",
+       arguments="train --data two --set out=new")
+images("of two channels", {}, "channels must be 1 or 3",
+       arguments="train --data pets --set data.channels=2 --set out=new")
+images("a language model", {}, "--model", arguments="train --data pets --model gpt2 --set out=new")
+images("damaged ones only, to be skipped", {"torn/a/1.png": "x", "torn/b/1.png": "y"}, "torn/a/1.png", "no other image",
+       arguments="train --data torn --set data.on_bad=skip --set out=new")
+images("predicting for a text", {}, "good.txt: is no image", arguments="predict seen good.txt")
+images("predicting for an empty folder", {"void": None}, "void: holds no images", arguments="predict seen void")
+images("predicting for a damaged image", {"bad.png": golden("colour.png")[:2000]}, "bad.png: is a damaged PNG",
+       arguments="predict seen bad.png")
+images("testing on other classes", {"other/elk/1.png": golden("grey.png"), "other/fox/1.png": golden("grey.png")},
+       "other/elk: is a class", arguments="eval seen --data other")
+images("writing texts with a classifier", {}, "writes no text", arguments="sample seen")
+images("going on with other images", {}, "pets", "trained on",
+       change=lambda f: (f / "pets/cat/0.png").write_bytes(golden("alpha.png")),
+       arguments="train --resume seen --set train.steps=3 --set data.path=pets")
+
+
 # ---- running them ----
 
 class Bench:
@@ -462,6 +534,11 @@ class Bench:
         (folder / "good.txt").write_text(TEXT)
         (folder / "good.yaml").write_text(CONFIG)
         self.must("train good.yaml --set out=run")
+        for number in range(8):
+            path = folder / "pets" / ("cat" if number % 2 else "dog") / f"{number // 2}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(golden(("grey.png", "colour.png")[number // 2 % 2]))
+        self.must("train --data pets --model mlp --set train.steps=1 --set out=seen")
 
     def run(self, arguments, more=""):
         line = os.fsencode(f"'{self.gradus}' ") + (arguments if isinstance(arguments, bytes) else arguments.encode())
@@ -481,7 +558,7 @@ def put(folder, files):
         if content is None:
             path.mkdir()
             continue
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -106,7 +106,8 @@ Test(cli_images, learns_tests_and_evaluates)
 Test(cli_images, predicts_what_it_evaluates)
 {
     cr_assert(gradus("train --data plain --model mlp " QUICK " --set train.steps=2 "
-                     " --set train.lr=1e-4 --set out=run").code == 0);
+                     " --set train.lr=1e-4 --set out=run")
+                  .code == 0);
     double accuracy = number_of(only_event(gradus("eval run --json"), "eval"), "accuracy");
     outcome o = gradus("predict run plain");
     cr_assert(o.code == 0, "%s", o.err);
@@ -187,6 +188,61 @@ Test(cli_images, trains_without_tests_and_plans)
     json_t *plan = only_event(gradus("plan net.yaml --json"), "plan");
     cr_assert(number_of(plan, "parameters") > 100000);
     cr_assert(strstr(gradus("inspect net.yaml").out, "resnet18, 8 wide"));
+}
+
+/* ---- folders of JPEG and PNG files ---- */
+
+/* Ten copies of each of two images, which are two classes. */
+static void make_photos(const char *folder)
+{
+    static const char *const names[] = {"grey.png", "colour.jpg"};
+    char path[512];
+    mkdir(scratch_path(folder), 0755);
+    for (int i = 0; i < 20; i++) {
+        size_t size;
+        snprintf(path, sizeof path, "%s/%s", folder, i % 2 ? "leaf" : "bark");
+        mkdir(scratch_path(path), 0755);
+        snprintf(path, sizeof path, GRADUS_SOURCE_DIR "/tests/golden/images/%s", names[i % 2]);
+        char *bytes = scratch_read(path, &size);
+        snprintf(path, sizeof path, "%s/%s/%d%s", folder, i % 2 ? "leaf" : "bark", i, strchr(names[i % 2], '.'));
+        scratch_write(scratch_path(path), bytes, size);
+        free(bytes);
+    }
+}
+
+Test(cli_images, folders_of_photos)
+{
+    make_photos("photos");
+    outcome o =
+        gradus("train --data photos --model mlp --set train.steps=24 --set train.batch=6 --set out=seen --json");
+    cr_assert(o.code == 0 && strstr(o.out, "18 training images of 32x32x3 in 2 classes, 2 test images"), "%s%s", o.out,
+              o.err);
+    json_t *eval = only_event(gradus("eval seen --json"), "eval");
+    cr_assert(number_of(eval, "accuracy") == 1 && number_of(eval, "samples") == 2);
+    json_t *classes = json_object_get(eval, "classes"), *matrix = json_object_get(eval, "confusion");
+    cr_assert(json_array_size(classes) == 2 && number_of(json_array_get(classes, 1), "recall") == 1);
+    cr_assert(json_integer_value(json_array_get(json_array_get(matrix, 0), 0)) == 1);
+    cr_assert(strstr(gradus("eval seen --data photos").out, "leaf                    1.0000  1.0000       10"));
+    o = gradus("predict seen photos/leaf");
+    cr_assert(o.code == 0 && strstr(o.out, "file,prediction,probability\nphotos/leaf/1.jpg,leaf,0."), "%s%s", o.out,
+              o.err);
+    cr_assert(gradus("train --resume seen --set train.steps=30").code == 0);
+}
+
+/* Two steps are not enough: the report shows what is taken for what, and pictures of it. */
+Test(cli_images, report_shows_mistakes)
+{
+    cr_assert(gradus("train --data plain --model mlp " QUICK " --set train.steps=2 --set train.lr=1e-4 "
+                     "--set out=early")
+                  .code == 0);
+    size_t size;
+    char *html = scratch_read(scratch_path("early/report.html"), &size);
+    static const char *const wanted[] = {"<h3>Confusion</h3>", "<h3>By class</h3>", "<h2>Most wrong</h2>",
+                                         "src=\"data:image/png;base64,iVBORw0KGgo"};
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+        cr_expect(strstr(html, wanted[i]), "report.html lacks '%s'", wanted[i]);
+    cr_expect(size < 200000, "report.html has %zu bytes", size);
+    free(html);
 }
 
 /* ---- bad input ---- */

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_files_clear();
     fuzz_file_put("run/metrics.jsonl", in.at, (size_t)(in.end - in.at));
     FUZZ_CHECK(grdi_metrics_resume(&s) == GRD_OK);
-    FUZZ_CHECK(grdi_report_write(&s.history, s.settings, "run", &error) == GRD_OK);
+    FUZZ_CHECK(grdi_report_write(&s.history, s.settings, "run", NULL, &error) == GRD_OK);
     grdi_metrics_close(&s);
     grdi_history_free(&s.history);
     grd_settings_free(s.settings);

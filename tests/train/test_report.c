@@ -99,7 +99,7 @@ static char *page(const grdi_history *h)
     size_t size;
     settings->train.steps = 5000;
     grdi_directory_make(scratch_path("a<b"), &error);
-    cr_assert(grdi_report_write(h, settings, scratch_path("a<b"), &error) == GRD_OK, "%s", error.message);
+    cr_assert(grdi_report_write(h, settings, scratch_path("a<b"), NULL, &error) == GRD_OK, "%s", error.message);
     grd_settings_free(settings);
     return scratch_read(scratch_path("a<b/report.html"), &size);
 }

@@ -5,6 +5,7 @@
 #include <gradus/about.h>
 #include <gradus/base.h>
 #include <gradus/check.h>
+#include <gradus/classification.h>
 #include <gradus/custom.h>
 #include <gradus/graph.h>
 #include <gradus/hf.h>

@@ -40,6 +40,7 @@ typedef struct grd_image_folder_options {
     const char *const *class_names;  /* [class_count]: known from training; 0 of them: from the folder */
     int64_t class_count;
     int32_t threads;                 /* 0: as many as OpenMP gives */
+    bool only_looked_at;             /* no image is decoded before it is asked for */
 } grd_image_folder_options;
 
 /* Whether a folder holds images in sub-folders: most files there end in .jpg, .jpeg or .png. */
@@ -71,6 +72,9 @@ GRD_API int32_t grd_images_label(const grd_images *images, int64_t index);
 GRD_API grd_status grd_images_get(const grd_images *images, int64_t index, float *pixels, grd_error *error);
 /* Mean and standard deviation of each channel over all images, in 0..1. */
 GRD_API grd_status grd_images_statistics(const grd_images *images, double *mean, double *deviation, grd_error *error);
+/* Whether mirrored images still look like their class: the part of some thousand of the images (and of their mirror
+ * images) that is nearest to the mean image of its own class. 28x28 digits: most are not, mirrored; clothes are. */
+GRD_API grd_status grd_images_mirrored(const grd_images *images, double *plain, double *mirrored, grd_error *error);
 GRD_API void grd_images_free(grd_images *images);
 
 /* ---- changes at random ---- */

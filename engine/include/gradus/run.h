@@ -2,6 +2,7 @@
 #ifndef GRADUS_RUN_H
 #define GRADUS_RUN_H
 
+#include <gradus/classification.h>
 #include <gradus/images.h>
 #include <gradus/nn.h>
 #include <gradus/train.h>
@@ -39,8 +40,10 @@ typedef enum grd_data_kind {
     GRD_DATA_TEXT,
     GRD_DATA_IDX,
     GRD_DATA_SERIES,
-    GRD_DATA_TABLE
+    GRD_DATA_TABLE,
+    GRD_DATA_IMAGES /* JPEG and PNG files in a folder for each class */
 } grd_data_kind;
+typedef enum grd_on_bad { GRD_BAD_STOP = 0, GRD_BAD_SKIP } grd_on_bad;
 typedef enum grd_on_nan { GRD_NAN_STOP = 0, GRD_NAN_SKIP } grd_on_nan;
 typedef enum grd_precision { GRD_PRECISION_AUTO = 0, GRD_PRECISION_F32, GRD_PRECISION_BF16 } grd_precision;
 
@@ -73,6 +76,9 @@ typedef struct grd_settings {
         int64_t vocab;
         int order; /* grd_order */
         double validation_part;
+        int on_bad;                      /* grd_on_bad: what is done about an image that cannot be read */
+        int64_t height, width, channels; /* of images; 0: chosen by the images */
+        int32_t workers;                 /* threads that draw images ahead; 0: by what they have to do */
         char *target;                /* of a table or series: the column that is predicted */
         char *time;                  /* of a series: the column that orders its rows */
         char *inputs[GRD_FILES_MAX]; /* of a series: columns beside the target whose past is known */
@@ -123,9 +129,9 @@ GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignme
  * for people. */
 GRD_API grd_status grd_settings_for_text(grd_settings *settings, int kind, int64_t text_bytes, char *why,
                                          size_t why_bytes, grd_error *error);
-/* Sets model (grd_model_kind; negative: the one that suits) and training for labelled images, for people who gave no
- * settings. `why` gets a remark for people. */
-GRD_API grd_status grd_settings_for_images(grd_settings *settings, int kind, const grd_images_info *info, char *why,
+/* Sets model (grd_model_kind; negative: the one that suits), training and random changes for labelled training images,
+ * for people who gave no settings. `why` gets a remark for people. */
+GRD_API grd_status grd_settings_for_images(grd_settings *settings, int kind, const grd_images *images, char *why,
                                            size_t why_bytes, grd_error *error);
 /* The model kind of that name ("gpt2", "lenet", ...); negative if there is none. */
 GRD_API int grd_model_kind_from_name(const char *name);
@@ -243,6 +249,7 @@ typedef struct grd_evaluate_options {
     const char *data; /* a text file or folder, all of which is scored, or a token shard (.bin); NULL: what the run
                          itself keeps for validation */
     int64_t context;  /* tokens in a window; 0: the model's */
+    grd_classification *classification; /* begun and filled where classes are predicted; NULL: not wanted. Free it */
 } grd_evaluate_options;
 
 /* A classifier is evaluated on the test images of the folder `data`, or of the run's own: the event has loss and
