@@ -130,6 +130,12 @@ Test(gemm, avx2)
 Test(gemm, avx512)
 {
     if (!grdi_isa_usable(GRDI_ISA_AVX512)) cr_skip("no AVX-512 here");
-    check_all(grdi_gemm_all_avx512, grdi_gemm_all_scratch_avx512, grdi_gemm_has_pairs() ? "avx512, pairs" : "avx512");
+    check_all(grdi_gemm_all_avx512, grdi_gemm_all_scratch_avx512, "avx512");
+}
+
+Test(gemm, avx512bf16)
+{
+    if (!grdi_isa_usable(GRDI_ISA_AVX512BF16)) cr_skip("no AVX512_BF16 here");
+    check_all(grdi_gemm_all_avx512bf16, grdi_gemm_all_scratch_avx512bf16, "avx512bf16");
 }
 #endif

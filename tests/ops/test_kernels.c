@@ -58,7 +58,7 @@ ParameterizedTest(int *index, kernels, cpu)
 {
     check_device(*index, "cpu:base", 1, check_kernel);
     check_device(*index, "cpu:avx2", 1, check_kernel);
-    check_device(*index, "cpu:avx512", 1, check_kernel);
+    check_device(*index, "cpu:avx512", 1, check_kernel); /* the best one is "cpu", below */
 }
 
 ParameterizedTestParameters(kernels, cpu_two_threads)

@@ -124,6 +124,7 @@ static void check_isa(const char *isa)
 Test(vector_math, base) { check_isa("base"); }
 Test(vector_math, avx2) { check_isa("avx2"); }
 Test(vector_math, avx512) { check_isa("avx512"); }
+Test(vector_math, avx512bf16) { check_isa("avx512bf16"); }
 
 /* ---- functions that are parts of kernels, as compiled for this file ---- */
 

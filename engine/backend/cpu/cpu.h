@@ -4,13 +4,20 @@
 
 #include "backend/backend.h"
 
-typedef enum grdi_isa { GRDI_ISA_BASE, GRDI_ISA_AVX2, GRDI_ISA_AVX512, GRDI_ISA_COUNT } grdi_isa;
+typedef enum grdi_isa {
+    GRDI_ISA_BASE,
+    GRDI_ISA_AVX2,
+    GRDI_ISA_AVX512,
+    GRDI_ISA_AVX512BF16,
+    GRDI_ISA_COUNT
+} grdi_isa;
 
 #if defined(__x86_64__)
 #define GRDI_KERNELS(family)                                                                                           \
     extern const grdi_kernel *const grdi_cpu_kernels_##family##_base[];                                                \
     extern const grdi_kernel *const grdi_cpu_kernels_##family##_avx2[];                                                \
-    extern const grdi_kernel *const grdi_cpu_kernels_##family##_avx512[];
+    extern const grdi_kernel *const grdi_cpu_kernels_##family##_avx512[];                                              \
+    extern const grdi_kernel *const grdi_cpu_kernels_##family##_avx512bf16[];
 #else
 #define GRDI_KERNELS(family) extern const grdi_kernel *const grdi_cpu_kernels_##family##_base[];
 #endif
@@ -19,7 +26,7 @@ typedef enum grdi_isa { GRDI_ISA_BASE, GRDI_ISA_AVX2, GRDI_ISA_AVX512, GRDI_ISA_
 #undef GRDI_KERNELS
 #undef GRDI_KERNELS_ONE
 
-/* "base", "avx2", "avx512". */
+/* "base", "avx2", "avx512", "avx512bf16". */
 const char *grdi_isa_name(grdi_isa isa);
 /* Whether this build and this processor have it. */
 bool grdi_isa_usable(grdi_isa isa);

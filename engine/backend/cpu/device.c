@@ -1,5 +1,5 @@
 /* device.c - backend `cpu`: threads, instruction set, kernel lookup. "cpu" takes the best instruction set of the
- * processor, "cpu:base", "cpu:avx2" and "cpu:avx512" ask for one. */
+ * processor, "cpu:base", "cpu:avx2", "cpu:avx512" and "cpu:avx512bf16" ask for one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/device.h"
 #include "backend/cpu/gemm.h"
@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const isa_names[GRDI_ISA_COUNT] = {"base", "avx2", "avx512"};
+static const char *const isa_names[GRDI_ISA_COUNT] = {"base", "avx2", "avx512", "avx512bf16"};
 
 const char *grdi_isa_name(grdi_isa isa)
 {
@@ -38,8 +38,9 @@ bool grdi_isa_usable(grdi_isa isa)
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (isa == GRDI_ISA_AVX2) return avx2;
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx512 && (isa == GRDI_ISA_AVX512 || __builtin_cpu_supports("avx512bf16"));
 #else
     return false;
 #endif
@@ -76,9 +77,13 @@ static const kernel_table avx512_tables[] = {
 #include "backend/cpu/kernels.def"
     NULL};
 #undef GRDI_KERNELS
-static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, avx2_tables, avx512_tables};
+#define GRDI_KERNELS(family) grdi_cpu_kernels_##family##_avx512bf16,
+static const kernel_table avx512bf16_tables[] = {
+#include "backend/cpu/kernels.def"
+    NULL};
+static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, avx2_tables, avx512_tables, avx512bf16_tables};
 #else
-static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, base_tables, base_tables};
+static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, base_tables, base_tables, base_tables};
 #endif
 
 /* Every input and output in f32, but ids in i32 and masks in bool: what a kernel without `supports` takes. */
@@ -132,7 +137,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     grdi_isa isa;
     if (!parse_isa(argument, &isa))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2 or cpu:avx512)",
+                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2, cpu:avx512 or cpu:avx512bf16)",
                         argument);
     if (!grdi_isa_usable(isa))
         return grd_fail(error, GRD_E_DEVICE, "device 'cpu:%s': this processor does not have it (use cpu:%s)", argument,
@@ -170,7 +175,7 @@ static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
 static bool fast_bf16(grdi_device *device)
 {
     grdi_isa isa = device ? device->isa : grdi_isa_best();
-    return (isa == GRDI_ISA_AVX512 && grdi_gemm_has_pairs()) || grdi_onednn_takes_bf16();
+    return isa == GRDI_ISA_AVX512BF16 || grdi_onednn_takes_bf16();
 }
 
 static bool copies_rounded(grdi_device *device)

@@ -1,15 +1,6 @@
 /* gemm.c - what all instruction sets share of matrix products. */
 #include "backend/cpu/gemm.h"
 
-bool grdi_gemm_has_pairs(void)
-{
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
-}
-
 static void *moved(const void *base, grd_dtype type, int64_t offset)
 {
     return base ? (char *)base + offset * (int64_t)grd_dtype_size(type) : NULL;

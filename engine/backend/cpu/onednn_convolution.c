@@ -1,5 +1,6 @@
 /* onednn_convolution.c - convolutions and their gradients by oneDNN. Activations are taken as they lie, channels last;
  * the library chooses how the weights lie, and a reorder before (or, for their gradient, after) brings them there. */
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
 
 #include "backend/cpu/onednn_library.h"
@@ -248,7 +249,7 @@ static bool wanted(const grdi_convolution *c)
     grd_dtype result = c->kind == GRDI_CONVOLUTION                  ? c->y_type
                        : c->kind == GRDI_CONVOLUTION_INPUT_GRADIENT ? c->x_type
                                                                     : c->w_type;
-    return a == b && (a == GRD_BF16 ? grdi_gemm_has_pairs() : result == GRD_F32);
+    return a == b && (a == GRD_BF16 ? grdi_isa_usable(GRDI_ISA_AVX512BF16) : result == GRD_F32);
 }
 
 grdi_onednn_convolution *grdi_onednn_convolution_new(const grdi_convolution *what)

@@ -40,7 +40,7 @@ static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t 
     z.causal = grdi_attr_int(call->attrs, "causal");
     double scale = grdi_attr_float(call->attrs, "scale");
     z.scale = (float)(scale != 0 ? scale : 1.0 / sqrt((double)z.d));
-    z.pairs = GRDI_LANES == 16 && q->dtype == GRD_BF16 && grdi_gemm_has_pairs();
+    z.pairs = GRDI_PAIRS && q->dtype == GRD_BF16;
     bool has_mask = grdi_attr_int(call->attrs, "has_mask");
     if (has_mask) z.mask = &call->in[optional];
     if (grdi_attr_int(call->attrs, "has_segments")) z.segments = &call->in[optional + has_mask];

@@ -45,7 +45,7 @@ typedef struct job {
 static bool in_pairs(const grdi_gemm *g)
 {
     bool a = g->a_type == GRD_BF16 || g->a_round, b = g->b_type == GRD_BF16 || g->b_round;
-    return GRDI_LANES == 16 && a && b && grdi_gemm_has_pairs();
+    return GRDI_PAIRS && a && b;
 }
 
 static const void *at(const void *matrix, grd_dtype type, int64_t offset)

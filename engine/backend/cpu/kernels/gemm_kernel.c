@@ -3,15 +3,11 @@
 
 #include <string.h>
 
-/* sum + value * line, in pairs of bf16 with the processor's own instruction; the assembler knows it whatever the rest
- * is compiled for. */
+/* sum + value * line, or that of pairs of bf16. */
 GEMM_INLINE grdi_vf gemm_add_product(grdi_vf sum, grdi_vf value, grdi_vf line, const bool pairs)
 {
-#if defined(GRDI_ISA_avx512)
-    if (pairs) {
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(value), "v"(line));
-        return sum;
-    }
+#if GRDI_PAIRS
+    if (pairs) return (grdi_vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)value, (__m512bh)line);
 #endif
     (void)pairs;
     return sum + value * line;
@@ -107,7 +103,7 @@ void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, in
     GEMM_TILE_CASE(r, 1, by_row)                                                                                       \
     GEMM_TILE_CASE(r, 2, by_k)                                                                                         \
     GEMM_TILE_CASE(r, 2, by_row)
-#if defined(GRDI_ISA_avx512)
+#if GRDI_PAIRS
 #define GEMM_TILE_ROWS(r)                                                                                              \
     GEMM_TILE_LAYOUTS(r, GEMM_BY_K, GEMM_BY_ROW)                                                                       \
     GEMM_TILE_LAYOUTS(r, GEMM_PAIRS_BY_K, GEMM_PAIRS_BY_ROW)

@@ -70,15 +70,13 @@ GEMM_INLINE grdi_vf gemm_elements(const void *from, int64_t index, const gemm_so
         memcpy(&pairs, (const uint16_t *)from + index, sizeof pairs);
         return pairs;
     }
-    grdi_vu low = grdi_bf16_bits(gemm_load(from, index, false));
-    grdi_vu high = grdi_bf16_bits(gemm_load(from, index + GRDI_LANES, false));
-#if defined(GRDI_ISA_avx512)
-    __m512i joined = _mm512_castsi256_si512(_mm512_cvtepi32_epi16((__m512i)low));
-    return (grdi_vf)_mm512_inserti64x4(joined, _mm512_cvtepi32_epi16((__m512i)high), 1);
+#if GRDI_PAIRS
+    return (grdi_vf)_mm512_cvtne2ps_pbh((__m512)gemm_load(from, index + GRDI_LANES, false),
+                                        (__m512)gemm_load(from, index, false));
 #else
     uint16_t halves[2 * GRDI_LANES];
-    *(grdi_vh_any *)halves = __builtin_convertvector(low, grdi_vh);
-    *(grdi_vh_any *)(halves + GRDI_LANES) = __builtin_convertvector(high, grdi_vh);
+    grdi_store_bf16(halves, gemm_load(from, index, false));
+    grdi_store_bf16(halves + GRDI_LANES, gemm_load(from, index + GRDI_LANES, false));
     memcpy(&pairs, halves, sizeof pairs);
     return pairs;
 #endif

@@ -8,7 +8,15 @@
 #define GRDI_ISA_H
 
 #ifndef GRDI_ISA
-#error "compile with -DGRDI_ISA=base|avx2|avx512 and -DGRDI_ISA_<the same>=1"
+#error "compile with -DGRDI_ISA=base|avx2|avx512|avx512bf16 and -DGRDI_ISA_<the same>=1"
+#endif
+
+/* AVX512_BF16 is AVX-512 with instructions that round to bf16 and multiply pairs of it. */
+#if defined(GRDI_ISA_avx512bf16)
+#define GRDI_ISA_avx512 1
+#define GRDI_PAIRS 1
+#else
+#define GRDI_PAIRS 0
 #endif
 
 #define GRDI_ISA_PASTE3(a, b, c) a##b##c

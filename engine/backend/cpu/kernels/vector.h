@@ -166,17 +166,24 @@ static inline grdi_vf grdi_load_bf16(const uint16_t *p)
 #endif
 }
 
-/* To nearest, ties to even; NaN stays NaN, made quiet (see base/convert.h). */
+/* To nearest, ties to even; NaN stays NaN, made quiet (see base/convert.h). The instruction for it takes numbers below
+ * 2^-126 for zero. */
 static inline grdi_vu grdi_bf16_bits(grdi_vf v)
 {
+#if GRDI_PAIRS
+    return (grdi_vu)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
     grdi_vu bits = (grdi_vu)v, rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
     grdi_vu quiet = (bits >> 16) | 0x40u, nan = (grdi_vu)grdi_is_nan(v);
     return (rounded & ~nan) | (quiet & nan);
+#endif
 }
 
 static inline void grdi_store_bf16(uint16_t *p, grdi_vf v)
 {
-#if defined(GRDI_ISA_avx512)
+#if GRDI_PAIRS
+    *(grdi_vh_any *)p = (grdi_vh)_mm512_cvtneps_pbh((__m512)v);
+#elif defined(GRDI_ISA_avx512)
     *(grdi_vh_any *)p = (grdi_vh)_mm512_cvtepi32_epi16((__m512i)grdi_bf16_bits(v));
 #else
     *(grdi_vh_any *)p = __builtin_convertvector(grdi_bf16_bits(v), grdi_vh);
