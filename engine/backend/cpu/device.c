@@ -137,7 +137,8 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     grdi_isa isa;
     if (!parse_isa(argument, &isa))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2, cpu:avx512 or cpu:avx512bf16)",
+                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2, cpu:avx512 or "
+                        "cpu:avx512bf16)",
                         argument);
     if (!grdi_isa_usable(isa))
         return grd_fail(error, GRD_E_DEVICE, "device 'cpu:%s': this processor does not have it (use cpu:%s)", argument,
