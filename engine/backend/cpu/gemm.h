@@ -61,7 +61,8 @@ GRDI_GEMM_DECLARE(avx512bf16)
 /* grdi_gemm_X          does `g` on the calling thread; `scratch` (64-byte aligned) has grdi_gemm_scratch_X(g) bytes.
  * grdi_gemm_all_X      does it on `threads` threads; `scratch` has grdi_gemm_all_scratch_X(g, threads) bytes.
  * grdi_gemm_avx512bf16 multiplies operands that both are bf16, or count as rounded to it, in pairs, at twice the rate
- * of f32. Scratch sizes and the cut look at sizes, strides and types, not at pointers (but whether c and y are NULL). */
+ * of f32. Scratch sizes and the cut look at sizes, strides and types, not at pointers (but whether c and y are
+ * NULL). */
 
 /* The part of `g` in rows [row, row + rows) and columns [column, column + columns). */
 grdi_gemm grdi_gemm_part(const grdi_gemm *g, int64_t row, int64_t rows, int64_t column, int64_t columns);
