@@ -1,9 +1,31 @@
-/* spatial.c - layers for images, volumes and series: convolution and batch normalisation. */
+/* spatial.c - layers for images, volumes and series: convolutions and batch normalisation. */
 #include <gradus/nn.h>
 
 #include <math.h>
 
 enum { AXES_MAX = 3 };
+
+static grd_convolution_options product_options(const grd_conv_options *o, grd_tensor bias)
+{
+    return (grd_convolution_options){.size = sizeof(grd_convolution_options),
+                                     .bias = bias,
+                                     .stride = o->stride,
+                                     .padding = o->padding,
+                                     .dilation = o->dilation,
+                                     .strides = o->strides,
+                                     .paddings = o->paddings,
+                                     .dilations = o->dilations,
+                                     .groups = o->groups};
+}
+
+/* x with `padding` entries of its own around the spatial axes. */
+static grd_tensor pad_around(grd_tensor x, const grd_conv_options *options)
+{
+    grd_dims around = {.rank = grd_tensor_dims(x).rank};
+    for (int32_t axis = 1; axis < around.rank - 1; axis++)
+        around.dim[axis] = options->paddings ? options->paddings[axis - 1] : options->padding;
+    return grd_pad_edges(x, around, around, options->padding_mode);
+}
 
 grd_tensor grd_conv_with(grd_tensor x, const char *name, int64_t channels, int64_t kernel,
                          const grd_conv_options *options)
@@ -27,9 +49,39 @@ grd_tensor grd_conv_with(grd_tensor x, const char *name, int64_t channels, int64
         bias = grd_parameter(graph, "bias", grd_shape(channels),
                              .init = options->he_init ? GRD_INIT_ZEROS : GRD_INIT_UNIFORM,
                              .scale = 1 / sqrt((double)fan_in));
-    grd_tensor y = grd_convolution(x, w, .bias = bias, .stride = options->stride, .padding = options->padding,
-                                   .dilation = options->dilation, .strides = options->strides,
-                                   .paddings = options->paddings, .dilations = options->dilations, .groups = groups);
+    grd_convolution_options product = product_options(options, bias);
+    if (options->padding_mode != GRD_PADDING_ZEROS) {
+        x = pad_around(x, options);
+        product.padding = 0, product.paddings = NULL;
+    }
+    grd_tensor y = grd_convolution_with(x, w, &product);
+    grd_scope_pop(graph);
+    return y;
+}
+
+grd_tensor grd_conv_transposed_with(grd_tensor x, const char *name, int64_t channels, int64_t kernel,
+                                    const grd_conv_options *options)
+{
+    options = options ? options : &(const grd_conv_options){.size = sizeof(grd_conv_options)};
+    grd_graph *graph = grd_tensor_graph(x);
+    int32_t axes = grd_tensor_dims(x).rank - 2;
+    int64_t groups = options->groups ? options->groups : 1;
+    if (!graph) return x;
+    if (axes < 1 || axes > AXES_MAX) return grd_transposed_convolution(x, x); /* refused, with x's shape */
+    grd_dims dims = {.rank = axes + 2, .dim = {grd_dim(x, -1), channels / groups}};
+    int64_t fan_in = dims.dim[1];
+    for (int32_t i = 0; i < axes; i++) {
+        dims.dim[2 + i] = options->kernels ? options->kernels[i] : kernel;
+        fan_in *= dims.dim[2 + i];
+    }
+    grd_scope_push(graph, name ? "%s" : NULL, name);
+    double scale = 1 / sqrt((double)fan_in);
+    grd_tensor w = grd_parameter(graph, "weight", dims, .init = GRD_INIT_UNIFORM, .scale = scale), bias = {0};
+    if (!options->no_bias)
+        bias = grd_parameter(graph, "bias", grd_shape(channels), .init = GRD_INIT_UNIFORM, .scale = scale);
+    grd_convolution_options product = product_options(options, bias);
+    product.output_padding = options->output_padding;
+    grd_tensor y = grd_transposed_convolution_with(x, w, &product);
     grd_scope_pop(graph);
     return y;
 }

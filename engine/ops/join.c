@@ -208,6 +208,65 @@ grd_tensor grd_flip(grd_tensor x, int32_t axis)
     return GRDI_EMIT_ATTRS(&grdi_op_flip, GRDI_LIST(grd_attr, GRD_INT("axis", axis)), x);
 }
 
+/* ---- padding with what is there ---- */
+
+/* `count` entries to be put in front of (or behind) `axis`. */
+static grd_tensor edge(grd_tensor x, int32_t axis, int64_t count, bool front, grd_padding_mode mode)
+{
+    grd_dims dims = grd_tensor_dims(x);
+    int64_t size = dims.dim[axis];
+    if (mode == GRD_PADDING_REFLECT) return grd_flip(grd_slice(x, axis, front ? 1 : size - 1 - count, count), axis);
+    if (mode == GRD_PADDING_CIRCULAR) return grd_slice(x, axis, front ? size - count : 0, count);
+    dims.dim[axis] = count;
+    if (mode == GRD_PADDING_ZEROS) return grd_full(grd_tensor_graph(x), grd_tensor_dtype(x), dims, 0);
+    return grd_broadcast_to(grd_slice(x, axis, front ? 0 : size - 1, 1), dims);
+}
+
+static bool check_edges(grd_tensor x, grd_dims before, grd_dims after, grd_padding_mode mode)
+{
+    static const char *const names[] = {"zeros", "reflect", "replicate", "circular"};
+    char text[GRD_DIMS_TEXT_MAX];
+    grd_dims dims = grd_tensor_dims(x);
+    grd_graph *graph = grd_tensor_graph(x);
+    if (mode < GRD_PADDING_ZEROS || mode > GRD_PADDING_CIRCULAR) {
+        grdi_graph_fail(graph, GRD_E_ARGUMENT, "pad_edges: there is no mode %d", (int)mode);
+        return false;
+    }
+    if (before.rank != dims.rank || after.rank != dims.rank) {
+        grdi_graph_fail(graph, GRD_E_ARGUMENT, "pad_edges: before has %d entries and after %d, but %s has %d axes",
+                        before.rank, after.rank, grd_dims_text(dims, text), dims.rank);
+        return false;
+    }
+    for (int32_t i = 0; i < dims.rank; i++) {
+        int64_t large = before.dim[i] > after.dim[i] ? before.dim[i] : after.dim[i], most = (int64_t)1 << 48;
+        int64_t least = before.dim[i] < after.dim[i] ? before.dim[i] : after.dim[i];
+        if (mode == GRD_PADDING_REFLECT) most = dims.dim[i] - 1;
+        if (mode == GRD_PADDING_CIRCULAR) most = dims.dim[i];
+        if (least >= 0 && large <= most) continue;
+        grdi_graph_fail(graph, GRD_E_SHAPE,
+                        "pad_edges: axis %d of %s takes 0 to %lld entries a side in mode %s, not %lld", i,
+                        grd_dims_text(dims, text), (long long)most, names[mode],
+                        (long long)(least < 0 ? least : large));
+        return false;
+    }
+    return true;
+}
+
+grd_tensor grd_pad_edges(grd_tensor x, grd_dims before, grd_dims after, grd_padding_mode mode)
+{
+    const grd_tensor poison = {NULL, 0};
+    if (!x.node || !check_edges(x, before, after, mode)) return poison;
+    for (int32_t axis = 0; axis < before.rank; axis++) {
+        grd_tensor parts[3];
+        int32_t count = 0;
+        if (before.dim[axis]) parts[count++] = edge(x, axis, before.dim[axis], true, mode);
+        parts[count++] = x;
+        if (after.dim[axis]) parts[count++] = edge(x, axis, after.dim[axis], false, mode);
+        if (count > 1) x = grd_concat(parts, count, axis);
+    }
+    return x;
+}
+
 /* ---- tril, triu ---- */
 
 static bool triangle_shape(grdi_infer *c)

@@ -38,14 +38,16 @@ def case(name, inputs, function, second=True):
         g = rand(*outputs[0].shape)
         floats = [i for i, t in enumerate(leaves) if t.is_floating_point()]
         wrt = [leaves[i] for i in floats]
-        grads = torch.autograd.grad(outputs[0], wrt, g, create_graph=second)
+        grads = torch.autograd.grad(outputs[0], wrt, g, create_graph=second, allow_unused=True, materialize_grads=True)
         stored = {f"in{i}": t for i, t in enumerate(inputs)}
         stored |= {f"out{i}": t for i, t in enumerate(outputs)}
         stored |= {"g": g} | {f"grad{i}": t for i, t in zip(floats, grads)}
         if second:
             u = [rand(*t.shape) for t in grads]
             along = sum((a * b).sum() for a, b in zip(u, grads))
-            seconds = torch.autograd.grad(along, wrt, allow_unused=True, materialize_grads=True)
+            seconds = [torch.zeros_like(t) for t in wrt]  # what is linear has none
+            if along.requires_grad:
+                seconds = torch.autograd.grad(along, wrt, allow_unused=True, materialize_grads=True)
             stored |= {f"u{i}": t for i, t in zip(floats, u)}
             stored |= {f"second{i}": t for i, t in zip(floats, seconds)}
     for key, value in stored.items():

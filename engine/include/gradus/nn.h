@@ -45,6 +45,8 @@ typedef struct grd_conv_options {
     const int64_t *kernels, *strides, *paddings, *dilations; /* instead, one for each spatial axis */
     bool he_init; /* weight ~ N(0, sqrt(2 / (channels taps))), bias 0 (He et al. 2015, fan-out); else both uniform in
                      +-1/sqrt(inputs taps / groups), as torch.nn.Conv2d */
+    grd_padding_mode padding_mode; /* what `padding` puts around x, see grd_pad_edges; zeros else */
+    int64_t output_padding;        /* grd_conv_transposed only, see grd_convolution_options */
 } grd_conv_options;
 
 /* A convolution to `channels` channels, over as many spatial axes as x has. Parameters name/weight
@@ -54,6 +56,15 @@ GRD_API grd_tensor grd_conv_with(grd_tensor x, const char *name, int64_t channel
 #define grd_conv(...) GRD_CONV_(__VA_ARGS__, .size = sizeof(grd_conv_options))
 #define GRD_CONV_(x, name, channels, kernel, ...)                                                                      \
     grd_conv_with(x, name, channels, kernel, &(grd_conv_options){__VA_ARGS__})
+
+/* A transposed convolution (grd_transposed_convolution) to `channels` channels. Parameters name/weight
+ * [C,channels/groups,K..] and name/bias [channels], both uniform in +-1/sqrt(channels taps / groups), as
+ * torch.nn.ConvTranspose2d. It pads with zeros only and has no he_init. */
+GRD_API grd_tensor grd_conv_transposed_with(grd_tensor x, const char *name, int64_t channels, int64_t kernel,
+                                            const grd_conv_options *options);
+#define grd_conv_transposed(...) GRD_CONV_TRANSPOSED_(__VA_ARGS__, .size = sizeof(grd_conv_options))
+#define GRD_CONV_TRANSPOSED_(x, name, channels, kernel, ...)                                                           \
+    grd_conv_transposed_with(x, name, channels, kernel, &(grd_conv_options){__VA_ARGS__})
 
 typedef struct grd_batch_norm_options {
     size_t size;

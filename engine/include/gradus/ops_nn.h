@@ -156,6 +156,55 @@ GRD_API grd_tensor grd_bce_with_logits(grd_tensor logits, grd_tensor target);
 /* target (log(target) - log_probability), 0 where target is 0: the terms of the Kullback-Leibler divergence KL(target
  * || model). */
 GRD_API grd_tensor grd_kl_div(grd_tensor log_probability, grd_tensor target);
+/* grd_bce_with_logits times (1 - p_t)^gamma, p_t being the probability that sigmoid(logits) gives to the target; with
+ * alpha >= 0 also times alpha where the target is 1, 1 - alpha where it is 0 (between those in between). gamma >= 0,
+ * alpha <= 1. Lin et al., "Focal loss for dense object detection", 2017: gamma 2, alpha 0.25; as
+ * torchvision.ops.sigmoid_focal_loss. */
+GRD_API grd_tensor grd_focal(grd_tensor logits, grd_tensor target, double gamma, double alpha);
+
+typedef struct grd_ctc_options {
+    size_t size;
+    int32_t blank;      /* the class that stands for no label */
+    bool zero_infinity; /* a sequence that no path spells, as its time is too short, has loss 0 instead of infinity */
+} grd_ctc_options;
+
+/* -log of the probability that `targets`, i32 [B,S], are what is read off log_probs [B,T,C] (of each class at each
+ * step; see grd_log_softmax): the sum over all paths of one label a step that give the targets when repetitions are
+ * merged and then blanks left out. Only the first input_lengths[b] steps and target_lengths[b] labels count (both i32
+ * [B]); S is at most 1023. To losses [B]: infinity where no path exists, NaN where a length or a label that counts is
+ * out of range; neither has a gradient. Graves et al., "Connectionist temporal classification", 2006; as
+ * torch.nn.functional.ctc_loss without reduction, which takes log_probs as [T,B,C], and whose gradient by log_probs is
+ * only right behind a log_softmax. */
+GRD_API grd_tensor grd_ctc_with(grd_tensor log_probs, grd_tensor targets, grd_tensor input_lengths,
+                                grd_tensor target_lengths, const grd_ctc_options *options);
+#define grd_ctc(...) GRD_CTC_(__VA_ARGS__, .size = sizeof(grd_ctc_options))
+#define GRD_CTC_(log_probs, targets, input_lengths, target_lengths, ...)                                               \
+    grd_ctc_with(log_probs, targets, input_lengths, target_lengths, &(grd_ctc_options){__VA_ARGS__})
+
+/* ---- how near vectors lie to each other: losses and similarities are not reduced ---- */
+
+/* a.b / (max(|a|, eps) max(|b|, eps)) along `axis` (negative: from the end), which is dropped; a and b broadcast. eps
+ * 0: 1e-8. As torch.nn.functional.cosine_similarity; where a length is below eps no gradient flows through it. */
+GRD_API grd_tensor grd_cosine_similarity(grd_tensor a, grd_tensor b, int32_t axis, double eps);
+/* With the cosine of a and b [...,C] along the last axis: 1 - cosine where `same` [...] (a number of any dtype) is 1,
+ * max(0, cosine - margin) where it is -1, else 0. As torch.nn.functional.cosine_embedding_loss. */
+GRD_API grd_tensor grd_cosine_embedding(grd_tensor a, grd_tensor b, grd_tensor same, double margin);
+
+typedef struct grd_triplet_options {
+    size_t size;
+    double margin; /* above 0; 0 means 1 */
+    double p;      /* of the norm, 1 or more; 0 means 2 */
+    double eps;    /* added to each difference; 0 means 1e-6 */
+    bool swap;     /* the negative's distance from anchor or positive, whichever is smaller (Balntas et al., 2016) */
+} grd_triplet_options;
+
+/* max(0, d(anchor, positive) - d(anchor, negative) + margin), d(a, b) = |a - b + eps|_p over the last axis: three
+ * [...,C] to [...]. Schroff et al., "FaceNet", 2015; as torch.nn.functional.triplet_margin_loss. */
+GRD_API grd_tensor grd_triplet_with(grd_tensor anchor, grd_tensor positive, grd_tensor negative,
+                                    const grd_triplet_options *options);
+#define grd_triplet(...) GRD_TRIPLET_(__VA_ARGS__, .size = sizeof(grd_triplet_options))
+#define GRD_TRIPLET_(anchor, positive, negative, ...)                                                                  \
+    grd_triplet_with(anchor, positive, negative, &(grd_triplet_options){__VA_ARGS__})
 
 #ifdef __cplusplus
 }

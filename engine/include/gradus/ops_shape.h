@@ -80,6 +80,16 @@ GRD_API grd_tensor grd_stack(const grd_tensor *parts, int32_t count, int32_t axi
 /* Puts before.dim[i] entries of `value` in front of axis i and after.dim[i] behind it; both have one entry (0 or more)
  * per axis. */
 GRD_API grd_tensor grd_pad(grd_tensor x, grd_dims before, grd_dims after, double value);
+typedef enum grd_padding_mode {
+    GRD_PADDING_ZEROS = 0,
+    GRD_PADDING_REFLECT,   /* mirrored at the outermost entry, which is not repeated: c b [a b c] b a */
+    GRD_PADDING_REPLICATE, /* the outermost entry: a a [a b c] c c */
+    GRD_PADDING_CIRCULAR   /* from the other end: b c [a b c] a b */
+} grd_padding_mode;
+
+/* x with before.dim[i] entries in front of axis i and after.dim[i] behind it, which x itself gives; at most size - 1
+ * of them a side in mode reflect, at most size in mode circular. Other values: grd_pad. As torch.nn.functional.pad. */
+GRD_API grd_tensor grd_pad_edges(grd_tensor x, grd_dims before, grd_dims after, grd_padding_mode mode);
 /* Reverses the order of the entries along `axis`. */
 GRD_API grd_tensor grd_flip(grd_tensor x, int32_t axis);
 /* Keeps the elements [...,i,j] with j - i <= diagonal (tril) or j - i >= diagonal (triu); zeros elsewhere. Rank 2 or

@@ -64,8 +64,9 @@ GRD_API grd_tensor grd_average_pool_with(grd_tensor x, int64_t kernel, const grd
  * each spatial axis. As torch.nn.functional.adaptive_max_pool2d and adaptive_avg_pool2d. */
 GRD_API grd_tensor grd_adaptive_max_pool(grd_tensor x, const int64_t *sizes);
 GRD_API grd_tensor grd_adaptive_average_pool(grd_tensor x, const int64_t *sizes);
-/* The mean over all spatial axes: [N,S..,C] -> [N,C]. */
+/* The mean (the maximum) over all spatial axes: [N,S..,C] -> [N,C]. */
 GRD_API grd_tensor grd_global_average_pool(grd_tensor x);
+GRD_API grd_tensor grd_global_max_pool(grd_tensor x);
 
 /* ---- normalisation ---- */
 
@@ -83,6 +84,53 @@ GRD_API grd_tensor grd_batch_normalise(grd_tensor x, grd_tensor gain, grd_tensor
 GRD_API grd_tensor grd_group_norm_with(grd_tensor x, int64_t groups, const grd_norm_options *options);
 #define grd_group_norm(...) GRD_GROUP_NORM_(__VA_ARGS__, .size = sizeof(grd_norm_options))
 #define GRD_GROUP_NORM_(x, groups, ...) grd_group_norm_with(x, groups, &(grd_norm_options){__VA_ARGS__})
+
+/* grd_group_norm with one group a channel: each sample and channel by its own mean and variance. Ulyanov, Vedaldi,
+ * Lempitsky, "Instance normalization", 2016; as torch.nn.functional.instance_norm by the input's statistics. */
+GRD_API grd_tensor grd_instance_norm_with(grd_tensor x, const grd_norm_options *options);
+#define grd_instance_norm(...) GRD_INSTANCE_NORM_(__VA_ARGS__, .size = sizeof(grd_norm_options))
+#define GRD_INSTANCE_NORM_(x, ...) grd_instance_norm_with(x, &(grd_norm_options){__VA_ARGS__})
+
+typedef struct grd_local_response_options {
+    size_t size;
+    double alpha, beta, k; /* 0: 1e-4, 0.75, 1 */
+} grd_local_response_options;
+
+/* x / (k + alpha mean(x^2))^beta, the mean over a window of `channels` channels around each, of which `channels` / 2
+ * stand before it; those outside x count as zeros. Shape of x [N,S..,C]. Krizhevsky, Sutskever, Hinton, 2012; as
+ * torch.nn.functional.local_response_norm. */
+GRD_API grd_tensor grd_local_response_norm_with(grd_tensor x, int64_t channels,
+                                                const grd_local_response_options *options);
+#define grd_local_response_norm(...) GRD_LOCAL_RESPONSE_NORM_(__VA_ARGS__, .size = sizeof(grd_local_response_options))
+#define GRD_LOCAL_RESPONSE_NORM_(x, channels, ...)                                                                     \
+    grd_local_response_norm_with(x, channels, &(grd_local_response_options){__VA_ARGS__})
+
+/* ---- sizes ---- */
+
+typedef enum grd_interpolation {
+    GRD_INTERPOLATION_NEAREST = 0, /* point floor(o S / S') */
+    GRD_INTERPOLATION_LINEAR,      /* between two points an axis: linear, bilinear, trilinear by the number of axes */
+    GRD_INTERPOLATION_NEAREST_EXACT /* point floor((o + 1/2) S / S') */
+} grd_interpolation;
+
+typedef struct grd_interpolate_options {
+    size_t size;
+    grd_interpolation mode;
+    bool align_corners; /* linear: first and last points fall together, o (S - 1) / (S' - 1); else (o + 1/2) S / S' -
+                         * 1/2, and never below 0 */
+} grd_interpolate_options;
+
+/* x [N,S..,C] in other spatial sizes: [N,S'..,C]; `sizes` has one entry for each spatial axis. As
+ * torch.nn.functional.interpolate with `size`, down to which point is the nearest. */
+GRD_API grd_tensor grd_interpolate_with(grd_tensor x, const int64_t *sizes, const grd_interpolate_options *options);
+#define grd_interpolate(...) GRD_INTERPOLATE_(__VA_ARGS__, .size = sizeof(grd_interpolate_options))
+#define GRD_INTERPOLATE_(x, sizes, ...) grd_interpolate_with(x, sizes, &(grd_interpolate_options){__VA_ARGS__})
+
+/* Images of r = `factor` times the size from channels: [N,H,W,C r r] -> [N,H r,W r,C], where channel c r r + i r + j
+ * becomes row i and column j of each r x r square of channel c; and back. Shi et al., "Real-time single image and video
+ * super-resolution", 2016; as torch.nn.functional.pixel_shuffle and pixel_unshuffle. */
+GRD_API grd_tensor grd_pixel_shuffle(grd_tensor x, int64_t factor);
+GRD_API grd_tensor grd_pixel_unshuffle(grd_tensor x, int64_t factor);
 
 #ifdef __cplusplus
 }
