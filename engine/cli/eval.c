@@ -125,6 +125,7 @@ int cli_eval(int argc, char **argv)
     if (event.samples) {
         show_figures(&event);
         printf("\n");
+        show_comparison(&event);
         if (classes.total && !a.common.quiet) print_classes(&classes);
         grd_classification_free(&classes);
         return CLI_DONE;

@@ -35,6 +35,11 @@ static void show_model(const grd_gpt *g)
 
 static json_t *settings_json(const grd_settings *s)
 {
+    if (s->data.kind == GRD_DATA_SERIES)
+        return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I}", "kind", grd_model_kind_name(s->model.kind), "layers",
+                         (int)s->model.gpt.layers, "width", (json_int_t)s->model.gpt.width, "context",
+                         (json_int_t)s->model.gpt.context, "horizon", (json_int_t)s->data.horizon, "season",
+                         (json_int_t)s->data.season);
     if (grd_settings_of_language(s)) return model_json(&s->model.gpt);
     if (s->data.kind == GRD_DATA_TABLE)
         return json_pack("{s:s, s:s?, s:I}", "kind", grd_model_kind_name(s->model.kind), "target", s->data.target,
@@ -45,7 +50,12 @@ static json_t *settings_json(const grd_settings *s)
 
 static void show_settings(const grd_settings *s)
 {
-    if (s->data.kind == GRD_DATA_TABLE)
+    if (s->data.kind == GRD_DATA_SERIES)
+        printf("  model: %s, %d layer%s, %lld wide; forecasts %s of %s from %lld steps, %lld ahead\n",
+               grd_model_kind_name(s->model.kind), s->model.gpt.layers, s->model.gpt.layers == 1 ? "" : "s",
+               (long long)s->model.gpt.width, s->data.target, s->data.path, (long long)s->model.gpt.context,
+               (long long)s->data.horizon);
+    else if (s->data.kind == GRD_DATA_TABLE)
         printf("  model: %s, predicts '%s'\n", grd_model_kind_name(s->model.kind), s->data.target);
     else if (grd_model_classifies(s->model.kind))
         printf("  model: %s, %lld wide, %lld classes\n", grd_model_kind_name(s->model.kind),

@@ -93,9 +93,9 @@ int cli_predict(int argc, char **argv)
     if (!cli_parse(
             &a, options, parse, "RUN_DIR INPUT",
             "Predicts with the newest checkpoint of a run, or with one checkpoint. INPUT is of the kind that the model "
-            "was "
-            "trained on: for images a file of them in IDX format, or a folder with such a file of test images.\vPrints "
-            "CSV with a header, or with --json a line for each prediction: {\"prediction\":..,\"probability\":..}.",
+            "was trained on: for images a file of them in IDX format, or a folder with such a file of test images; for "
+            "a series a CSV file, whose next steps are forecast.\vPrints CSV with a header, or with --json a line for "
+            "each prediction: {\"prediction\":..,\"probability\":..}.",
             argc, argv, &code))
         return code;
     const grd_run_options run = {.size = sizeof(run),

@@ -112,7 +112,7 @@ static void show_step(show *s, const grd_event *event)
     s->loss += (weight < 0.04 ? 0.04 : weight > 1 ? 1 : weight) * (event->loss - s->loss);
     s->counted += (double)(event->samples ? event->samples : event->tokens);
     double every = s->terminal ? TERMINAL_EVERY_S : PLAIN_EVERY_S;
-    bool last = event->progress >= 1;
+    bool last = s->over = event->progress >= 1;
     if (s->shown_at >= 0 && event->seconds - s->shown_at < every && !last) return;
     s->shown_at = event->seconds;
     if (s->terminal) {
@@ -124,16 +124,38 @@ static void show_step(show *s, const grd_event *event)
     printf("%3.0f%%  %s\n", 100 * event->progress, text);
 }
 
+static void show_errors(const grd_event *event)
+{
+    printf(", rmse %.4g, mae %.4g", event->rmse, event->mae);
+    if (isfinite(event->persistence_rmse)) printf(" (persistence: rmse %.4g", event->persistence_rmse);
+    if (isfinite(event->seasonal_rmse)) printf(", seasonal-naive: %.4g", event->seasonal_rmse);
+    if (isfinite(event->persistence_rmse)) printf(")");
+}
+
 void show_figures(const grd_event *event)
 {
     const char *unit = event->unit ? event->unit : "tokens";
     printf("loss %.4f", event->loss);
-    if (event->regression) printf(", rmse %.4g, mae %.4g", event->rmse, event->mae);
+    if (event->regression) show_errors(event);
     else if (event->samples)
         printf(", accuracy %.2f%% of %s %s", 100 * event->accuracy, cli_count(event->samples), unit);
     else if (isfinite(event->bits_per_byte)) printf(", %.4f bits per byte", event->bits_per_byte);
     for (int32_t i = 0; i < event->figure_count; i++)
         printf(", %s %.4g", event->figures[i].name, event->figures[i].value);
+}
+
+static void compare(const char *before, double other, double own, const char *name)
+{
+    bool better = own < other;
+    printf("%s%.3g times %s error than %s", before, better ? other / own : own / other, better ? "less" : "MORE", name);
+}
+
+void show_comparison(const grd_event *event)
+{
+    if (!event->regression || !isfinite(event->persistence_rmse) || !(event->rmse > 0)) return;
+    compare("", event->persistence_rmse, event->rmse, "persistence");
+    if (isfinite(event->seasonal_rmse)) compare(", ", event->seasonal_rmse, event->rmse, "seasonal-naive");
+    printf("\n");
 }
 
 static void show_eval(show *s, const grd_event *event)
@@ -150,6 +172,7 @@ static void show_eval(show *s, const grd_event *event)
     if (event->part < 1)
         printf(" (from %.0f%% of the %s %s)", 100 * event->part, held_out, event->unit ? event->unit : "text");
     printf("\n");
+    if (s->over) show_comparison(event);
 }
 
 enum { CUT = 60, DOTS_WIDTH = 4 };

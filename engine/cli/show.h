@@ -10,6 +10,7 @@ typedef struct show {
     bool terminal;                 /* a progress line that is drawn over and over */
     bool line_open;                /* such a line is on the screen */
     bool deaf;                     /* stdout takes no more: the run is asked to stop */
+    bool over;                     /* the last step is done */
     bool planned;                  /* the plan has come: the run has begun */
     double shown_at;               /* seconds of the run when progress was last shown; negative: never */
     double loss;                   /* running mean */
@@ -27,6 +28,8 @@ void show_event(void *context, const grd_event *event);
 void show_end(show *s);
 /* "loss 0.3120, accuracy 91.20% of 10,000 images, auc 0.97": the numbers of an evaluation, without a line end. */
 void show_figures(const grd_event *event);
+/* Of a series' evaluation: a line on how its error compares with those of simple forecasts. */
+void show_comparison(const grd_event *event);
 /* The plan's table. */
 void show_plan(const grd_plan_report *plan);
 

@@ -10,14 +10,14 @@ enum { SETS_MAX = 64, PATH_TEXT_MAX = 4096 };
 
 typedef struct train_args {
     cli common;
-    const char *data, *config, *resume, *model, *target;
+    const char *data, *config, *resume, *model, *target, *time, *horizon;
     const char *sets[SETS_MAX];
     int set_count;
     bool previous, profile;
     char profile_path[PATH_TEXT_MAX];
 } train_args;
 
-enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE, KEY_TARGET };
+enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE, KEY_TARGET, KEY_TIME, KEY_HORIZON };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "PATH", 0,
@@ -26,19 +26,34 @@ static const struct argp_option options[] = {
      "images for each class; all else is chosen to fit",
      1},
     {"model", KEY_MODEL, "KIND", 0,
-     "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or logistic",
+     "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or "
+     "logistic; "
+     "for a series lstm (default), gru, tcn or linear",
      1},
     {"target", KEY_TARGET, "COLUMN", 0,
      "with --data TABLE.csv: the column that is to be predicted from the others (--model linear, logistic or mlp; "
-     "default: "
-     "by the column and the number of rows)",
+     "default: by the column and the number of rows)",
      1},
+    {"time", KEY_TIME, "COLUMN", 0,
+     "with --data X.csv: the column of times, which makes the target a series to forecast", 1},
+    {"horizon", KEY_HORIZON, "N", 0, "with --time: how many steps to forecast (default: 1)", 1},
     {"set", KEY_SET, "KEY=VALUE", 0, "one setting of a config, as in train.lr=6e-4 or out=runs/first; may be repeated",
      2},
     {"resume", KEY_RESUME, "RUN_DIR", 0, "go on from the newest checkpoint of a run, with its own config", 3},
     {"previous", KEY_PREVIOUS, NULL, 0, "with --resume: from the checkpoint before the newest", 3},
     {"profile", KEY_PROFILE, NULL, 0, "time by op to stderr, a timeline to profile.json in the run directory", 4},
     {0}};
+
+/* --target, --time and --horizon. */
+static error_t check_columns(const train_args *a, struct argp_state *state)
+{
+    const char *first = a->target ? "--target" : a->time ? "--time" : "--horizon";
+    if (!a->target && !a->time && !a->horizon) return 0;
+    if (!a->data) return cli_refuse(state, "%s: goes with --data X.csv (else set data%s)", first, first + 1);
+    if (a->horizon && !a->time) return cli_refuse(state, "--horizon: goes with --time COLUMN");
+    if (a->time && !a->target) return cli_refuse(state, "--time: goes with --target COLUMN, which is forecast");
+    return 0;
+}
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
@@ -52,8 +67,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->data = cli_input(text);
         return 0;
     case KEY_MODEL: a->model = text; return 0;
-    case KEY_TARGET: a->target = text; return 0;
     case KEY_RESUME: a->resume = text; return 0;
+    case KEY_TARGET: a->target = text; return 0;
+    case KEY_TIME: a->time = text; return 0;
+    case KEY_HORIZON: a->horizon = text; return 0;
     case KEY_PREVIOUS: a->previous = true; return 0;
     case KEY_PROFILE: a->profile = true; return 0;
     case KEY_SET:
@@ -71,9 +88,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
                               ways ? "give only one thing to train from" : "there is nothing to train from");
         if (a->previous && !a->resume) return cli_refuse(state, "--previous: goes with --resume RUN_DIR");
         if (a->model && !a->data) return cli_refuse(state, "--model: goes with --data PATH (else set model.kind)");
-        if (a->target && !a->data)
-            return cli_refuse(state, "--target: goes with --data TABLE.csv (else set data.target)");
-        return 0;
+        return check_columns(a, state);
     }
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -87,6 +102,16 @@ static grd_status set_text(grd_settings *settings, const char *key, const char *
     if (snprintf(assignment, sizeof(assignment), "%s=%s", key, value) >= (int)sizeof(assignment))
         return grd_fail(error, GRD_E_ARGUMENT, "%s: the path is too long", key);
     return grd_settings_set(settings, assignment, error);
+}
+
+/* Settings for a CSV file with --time: which columns; the rest is chosen when the series is known. */
+static grd_status choose_for_series(const train_args *a, grd_settings *settings, grd_error *error)
+{
+    grd_status status = set_text(settings, "data.path", a->data, error);
+    if (!status) status = set_text(settings, "data.time", a->time, error);
+    if (!status) status = set_text(settings, "data.target", a->target, error);
+    if (!status && a->horizon) status = set_text(settings, "data.horizon", a->horizon, error);
+    return !status && a->model ? set_text(settings, "model.kind", a->model, error) : status;
 }
 
 static grd_status kind_named(const char *name, int *kind, grd_error *error)
@@ -145,6 +170,7 @@ static grd_status choose(const train_args *a, grd_settings *settings, int64_t *b
     const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
     int kind;
     *bytes = 0;
+    if (a->time) return choose_for_series(a, settings, error);
     if (a->target) return choose_for_table(a, settings, error);
     if (grd_idx_found(a->data) || grd_image_folder_found(a->data))
         return choose_for_images(a, settings, why, why_bytes, error);
@@ -214,6 +240,9 @@ static const char *against_the_run(const grd_settings *run, const grd_settings *
         return "a run goes on with its own tokenizer";
     if (run->data.order != now->data.order || run->data.validation_part != now->data.validation_part)
         return "it would mix two orders of the data";
+    if (!same_text(run->data.time, now->data.time) || !same_text(run->data.target, now->data.target) ||
+        run->data.horizon != now->data.horizon || run->data.season != now->data.season)
+        return "a run goes on with the series that it learns";
     if (!same_text(run->init.from, now->init.from) || run->init.std != now->init.std)
         return "a run goes on with its own weights";
     return NULL;
@@ -252,12 +281,24 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
     if (!status && a->resume) status = set_resumed(a, settings, error);
     if (!status && a->data && settings->init.from && grd_settings_of_language(settings))
         status = grd_settings_for_tuning(settings, why, sizeof(why), error);
-    if (!status && a->data) show_choice(settings, bytes, why, s);
+    if (!status && a->data && !a->time) show_choice(settings, bytes, why, s);
     if (!status && !settings->out) status = default_out(a, settings, error);
     return status;
 }
 
 /* ---- the command ---- */
+
+/* What can be done with the run. */
+static void show_next(const grd_settings *settings)
+{
+    if (settings->data.kind == GRD_DATA_SERIES)
+        printf("the run is in %s; to forecast what follows a file: gradus predict %s FILE.csv\n", settings->out,
+               settings->out);
+    else
+        printf("the run is in %s; to %s: gradus %s %s\n", settings->out,
+               grd_settings_of_language(settings) ? "hear more" : "test it",
+               grd_settings_of_language(settings) ? "sample" : "eval", settings->out);
+}
 
 static int train(train_args *a, grd_settings *settings)
 {
@@ -289,10 +330,7 @@ static int train(train_args *a, grd_settings *settings)
         return CLI_STOPPED;
     }
     if (status) return cli_fail(&a->common, &error, s.planned);
-    if (!a->common.json && !a->common.quiet)
-        printf("the run is in %s; to %s: gradus %s %s\n", settings->out,
-               grd_settings_of_language(settings) ? "hear more" : "test it",
-               grd_settings_of_language(settings) ? "sample" : "eval", settings->out);
+    if (!a->common.json && !a->common.quiet) show_next(settings);
     return CLI_DONE;
 }
 

@@ -4,6 +4,7 @@
 #include "data/scores.h"
 #include "generate/load.h"
 #include "generate/image_sets.h"
+#include "generate/series_model.h"
 #include "generate/tabular.h"
 
 #include <math.h>
@@ -226,6 +227,26 @@ static grd_status evaluate_table(evaluator *e, grd_event *event)
     return status;
 }
 
+/* A forecaster: the held-out part of its series, or all of another. */
+static grd_status evaluate_series(evaluator *e, grd_event *event)
+{
+    const char *data = e->options->data;
+    grdi_series_model model;
+    grd_status status =
+        grdi_series_model_open(&model, &e->from, data ? data : e->from.settings->data.path, e->error);
+    int64_t least = grdi_framing_first(&model.framing) + 1, first = data ? least : model.split;
+    if (!status && model.series->count - first < model.framing.horizon)
+        status = grd_fail(e->error, GRD_E_ARGUMENT,
+                          "%s: %lld steps leave none to score (a forecast needs the %lld steps before it)",
+                          data ? data : e->from.settings->data.path, (long long)model.series->count, (long long)least);
+    if (!status)
+        status = grdi_forecaster_score(&model.forecaster, model.series, model.inputs, first, model.series->count, 0,
+                                       NULL, event, e->error);
+    event->step = e->from.step;
+    grdi_series_model_close(&model);
+    return status;
+}
+
 /* The only window is no longer than its text. */
 static void fit_window(evaluator *e)
 {
@@ -238,6 +259,7 @@ static grd_status evaluate(evaluator *e, const char *run, const grd_run_options 
     *event = (grd_event){.kind = GRD_EVENT_EVAL};
     grd_status status = grdi_load_open(&e->from, run, run_options);
     if (!status && e->from.settings->data.kind == GRD_DATA_TABLE) return evaluate_table(e, event);
+    if (!status && e->from.settings->data.kind == GRD_DATA_SERIES) return evaluate_series(e, event);
     if (!status && grdi_settings_of_images(e->from.settings)) return evaluate_images(e, run_options->threads, event);
     if (!status) status = choose_context(e);
     if (!status) status = open_data(e, run, run_options->threads);

@@ -13,6 +13,7 @@ static grd_status predict(grdi_predict *p, const grd_run_options *options)
     case GRD_DATA_IDX:
     case GRD_DATA_IMAGES: return grdi_predict_images(p);
     case GRD_DATA_TABLE: return grdi_predict_table(p);
+    case GRD_DATA_SERIES: return grdi_predict_series(p);
     default:
         return grd_fail(p->error, GRD_E_ARGUMENT,
                         "%s: is a language model, which continues texts (gradus sample does; gradus eval scores them)",

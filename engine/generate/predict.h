@@ -16,5 +16,6 @@ typedef struct grdi_predict {
 
 grd_status grdi_predict_images(grdi_predict *p);
 grd_status grdi_predict_table(grdi_predict *p);
+grd_status grdi_predict_series(grdi_predict *p);
 
 #endif

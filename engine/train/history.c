@@ -230,8 +230,21 @@ void grdi_history_add_json(grdi_history *h, const json_t *line)
     else grdi_history_add(h, &event);
 }
 
+bool grdi_history_make_forecast(grdi_history *h, size_t count)
+{
+    grdi_history_forecast *f = &h->forecast;
+    if (f->count != count) {
+        grdi_free(f->truth);
+        *f = (grdi_history_forecast){.truth = grdi_alloc_zero(2 * count, sizeof(double))};
+        f->count = f->truth ? count : 0;
+    }
+    f->values = f->truth + f->count;
+    return f->count > 0;
+}
+
 void grdi_history_free(grdi_history *h)
 {
+    grdi_free(h->forecast.truth);
     for (size_t i = 0; i < h->sample_count; i++) grdi_free(h->samples[i].text);
     grdi_free(h->samples);
     grdi_free(h->evals);

@@ -40,6 +40,14 @@ typedef struct grdi_history_sample {
     char *text;
 } grdi_history_sample;
 
+/* The last forecasts of a series' held-out part, one after the other, beside what came. */
+typedef struct grdi_history_forecast {
+    double *truth, *values; /* [count]; truth NaN where it is not known */
+    size_t count;
+    int64_t step, held_out;               /* of the model; steps of the held-out part */
+    char first[40], middle[40], last[40]; /* their times */
+} grdi_history_forecast;
+
 /* Zeroed means empty. Points are equally wide: when there is no room for one more, neighbours become one. Of statistics
  * by layer and of samples every second one is left out then. */
 typedef struct grdi_history {
@@ -54,6 +62,7 @@ typedef struct grdi_history {
     size_t layers_count, layers_capacity;
     char **names; /* of layers, each once */
     size_t name_count, name_capacity;
+    grdi_history_forecast forecast;
     grd_plan_report plan; /* parameters 0: none yet */
     int64_t step;
     double seconds;
@@ -65,6 +74,8 @@ typedef struct grdi_history {
 void grdi_history_add(grdi_history *history, const grd_event *event);
 /* The same from a line of metrics.jsonl. */
 void grdi_history_add_json(grdi_history *history, const json_t *line);
+/* Gives h->forecast room for `count` steps; false when out of memory. */
+bool grdi_history_make_forecast(grdi_history *history, size_t count);
 void grdi_history_free(grdi_history *history);
 
 /* What a task adds to the report. */

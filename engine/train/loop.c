@@ -333,10 +333,12 @@ static grd_status finish(grdi_session *s, grd_status status)
 
 static void choose_task(grdi_session *s)
 {
-    bool images = grd_model_classifies(s->settings->model.kind);
-    s->task = s->settings->data.kind == GRD_DATA_TABLE ? &grdi_task_table
-              : images                                 ? &grdi_task_images
-                                                       : &grdi_task_language;
+    const grd_settings *settings = s->settings;
+    bool images = grd_model_classifies(settings->model.kind);
+    s->task = settings->data.kind == GRD_DATA_SERIES  ? &grdi_task_series
+              : settings->data.kind == GRD_DATA_TABLE ? &grdi_task_table
+              : images                                ? &grdi_task_images
+                                                      : &grdi_task_language;
 }
 
 grd_status grdi_session_prepare(grdi_session *s)

@@ -257,6 +257,44 @@ void grdi_html_charts(grdi_writer *w, const grdi_history *h, const grd_run_words
         if (!pictures[i].bits || bits_are_known(h)) draw(w, h, &pictures[i]);
 }
 
+/* ---- forecasts ---- */
+
+static void draw_series(const chart *c, const double *values, size_t count, const char *class)
+{
+    bool pen = false;
+    grdi_writer_print(c->w, "<path class=\"%s\" d=\"", class);
+    for (size_t i = 0; i < count; i++) {
+        bool here = isfinite(values[i]);
+        if (here) grdi_writer_print(c->w, "%c%.1f %.1f", pen ? 'L' : 'M', place_x(c, (double)i), place_y(c, values[i]));
+        if (here && !pen) grdi_writer_print(c->w, "h0");
+        pen = here;
+    }
+    grdi_writer_print(c->w, "\"/>\n");
+}
+
+void grdi_html_forecast(grdi_writer *w, const grdi_history_forecast *f, const char *target)
+{
+    chart c = {w, {0, (double)f->count - 1}, {NAN, NAN}, false};
+    for (size_t i = 0; i < f->count; i++) cover(&c.y, f->truth[i]), cover(&c.y, f->values[i]);
+    if (isnan(c.y.least)) return;
+    choose_scale(&c, false);
+    grdi_writer_print(w, "<figure class=\"two\"><h3>Forecast of ");
+    grdi_html_escaped(w, target);
+    grdi_writer_print(w,
+                      "</h3><p class=\"legend\"><span><i class=\"la\"></i>what came</span><span><i "
+                      "class=\"lb\"></i>forecast</span><span class=\"soft\">the last %zu of %lld steps held out, by "
+                      "the model after step %lld</span></p>\n",
+                      f->count, (long long)f->held_out, (long long)f->step);
+    begin_chart(&c, "Forecast");
+    draw_series(&c, f->truth, f->count, "a");
+    draw_series(&c, f->values, f->count, "b");
+    grdi_writer_print(w,
+                      "</svg>\n<div class=\"x\"><span style=\"left:0;transform:none\">%s</span>"
+                      "<span style=\"left:50%%\">%s</span><span style=\"left:100%%;transform:translateX(-100%%)\">%s"
+                      "</span></div></div></figure>\n",
+                      f->first, f->middle, f->last);
+}
+
 /* ---- by layer ---- */
 
 enum { ACTIVATION, GRADIENT, RATIO };

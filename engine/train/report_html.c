@@ -339,6 +339,33 @@ static void put_memory(grdi_writer *w, const grd_plan_report *plan)
     grdi_writer_print(w, "</table></section>\n");
 }
 
+/* ---- a series ---- */
+
+static void put_comparison(grdi_writer *w, const char *name, double rmse, double own)
+{
+    char a[32], b[32];
+    if (isfinite(rmse))
+        grdi_writer_print(w, "<tr><td>%s</td><td>%s</td><td>%s</td></tr>\n", name, grdi_html_number(rmse, a),
+                          grdi_html_number(rmse / own, b));
+}
+
+static void put_forecast(grdi_writer *w, const grdi_history *h, const grd_settings *s)
+{
+    const grdi_history_eval *eval = h->eval_count ? &h->evals[h->eval_count - 1] : NULL;
+    if (!h->forecast.count || !eval || s->data.kind != GRD_DATA_SERIES) return;
+    grdi_writer_print(w, "<h2>Forecasts</h2>\n<div class=\"grid start\">\n");
+    grdi_html_forecast(w, &h->forecast, s->data.target);
+    grdi_writer_print(w,
+                      "<section><h3>Against simple forecasts</h3><p class=\"soft\">of the held-out part, %lld step%s "
+                      "ahead</p><table>\n<tr><th>forecast</th><th>root mean square error</th><th>of the model's"
+                      "</th></tr>\n",
+                      (long long)s->data.horizon, s->data.horizon == 1 ? "" : "s");
+    put_comparison(w, grd_model_kind_name(s->model.kind), eval->rmse, eval->rmse);
+    put_comparison(w, "persistence: the last value", eval->persistence_rmse, eval->rmse);
+    put_comparison(w, "seasonal-naive: the value a season before", eval->seasonal_rmse, eval->rmse);
+    grdi_writer_print(w, "</table></section>\n</div>\n");
+}
+
 /* ---- layers ---- */
 
 static void put_layers(grdi_writer *w, const grdi_history *h)
@@ -444,6 +471,7 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
         put_memory(&w, &history->plan);
         grdi_writer_print(&w, "</div>\n");
         if (more) more->put(more->context, &w);
+        put_forecast(&w, history, settings);
         put_samples(&w, history);
         put_layers(&w, history);
         grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");

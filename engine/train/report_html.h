@@ -16,6 +16,8 @@ void grdi_html_escaped(grdi_writer *w, const char *text);
 
 /* report_charts.c: <figure>s of losses, rates and norms by step; and of what layers say of themselves. */
 void grdi_html_charts(grdi_writer *w, const grdi_history *h, const grd_run_words *words);
+/* The forecasts of a series' held-out part. */
+void grdi_html_forecast(grdi_writer *w, const grdi_history_forecast *f, const char *target);
 void grdi_html_layer_charts(grdi_writer *w, const grdi_history *h);
 
 #endif

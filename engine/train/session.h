@@ -33,12 +33,14 @@ typedef struct grdi_layers {
 typedef struct grdi_task grdi_task; /* task.h */
 typedef struct grdi_images_run grdi_images_run;
 typedef struct grdi_table_run grdi_table_run;
+typedef struct grdi_series_run grdi_series_run;
 
 typedef struct grdi_session {
     grd_settings *settings;
     const grdi_task *task;   /* by settings; NULL until these are resolved */
     grdi_images_run *images; /* the images' task's own */
     grdi_table_run *table;   /* the tables' */
+    grdi_series_run *series; /* the series' task's own */
     const grd_run_options *options;
     grd_error *error;
 

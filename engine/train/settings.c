@@ -348,6 +348,12 @@ static grd_status resolve_table(grd_settings *s, grd_error *error)
     return GRD_OK;
 }
 
+/* A column of times makes a series. */
+static bool is_series(const grd_settings *s)
+{
+    return s->data.kind == GRD_DATA_SERIES || (s->data.kind == GRD_DATA_AUTO && s->data.time);
+}
+
 /* Which kind of model and data belong together; IDX files say for themselves what they are. */
 static grd_status resolve_kinds(grd_settings *s, grd_error *error)
 {
@@ -360,6 +366,7 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
     static const int64_t widths[GRD_MODEL_KINDS] = {
         [GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64, [GRD_MODEL_RESNET34] = 64,
         [GRD_MODEL_RESNET50] = 64, [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
+    if (is_series(s)) return grdi_settings_resolve_series(s, error);
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_image_folder_found(s->data.path))
         s->data.kind = GRD_DATA_IMAGES;
@@ -367,8 +374,13 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
     if (images && !grdi_key_was_set(s, grdi_key_find("model.kind")) && !grd_model_classifies(s->model.kind))
         s->model.kind = GRD_MODEL_LENET;
     bool classifies = grd_model_classifies(s->model.kind);
-    if (s->model.kind >= GRD_MODEL_LINEAR || s->data.kind == GRD_DATA_SERIES)
-        return grd_fail(error, GRD_E_UNSUPPORTED, "data.kind: series cannot be trained on yet");
+    if (s->data.time)
+        return grd_fail(error, GRD_E_ARGUMENT, "data.time: goes with a series, and data.kind is %s (leave one out)",
+                        data_kinds[s->data.kind]);
+    if (s->model.kind >= GRD_MODEL_LINEAR)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "model.kind: %s forecasts series (set data.time and data.target to columns of a CSV file)",
+                        model_kinds[s->model.kind]);
     if (classifies && !images)
         return grd_fail(error, GRD_E_ARGUMENT,
                         "model.kind: %s classifies images, and data.path is %s%s (set it to a folder of IDX files, or "

@@ -39,6 +39,12 @@ const char *grdi_key_first(const char *path);
 bool grdi_key_was_set(const grd_settings *settings, const grdi_key *key);
 void grdi_key_mark_set(grd_settings *settings, const grdi_key *key);
 
+/* choose_series.c: whether the keys make a run on a series, and defaults for those that are not set; then what depends
+ * on the series, of which steps [0, end) are learnt from. */
+grd_status grdi_settings_resolve_series(grd_settings *settings, grd_error *error);
+struct grdi_framing;
+void grdi_settings_fit_series(grd_settings *settings, const struct grdi_framing *framing, int64_t end);
+
 /* init_from.c: with init.from, takes the model's keys and the tokenizer from that folder. */
 grd_status grdi_settings_take_model(grd_settings *settings, grd_error *error);
 

@@ -32,6 +32,6 @@ struct grdi_task {
     void (*expect)(const grdi_session *s, grdi_expected *expected); /* for the preflight; NULL: nothing is known */
 };
 
-extern const grdi_task grdi_task_language, grdi_task_images, grdi_task_table;
+extern const grdi_task grdi_task_language, grdi_task_images, grdi_task_table, grdi_task_series;
 
 #endif

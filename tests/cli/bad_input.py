@@ -359,6 +359,51 @@ case("text: a folder that holds itself", "train --data loop", "loop",
      change=lambda folder: ((folder / "loop").mkdir(), (folder / "loop/again").symlink_to(".")))
 
 
+# ---- series ----
+
+def series_text(rows=60, step=1, names="t,y"):
+    return names + "\n" + "".join(f"{i * step},{(7 * i) % 12}\n" for i in range(rows))
+
+
+def series(name, content, *pieces, more="", time="t", target="y"):
+    case(f"series: {name}", f"train --data x.csv --time {time} --target {target} --set out=series {more}", *pieces,
+         files={"x.csv": content})
+
+
+series("a horizon longer than the series", series_text(), "data.horizon: 100 is too long", more="--horizon 100")
+series("a horizon longer than the part held out", series_text(), "data.horizon: 12 is longer than the held-out part",
+       "6 of 60", more="--horizon 12")
+series("a season longer than the series", series_text(), "data.season: 500 is too long", more="--set data.season=500")
+series("windows longer than the series", series_text(), "model.context", "fit 0 times", more="--set model.context=80")
+series("too short", series_text(10), "must 8 times")
+series("one row", "t,y\n1,2\n", "1 row")
+series("no rows", "t,y\n", "x.csv")
+series("text among times", series_text() + "tomorrow,3\n", "x.csv", "'t'", "tomorrow")
+series("times that are texts", "t,y\n" + "".join(f"{c},1\n" for c in "abcdefgh"), "data.time", "'t' holds texts")
+series("a row without a time", series_text() + ",3\n", "row 61 has no 't'")
+series("two equal times", series_text() + "59,3\n", "rows 60 and 61 have the same t, 59")
+series("two equal dates", "t,y\n2026-01-01,1\n2026-01-02,2\n2026-01-01,3\n", "rows 1 and 3", "2026-01-01")
+series("a target of texts", "t,y\n1,red\n2,green\n3,red\n", "data.target", "'y' holds texts")
+series("a target that is empty", "t,y\n1,\n2,\n3,\n", "data.target", "'y' holds nothing")
+series("a target that never changes", "t,y\n" + "".join(f"{i},5\n" for i in range(60)), "'y' is 5 in all")
+series("the time as target", series_text(), "data.target: 't' is the time, too", target="t")
+series("no such target", series_text(), "data.target", "no column 'z'", target="z")
+series("no such time", series_text(), "data.time", "no column 'T'", "'t'", time="T")
+series("no such input", series_text(), "data.inputs", "no column 'x'", more="--set data.inputs=x")
+series("the target as input", series_text(), "data.inputs: 'y' is the target", more="--set data.inputs=y")
+series("the time as input", series_text(), "data.inputs: 't' is the time", more="--set data.inputs=t")
+series("a horizon of nothing", series_text(), "data.horizon", more="--horizon 0")
+series("a horizon of words", series_text(), "data.horizon", more="--horizon soon")
+series("a model of another kind", series_text(), "model.kind", "lstm, gru, tcn or linear", more="--model resnet18")
+series("no such model", series_text(), "model.kind: 'arima'", more="--model arima")
+case("series: time without a target", "train --data good.txt --time t", "--time: goes with --target")
+case("series: horizon without time", "train --data good.txt --horizon 3", "--horizon: goes with --time")
+case("series: no file", "train --data nowhere.csv --time t --target y", "nowhere.csv")
+case("series: a config without a target", "train x.yaml", "data.target: is not set",
+     files={"x.csv": series_text(), "x.yaml": "data: {path: x.csv, time: t}\nout: series\n"})
+case("series: a forecaster without a series", "train x.yaml", "model.kind: lstm forecasts series",
+     files={"x.yaml": "model: {kind: lstm}\ndata: {path: good.txt}\ntrain: {steps: 1}\n"})
+
 # ---- where a run goes ----
 
 case("out: a folder with files", "train good.yaml --set out=run", "out: run is not empty", "--resume run")

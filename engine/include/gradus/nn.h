@@ -151,6 +151,8 @@ GRD_API grd_tensor grd_vit_logits(grd_tensor x, const grd_vit *net, grd_tensor k
  * evaluation of generic convolutional and recurrent networks for sequence modeling", 2018, without weight normalisation
  * and dropout. */
 GRD_API grd_tensor grd_tcn(grd_tensor x, int64_t width, int32_t blocks, int64_t kernel);
+/* The fewest blocks with which the last of `steps` steps sees the first one. */
+GRD_API int32_t grd_tcn_blocks(int64_t steps, int64_t kernel);
 
 typedef enum grd_forecaster_kind {
     GRD_FORECASTER_LSTM = 0,

@@ -253,8 +253,9 @@ typedef struct grd_evaluate_options {
 } grd_evaluate_options;
 
 /* A classifier is evaluated on the test images of the folder `data`, or of the run's own: the event has loss and
- * accuracy. Else scores a text with the newest checkpoint of a run directory, with one checkpoint, or with a Hugging
- * Face folder: every token once, in windows that overlap by half (see grd_score); *event is a GRD_EVENT_EVAL with the
+ * accuracy. A forecaster is evaluated on the held-out part of its series, or on all of the CSV file `data`. Else scores
+ * a text with the newest checkpoint of a run directory, with one checkpoint, or with a Hugging Face folder: every token
+ * once, in windows that overlap by half (see grd_score); *event is a GRD_EVENT_EVAL with the
  * loss in nats a token, bits per byte where the text is known (NaN for shards), and the checkpoint's step. */
 GRD_API grd_status grd_evaluate_run(const char *run, const grd_evaluate_options *options,
                                     const grd_run_options *run_options, grd_event *event, grd_error *error);
@@ -272,7 +273,8 @@ typedef struct grd_prediction {
 
 /* Predicts for `input` with the newest checkpoint of a run directory, or with one checkpoint, and hands on what it says
  * in the input's order. A classifier of images takes a file of images in IDX format, or a folder with such a file of
- * test images; they must have the size that it was trained on. GRD_E_ARGUMENT: a language model (see
+ * test images; they must have the size that it was trained on. A forecaster takes a CSV file with the columns that it
+ * was trained on and says what follows the last step, horizon steps of it. GRD_E_ARGUMENT: a language model (see
  * grd_sample_run()). */
 GRD_API grd_status grd_predict_run(const char *run, const char *input, const grd_run_options *options,
                                    void (*on_prediction)(void *context, const grd_prediction *prediction),

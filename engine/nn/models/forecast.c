@@ -26,11 +26,10 @@ grd_tensor grd_tcn(grd_tensor x, int64_t width, int32_t blocks, int64_t kernel)
     return x;
 }
 
-/* So many that the last step sees the first. */
-static int32_t blocks_over(int64_t steps)
+int32_t grd_tcn_blocks(int64_t steps, int64_t kernel)
 {
     int32_t blocks = 1;
-    while (1 + 2 * (TCN_KERNEL - 1) * (((int64_t)1 << blocks) - 1) < steps) blocks++;
+    while (kernel > 1 && blocks < 32 && 2 * (kernel - 1) * (((int64_t)1 << blocks) - 1) < steps - 1) blocks++;
     return blocks;
 }
 
@@ -54,7 +53,7 @@ grd_tensor grd_forecaster_values(grd_tensor x, const grd_forecaster *net)
     switch (net->kind) {
     case GRD_FORECASTER_LINEAR: h = grd_flatten(x, 1, -1); break;
     case GRD_FORECASTER_TCN:
-        h = grd_tcn(x, width, net->layers > 0 ? net->layers : blocks_over(steps), TCN_KERNEL);
+        h = grd_tcn(x, width, net->layers > 0 ? net->layers : grd_tcn_blocks(steps, TCN_KERNEL), TCN_KERNEL);
         h = grd_squeeze(grd_slice(h, 1, steps - 1, 1), 1);
         break;
     default: h = recurrent(x, net, width);
