@@ -41,6 +41,24 @@ static const char *openmp_version(void)
     return text;
 }
 
+static const char *jpeg_version(void)
+{
+#ifdef GRADUS_HAVE_JPEG
+    return GRADUS_JPEG_VERSION;
+#else
+    return NULL;
+#endif
+}
+
+static const char *png_version(void)
+{
+#ifdef GRADUS_HAVE_PNG
+    return GRADUS_PNG_VERSION;
+#else
+    return NULL;
+#endif
+}
+
 typedef struct entry {
     const char *name;
     const char *(*version)(void);
@@ -56,6 +74,8 @@ static const entry entries[] = {
     {"libfyaml", fy_library_version, "YAML: config files"},
     {"xxHash", xxhash_version, "checksums of checkpoints"},
     {"zlib", zlibVersion, "gzipped IDX files of images"},
+    {"libjpeg", jpeg_version, "JPEG images"},
+    {"libpng", png_version, "PNG images"},
     {"PCRE2", pcre2_version, "cutting text into words before byte-pair encoding"},
 };
 

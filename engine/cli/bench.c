@@ -37,8 +37,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
         *(state->arg_num ? &a->name : &a->what) = text;
         return 0;
     case ARGP_KEY_END:
-        if (!a->what || (strcmp(a->what, "model") != 0 && strcmp(a->what, "op") != 0))
-            return cli_refuse(state, "gradus bench: what is to be measured? (bench model NAME, or bench op [NAME])");
+        if (!a->what || (strcmp(a->what, "model") && strcmp(a->what, "op") && strcmp(a->what, "images")))
+            return cli_refuse(state,
+                              "gradus bench: what is to be measured? (bench model NAME, bench op [NAME] or bench "
+                              "images DIR)");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -49,12 +51,15 @@ int cli_bench(int argc, char **argv)
     bench_args a = {.common = {.command = "gradus bench"}};
     int code;
     if (!cli_parse(
-            &a, options, parse, "model NAME\nop [NAME]",
+            &a, options, parse, "model NAME\nop [NAME]\nimages DIR",
             "`bench model NAME` times whole training steps of a model on random data. `bench op` times the ops of this "
             "build, each on samples of its own, or only the one that is named. Both show the limits of this machine "
-            "beside them.\vModels: " BENCH_MODELS ".\nExamples:\n  gradus bench model gpt-small --batch 4\n"
+            "beside them. `bench images` turns the image files of a folder into batches of 224x224 as training does, "
+            "by --threads "
+            "threads.\vModels: " BENCH_MODELS ".\nExamples:\n  gradus bench model gpt-small --batch 4\n"
             "  gradus bench op softmax",
             argc, argv, &code))
         return code;
+    if (strcmp(a.what, "images") == 0) return bench_images(&a);
     return strcmp(a.what, "model") == 0 ? bench_model(&a) : bench_op(&a);
 }

@@ -1,4 +1,4 @@
-/* bench.h - the two kinds of benchmark. */
+/* bench.h - the kinds of benchmark. */
 #ifndef GRADUS_CLI_BENCH_H
 #define GRADUS_CLI_BENCH_H
 
@@ -8,7 +8,7 @@
 
 typedef struct bench_args {
     cli common;
-    const char *what, *name; /* "model" or "op"; NULL: all ops */
+    const char *what, *name; /* "model", "op" or "images"; the model, op (NULL: all) or folder */
     int64_t batch, context;  /* 0: the model's own */
     int64_t steps;           /* 0: as many as fit into some seconds */
     bool bf16, recompute, profile;
@@ -17,5 +17,6 @@ typedef struct bench_args {
 
 int bench_model(const bench_args *args);
 int bench_op(const bench_args *args);
+int bench_images(const bench_args *args);
 
 #endif
