@@ -357,7 +357,7 @@ static void put_forecast(grdi_writer *w, const grdi_history *h, const grd_settin
     grdi_html_forecast(w, &h->forecast, s->data.target);
     grdi_writer_print(w,
                       "<section><h3>Against simple forecasts</h3><p class=\"soft\">of the held-out part, %lld step%s "
-                      "ahead</p><table>\n<tr><th>forecast</th><th>root mean square error</th><th>of the model's"
+                      "ahead</p><table>\n<tr><th>forecast</th><th>root mean square error</th><th>times the model's"
                       "</th></tr>\n",
                       (long long)s->data.horizon, s->data.horizon == 1 ? "" : "s");
     put_comparison(w, grd_model_kind_name(s->model.kind), eval->rmse, eval->rmse);

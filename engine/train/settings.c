@@ -309,7 +309,7 @@ bool grd_settings_of_language(const grd_settings *settings)
 grd_run_words grd_settings_words(const grd_settings *s)
 {
     if (s->data.kind == GRD_DATA_SERIES)
-        return (grd_run_words){"windows", "of the better simple forecast's squared error", "held-out part"};
+        return (grd_run_words){"windows", "squared error, 1 is the better simple forecast's", "held-out part"};
     if (s->data.kind == GRD_DATA_TABLE)
         return (grd_run_words){"rows", s->model.classes ? "nats per row" : "squared error, 1 is that of the mean",
                                "validation"};
