@@ -78,11 +78,12 @@ enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_SAMPLES = 8 };
 /* For one batch: few samples and all that keeps a batch from being learnt by heart switched off. */
 static void make_small(grd_settings *z)
 {
-    bool language = z->model.kind <= GRD_MODEL_FAST;
+    bool language = grd_settings_of_language(z);
     int64_t most = language ? SMALL_TEXTS : SMALL_SAMPLES;
     z->train.batch = z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch;
     if (language && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
     z->model.gpt.dropout = 0;
+    memset(&z->augment, 0, sizeof(z->augment));
     z->train.label_smoothing = z->train.weight_decay = 0;
     z->augment = (grd_augment){.crop = GRD_CROP_NONE};
     z->train.precision = GRD_PRECISION_F32;
@@ -150,6 +151,12 @@ static grd_status keep_tokenizer(preflight *p, const grdi_session *s)
     return p->tokenizer ? grd_tokenizer_save(s->tokenizer, p->tokenizer, p->checker.error) : out_of_memory(p);
 }
 
+/* Whether the task has told which values are which. */
+static bool is_known(const grdi_session *s)
+{
+    return s->ids.node && s->eval_ids.node && s->eval_output.node && s->eval;
+}
+
 static grd_status look_at_one_batch(preflight *p, grdi_session *s)
 {
     grd_group groups[GRD_GROUPS_MAX];
@@ -158,7 +165,8 @@ static grd_status look_at_one_batch(preflight *p, grdi_session *s)
     grd_status status = keep_tokenizer(p, s);
     if (!status && !grd_step_report(s->step, &report))
         p->sample_flops = report.flops_per_step / (double)s->settings->train.batch;
-    return status ? status : grdi_check_one_batch(&p->checker, &subject);
+    if (!is_known(s)) grdi_check_note(&p->checker, "the model and its steps are not looked at for this kind of data");
+    return status || !is_known(s) ? status : grdi_check_one_batch(&p->checker, &subject);
 }
 
 static grd_status look_at_steps(preflight *p, grdi_session *s)
@@ -166,9 +174,9 @@ static grd_status look_at_steps(preflight *p, grdi_session *s)
     grd_group groups[GRD_GROUPS_MAX];
     grdi_subject subject = subject_of(s, groups);
     grd_status status = grdi_check_data(&p->checker, s);
-    if (!status) status = grdi_check_first_steps(&p->checker, &subject);
+    if (!status && is_known(s)) status = grdi_check_first_steps(&p->checker, &subject);
     s->done = 0;
-    return status ? status : grdi_check_learning_rate(&p->checker, &subject);
+    return status || !is_known(s) ? status : grdi_check_learning_rate(&p->checker, &subject);
 }
 
 static grd_status with_session(preflight *p, grd_settings *settings, grd_status (*look)(preflight *p, grdi_session *s))

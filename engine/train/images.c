@@ -1,6 +1,7 @@
 /* images.c - the task of classifying images: batches, step and evaluation. Which images a batch has is a function of
  * seed and position alone: each epoch is a permutation, every image once. */
 #include "generate/image_sets.h"
+#include "train/check_set.h"
 #include "train/report_images.h"
 #include "train/task.h"
 
@@ -233,6 +234,8 @@ static grd_tensor loss(grdi_session *s)
     double smoothing = s->settings->train.label_smoothing;
     run->x = grd_input(s->graph, "x", GRD_F32, grd_shape(batch, run->info.height, run->info.width, run->info.channels));
     run->y = grd_input(s->graph, "y", GRD_I32, grd_shape(batch));
+    s->ids = run->x;
+    s->targets = run->y;
     grd_tensor logits = grdi_classifier_logits(s->settings, run->x, true);
     grd_tensor mean = grd_cross_entropy_mean(logits, run->y, .label_smoothing = smoothing);
     if (mixes(s)) { /* other + part (mean - other) */
@@ -306,6 +309,12 @@ static void expect(const grdi_session *s, grdi_expected *expected)
     snprintf(expected->text, sizeof(expected->text), "ln %lld (classes)", classes);
 }
 
+static grd_status check_data(grdi_session *s, struct grdi_checker *c)
+{
+    const grd_images *const images[2] = {s->images->images[0], s->images->images[1]};
+    return grdi_check_images(c, images, s->settings);
+}
+
 const grdi_task grdi_task_images = {.open = open_images,
                                     .make_batches = make_batches,
                                     .start = start,
@@ -319,4 +328,5 @@ const grdi_task grdi_task_images = {.open = open_images,
                                     .read_weights = read_weights,
                                     .expect = expect,
                                     .report = report,
+                                    .check_data = check_data,
                                     .close = close_images};

@@ -1,5 +1,8 @@
 /* language.c - the task of modelling language: windows of tokens, the next one of each to be told. */
+#include "train/check_set.h"
 #include "train/task.h"
+
+#include "formats/tokens.h"
 
 #include <gradus/hf.h>
 
@@ -83,6 +86,15 @@ static void expect(const grdi_session *s, grdi_expected *expected)
     snprintf(expected->text, sizeof(expected->text), "ln %lld (tokens)", vocab);
 }
 
+static grd_status check_data(grdi_session *s, struct grdi_checker *c)
+{
+    grd_ids ids[2][GRD_FILES_MAX];
+    if (s->corpus) return grdi_check_text(c, s->corpus);
+    for (int part = 0; part < 2; part++)
+        for (size_t i = 0; i < s->shard_count[part]; i++) ids[part][i] = grdi_tokens_view(s->shards[part][i]);
+    return grdi_check_ids(c, ids[0], s->shard_count[0], ids[1], s->shard_count[1]);
+}
+
 const grdi_task grdi_task_language = {.open = grdi_session_open_data,
                                       .make_batches = grdi_session_make_batches,
                                       .start = grdi_session_start_batches,
@@ -95,4 +107,5 @@ const grdi_task grdi_task_language = {.open = grdi_session_open_data,
                                       .add_weights = add_weights,
                                       .read_weights = read_weights,
                                       .expect = expect,
+                                      .check_data = check_data,
                                       .close = grdi_session_close_data};

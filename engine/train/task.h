@@ -13,6 +13,8 @@ typedef struct grdi_expected {
     bool causal;   /* the evaluation's output at a step may depend on inputs up to that step alone */
 } grdi_expected;
 
+struct grdi_checker; /* check.h */
+
 struct grdi_task {
     grd_status (*open)(grdi_session *s);         /* the data; settings that depend on it are completed */
     grd_status (*make_batches)(grdi_session *s); /* once these are resolved */
@@ -30,6 +32,7 @@ struct grdi_task {
     void (*report)(const grdi_session *s, grdi_writer *w); /* its own part of report.html; NULL: none */
     void (*close)(grdi_session *s);
     void (*expect)(const grdi_session *s, grdi_expected *expected); /* for the preflight; NULL: nothing is known */
+    grd_status (*check_data)(grdi_session *s, struct grdi_checker *c); /* the same, see check_set.h */
 };
 
 extern const grdi_task grdi_task_language, grdi_task_images, grdi_task_table, grdi_task_series;
