@@ -135,5 +135,8 @@ void grdi_check_conflicts(grdi_checker *c, int64_t conflicts, int64_t repeated, 
 
 grd_status grdi_check_data(grdi_checker *c, grdi_session *s)
 {
-    return s->task->check_data ? s->task->check_data(s, c) : GRD_OK;
+    const grd_settings *z = s->settings;
+    if (s->task->check_data) return s->task->check_data(s, c);
+    bool table = z->data.kind == GRD_DATA_TABLE || z->data.kind == GRD_DATA_SERIES;
+    return table ? grdi_check_table(c, z, z->model.kind == GRD_MODEL_LOGISTIC) : GRD_OK;
 }

@@ -435,7 +435,7 @@ static grd_status compare_all(differences *d, int tried)
     else
         grdi_check_result(d->c, "gradients", together, look_at,
                           "derivative along a random direction of all %d parameters %.6g, differences in double %.6g; "
-                          "%d of them alone agree, too",
+                          "%d were compared alone, too",
                           count, all.found, all.expected, compared_count);
     return GRD_OK;
 }

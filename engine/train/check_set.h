@@ -32,6 +32,8 @@ void grdi_check_conflicts(grdi_checker *c, int64_t conflicts, int64_t repeated, 
 grd_status grdi_check_text(grdi_checker *c, const grd_corpus *corpus);
 grd_status grdi_check_ids(grdi_checker *c, const grd_ids *train, size_t train_count, const grd_ids *validation,
                           size_t validation_count);
+/* The CSV file of data.path, a series where data.time is set; `classifies`: the target is a class, however it looks. */
+grd_status grdi_check_table(grdi_checker *c, const grd_settings *settings, bool classifies);
 grd_status grdi_check_images(grdi_checker *c, const grd_images *const images[2], const grd_settings *settings);
 
 #endif

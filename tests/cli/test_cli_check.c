@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void make_data(void);
@@ -44,12 +45,94 @@ static size_t write_text(char *text, size_t size, unsigned seed)
     "data: {path: text.txt, tokenizer: byte}\n"                                                                        \
     "train: {steps: 100, batch: 8, lr: 3.0e-3, warmup: 5}\n"
 
+static void write_config(const char *name, const char *text)
+{
+    scratch_write(scratch_path(name), text, strlen(text));
+}
+
+/* ---- images ---- */
+
+enum { SIDE = 10, TRAINING = 300, TESTS = 100, OF_CLASSES = 3 };
+
+#define IMAGES                                                                                                         \
+    "model: {kind: lenet, width: 8}\n"                                                                                 \
+    "train: {steps: 100, batch: 20, lr: 3.0e-3}\n"                                                                     \
+    "data: {kind: idx, path: "
+
+typedef enum spoil {
+    GOOD,
+    TESTS_IN_TRAINING,
+    TWO_LABELS,
+    LABELS_FROM_ONE,
+    ONE_CLASS_UNTESTED,
+    BY_CLASS,
+    LABELS_ONE_ON,
+    BLANK_IMAGES,
+    SCALED_TWICE
+} spoil;
+
+typedef struct image_set {
+    unsigned char pixels[TRAINING][SIDE * SIDE], labels[TRAINING];
+} image_set;
+
+/* A bright square whose place tells the class, on noise. */
+static void draw(image_set *set, int i, int label)
+{
+    for (int k = 0; k < SIDE * SIDE; k++) {
+        int inside = k / SIDE / 3 == label && k % SIDE / 3 == 1;
+        set->pixels[i][k] = (unsigned char)(inside ? 180 + random_below(70) : random_below(100));
+    }
+    set->labels[i] = (unsigned char)label;
+}
+
+static void store(const char *folder, const char *part, const image_set *set, int count)
+{
+    char name[128];
+    unsigned char head[16] = {0, 0,    8, 3, 0, 0,   (unsigned char)(count >> 8), (unsigned char)count, 0, 0,
+                              0, SIDE, 0, 0, 0, SIDE};
+    static unsigned char bytes[16 + sizeof set->pixels];
+    memcpy(bytes, head, 16);
+    memcpy(bytes + 16, set->pixels, (size_t)count * SIDE * SIDE);
+    snprintf(name, sizeof name, "%s/%s-images-idx3-ubyte", folder, part);
+    scratch_write(scratch_path(name), bytes, 16 + (size_t)count * SIDE * SIDE);
+    head[3] = 1;
+    memcpy(bytes, head, 8);
+    memcpy(bytes + 8, set->labels, (size_t)count);
+    snprintf(name, sizeof name, "%s/%s-labels-idx1-ubyte", folder, part);
+    scratch_write(scratch_path(name), bytes, 8 + (size_t)count);
+}
+
+static void make_images(const char *folder, spoil what)
+{
+    static image_set training, tests;
+    char config[32], text[256];
+    state = 99;
+    for (int i = 0; i < TRAINING; i++)
+        draw(&training, i, what == BY_CLASS ? i / (TRAINING / OF_CLASSES) : (int)random_below(OF_CLASSES));
+    for (int i = 0; i < TESTS; i++) draw(&tests, i, (int)random_below(what == ONE_CLASS_UNTESTED ? 2 : OF_CLASSES));
+    for (int i = 0; i < TRAINING; i++) {
+        if (what == TESTS_IN_TRAINING && i % 10 == 0) memcpy(training.pixels[i], tests.pixels[i / 10], SIDE * SIDE);
+        if (what == TWO_LABELS && i % 10 == 1) memcpy(training.pixels[i], training.pixels[i - 1], SIDE * SIDE);
+        if (what == LABELS_FROM_ONE) training.labels[i]++;
+        if (what == LABELS_ONE_ON) training.labels[i] = training.labels[(i + 1) % TRAINING];
+        if (what == BLANK_IMAGES && i % 10 == 0) memset(training.pixels[i], 0, SIDE * SIDE);
+    }
+    for (int i = 0; what == SCALED_TWICE && i < TRAINING; i++)
+        for (int k = 0; k < SIDE * SIDE; k++) training.pixels[i][k] /= 255, tests.pixels[i][k] /= 255;
+    mkdir(scratch_path(folder), 0755);
+    store(folder, "train", &training, TRAINING);
+    store(folder, "test", &tests, TESTS);
+    snprintf(config, sizeof config, "%s.yaml", folder);
+    snprintf(text, sizeof text, IMAGES "%s%s}\n", folder, what == BY_CLASS ? ", order: sequential" : "");
+    write_config(config, text);
+}
+
 static void make_data(void)
 {
     static char text[TEXT_BYTES];
     size_t size = write_text(text, sizeof text, 7);
     scratch_write(scratch_path("text.txt"), text, size);
-    scratch_write(scratch_path("good.yaml"), CONFIG, strlen(CONFIG));
+    write_config("good.yaml", CONFIG);
 }
 
 /* The result of that name; NULL: none. */
@@ -97,6 +180,52 @@ Test(cli_check, finds_what_is_planted_in_settings)
     assert_found("learning_rate", "good.yaml --set train.lr=0 --set train.min_lr=0");
     assert_found("initial_loss", "good.yaml --set init.std=2");
     assert_found("frozen", "good.yaml --set 'train.groups=[{match: \"h0/**\", frozen: true}]'");
+}
+
+/* Text files made from a good one, and what is found in them. */
+Test(cli_check, finds_what_is_planted_in_texts)
+{
+    static char text[TEXT_BYTES], other[2 * TEXT_BYTES];
+    size_t size = write_text(text, sizeof text, 7), part = size / 3;
+    memcpy(other, text, size);
+    memcpy(other + size, text, part); /* the end, which is kept for validation, is the beginning again */
+    for (size_t i = size; i < size + part; i++) other[i] = (char)(i % 7 || other[i] != ' ' ? other[i] : '\n');
+    scratch_write(scratch_path("text.txt"), other, size + part);
+    assert_found("overlap", "good.yaml");
+    for (int i = 0; i < 4; i++) memcpy(other + (size_t)i * part, text, part);
+    scratch_write(scratch_path("text.txt"), other, 4 * part);
+    assert_found("repetition", "good.yaml");
+    memcpy(other, text, size);
+    for (size_t i = 100; i + 200 < size; i += 200) memcpy(other + i, "\xC3\x83\xC2\xA4", 4);
+    scratch_write(scratch_path("text.txt"), other, size);
+    assert_found("encoding", "good.yaml");
+}
+
+Test(cli_check, finds_what_is_planted_in_images)
+{
+    static const struct {
+        spoil what;
+        const char *check;
+    } plants[] = {{TESTS_IN_TRAINING, "overlap"},
+                  {TWO_LABELS, "conflicting_labels"},
+                  {LABELS_FROM_ONE, "label_balance"},
+                  {ONE_CLASS_UNTESTED, "label_balance"},
+                  {BY_CLASS, "order"},
+                  {LABELS_ONE_ON, "alignment"},
+                  {BLANK_IMAGES, "values"},
+                  {SCALED_TWICE, "values"}};
+    make_images("clean", GOOD);
+    assert_clean("clean.yaml");
+    assert_clean("clean.yaml --set model.kind=mlp --set model.width=32");
+    assert_clean("clean.yaml --set model.kind=logistic");
+    assert_clean("clean.yaml --set model.kind=resnet18 --set model.width=4");
+    for (size_t i = 0; i < sizeof plants / sizeof *plants; i++) {
+        char folder[16], arguments[64];
+        snprintf(folder, sizeof folder, "planted%zu", i);
+        make_images(folder, plants[i].what);
+        snprintf(arguments, sizeof arguments, "%s.yaml", folder);
+        assert_found(plants[i].check, arguments);
+    }
 }
 
 Test(cli_check, leaves_nothing_behind)
