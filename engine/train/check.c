@@ -83,7 +83,6 @@ static void make_small(grd_settings *z)
     z->train.batch = z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch;
     if (language && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
     z->model.gpt.dropout = 0;
-    memset(&z->augment, 0, sizeof(z->augment));
     z->train.label_smoothing = z->train.weight_decay = 0;
     z->augment = (grd_augment){.crop = GRD_CROP_NONE};
     z->train.precision = GRD_PRECISION_F32;
