@@ -47,8 +47,10 @@ bool grdi_check_stopped(const grdi_checker *c)
 
 typedef struct preflight {
     grdi_checker checker;
+    const grd_settings *settings;      /* the caller's */
     char *folder, *config, *tokenizer; /* temporary: the settings, and the tokenizer that the first session made */
     double sample_flops;               /* of a training step, for one sample */
+    bool solves;                       /* the model is not trained by steps */
 } preflight;
 
 static grd_status out_of_memory(const preflight *p)
@@ -63,6 +65,7 @@ static grd_status copy_settings(preflight *p, grd_settings **copy)
     if (!z) return out_of_memory(p);
     grd_status status = grd_settings_load(z, p->config, p->checker.error);
     if (status) return status;
+    memcpy(z->given, p->settings->given, sizeof(z->given)); /* what a task chooses is still to be chosen */
     grdi_free(z->out);
     z->out = NULL;
     z->train.accumulate = 1;
@@ -75,12 +78,29 @@ static grd_status copy_settings(preflight *p, grd_settings **copy)
 
 enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_SAMPLES = 8 };
 
+static void set_batch(grd_settings *z, int64_t batch)
+{
+    z->train.batch = batch;
+    grdi_key_mark_set(z, grdi_key_find("train.batch"));
+}
+
+/* For what is solved exactly, too: its graph is the same. */
+static void use_steps(grd_settings *z)
+{
+    bool steps = z->train.optimizer > GRD_OPTIMIZER_NONE && z->train.optimizer < GRD_OPTIMIZER_LBFGS;
+    if (steps && grdi_key_was_set(z, grdi_key_find("train.optimizer"))) return;
+    z->train.optimizer = GRD_OPTIMIZER_ADAMW;
+    z->train.l2 = 0;
+    grdi_key_mark_set(z, grdi_key_find("train.optimizer"));
+}
+
 /* For one batch: few samples and all that keeps a batch from being learnt by heart switched off. */
 static void make_small(grd_settings *z)
 {
     bool language = grd_settings_of_language(z);
     int64_t most = language ? SMALL_TEXTS : SMALL_SAMPLES;
-    z->train.batch = z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch;
+    set_batch(z, z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch);
+    if (z->data.kind == GRD_DATA_TABLE) use_steps(z);
     if (language && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
     z->model.gpt.dropout = 0;
     z->train.label_smoothing = z->train.weight_decay = 0;
@@ -93,7 +113,7 @@ static void make_small(grd_settings *z)
 
 static void make_affordable(grd_settings *z, double sample_flops)
 {
-    while (z->train.batch > 2 && (double)z->train.batch * sample_flops > STEP_FLOPS) z->train.batch /= 2;
+    while (z->train.batch > 2 && (double)z->train.batch * sample_flops > STEP_FLOPS) set_batch(z, z->train.batch / 2);
 }
 
 static grd_status next(grdi_subject *subject, const void **inputs)
@@ -128,6 +148,7 @@ static grdi_subject subject_of(grdi_session *s, grd_group *groups)
                             .factor = factor,
                             .context = s,
                             .lr = z->train.lr,
+                            .linear = z->data.kind == GRD_DATA_TABLE && z->model.kind != GRD_MODEL_MLP,
                             .pretrained = z->init.from != NULL,
                             .groups = groups,
                             .group_count = z->train.group_count};
@@ -173,6 +194,8 @@ static grd_status look_at_steps(preflight *p, grdi_session *s)
     grd_group groups[GRD_GROUPS_MAX];
     grdi_subject subject = subject_of(s, groups);
     grd_status status = grdi_check_data(&p->checker, s);
+    p->solves = s->task->solves && s->task->solves(s);
+    if (p->solves) return status;
     if (!status && is_known(s)) status = grdi_check_first_steps(&p->checker, &subject);
     s->done = 0;
     return status || !is_known(s) ? status : grdi_check_learning_rate(&p->checker, &subject);
@@ -207,7 +230,7 @@ static grd_status look_at_all(preflight *p)
         real->train.statistics_every = 1;
         status = with_session(p, real, look_at_steps);
     }
-    if (!status) status = grdi_check_runs(&p->checker, real, p->folder);
+    if (!status && !p->solves) status = grdi_check_runs(&p->checker, real, p->folder);
     grd_settings_free(small);
     grd_settings_free(real);
     return status;
@@ -224,7 +247,8 @@ grd_status grd_check_settings(grd_settings *settings, const grd_check_options *o
 {
     static const grd_check_options none = {.size = sizeof(none)};
     grd_error own = {GRD_OK, ""};
-    preflight p = {.checker = {.options = options ? options : &none, .error = error ? error : &own}};
+    preflight p = {.settings = settings,
+                   .checker = {.options = options ? options : &none, .error = error ? error : &own}};
     *found = 0;
     grd_status status = grd_settings_resolve(settings, p.checker.error);
     if (status) return status;

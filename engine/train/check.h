@@ -35,6 +35,7 @@ typedef struct grdi_subject {
     double expected;    /* the loss before training; NaN: not known */
     char expected_text[64];
     bool causal, pretrained;
+    bool linear;             /* of the inputs: a batch need not be learnt by heart, and inputs may say little */
     const grd_group *groups; /* which parameters are frozen on purpose */
     int32_t group_count;
     bool cuts_are_meant;

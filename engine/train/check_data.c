@@ -138,5 +138,6 @@ grd_status grdi_check_data(grdi_checker *c, grdi_session *s)
     const grd_settings *z = s->settings;
     if (s->task->check_data) return s->task->check_data(s, c);
     bool table = z->data.kind == GRD_DATA_TABLE || z->data.kind == GRD_DATA_SERIES;
-    return table ? grdi_check_table(c, z, z->model.kind == GRD_MODEL_LOGISTIC) : GRD_OK;
+    bool classifies = s->targets.node && grd_tensor_dtype(s->targets) == GRD_I32;
+    return table ? grdi_check_table(c, z, classifies) : GRD_OK;
 }

@@ -108,6 +108,7 @@ grd_status grdi_check_runs(grdi_checker *c, const grd_settings *from, const char
                                                      : grd_fail(c->error, GRD_E_MEMORY, "out of memory for a run");
     if (!status) status = grd_settings_load(settings, config, c->error);
     if (!status) {
+        memcpy(settings->given, from->given, sizeof(settings->given));
         settings->train.minutes = 0; /* the clock would set the rate */
         if (settings->train.steps <= STEPS) settings->train.steps = STEPS + 1;
         settings->train.statistics_every = 0;

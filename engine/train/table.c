@@ -96,6 +96,8 @@ static grd_tensor loss(grdi_session *s)
     if (grdi_table_solves(s->settings)) declare_solution(s);
     run->x = grd_input(s->graph, "x", GRD_F32, grd_shape(batch, f->width));
     run->y = grd_input(s->graph, "y", classes ? GRD_I32 : GRD_F32, grd_shape(batch));
+    s->ids = run->x;
+    s->targets = run->y;
     grd_tensor out = grdi_tabular_graph(s->settings, f, run->x), mean;
     if (!classes) {
         mean = grd_mean(grd_square(grd_sub(grd_reshape(out, grd_shape(batch)), run->y)));
@@ -163,6 +165,14 @@ static void close_table(grdi_session *s)
     grdi_free(run);
 }
 
+static void expect(const grdi_session *s, grdi_expected *expected)
+{
+    long long classes = (long long)s->table->features.class_count;
+    expected->loss = classes ? log((double)classes) : 1;
+    if (classes) snprintf(expected->text, sizeof(expected->text), "ln %lld (classes)", classes);
+    else snprintf(expected->text, sizeof(expected->text), "the variance of the standardised target");
+}
+
 const grdi_task grdi_task_table = {.open = grdi_table_open_data,
                                    .make_batches = make_batches,
                                    .start = start,
@@ -176,4 +186,5 @@ const grdi_task grdi_task_table = {.open = grdi_table_open_data,
                                    .evaluate = evaluate,
                                    .add_weights = add_weights,
                                    .read_weights = read_weights,
+                                   .expect = expect,
                                    .close = close_table};
