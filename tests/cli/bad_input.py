@@ -596,6 +596,53 @@ class Bench:
         if done.returncode != 0:
             sys.exit(f"gradus {arguments}: {done.returncode}: {done.stderr.decode()}")
 
+# ---- tables ----
+
+ROWS = "".join(f"{i},{'ab'[i % 2]},{i * i}\n" for i in range(12))
+
+
+def table(name, content, *pieces, target="y", more="", code=2, files=None):
+    case(f"table: {name}", f"train --data t.csv --target {target} {more} --set out=new", *pieces,
+         files={"t.csv": content, **(files or {})}, code=code)
+
+
+table("empty", "", "t.csv: is empty")
+table("a header only", "x,c,y\n", "t.csv: has no rows")
+table("a row with fewer cells", "x,c,y\n1,a,2\n1,a\n", "t.csv: line 3: has 2 cells", "names 3 columns")
+table("a row with more cells", "x,c,y\n1,a,2\n1,a,b,3\n", "t.csv: line 3: has 4 cells", "must be in quotes")
+table("a name twice", "x,y,x\n1,2,3\n", "two columns have the name 'x'")
+table("a quote that stays open", 'x,y\n1,2\n"3,4\n5,6\n', "line 3, column 'x'", "never closed")
+table("text behind a quote", 'x,y\n"1"2,3\n', "line 2, column 'x'", "after a closing quote")
+table("a NUL byte", b"x,y\n1,2\n\0,4\n", "line 3, column 'x'", "NUL byte")
+table("Latin-1", b"x,y\nM\xfcnchen,1\nK\xf6ln,2\n", "line 2, column 'x'", "is not UTF-8")
+table("UTF-16", "x,y\n1,2\n".encode("utf-16"), "is in UTF-16 (save it as UTF-8)")
+table("an Excel file", b"PK\x03\x04" + bytes(50), "ZIP or Excel file")
+table("a gzipped file", b"\x1f\x8b\x08" + bytes(50), "is gzipped")
+table("no names", "1,2\n3,4\n", "holds numbers only", "must name the columns")
+table("text in a column of numbers", "x,c,y\n" + ROWS + "12,a,oops\n", "line 14, column 'y': 'oops' is no number")
+table("a number with thousands separators", "x,c,y\n" + ROWS + '12,a,"1,234"\n', "column 'y': '1,234' is no number")
+table("a date among numbers", "x,c,y\n" + ROWS + "2026-11-26,a,7\n", "column 'x': '2026-11-26' is no number")
+table("dates in both orders", "x,y\n13/1/2026,1\n1/13/2026,2\n", "column 'x'", "begin with the day in line 2")
+table("a wrong target", "price,area\n1,2\n2,3\n", "data.target", "no column 'prise'", "'price'", target="prise")
+table("a target without values", "x,y\n1,\n2,NA\n", "data.target: column 'y'", "is empty")
+table("a target of dates", "x,y\n1,2026-01-01\n2,2026-01-02\n", "data.target: column 'y'", "holds times")
+table("a target with one class", "x,y\n1,a\n2,a\n3,a\n", "only one value, 'a'", "nothing to learn")
+table("a target that never changes", "x,y\n1,0.5\n2,0.5\n", "is 0.5 in every row")
+table("more classes than rows can tell", "x,y\n1,a\n2,b\n3,c\n", "3 different values in 3 rows", "too many for classes")
+table("one row", "x,y\n1,0.5\n", "1 row with a target")
+table("linear for texts", "x,c,y\n" + ROWS, "linear predicts numbers", "'c'", target="c", more="--model linear")
+table("a model of images", "x,c,y\n" + ROWS, "model.kind: lenet is no model of tables", more="--model lenet")
+table("no column but the target", "y\n1.5\n2.5\n3.5\n", "no column is left to learn from")
+table("a feature that is not there", "x,c,y\n" + ROWS, "data.features", "no column 'z'", more="--set data.features=[z]")
+table("the target as a feature", "x,c,y\n" + ROWS, "data.features: 'y' is the target", more="--set data.features=[y]")
+table("l2 for a network", "x,c,y\n" + ROWS, "train.l2", "train.weight_decay", more="--model mlp --set train.l2=1")
+table("exact for a network", "x,c,y\n" + ROWS, "train.optimizer: exact is for linear",
+      more="--model mlp --set train.optimizer=exact")
+case("table: a folder", "train --data . --target y --set out=new", ".", "is a directory")
+case("table: a file that is not there", "train --data none.csv --target y --set out=new", "none.csv")
+case("table: a target without data", "train good.yaml --target y", "--target: goes with --data")
+
+
 
 def put(folder, files):
     for name, content in files.items():
