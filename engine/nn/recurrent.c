@@ -20,8 +20,39 @@ static grd_tensor first_state(grd_tensor x, grd_tensor given, int64_t size)
     return grd_full(grd_tensor_graph(x), grd_tensor_dtype(x), grd_shape(grd_dim(x, 0), size), 0);
 }
 
-static grd_tensor last_step(grd_tensor y)
+/* Where series of different lengths end in [B,T,..]; rows are those of [B T,..]. Poison: all have T steps. */
+typedef struct ends {
+    grd_tensor inside; /* bool [B,T,1]: whether the step is one of the series */
+    grd_tensor last;   /* i32 [B]: the row of its last step */
+    grd_tensor turned; /* i32 [B,T]: rows of its steps from last to first, and of those behind it as they are */
+} ends;
+
+static ends find_ends(grd_tensor x, grd_tensor lengths)
 {
+    grd_graph *graph = grd_tensor_graph(x);
+    int64_t b = grd_dim(x, 0), t = grd_dim(x, 1);
+    if (!lengths.node) return (ends){.last = {NULL, 0}};
+    grd_tensor length = grd_reshape(lengths, grd_shape(b, 1)), step = grd_arange(graph, GRD_I32, t, 0, 1);
+    grd_tensor first = grd_reshape(grd_arange(graph, GRD_I32, b, 0, (double)t), grd_shape(b, 1));
+    grd_tensor inside = grd_lt(step, length), final = grd_add_scalar(length, -1);
+    return (ends){.inside = grd_reshape(inside, grd_shape(b, t, 1)),
+                  .last = grd_reshape(grd_add(first, final), grd_shape(b)),
+                  .turned = grd_add(first, grd_where(inside, grd_sub(final, step), step))};
+}
+
+static grd_tensor rows_of(grd_tensor x, grd_tensor rows)
+{
+    return grd_embedding(grd_flatten(x, 0, 1), rows);
+}
+
+static grd_tensor turned(grd_tensor x, const ends *e)
+{
+    return e->turned.node ? rows_of(x, e->turned) : grd_flip(x, 1);
+}
+
+static grd_tensor last_step(grd_tensor y, const ends *e)
+{
+    if (e->last.node) return rows_of(y, e->last);
     return grd_squeeze(grd_slice(y, 1, grd_dim(y, 1) - 1, 1), 1);
 }
 
@@ -32,7 +63,8 @@ static grd_tensor layer(cell kind, grd_tensor x, const char *name, int64_t size,
     if (!graph) return x;
     int64_t gates = gates_of[kind] * size;
     grd_scope_push(graph, name ? "%s" : NULL, name);
-    if (o->reverse) x = grd_flip(x, 1);
+    ends e = find_ends(x, o->lengths);
+    if (o->reverse) x = turned(x, &e);
     grd_tensor in = own(graph, "weight_ih", grd_shape(gates, grd_dim(x, -1)), size);
     grd_tensor w = own(graph, "weight_hh", grd_shape(gates, size), size), bias = {0}, hidden = {0}, y, cells = {0};
     if (!o->no_bias) {
@@ -44,9 +76,10 @@ static grd_tensor layer(cell kind, grd_tensor x, const char *name, int64_t size,
     if (kind == LSTM) y = grd_lstm_cells(sums, w, h, first_state(x, o->c, size), &cells);
     else if (kind == RNN) y = grd_rnn_cells(sums, w, h, o->relu);
     else y = grd_gru_cells(sums, w, o->no_bias ? grd_full(graph, grd_tensor_dtype(x), grd_shape(gates), 0) : hidden, h);
-    if (o->last_h) *o->last_h = last_step(y);
-    if (o->last_c && kind == LSTM) *o->last_c = last_step(cells);
-    if (o->reverse) y = grd_flip(y, 1);
+    if (o->last_h) *o->last_h = last_step(y, &e);
+    if (o->last_c && kind == LSTM) *o->last_c = last_step(cells, &e);
+    if (o->reverse) y = turned(y, &e);
+    if (e.inside.node) y = grd_where(e.inside, y, grd_full(graph, grd_tensor_dtype(y), grd_scalar(), 0));
     grd_scope_pop(graph);
     return y;
 }

@@ -105,6 +105,24 @@ def both_directions(net, x):
     return net.linear(x.mean(1), "head", 5)
 
 
+LENGTHS = [9, 5, 1, 7, 3, 9]
+
+
+def ragged(net, x):
+    """An LSTM and a GRU over series of their own lengths, each by itself; zeros behind them, and their last states."""
+    outputs, lasts = [], []
+    for kind, name, back in (("LSTM", "forth", False), ("GRU", "back", True)):
+        rows, ends = [], []
+        for b, length in enumerate(LENGTHS):
+            own = x[b:b + 1, :length]
+            y = net.recurrent(kind, own.flip(1) if back else own, name, 6)
+            ends.append(y[:, -1])
+            rows.append(F.pad(y.flip(1) if back else y, (0, 0, 0, x.shape[1] - length)))
+        outputs.append(torch.cat(rows))
+        lasts.append(torch.cat(ends))
+    return net.linear(torch.cat([torch.cat(outputs, -1).mean(1), *lasts], -1), "head", 5)
+
+
 def forecaster(kind, width, horizon, layers):
     """The last state of as many layers; a TCN's have dilations of 1, 2, 4, ... (Bai et al. 2018)."""
     def build(net, x):
@@ -178,5 +196,6 @@ train("bidirectional", both_directions, (6, 9, 7), 5, adamw)
 train("forecast_lstm", forecaster("LSTM", 8, 4, 2), (6, 11, 2), 2, adamw, horizon=4)
 train("forecast_gru", forecaster("GRU", 8, 4, 1), (6, 11, 2), 2, adamw, horizon=4)
 train("forecast_tcn", forecaster("TCN", 8, 4, 2), (6, 11, 2), 2, adamw, horizon=4)
+train("ragged", ragged, (6, 9, 7), 5, adamw)
 save_file({k: v.detach().contiguous() for k, v in tensors.items()},
           os.path.join(os.path.dirname(os.path.abspath(__file__)), "nets.safetensors"))

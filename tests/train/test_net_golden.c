@@ -57,6 +57,18 @@ static grd_tensor bidirectional(grd_tensor x, bool training)
     return grd_linear(grd_mean_axis(x, 1, false), "head", 5);
 }
 
+/* Series of different lengths; what x holds behind them is not the series'. */
+static grd_tensor ragged(grd_tensor x, bool training)
+{
+    static const int32_t steps[] = {9, 5, 1, 7, 3, 9};
+    (void)training;
+    grd_tensor lengths = grd_constant(grd_tensor_graph(x), GRD_I32, grd_shape(6), steps), forth, back;
+    grd_tensor y[] = {grd_lstm(x, "forth", 6, .lengths = lengths, .last_h = &forth),
+                      grd_gru(x, "back", 6, .lengths = lengths, .last_h = &back, .reverse = true)};
+    grd_tensor said[] = {grd_mean_axis(grd_concat(y, 2, -1), 1, false), forth, back};
+    return grd_linear(grd_concat(said, 3, -1), "head", 5);
+}
+
 static grd_tensor forecast_lstm(grd_tensor x, bool training)
 {
     (void)training;
@@ -248,4 +260,9 @@ Test(net_golden, forecast_gru)
 Test(net_golden, forecast_tcn)
 {
     check("forecast_tcn", forecast_tcn, adamw(), 2);
+}
+
+Test(net_golden, ragged)
+{
+    check("ragged", ragged, adamw(), 2);
 }

@@ -89,6 +89,9 @@ typedef struct grd_recurrent_options {
     bool reverse;       /* from the last step to the first; step t of the result still belongs to step t of x */
     grd_tensor h, c;    /* [B,size], the state before the first step; absent: zeros. c: grd_lstm only */
     grd_tensor *last_h, *last_c; /* if not NULL: receive the state after the last step, [B,size] */
+    grd_tensor lengths; /* i32 [B], 1 to T: how many steps each series has; absent: T. What x holds behind them has no
+                           effect and the result is 0 there, `reverse` begins at each series' own last step, and last_h
+                           and last_c are those behind it: as torch.nn.utils.rnn.pack_padded_sequence */
 } grd_recurrent_options;
 
 /* One layer in one direction, as torch.nn.LSTM, GRU and RNN (batch_first). Parameters name/weight_ih [gates size,I],
