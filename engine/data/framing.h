@@ -32,10 +32,11 @@ static inline int64_t grdi_framing_channels(const grdi_framing *f)
 }
 /* [count][channels]; free with grdi_free. NULL: out of memory. */
 float *grdi_framing_inputs(const grdi_framing *framing, const grdi_series *series);
-/* A window's last step is at least this. */
+/* A window's last step is at least this: all it shows is there, and both simple forecasts are. */
 static inline int64_t grdi_framing_first(const grdi_framing *f)
 {
-    return f->lag + f->context - 1;
+    int64_t shown = f->lag + f->context - 1;
+    return shown > f->season - 1 ? shown : f->season - 1;
 }
 /* The simple forecast of step `last` + h, h from 1. */
 static inline double grdi_simple_forecast(const grdi_series *s, int64_t last, int64_t h, int64_t lag)

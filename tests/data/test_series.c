@@ -196,5 +196,7 @@ Test(series, simple_forecasts)
         cr_expect(grdi_simple_forecast(s, 4, h, 1) == 14);
         cr_expect(grdi_simple_forecast(s, 4, h, 3) == seasonal[h - 1], "h %d", (int)h);
     }
+    const grdi_framing f = {.context = 2, .lag = 1, .season = 4}; /* both are scored, whichever is built upon */
+    cr_expect(grdi_framing_first(&f) == 3, "%d", (int)grdi_framing_first(&f));
     grdi_series_free(s);
 }
