@@ -456,6 +456,34 @@ static void put_samples(grdi_writer *w, const grdi_history *h)
     grdi_writer_print(w, "%s</section>\n", h->sample_count > OPEN_SAMPLES ? "</details>" : "");
 }
 
+/* ---- coefficients ---- */
+
+enum { COEFFICIENTS_SHOWN = 300 };
+
+/* Of a linear or logistic model of a table, once it is saved. */
+static void put_coefficients(grdi_writer *w, const grd_settings *s, const char *out)
+{
+    bool linear = s->model.kind == GRD_MODEL_LINEAR || s->model.kind == GRD_MODEL_LOGISTIC;
+    grd_coefficients *all;
+    if (!linear || s->data.kind != GRD_DATA_TABLE || grd_coefficients_open(out, &all, NULL)) return;
+    int64_t count = grd_coefficients_count(all);
+    grdi_writer_print(w, "<h2>Coefficients</h2>\n<p class=\"soft\">in the units of the columns%s</p>\n<table>\n",
+                      count > COEFFICIENTS_SHOWN ? "; the first ones, gradus inspect has all" : "");
+    for (int64_t i = 0; i < count && i < COEFFICIENTS_SHOWN; i++) {
+        grd_coefficient c = grd_coefficients_at(all, i);
+        char name[512];
+        snprintf(name, sizeof(name), "%s%s%s%s", c.column ? c.column : "(intercept)", c.category ? "=" : "",
+                 c.category ? c.category : "", c.missing ? " (missing)" : "");
+        grdi_writer_print(w, "<tr><td>");
+        grdi_html_escaped(w, name);
+        grdi_writer_print(w, "</td><td>%.6g</td><td>", c.value);
+        grdi_html_escaped(w, c.of_class ? c.of_class : "");
+        grdi_writer_print(w, "</td></tr>\n");
+    }
+    grdi_writer_print(w, "</table>\n");
+    grd_coefficients_free(all);
+}
+
 grd_status grdi_report_write(const grdi_history *history, const grd_settings *settings, const char *out,
                              const grdi_report_more *more, grd_error *error)
 {
@@ -474,6 +502,7 @@ grd_status grdi_report_write(const grdi_history *history, const grd_settings *se
         put_forecast(&w, history, settings);
         put_samples(&w, history);
         put_layers(&w, history);
+        put_coefficients(&w, settings, out);
         grdi_writer_print(&w, "<h2>Numbers</h2>\n<div class=\"grid start\">\n");
         put_facts(&w, history, settings);
         put_evals(&w, history);

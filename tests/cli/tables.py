@@ -106,6 +106,9 @@ def linear_with_everything(folder):
     check(again["rmse"] == evaluation["rmse"] and again["samples"] == 60, again)
     whole = json.loads(gradus("eval", "made", "--data", "made.csv", "--json", folder=folder).stdout)
     check(whole["samples"] == 300 and whole["rmse"] < 1e-3, whole)
+    report = (folder / "made/report.html").read_text()
+    for words in ["<h2>Coefficients</h2>", "<td>colour=red</td><td>-5</td>", "<th>rows/s</th>"]:
+        check(words in report, f"report.html lacks '{words}'")
 
 
 def predictions(folder, rows):
