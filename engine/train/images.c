@@ -21,7 +21,7 @@ struct grdi_images_run {
     grd_tensor other, part;   /* of mixed images: their second labels, and the part that the first have */
     grd_image_loader *loader; /* NULL before the first batch */
     int64_t next;             /* batch that it gives */
-    float mean[CHANNELS_MAX]; /* of the training images */
+    float mean[CHANNELS_MAX], deviation[CHANNELS_MAX]; /* of the training images */
     grdi_scorer scorer;
     grd_classification counts; /* of the last evaluation */
 };
@@ -155,26 +155,25 @@ static grd_status open_images(grdi_session *s)
     return GRD_OK;
 }
 
+/* Measures the training images: that is before anything is written, and reads some that may be damaged. */
 static grd_status make_batches(grdi_session *s)
 {
-    (void)s;
-    return GRD_OK;
+    grdi_images_run *run = s->images;
+    double mean[CHANNELS_MAX], deviation[CHANNELS_MAX];
+    grd_status status = grd_images_statistics(run->images[0], mean, deviation, s->error);
+    for (int64_t c = 0; c < run->info.channels && !status; c++) {
+        run->mean[c] = (float)mean[c];
+        run->deviation[c] = deviation[c] > 0 ? (float)deviation[c] : 1;
+    }
+    return status;
 }
 
 /* Tells the model what pixels are like. A resumed run has the same numbers already. */
 static grd_status start(grdi_session *s)
 {
-    grdi_images_run *run = s->images;
-    double mean[CHANNELS_MAX], deviation[CHANNELS_MAX];
-    float values[CHANNELS_MAX];
-    grd_status status = grd_images_statistics(run->images[0], mean, deviation, s->error);
-    if (status) return status;
-    for (int64_t c = 0; c < run->info.channels; c++) {
-        run->mean[c] = (float)mean[c];
-        values[c] = deviation[c] > 0 ? (float)deviation[c] : 1;
-    }
-    status = grd_model_write(s->model, "input/mean", run->mean, s->error);
-    return status ? status : grd_model_write(s->model, "input/deviation", values, s->error);
+    const grdi_images_run *run = s->images;
+    grd_status status = grd_model_write(s->model, "input/mean", run->mean, s->error);
+    return status ? status : grd_model_write(s->model, "input/deviation", run->deviation, s->error);
 }
 
 /* Small images are drawn sooner than a thread is woken; files are worth one for each thread of the step. */

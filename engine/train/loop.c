@@ -314,18 +314,19 @@ static grd_status emit_plan(grdi_session *s)
  * sample, and the profile. `status` is how the loop ended. */
 static grd_status finish(grdi_session *s, grd_status status)
 {
-    bool numeric = status == GRD_E_NUMERIC; /* weights are those of the last good step: worth saving */
-    if (status && !numeric) return status;
+    /* A step that is not finite, a sample that cannot be read: the weights of the last good step are worth saving. */
+    bool spoilt = status == GRD_E_NUMERIC || status == GRD_E_FORMAT;
+    if (status && !spoilt) return status;
     grd_error later = {GRD_OK, ""}, *first = s->error;
-    if (numeric) s->error = &later;
+    if (spoilt) s->error = &later;
     bool stopped = grdi_session_asked_to_stop(s) && progress(s) < 1, whole = true;
     grd_status after = s->ended ? GRD_OK : grdi_session_save(s);
-    if (!after && !numeric && !stopped) after = evaluate_and_emit(s, 0, &whole);
+    if (!after && !spoilt && !stopped) after = evaluate_and_emit(s, 0, &whole);
     stopped = stopped || !whole;
-    if (!after && !numeric && !stopped) after = grdi_session_sample(s, 1);
+    if (!after && !spoilt && !stopped) after = grdi_session_sample(s, 1);
     s->error = first;
-    if (after && numeric) grdi_session_note(s, "the weights are not saved: %s", later.message);
-    if (after || numeric) return numeric ? status : after;
+    if (after && spoilt) grdi_session_note(s, "the weights are not saved: %s", later.message);
+    if (after || spoilt) return spoilt ? status : after;
     if (s->options->profile) grd_step_profile_write(s->step, stderr, s->options->profile);
     grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_DONE, .step = s->done, .seconds = s->elapsed_before});
     return stopped ? GRD_E_STOPPED : GRD_OK;
