@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "graph/graph.h"
+#include "train/train.h"
 
 #include <math.h>
 #include <string.h>
@@ -174,6 +175,22 @@ grd_status grdi_check_one_batch(grdi_checker *c, grdi_subject *s)
 
 enum { FIRST_STEPS = 20, FIRST_STEPS_LEAST = 10, TAIL = 5 };
 
+/* The mean square of the targets that are fed, where these are numbers; else 0. */
+static double target_square(const grdi_subject *s)
+{
+    if (!s->target.node || grd_tensor_dtype(s->target) != GRD_F32) return 0;
+    const grd_engine *engine = s->model->engine;
+    int64_t count = grd_dims_count(grd_tensor_dims(s->target));
+    const void *fed = grdi_program_input(s->step->micro, s->target.node->name, NULL);
+    float *values = fed ? grdi_alloc((size_t)count * sizeof(float)) : NULL;
+    double sum = 0;
+    if (!values) return 0;
+    engine->backend->download(engine->device, values, fed, (size_t)count * sizeof(float));
+    for (int64_t i = 0; i < count; i++) sum += (double)values[i] * values[i];
+    grdi_free(values);
+    return sum / (double)count;
+}
+
 static void tell_first_loss(grdi_checker *c, const grdi_subject *s, double loss)
 {
     if (!isfinite(loss)) {
@@ -183,8 +200,10 @@ static void tell_first_loss(grdi_checker *c, const grdi_subject *s, double loss)
     }
     if (!isfinite(s->expected)) return;
     /* Above, as a head that is the embedding speaks for the token that it sees; models from files know more. */
-    bool low = loss < s->expected - 0.25 * s->expected - 0.3 && !s->pretrained;
-    bool high = loss > s->expected + 0.5 * s->expected + 0.3;
+    double most = fmax(s->expected, target_square(s));
+    bool numbers = s->target.node && grd_tensor_dtype(s->target) == GRD_F32; /* a batch may well have little spread */
+    bool low = loss < s->expected - 0.25 * s->expected - 0.3 && !s->pretrained && !numbers;
+    bool high = loss > most + 0.5 * most + 0.3;
     grdi_check_result(c, "initial_loss", !low && !high,
                       low ? "look at targets that the model can see, and at how the loss is averaged"
                           : "look at how the loss is averaged, at the scale of the last layer's first weights and at "
@@ -352,7 +371,31 @@ enum { RANGE_STEPS = 60, RANGE_STEPS_LEAST = 24 };
 typedef struct range {
     double lr[RANGE_STEPS], loss[RANGE_STEPS]; /* loss: a moving average, corrected for its start */
     int count, best;
+    double noise;         /* of that average, from batch to batch */
+    double start, spread; /* mean and deviation of batches' losses before anything is learnt */
 } range;
+
+enum { NOISE_BATCHES = 8 };
+#define NOISE_MOST 4.0 /* times the noise is more than chance */
+
+/* How far losses of different batches lie apart before anything is learnt. */
+static grd_status measure_noise(grdi_checker *c, grdi_subject *s, range *r)
+{
+    double sum = 0, squares = 0;
+    for (int i = 0; i < NOISE_BATCHES; i++) {
+        double loss;
+        grd_status status = s->next(s, &s->inputs);
+        if (!status) status = one_step(c, s, 0, &loss);
+        if (status) return status;
+        sum += loss;
+        squares += loss * loss;
+    }
+    double variance = fmax(squares - sum * sum / NOISE_BATCHES, 0) / (NOISE_BATCHES - 1);
+    r->start = sum / NOISE_BATCHES;
+    r->spread = sqrt(variance);
+    r->noise = sqrt(variance * (1 - SMOOTHING) / (1 + SMOOTHING));
+    return GRD_OK;
+}
 
 static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *r)
 {
@@ -371,7 +414,7 @@ static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *
         if (!isfinite(loss)) r->loss[r->count] = INFINITY;
         if (r->loss[r->count] < r->loss[r->best]) r->best = r->count;
         double least = r->loss[r->best];
-        if (r->loss[r->count++] > DIVERGED * least + 0.5) break;
+        if (r->loss[r->count++] > DIVERGED * least + 0.5 + NOISE_MOST * r->noise) break;
     }
     return status;
 }
@@ -382,11 +425,29 @@ static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *
 /* The first rate after the best one at which half of what was learnt is lost again; infinite where there is none. */
 static double where_lost(const range *r)
 {
-    double lost = 0.5 * (r->loss[0] + r->loss[r->best]);
+    double lost = fmax(0.5 * (r->loss[0] + r->loss[r->best]), r->loss[r->best] + NOISE_MOST * r->noise);
     if (r->loss[r->best] > LEARNT_LEAST * r->loss[0]) return INFINITY;
     for (int i = r->best; i < r->count; i++)
         if (r->loss[i] > lost) return r->lr[i];
     return INFINITY;
+}
+
+enum { CONFIRMING = 20, CONFIRMED = 10 };
+
+/* Whether at the rate itself the loss rises, on average of the last of some steps: a range can be misled by batches. */
+static grd_status confirm(grdi_checker *c, grdi_subject *s, const range *r, bool *rises)
+{
+    double sum = 0;
+    for (int i = 0; i < CONFIRMING; i++) {
+        double loss;
+        if (grdi_check_stopped(c)) return GRD_E_STOPPED;
+        grd_status status = s->next(s, &s->inputs);
+        if (!status) status = one_step(c, s, 1, &loss);
+        if (status) return status;
+        if (i >= CONFIRMING - CONFIRMED) sum += loss;
+    }
+    *rises = !(sum / CONFIRMED <= r->start + r->spread);
+    return GRD_OK;
 }
 
 grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
@@ -402,15 +463,21 @@ grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
     int steps = steps_for(s, RANGE_STEPS_LEAST, RANGE_STEPS);
     grd_status status = grdi_snapshot_take(&start, s, c->error);
     if (status) return status;
-    status = run_range(c, s, steps, &r);
+    status = measure_noise(c, s, &r);
+    grdi_snapshot_restore(&start, s);
+    if (!status) status = run_range(c, s, steps, &r);
+    grdi_snapshot_restore(&start, s);
+    double lost = where_lost(&r);
+    bool rises = false;
+    if (!status && !(s->lr < FAR_ABOVE * lost)) status = confirm(c, s, &r, &rises);
     grdi_snapshot_restore(&start, s);
     grdi_snapshot_free(&start);
     if (status || r.count == 0) return status;
-    double lost = where_lost(&r), suggested = r.lr[r.best] / 10;
+    double suggested = r.lr[r.best] / 10;
     char until[64] = "and did not rise again";
     if (isfinite(lost)) snprintf(until, sizeof(until), "and lost it from %.2g on", lost);
     grdi_check_result(
-        c, "learning_rate", s->lr < FAR_ABOVE * lost, look_at,
+        c, "learning_rate", !rises, look_at,
         "%.2g is set; in a range from %.2g to %.2g the loss fell from %.4f to %.4f at %.2g %s (a tenth of "
         "the best, %.1g, is a usual choice)",
         s->lr, r.lr[0], r.lr[r.count - 1], r.loss[0], r.loss[r.best], r.lr[r.best], until, suggested);
