@@ -172,7 +172,7 @@ static bool component(int32_t index, grd_component *c)
     } rows[GRDI_LIBRARIES] = {
         [GRDI_LIBRARY_DRIVER] = {"NVIDIA driver", "device cuda; without it there is none"},
         [GRDI_LIBRARY_CUBLASLT] = {"cuBLASLt", "matrix products on cuda; without it there is no device cuda"},
-        [GRDI_LIBRARY_CUDNN] = {"cuDNN", "nothing yet: convolutions on cuda are not built"},
+        [GRDI_LIBRARY_CUDNN] = {"cuDNN", "nothing yet: convolutions are products of cuBLASLt"},
         [GRDI_LIBRARY_NCCL] = {"NCCL", "nothing yet: several GPUs are not built"}};
     static char text[GRDI_LIBRARIES][32];
     if (index < 0 || index >= GRDI_LIBRARIES) return false;
@@ -195,6 +195,7 @@ static const grdi_backend backend = {
     .find = grdi_cuda_find,
     .rates = grdi_cuda_rates,
     .fast_bf16 = fast_bf16,
+    .gathers_copies = true,
     .why = why,
     .wait = wait_for,
     .component = component,

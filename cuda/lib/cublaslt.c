@@ -48,10 +48,10 @@ static cudaDataType_t type_of(grd_dtype dtype)
     return dtype == GRD_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/* The largest power of two up to 256 that divides all addresses that the matrix will have. */
-static uint32_t alignment(const grdi_matrix *x)
+/* The largest power of two up to 256 that divides all addresses that a matrix at `data` will have. */
+static uint32_t alignment(const void *data, const grdi_matrix *x)
 {
-    uintptr_t bits = (uintptr_t)x->data | x->steps | 256u;
+    uintptr_t bits = (uintptr_t)data | x->steps | 256u;
     return (uint32_t)(bits & (~bits + 1));
 }
 
@@ -110,7 +110,8 @@ static void choose(chain *c, grdi_device *device, grdi_product *p)
 {
     cublasLtMatmulPreference_t preference = NULL;
     uint64_t workspace = GRDI_LT_WORKSPACE_BYTES;
-    uint32_t least[3] = {alignment(&p->b), alignment(&p->a), alignment(&p->y)};
+    uint32_t least[4] = {alignment(p->b.data, &p->b), alignment(p->a.data, &p->a),
+                         alignment(p->base ? p->base : p->y.data, &p->y), alignment(p->y.data, &p->y)};
     cublasLtMatmulHeuristicResult_t best;
     int found = 0;
     if (!ok(c, c->call->call_cublasLtMatmulPreferenceCreate(&preference))) return;
@@ -120,7 +121,7 @@ static void choose(chain *c, grdi_device *device, grdi_product *p)
     SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, least[0]);
     SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, least[1]);
     SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, least[2]);
-    SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, least[2]);
+    SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, least[3]);
 #undef SET
     if (c->status == CUBLAS_STATUS_SUCCESS)
         ok(c, c->call->call_cublasLtMatmulAlgoGetHeuristic(device->lt.handle, p->description, p->b_layout, p->a_layout,
@@ -150,10 +151,10 @@ grd_status grdi_product_plan(grdi_device *device, grdi_product *p, grd_error *er
 grd_status grdi_product_run(grdi_device *device, const grdi_product *p, const void *a, const void *b, void *y,
                             bool accumulate)
 {
-    const float one = 1, kept = accumulate ? 1 : 0;
+    const float one = 1, kept = accumulate || p->base ? 1 : 0;
     cublasStatus_t status = device->lt.call.call_cublasLtMatmul(
-        device->lt.handle, p->description, &one, b, p->b_layout, a, p->a_layout, &kept, y, p->y_layout, y, p->y_layout,
-        &p->algorithm, device->lt.workspace, GRDI_LT_WORKSPACE_BYTES, device->stream);
+        device->lt.handle, p->description, &one, b, p->b_layout, a, p->a_layout, &kept, p->base ? p->base : y,
+        p->y_layout, y, p->y_layout, &p->algorithm, device->lt.workspace, GRDI_LT_WORKSPACE_BYTES, device->stream);
     if (status == CUBLAS_STATUS_SUCCESS) return GRD_OK;
     snprintf(device->why, sizeof device->why, "cublasLtMatmul: %s",
              device->lt.call.call_cublasLtGetStatusString(status));

@@ -60,12 +60,13 @@ typedef enum grdi_epilogue {
     GRDI_EPILOGUE_GELU_AUX /* the same, and what it was applied to goes to aux */
 } grdi_epilogue;
 
-/* y[m][n] (+)= sum over k of a[m][k] b[k][n] */
+/* y[m][n] (+)= sum over k of a[m][k] b[k][n], or base[m][n] + that */
 typedef struct grdi_product {
     int64_t m, n, k, batch;
     grdi_matrix a, b, y;
     grdi_epilogue epilogue;
     const void *bias;
+    const void *base; /* added to the result, lies as y does; NULL: none */
     void *aux; /* rows aux_ld apart: a multiple of 8; 16-byte aligned */
     int64_t aux_ld;
     /* made by grdi_product_plan() */

@@ -259,6 +259,7 @@ static grd_status linear_bind(grdi_call *call, grd_error *error)
     matmul_state *s = call->state;
     place_packed(call, s);
     choose_epilogue(call, s);
+    s->product.base = call->base;
     if (call->input_count > BIAS)
         s->product.bias = s->rounds_bias ? (char *)call->scratch + s->bias_at : call->in[BIAS].data;
     if (s->product.epilogue <= GRDI_EPILOGUE_BIAS)
@@ -305,11 +306,18 @@ static grd_status linear_run(grdi_call *call)
     return status;
 }
 
-/* pre lies as y does. */
+/* pre lies as y does, where there is one: without an activation nobody asks for it. */
 static bool linear_supports(const grdi_call *call)
 {
-    return product_dtypes(call, call->out[0].dtype) && call->out[0].dtype == call->out[PRE].dtype &&
+    bool none = grdi_attr_int(call->attrs, "activation") == GRD_ACTIVATION_NONE;
+    return product_dtypes(call, call->out[0].dtype) && (none || call->out[0].dtype == call->out[PRE].dtype) &&
            (call->input_count <= BIAS || call->in[BIAS].dtype == GRD_F32 || call->in[BIAS].dtype == GRD_BF16);
+}
+
+/* What is added to the product is added before an activation, so only where there is none. */
+static bool plain_supports(const grdi_call *call)
+{
+    return grdi_attr_int(call->attrs, "activation") == GRD_ACTIVATION_NONE && linear_supports(call);
 }
 
 static const grdi_kernel kernel_matmul = {.op = "matmul",
@@ -322,6 +330,15 @@ static const grdi_kernel kernel_matmul = {.op = "matmul",
                                           .bind = matmul_bind,
                                           .run = matmul_run,
                                           .release = release};
+static const grdi_kernel kernel_plain = {.op = "linear",
+                                         .strided_in = 3,
+                                         .rows_in = 3,
+                                         .adds_base = true,
+                                         .supports = plain_supports,
+                                         .prepare = linear_prepare,
+                                         .bind = linear_bind,
+                                         .run = linear_run,
+                                         .release = release};
 static const grdi_kernel kernel_linear = {.op = "linear",
                                           .strided_in = 3,
                                           .rows_in = 3,
@@ -332,4 +349,4 @@ static const grdi_kernel kernel_linear = {.op = "linear",
                                           .release = release};
 
 extern const grdi_kernel *const grdi_cuda_kernels_matmul[];
-const grdi_kernel *const grdi_cuda_kernels_matmul[] = {&kernel_matmul, &kernel_linear, NULL};
+const grdi_kernel *const grdi_cuda_kernels_matmul[] = {&kernel_matmul, &kernel_plain, &kernel_linear, NULL};

@@ -17,7 +17,7 @@ struct norm_task {
     cells gain, bias, mean, rstd; /* data NULL where absent */
     int64_t channels, count;      /* count: of rows */
     float eps;
-    bool centred, cached;
+    bool centred, cached, add;
 };
 
 __global__ void norm_kernel(const norm_task t)
@@ -71,7 +71,7 @@ __global__ void norm_backward_kernel(const norm_task t)
     for (int64_t i = threadIdx.x; i < t.channels; i += blockDim.x) {
         float h = get(t.g.at.at, g_at + i * t.g.stride) * (t.gain.data ? get(t.gain, i) : 1.0f);
         float n = (get(t.x.at.at, x_at + i * t.x.stride) - mean) * rstd;
-        put(t.y.at.at, y_at + i * t.y.stride, rstd * (h - mean_h - n * mean_hn));
+        put_or_add(t.y.at.at, y_at + i * t.y.stride, rstd * (h - mean_h - n * mean_hn), t.add);
     }
 }
 
@@ -173,6 +173,7 @@ grd_status run_backward(grdi_call *call)
     t.g = rows_of(call->in[0], axis);
     t.x = rows_of(call->in[1], axis);
     t.y = rows_of(call->out[0], axis);
+    t.add = call->accumulate[0];
     t.channels = call->in[1].dims.dim[axis];
     t.count = grd_dims_count(call->in[1].dims) / t.channels;
     t.centred = layer(call);
@@ -210,7 +211,7 @@ const grdi_kernel kernels[] = {
     {.op = "layer_norm_backward",
      .rows_in = 3,
      .strided_out = 1,
-     .accumulates = 6,
+     .accumulates = 7,
      .in_place = 1,
      .supports = supports,
      .prepare = prepare_backward,
@@ -218,7 +219,7 @@ const grdi_kernel kernels[] = {
     {.op = "rms_norm_backward",
      .rows_in = 3,
      .strided_out = 1,
-     .accumulates = 2,
+     .accumulates = 3,
      .in_place = 1,
      .supports = supports,
      .prepare = prepare_backward,

@@ -31,6 +31,8 @@ typedef struct grdi_call {
     bool accumulate[GRDI_OUTPUTS_MAX]; /* add to the output instead of overwriting it; only set if the kernel accepts it
                                         */
     bool may_accumulate[GRDI_OUTPUTS_MAX]; /* fixed before prepare(): some run will set accumulate */
+    bool has_base; /* fixed before prepare(), only set if the kernel accepts it: output 0 is base + what it would be */
+    const void *base; /* row-major, of output 0's dtype and shape; fixed before bind() */
     uint64_t path_hash;
     const void *literal;
     int32_t threads;      /* how many threads the plan was made for; part of the device kind */
@@ -46,6 +48,7 @@ typedef struct grdi_kernel {
     uint32_t rounds_in;   /* bit i: input i may be f32 that the kernel rounds to bf16 as it reads it */
     uint32_t strided_out; /* bit o: output o may have any strides but 1 along its last axis */
     uint32_t accumulates; /* bit o: honours accumulate[o] */
+    bool adds_base;       /* honours has_base */
     uint32_t in_place;    /* bit o: output o may lie over an input as op->inplace says. Elementwise kernels */
     bool (*supports)(const grdi_call *call); /* dtypes, shapes; NULL: everything in f32 (ids i32, masks bool) */
     grd_status (*prepare)(grdi_call *call, grd_error *error); /* optional: sets scratch_bytes and state */
@@ -89,6 +92,7 @@ typedef struct grdi_backend {
     /* Optional: weights that count as rounded to bf16 are better copied once a step than rounded by each kernel that
      * could. */
     bool (*copies_rounded)(grdi_device *device);
+    bool gathers_copies; /* copies of weights that lie side by side are better made by one launch */
     /* Optional: what the device itself said about the last call that failed ("cudaMalloc: out of memory"); "" if
      * nothing. */
     const char *(*why)(grdi_device *device);

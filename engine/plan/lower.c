@@ -5,37 +5,13 @@
  *
  * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write
  * its own output there (in place), and after it the buffer is free for others. */
-#include "plan/plan.h"
+#include "plan/lower.h"
 
 #include "ops/table.h"
 #include "plan/custom.h"
 
+#include <stdlib.h>
 #include <string.h>
-
-/* A part of a concat's output. */
-typedef struct piece {
-    grdi_node *concat; /* NULL: none */
-    int32_t index;     /* which input of it */
-} piece;
-
-typedef struct lowering {
-    grd_engine *engine;
-    grdi_plan *plan;
-    int32_t *uses;          /* reads of each value still to be lowered */
-    const grdi_node **sink; /* by value: the assign whose target it may be written to directly */
-    piece *pieces;          /* by value: the concat that it may be written into directly */
-    bool *is_root;          /* by value */
-    int32_t *assigns;       /* by value: assigns to it still to be lowered */
-    int32_t *variables;     /* open hash of variables, a power of two: 1 + the buffer; 0: free */
-    size_t variables_size;
-    grdi_node **rounded;    /* by value: the cast to bf16 that alone reads it, so that it may be written in bf16 */
-    grd_error *error;
-} lowering;
-
-static size_t slot(grd_tensor t)
-{
-    return (size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output;
-}
 
 static int32_t now(const lowering *l)
 {
@@ -61,21 +37,6 @@ static int32_t add_buffer(lowering *l, grdi_place place, grdi_class class, size_
     return index;
 }
 
-static void row_major_value(grdi_value *value, int32_t buffer, grd_dtype dtype, grd_dims dims)
-{
-    value->buffer = buffer;
-    value->dtype = dtype;
-    value->rounded = false;
-    memset(&value->strides, 0, sizeof(value->strides));
-    grdi_row_major(dims, value->strides.stride);
-}
-
-static void define(lowering *l, grd_tensor t, grdi_value value)
-{
-    *grdi_value_of(l->plan, t) = value;
-    l->plan->buffers[value.buffer].uses_left += l->uses[slot(t)];
-}
-
 /* ---- sources ---- */
 
 static grdi_class class_of(const grdi_variable *variable)
@@ -97,20 +58,25 @@ static int32_t *entry_of(const lowering *l, const grdi_variable *variable)
     return &l->variables[at];
 }
 
+/* A variable's one buffer, added when it is first asked for; -1 where there is no memory for it. */
+static int32_t buffer_of(lowering *l, grdi_variable *variable)
+{
+    int32_t *entry = entry_of(l, variable);
+    if (*entry) return *entry - 1;
+    int32_t buffer = add_buffer(l, GRDI_IN_VARIABLE, class_of(variable), grdi_type_bytes(variable->type));
+    if (buffer < 0) return -1;
+    *entry = buffer + 1;
+    l->plan->buffers[buffer].variable = variable;
+    return buffer;
+}
+
 static bool lower_source(lowering *l, grdi_node *node)
 {
     grd_tensor t = {node, 0};
     grdi_type type = node->out[0];
-    int32_t *entry = node->variable ? entry_of(l, node->variable) : NULL; /* one buffer a variable */
-    int32_t buffer = entry ? *entry - 1 : -1;
-    if (buffer < 0) {
-        grdi_place place = node->variable ? GRDI_IN_VARIABLE : GRDI_IN_KEPT;
-        grdi_class class = node->variable ? class_of(node->variable) : GRDI_CLASS_INPUTS;
-        buffer = add_buffer(l, place, class, grdi_type_bytes(type));
-        if (buffer < 0) return false;
-        if (entry) *entry = buffer + 1;
-    }
-    l->plan->buffers[buffer].variable = node->variable;
+    int32_t buffer = node->variable ? buffer_of(l, node->variable)
+                                    : add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_INPUTS, grdi_type_bytes(type));
+    if (buffer < 0) return false;
     l->plan->buffers[buffer].literal = node->literal;
     grdi_value value;
     row_major_value(&value, buffer, type.dtype, type.dims);
@@ -165,6 +131,7 @@ static bool push(lowering *l, grdi_launch *launch)
         }
     }
     for (int32_t i = 0; i < launch->call.input_count; i++) touch(l, launch->in[i].buffer);
+    if (launch->based) touch(l, launch->base.buffer);
     for (int32_t o = 0; o < launch->call.output_count; o++) {
         int32_t b = launch->out[o].buffer;
         touch(l, b);
@@ -245,23 +212,47 @@ static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grd
     return push_copy(l, node, dims, value, place, false);
 }
 
+static bool side_by_side(const grdi_variable *a, const grdi_variable *b)
+{
+    return a->storage == b->storage && a->offset_bytes + grdi_type_bytes(a->type) == b->offset_bytes;
+}
+
+/* Copies a parameter to bf16, and with it those beside it that will be copied too, where the device wants that. */
+static bool copy_rounded(lowering *l, const grdi_node *node, grdi_variable *variable)
+{
+    grdi_variable *alone[] = {variable}, **run = alone;
+    size_t count = 1;
+    for (size_t i = 0; i < l->copied_count && run == alone; i++)
+        if (l->copied[i] == variable) run = &l->copied[i];
+    while (run != alone && run > l->copied && side_by_side(run[-1], run[0])) run--, count++;
+    grdi_variable *const *end = l->copied + l->copied_count;
+    while (run != alone && run + count < end && side_by_side(run[count - 1], run[count])) count++;
+    const grdi_variable *last = run[count - 1];
+    size_t bytes = last->offset_bytes + grdi_type_bytes(last->type) - run[0]->offset_bytes;
+    grd_dims all = count == 1 ? variable->type.dims : grd_shape((int64_t)(bytes / sizeof(float)));
+    int32_t to = add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_WEIGHTS, grdi_type_bytes((grdi_type){GRD_BF16, all}));
+    for (size_t i = 0; i < count && to >= 0; i++) {
+        int32_t b = buffer_of(l, run[i]);
+        if (b < 0) return false;
+        l->plan->buffers[b].bf16_copy = to + 1;
+        l->plan->buffers[b].copy_offset = (int64_t)((run[i]->offset_bytes - run[0]->offset_bytes) / sizeof(float));
+    }
+    if (to < 0) return false;
+    grdi_value whole, copy;
+    row_major_value(&whole, buffer_of(l, run[0]), GRD_F32, all);
+    row_major_value(&copy, to, GRD_BF16, all);
+    return push_copy(l, node, all, &whole, &copy, true);
+}
+
 /* A parameter that counts as rounded becomes its copy in bf16, which the program keeps and all readers share. */
 static bool use_copy(lowering *l, const grdi_node *node, grdi_value *value)
 {
     if (!value->rounded) return true;
     int32_t b = value->buffer;
-    const grdi_type type = l->plan->buffers[b].variable->type;
-    grdi_value whole, copy;
-    row_major_value(&whole, b, type.dtype, type.dims);
-    if (!l->plan->buffers[b].bf16_copy) {
-        int32_t to = add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_WEIGHTS, grdi_type_bytes((grdi_type){GRD_BF16, type.dims}));
-        if (to < 0) return false;
-        row_major_value(&copy, to, GRD_BF16, type.dims);
-        l->plan->buffers[b].bf16_copy = to + 1;
-        if (!push_copy(l, node, type.dims, &whole, &copy, true)) return false;
-    }
+    if (!l->plan->buffers[b].bf16_copy && !copy_rounded(l, node, l->plan->buffers[b].variable)) return false;
     l->plan->buffers[b].uses_left--; /* this read has happened */
     value->buffer = l->plan->buffers[b].bf16_copy - 1;
+    value->strides.offset += l->plan->buffers[b].copy_offset;
     value->dtype = GRD_BF16;
     value->rounded = false;
     l->plan->buffers[value->buffer].uses_left++;
@@ -385,6 +376,7 @@ static bool place_output(lowering *l, grdi_launch *launch, grd_tensor t, int32_t
         launch->accumulate[o] = (uint8_t)grdi_attr_int(l->sink[slot(t)]->attrs, "mode");
         launch->call.may_accumulate[o] = launch->accumulate[o] != 0;
     }
+    if (buffer < 0 && !kept) buffer = grdi_sum_buffer(l, launch, t, o);
     if (buffer < 0 && !kept) buffer = in_place_buffer(l, launch, o);
     if (buffer < 0)
         buffer = add_buffer(l, kept ? GRDI_IN_KEPT : GRDI_IN_ARENA, kept ? GRDI_CLASS_INPUTS : GRDI_CLASS_ACTIVATIONS,
@@ -662,6 +654,33 @@ static void find_rounded(lowering *l)
     }
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const grdi_variable *x = *(grdi_variable *const *)a, *y = *(grdi_variable *const *)b;
+    if (x->storage != y->storage) return x->storage < y->storage ? -1 : 1;
+    return (x->offset_bytes > y->offset_bytes) - (x->offset_bytes < y->offset_bytes);
+}
+
+/* The parameters in f32 that are read in bf16, as they lie; none where the graph changes a parameter meanwhile. */
+static void find_copied(lowering *l)
+{
+    grd_graph *graph = l->plan->graph;
+    for (size_t n = 0; n < graph->count && l->engine->backend->gathers_copies; n++) {
+        const grdi_node *node = graph->nodes[n];
+        bool reads = node->op == &grdi_op_cast && node->out[0].dtype == GRD_BF16 && node->in[0].node->variable;
+        if (reads && node->in[0].node->op == &grdi_op_parameter && grdi_type_of(node->in[0])->dtype == GRD_F32)
+            l->copied[l->copied_count++] = node->in[0].node->variable;
+        if (node->op != &grdi_op_assign || node->in[0].node->op != &grdi_op_parameter) continue;
+        l->copied_count = 0;
+        return;
+    }
+    if (l->copied_count) qsort(l->copied, l->copied_count, sizeof(*l->copied), by_place);
+    size_t kept = 0;
+    for (size_t i = 0; i < l->copied_count; i++)
+        if (kept == 0 || l->copied[kept - 1] != l->copied[i]) l->copied[kept++] = l->copied[i];
+    l->copied_count = kept;
+}
+
 static bool lower_cast(lowering *l, grdi_node *node)
 {
     if (grdi_value_of(l->plan, (grd_tensor){node, 0})->buffer >= 0) return true; /* written so by the op before */
@@ -682,6 +701,10 @@ static bool lower_node(lowering *l, grdi_node *node)
         return lower_assign(l, node);
     }
     if (node->op == &grdi_op_cast) return lower_cast(l, node);
+    if (l->summed[node->id]) {
+        grdi_lower_sum(l, node);
+        return true;
+    }
     return lower_kernel(l, node);
 }
 
@@ -699,14 +722,20 @@ bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error)
     l.sink = grdi_alloc_zero(slots, sizeof(*l.sink));
     l.pieces = grdi_alloc_zero(slots, sizeof(*l.pieces));
     l.rounded = grdi_alloc_zero(slots, sizeof(*l.rounded));
+    l.copied = grdi_alloc_zero(plan->graph->count + 1, sizeof(*l.copied));
+    l.addends = grdi_alloc_zero(slots, sizeof(*l.addends));
+    l.summed = grdi_alloc_zero(plan->graph->count + 1, sizeof(*l.summed));
     plan->values = grdi_alloc_zero(slots, sizeof(*plan->values));
-    bool ok = l.uses && l.variables && l.is_root && l.assigns && l.sink && l.pieces && l.rounded && plan->values;
+    bool ok = l.uses && l.variables && l.is_root && l.assigns && l.sink && l.pieces && l.rounded && l.addends &&
+              l.summed && l.copied && plan->values;
     if (!ok) grd_fail(error, GRD_E_MEMORY, "out of memory for the plan");
     for (size_t s = 0; ok && s < slots; s++) plan->values[s].buffer = -1;
     for (int32_t i = 0; ok && i < plan->root_count; i++) l.is_root[slot(plan->roots[i])] = true;
     if (ok) find_sinks(&l);
     if (ok) find_pieces(&l);
     if (ok) find_rounded(&l);
+    if (ok) grdi_find_sums(&l);
+    if (ok) find_copied(&l);
     for (size_t n = 0; ok && n < plan->graph->count; n++) ok = lower_node(&l, plan->graph->nodes[n]);
     for (int32_t i = 0; ok && i < plan->root_count; i++) ok = settle_root(&l, plan->roots[i]);
     grdi_free(l.uses);
@@ -716,5 +745,8 @@ bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error)
     grdi_free(l.sink);
     grdi_free(l.pieces);
     grdi_free(l.rounded);
+    grdi_free(l.addends);
+    grdi_free(l.copied);
+    grdi_free(l.summed);
     return ok;
 }

@@ -31,6 +31,7 @@ typedef struct grdi_buffer {
     grdi_variable *variable;
     const void *literal; /* of constants: copied in once */
     int32_t bf16_copy;   /* of parameters: 1 + the buffer of a rounded copy; 0: none */
+    int64_t copy_offset; /* where the copy begins there, in elements */
 } grdi_buffer;
 
 /* Where a value of the graph lies: a buffer and strides into it. */
@@ -49,6 +50,10 @@ typedef struct grdi_launch {
     int32_t scratch;                      /* buffer or -1 */
     bool of_weights;                      /* copies a parameter to the kept block: done anew only when some changed */
     uint8_t accumulate[GRDI_OUTPUTS_MAX]; /* assign modes: 0 overwrite, 1 add, 2 add while the program accumulates */
+    const grdi_node *sum; /* an add that the launch does as well, adding to operand sum_other; NULL: none */
+    int32_t sum_other;
+    bool based;      /* that operand lies elsewhere, in `base` */
+    grdi_value base;
     double flops, bytes;
 } grdi_launch;
 
@@ -75,6 +80,8 @@ void grdi_plan_free(grdi_plan *plan);
 
 /* lower.c: values, launches and buffers with their lifetimes. */
 bool grdi_lower(grd_engine *engine, grdi_plan *plan, grd_error *error);
+/* sums.c: what the launch adds its result to, where it makes an add as well. */
+grd_tensor grdi_sum_operand(const grdi_launch *launch);
 /* memory.c: offsets for buffers, smallest arena it can find; false when out of memory. */
 bool grdi_place_buffers(grdi_plan *plan);
 /* verify.c: no two live buffers overlap, nothing is read before it is written or after it is overwritten. */

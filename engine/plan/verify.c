@@ -84,14 +84,29 @@ static bool verify_places(const grdi_plan *plan, grd_error *error)
     return ok;
 }
 
+static size_t slot_of(grd_tensor t)
+{
+    return (size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output;
+}
+
+/* What a launch adds its result to is still what the other operand's producer wrote. */
+static bool finds_operand(const grdi_plan *plan, const grdi_launch *launch, const int32_t *writer,
+                          const int32_t *made_by)
+{
+    grd_tensor other = grdi_sum_operand(launch);
+    int32_t b = plan->values[slot_of(other)].buffer;
+    return b >= 0 && (!launch->based || launch->base.buffer == b) && writer[b] == made_by[slot_of(other)];
+}
+
 /* Replays the launches: each read must find what its value's producer wrote, not something written since. */
 static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *made_by, grd_error *error)
 {
     for (size_t b = 0; b < plan->buffer_count; b++) writer[b] = -1;
+    for (size_t s = 0; s < (plan->graph->count + 1) * GRDI_OUTPUTS_MAX; s++) made_by[s] = -2; /* not yet */
     size_t next = 0;
     for (size_t n = 0; n < plan->graph->count; n++) {
         grdi_node *node = plan->graph->nodes[n];
-        size_t slot = n * GRDI_OUTPUTS_MAX;
+        size_t slot = n * GRDI_OUTPUTS_MAX, before = next;
         if (node->op->flags & GRDI_OP_SOURCE) made_by[slot] = -1;
         bool through = (node->op->flags & GRDI_OP_VIEW) || node->op == &grdi_op_cast; /* where nothing runs for it */
         if (through)
@@ -108,12 +123,20 @@ static bool verify_contents(const grdi_plan *plan, int32_t *writer, int32_t *mad
                                      "verify: launch %zu (%s) reads input %d after launch %d overwrote it" REPORT, next,
                                      node->op->name, i, writer[b]);
             }
+            if (launch->sum && !finds_operand(plan, launch, writer, made_by))
+                return !grd_fail(error, GRD_E_STATE,
+                                 "verify: launch %zu (%s) adds to what another one wrote there" REPORT, next,
+                                 node->op->name);
             for (int32_t o = 0; o < launch->call.output_count; o++) {
                 if (launch->out[o].buffer < 0) continue;
                 writer[launch->out[o].buffer] = (int32_t)next;
                 if (own) made_by[slot + (size_t)o] = (int32_t)next;
                 else if (node->op->flags & GRDI_OP_VIEW) made_by[slot] = (int32_t)next;
             }
+        }
+        if (node->op == &grdi_op_add && next == before) { /* made as the sum by whoever made its later operand */
+            int32_t a = made_by[slot_of(node->in[0])], b = made_by[slot_of(node->in[1])];
+            made_by[slot] = a > b ? a : b;
         }
         bool gathered = node->op == &grdi_op_assign || node->op == &grdi_op_concat; /* written piece by piece before */
         if (gathered && plan->values[slot].buffer >= 0) made_by[slot] = writer[plan->values[slot].buffer];

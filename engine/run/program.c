@@ -47,6 +47,7 @@ static grd_status bind(grd_program *program)
             call->in[i].data = value_data(program, &launch->in[i], call->in[i].dtype);
         for (int32_t o = 0; o < call->output_count; o++)
             call->out[o].data = value_data(program, &launch->out[o], call->out[o].dtype);
+        call->base = launch->based ? value_data(program, &launch->base, call->out[0].dtype) : NULL;
         call->scratch = launch->scratch < 0 ? NULL : buffer_data(program, &plan->buffers[launch->scratch]);
         if (launch->kernel->bind && launch->kernel->bind(call, &program->error)) return program->error.status;
     }

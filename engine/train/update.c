@@ -65,19 +65,18 @@ static grd_tensor range_node(const grdi_update *u, grdi_variable *from, grdi_var
  * finite. */
 static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t count)
 {
-    grd_graph *graph = u->graph;
-    grd_tensor sum = {NULL, 0};
+    static const float values[] = {1, -1}; /* constants, which cost no launch */
+    grd_tensor sum = {NULL, 0}, one = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[0]), factor = one;
     for (int32_t i = 0; i < count; i++) {
         grd_tensor squares = grd_sum_squares(gradients[i]);
         sum = i ? grd_add(sum, squares) : squares;
     }
     u->norm = grd_sqrt(sum);
-    grd_tensor one = grd_scalar_constant(graph, 1.0), factor = one;
     if (u->step->options.clip_norm > 0) {
         grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(u->norm, 1e-6)), u->step->options.clip_norm);
         factor = grd_minimum(ratio, one);
     }
-    u->scale = grd_where(grd_isfinite(u->norm), factor, grd_scalar_constant(graph, -1.0));
+    u->scale = grd_where(grd_isfinite(u->norm), factor, grd_constant(u->graph, GRD_F32, grd_scalar(), &values[1]));
     return u->scale.node != NULL;
 }
 

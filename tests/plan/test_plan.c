@@ -3,6 +3,7 @@
 #include "tiny.h"
 
 #include "plan/plan.h"
+#include "run/run.h"
 #include "train/train.h"
 
 #include <criterion/criterion.h>
@@ -147,6 +148,55 @@ Test(plan, views_and_outputs_survive)
 }
 
 /* A state keeps its value from run to run, and reads in a run see the value from before. */
+/* out = (x w + x w^T) w: the sum is made by the second product, where the first one lies; unless that one is an output
+ * itself. Returns how many adds run; -1 for wrong values, or where the verifier overlooks a planted mistake. */
+static int adds_that_run(bool root, bool *verified)
+{
+    float a[12], w[9], out[12], first[12];
+    for (int i = 0; i < 12; i++) a[i] = (float)(i % 5) - 2;
+    for (int i = 0; i < 9; i++) w[i] = (float)(i % 4) - 1;
+    grd_engine *engine = grd_engine_open("cpu", .threads = 1);
+    grd_graph *graph = grd_graph_new(grd_model_new(engine, 1));
+    grd_tensor x = grd_input(graph, "x", GRD_F32, grd_shape(4, 3)), m = grd_input(graph, "w", GRD_F32, grd_shape(3, 3));
+    grd_tensor one = grd_matmul(x, m), two = grd_matmul(grd_reshape(x, grd_shape(4, 3)), grd_transpose2(m));
+    grd_tensor roots[] = {grd_matmul(grd_add(one, two), m), one};
+    grd_program *program = grd_program_new(roots, root ? 2 : 1);
+    cr_assert(program, "%s", grd_engine_error(engine)->message);
+    grd_program_feed(program, x, a);
+    grd_program_feed(program, m, w);
+    cr_assert(grd_program_run(program) == GRD_OK && grd_program_read(program, roots[0], out) == GRD_OK);
+    if (root) grd_program_read(program, roots[1], first);
+    int adds = 0;
+    for (size_t n = 0; n < program->plan->launch_count; n++)
+        adds += strcmp(program->plan->launches[n].call.op->name, "add") == 0;
+    for (int r = 0; r < 4; r++) {
+        float sum[3] = {0, 0, 0}, product[3] = {0, 0, 0};
+        for (int c = 0; c < 3; c++)
+            for (int k = 0; k < 3; k++) {
+                product[c] += a[r * 3 + k] * w[k * 3 + c];
+                sum[c] += a[r * 3 + k] * (w[k * 3 + c] + w[c * 3 + k]);
+            }
+        for (int c = 0; c < 3; c++) {
+            float want = sum[0] * w[c] + sum[1] * w[3 + c] + sum[2] * w[6 + c];
+            if (out[r * 3 + c] != want || (root && first[r * 3 + c] != product[c])) adds = -1;
+        }
+    }
+    grd_error error = {GRD_OK, ""};
+    *verified = grdi_verify_plan(program->plan, &error);
+    for (size_t n = 0; n < program->plan->launch_count; n++) /* what it adds to is no longer what was there */
+        if (program->plan->launches[n].sum) program->plan->launches[n].sum_other ^= 1;
+    if (!root && grdi_verify_plan(program->plan, &error)) adds = -1;
+    grd_engine_close(engine);
+    return adds;
+}
+
+Test(plan, a_product_is_added_where_the_other_operand_lies)
+{
+    bool verified;
+    cr_assert(adds_that_run(false, &verified) == 0 && verified);
+    cr_assert(adds_that_run(true, &verified) == 1 && verified);
+}
+
 Test(plan, states_are_read_before_they_are_assigned)
 {
     grd_engine *engine = grd_engine_open("cpu", .threads = 1);
