@@ -189,9 +189,20 @@ static grd_status load_initial_weights(grdi_session *s)
     return status ? grd_fail(s->error, status, "init.from: %s: %s", from, problem.message) : GRD_OK;
 }
 
-grd_status grdi_session_open_engine(grdi_session *s)
+/* In tf32 a CUDA device is asked to make its products so; other devices have f32 alone. */
+static const char *device_of(const grdi_session *s, char *text, size_t size)
 {
     const char *device = s->options->device ? s->options->device : "auto";
+    if (s->settings->train.precision != GRD_PRECISION_TF32 || strncmp(device, "cuda", 4) != 0 || strstr(device, "tf32"))
+        return device;
+    snprintf(text, size, "%s:tf32", device);
+    return text;
+}
+
+grd_status grdi_session_open_engine(grdi_session *s)
+{
+    char named[64];
+    const char *device = device_of(s, named, sizeof(named));
     s->engine = grd_engine_open(device, .threads = s->options->threads);
     const grd_error *error = grd_engine_error(s->engine);
     if (error->status) return grd_fail(s->error, error->status, "%s", error->message);

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static void make_text(void);
 TestSuite(cudasim_command, .init = make_text, .fini = scratch_remove, .timeout = 120);
@@ -43,4 +44,18 @@ Test(cudasim_command, trains_and_samples_as_on_the_cpu)
     const char *said = json_string_value(json_object_get(sample[1], "text"));
     const char *wanted = json_string_value(json_object_get(sample[0], "text"));
     cr_assert(said && wanted && strcmp(said, wanted) == 0, "'%s', on the CPU '%s'", said, wanted);
+}
+
+Test(cudasim_command, tf32_is_one_word)
+{
+    outcome o =
+        gradus("train --data text.txt --device %s --set model.layers=1 --set model.width=16 --set model.heads=2 "
+               "--set model.context=16 --set train.batch=2 --set train.steps=1 --set train.minutes=0 "
+               "--set train.sample_every=0 --set train.precision=tf32 --set out=run-tf32 --json",
+               cuda_device());
+    cr_assert(o.code == 0, "%s%s", o.out, o.err);
+    size_t size;
+    char *state = scratch_read(scratch_path("run-tf32/checkpoints/step-000001/state.json"), &size);
+    cr_assert(strstr(state, " tf32"), "the device's kind does not say tf32: %s", state);
+    free(state);
 }

@@ -45,7 +45,12 @@ typedef enum grd_data_kind {
 } grd_data_kind;
 typedef enum grd_on_bad { GRD_BAD_STOP = 0, GRD_BAD_SKIP } grd_on_bad;
 typedef enum grd_on_nan { GRD_NAN_STOP = 0, GRD_NAN_SKIP } grd_on_nan;
-typedef enum grd_precision { GRD_PRECISION_AUTO = 0, GRD_PRECISION_F32, GRD_PRECISION_BF16 } grd_precision;
+typedef enum grd_precision {
+    GRD_PRECISION_AUTO = 0,
+    GRD_PRECISION_F32,
+    GRD_PRECISION_BF16,
+    GRD_PRECISION_TF32 /* f32 whose products a GPU makes in tf32; elsewhere f32 */
+} grd_precision;
 
 /* One entry of train.groups. */
 typedef struct grd_group_settings {
