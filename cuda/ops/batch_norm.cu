@@ -98,12 +98,14 @@ __global__ void __launch_bounds__(THREADS) batch_slopes_kernel(const batch_task 
     int64_t end = (part + 1) * t.part < t.rows ? (part + 1) * t.part : t.rows;
     float a = 0, s = 0;
     if (channel < t.channels) {
-        float mean = get(t.mean, channel), rstd = get(t.rstd, channel);
-        for (int64_t row = part * t.part + down; row < end; row += DOWN) {
-            float g = get(t.g, row * t.channels + channel);
-            a += g * ((get(t.x, row * t.channels + channel) - mean) * rstd);
+        float mean = get(t.mean, channel);
+        int64_t last = end * t.channels, step = DOWN * t.channels;
+        for (int64_t at = (part * t.part + down) * t.channels + channel; at < last; at += step) {
+            float g = get(t.g, at);
+            a += g * (get(t.x, at) - mean);
             s += g;
         }
+        a *= get(t.rstd, channel);
     }
     along[down * LANES + lane] = a, sum[down * LANES + lane] = s;
     __syncthreads();

@@ -11,7 +11,7 @@
 namespace
 {
 
-enum { THREADS = 128, SUMS = 8 /* columns kept by a thread */ };
+enum { THREADS = 128, SUMS = 4 /* columns kept by a thread */ };
 enum { Q, K, V, K_CACHE, V_CACHE, POSITION };
 
 struct cached_task {
@@ -22,34 +22,36 @@ struct cached_task {
 };
 
 /* Key or value j of the cache with the new rows in it. */
-__device__ __forceinline__ float element(const heads_view &rows, const heads_view &cache, int64_t batch, int64_t j,
-                                         int64_t head, int64_t column, int64_t position, int64_t count)
+__device__ __forceinline__ float element(const heads_view &rows, const heads_view &cache, int64_t batch, int j,
+                                         int64_t head, int64_t column, int position, int count)
 {
-    int64_t i = j - position;
+    int i = j - position;
     if (i >= 0 && i < count) return get(rows.at, head_row(rows, batch, i, head) + column * rows.stride[3]);
     return get(cache.at, head_row(cache, batch, j, head) + column * cache.stride[3]);
 }
 
-__global__ void __launch_bounds__(THREADS) cached_attention_kernel(const cached_task t)
+__global__ void __launch_bounds__(THREADS, 4) cached_attention_kernel(const cached_task t)
 {
     shared_memory shared;
     float *parts = shared.take<float>(ROW_WARPS_MAX), *score = shared.take<float>(THREADS);
     float *q = shared.take<float>((int)t.d);
-    int64_t n = blockIdx.x, head = n % t.h, i = n / t.h % t.t, batch = n / (t.h * t.t), kv = head / (t.h / t.hkv);
-    int64_t position = *t.position, last = position + i, end = last + 1 < t.s ? last + 1 : t.s;
-    int64_t begin = t.window > 0 && last - t.window + 1 > 0 ? last - t.window + 1 : 0;
+    unsigned n = blockIdx.x, heads = (unsigned)t.h, tokens = (unsigned)t.t, shared_by = heads / (unsigned)t.hkv;
+    int64_t head = n % heads, i = n / heads % tokens, batch = n / (heads * tokens), kv = (unsigned)head / shared_by;
+    int position = *t.position, last = position + (int)i, end = last + 1 < t.s ? last + 1 : (int)t.s;
+    int begin = t.window > 0 && last - t.window + 1 > 0 ? (int)(last - t.window + 1) : 0;
     float out[SUMS], most = -INFINITY, sum = 0;
 #pragma unroll
     for (int m = 0; m < SUMS; m++) out[m] = 0;
     for (int64_t c = threadIdx.x; c < t.d; c += THREADS)
         q[c] = get(t.q.at, head_row(t.q, batch, i, head) + c * t.q.stride[3]);
     __syncthreads();
-    for (int64_t first = begin; first < end; first += THREADS) {
-        int64_t j = first + threadIdx.x;
+    for (int first = begin; first < end; first += THREADS) {
+        int j = first + (int)threadIdx.x;
         float s = -INFINITY;
         if (j < end) {
             float along = 0;
-            for (int64_t c = 0; c < t.d; c++) along += q[c] * element(t.k, t.k_cache, batch, j, kv, c, position, t.t);
+            for (int64_t c = 0; c < t.d; c++)
+                along += q[c] * element(t.k, t.k_cache, batch, j, kv, c, position, (int)tokens);
             s = along * t.scale;
         }
         float high = larger(most, block_max(s, parts)), shrink = most == -INFINITY ? 0.0f : expf(most - high);
@@ -58,14 +60,14 @@ __global__ void __launch_bounds__(THREADS) cached_attention_kernel(const cached_
         sum = sum * shrink + block_sum(p, parts);
         most = high;
         __syncthreads();
-        int keys = end - first < THREADS ? (int)(end - first) : THREADS;
+        int keys = end - first < THREADS ? end - first : THREADS;
 #pragma unroll
         for (int m = 0; m < SUMS; m++) {
             int64_t c = threadIdx.x + (int64_t)m * THREADS;
             if (c >= t.dv) continue;
             float o = out[m] * shrink;
             for (int k = 0; k < keys; k++)
-                o += score[k] * element(t.v, t.v_cache, batch, first + k, kv, c, position, t.t);
+                o += score[k] * element(t.v, t.v_cache, batch, first + k, kv, c, position, (int)tokens);
             out[m] = o;
         }
         __syncthreads(); /* the scores are done with */
@@ -90,11 +92,11 @@ __global__ void __launch_bounds__(THREADS) fill_cache_kernel(const fill_task f)
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (e >= f.count) return;
     int64_t length = f.in_place ? f.t : f.s, c = e % f.width, head = e / f.width % f.hkv;
-    int64_t row = e / (f.width * f.hkv) % length, batch = e / (f.width * f.hkv * length), position = *f.position;
-    int64_t j = f.in_place ? position + row : row;
+    int64_t row = e / (f.width * f.hkv) % length, batch = e / (f.width * f.hkv * length);
+    int position = *f.position, j = f.in_place ? position + (int)row : (int)row;
     if (j < 0 || j >= f.s) return;
     put(f.out.at, head_row(f.out, batch, j, head) + c * f.out.stride[3],
-        element(f.rows, f.cache, batch, j, head, c, position, f.t));
+        element(f.rows, f.cache, batch, j, head, c, position, (int)f.t));
 }
 
 grd_status fill(const grdi_call *call, int32_t rows, int32_t cache, int32_t output)

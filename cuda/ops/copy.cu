@@ -65,10 +65,12 @@ __global__ void __launch_bounds__(THREADS) float_kernel(const copy_task task)
 {
     int64_t first = (int64_t)blockIdx.x * (THREADS * EACH) + threadIdx.x;
     float x[EACH];
+#pragma unroll
     for (int i = 0; i < EACH; i++) {
         int64_t e = first + (int64_t)i * THREADS;
         x[i] = e < task.count ? get(task.from.at, offset_of(task.space, task.from, e)) : 0.0f;
     }
+#pragma unroll
     for (int i = 0; i < EACH; i++) {
         int64_t e = first + (int64_t)i * THREADS;
         if (e < task.count) put_or_add(task.to.at, offset_of(task.space, task.to, e), x[i], task.add);
@@ -80,10 +82,12 @@ template <class T> __global__ void __launch_bounds__(THREADS) same_kernel(const 
 {
     int64_t first = (int64_t)blockIdx.x * (THREADS * EACH) + threadIdx.x;
     T x[EACH] = {};
+#pragma unroll
     for (int i = 0; i < EACH; i++) {
         int64_t e = first + (int64_t)i * THREADS;
         if (e < task.count) x[i] = ((const T *)task.from.at.data)[offset_of(task.space, task.from, e)];
     }
+#pragma unroll
     for (int i = 0; i < EACH; i++) {
         int64_t e = first + (int64_t)i * THREADS;
         if (e < task.count) ((T *)task.to.at.data)[offset_of(task.space, task.to, e)] = x[i];

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(THREADS) average_pool_kernel(const pool_task t
 }
 
 /* in: what arrives at the windows; out: at the elements of x. */
-__global__ void __launch_bounds__(THREADS) average_pool_backward_kernel(const pool_task t)
+__global__ void __launch_bounds__(THREADS, 2) average_pool_backward_kernel(const pool_task t)
 {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (e >= t.count) return;

@@ -10,6 +10,8 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
+#include <string>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -79,6 +81,15 @@ extern "C" grdi_sim_counts *grdi_sim_count(void)
 extern "C" void grdi_sim_set_order(int order)
 {
     sim.order = order;
+}
+
+static std::set<std::string> launched;
+
+extern "C" const char *grdi_sim_kernel_at(int index)
+{
+    auto name = launched.begin();
+    for (; index > 0 && name != launched.end(); index--) ++name;
+    return name == launched.end() ? nullptr : name->c_str();
 }
 
 extern "C" const char *grdi_sim_take_error(void)
@@ -385,6 +396,7 @@ cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shar
     grdi_sim_here.block_size = block;
     grdi_sim_here.grid_size = grid;
     counts.kernels++;
+    launched.insert(name);
     for (uint64_t b = 0; b < blocks; b++) {
         grdi_sim_here.block =
             uint3{(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};

@@ -25,6 +25,9 @@ typedef struct grdi_sim_counts {
 GRDI_SIM_EXPORT grdi_sim_counts *grdi_sim_count(void);
 /* The order in which warps run, each as far ahead as barriers let it: 0 first to last, 1 last to first. */
 GRDI_SIM_EXPORT void grdi_sim_set_order(int order);
+/* Name `index` of the kernels launched so far, each once, as launches write them ("arg_kernel<float>"); NULL past the
+ * last one. */
+GRDI_SIM_EXPORT const char *grdi_sim_kernel_at(int index);
 /* What the simulator found wrong, first things first; "" if nothing. Cleared by the call. */
 GRDI_SIM_EXPORT const char *grdi_sim_take_error(void);
 
