@@ -2,15 +2,16 @@
 # Builds what is not built, tests and measures the CUDA backend on this machine, and writes what came out. Needs a GPU,
 # its driver, nvcc and cuBLASLt; no network. Every section has a time limit; all of them together stay under 9 minutes.
 #   gpu.sh [--only SECTION,...] [--device DEVICE] [--out FOLDER] [--build FOLDER]
-#     --only     of build, tests, sanitizer, ops, models (default: all)
+#     --only     of build, tests, sanitizer, ops, models, peers (default: all)
 #     --device   cuda (default), cuda:1, cuda:tf32; cudasim tries this script without a GPU, where figures mean nothing
 #     --out      where DATE.md and DATE.jsonl go (default: benchmarks/results/NAME OF THE GPU)
 #     --build    default build-gpu
-# Not here yet: PyTorch and llm.c beside our figures.
+# peers: PyTorch on the same GPU (SDPA, fused AdamW, the fastest of eager, compiled and CUDA graphs) by PEERS_PYTHON, a
+# Python that has it with CUDA (default: python3); left out where there is none. Not here yet: llm.c.
 set -eu
 cd "$(dirname "$0")/.."
 
-only=build,tests,sanitizer,ops,models
+only=build,tests,sanitizer,ops,models,peers
 device=cuda out= build=build-gpu
 while [ $# -gt 0 ]; do
     case $1 in
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
         --out) out=$2 && shift 2 ;;
         --build) build=$2 && shift 2 ;;
         *)
-            sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+            sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
             exit 2
             ;;
     esac
@@ -88,5 +89,13 @@ section ops 60 "$build/gradus" bench op --device "$device" --json
 for model in mlp gpt-small gpt-baby gpt2-124m; do
     section models 30 "$build/gradus" bench model "$model" --device "$device" --json
 done
+
+export GRADUS="$build/gradus" DEVICE="$device"
+has_peer='import sys, torch; sys.exit(not torch.cuda.is_available())'
+if wanted peers && "${PEERS_PYTHON:-python3}" -c "$has_peer" 2>/dev/null; then
+    section peers 120 benchmarks/peers/beside.sh gpt2-124m --precision bf16 --batch 32 --context 1024
+    section peers 90 benchmarks/peers/beside.sh resnet50 --precision bf16 --batch 64
+    section peers 60 benchmarks/peers/beside.sh lstm --precision f32
+fi
 echo "wrote $md and $json"
 exit $failed

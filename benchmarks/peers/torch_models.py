@@ -3,7 +3,8 @@
 
 Each model is one training step: forward, cross-entropy, backward, optimizer. No clipping, no dropout, fixed synthetic
 data.
-Run it through run.sh, which sets the environment in which PyTorch is fastest on a CPU.
+Run it through run.sh, which sets the environment in which PyTorch is fastest on a CPU. On a GPU (--device cuda) gpu.sh
+runs it: SDPA, fused optimizers, and the fastest of eager, compiled and compiled with CUDA graphs.
 """
 import argparse
 import json
@@ -171,19 +172,23 @@ def build(o):
     make, batch, context, shape, classes, kind = MODELS[o.model]
     torch.manual_seed(1)
     batch, context = o.batch or batch, (o.context or context) if context else None
-    model = make(context)
+    model = make(context).to(o.device)
     if shape and len(shape) == 3:
         model = model.to(memory_format=torch.channels_last)
     optimizer = optimizer_for(model, kind)
-    x, y = synthetic(batch, context, shape, classes)
+    x, y = (t.to(o.device) for t in synthetic(batch, context, shape, classes))
 
     def loss_of(x, y):
-        with torch.autocast("cpu", torch.bfloat16, enabled=o.precision == "bf16"):
+        with torch.autocast(o.device, torch.bfloat16, enabled=o.precision == "bf16"):
             return F.cross_entropy(model(x), y)
 
-    forward = torch.compile(loss_of, dynamic=False) if o.mode == "compiled" else loss_of
+    forward = loss_of
+    if o.mode != "eager":
+        forward = torch.compile(loss_of, dynamic=False, mode="reduce-overhead" if o.mode == "graphs" else None)
 
     def step():
+        if o.mode == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()
         optimizer.zero_grad(set_to_none=True)
         loss = forward(x, y)
         loss.backward()
@@ -200,28 +205,39 @@ def seconds_since_process_start():
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
-def resident_peak():
+def wait_for(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def resident_peak(device):
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def best_of(repeats, call):
+def best_of(repeats, call, device):
     call()
     best = float("inf")
     for _ in range(repeats):
+        wait_for(device)
         t = time.perf_counter()
         call()
+        wait_for(device)
         best = min(best, time.perf_counter() - t)
     return best
 
 
-def machine_limits():
-    """(sgemm FLOP/s, copy bytes/s): 2048^3 multiply; 256 MiB copy, bytes read plus bytes written."""
-    n = 2048
-    a, b, c = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
-    matmul = 2 * n ** 3 / best_of(6, lambda: torch.mm(a, b, out=c))
-    source = torch.ones(64 << 20)
+def machine_limits(o):
+    """(FLOP/s of a multiply, copy bytes/s): 2048^3 in f32, on a GPU 8192^3 in the run's precision; 256 MiB copy, bytes
+    read plus bytes written."""
+    gpu = o.device == "cuda"
+    n, dtype = (8192, torch.bfloat16 if o.precision == "bf16" else torch.float32) if gpu else (2048, torch.float32)
+    a, b, c = (torch.ones(n, n, dtype=dtype, device=o.device) for _ in range(3))
+    matmul = 2 * n ** 3 / best_of(6, lambda: torch.mm(a, b, out=c), o.device)
+    source = torch.ones(64 << 20, device=o.device)
     target = torch.empty_like(source)
-    return matmul, 2 * source.nbytes / best_of(6, lambda: target.copy_(source))
+    return matmul, 2 * source.nbytes / best_of(6, lambda: target.copy_(source), o.device)
 
 
 def count_flops(model, forward):
@@ -246,6 +262,7 @@ def time_steps(step, o):
     while len(times) < o.steps and (len(times) < 2 or time.perf_counter() < deadline):
         t = time.perf_counter()
         step()
+        wait_for(o.device)
         times.append(time.perf_counter() - t)
     return times
 
@@ -253,18 +270,20 @@ def time_steps(step, o):
 def measure(o):
     torch.set_num_threads(o.threads)
     step, forward, count = build(o)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision == "tf32"
     step()
+    wait_for(o.device)
     first = seconds_since_process_start()
     times = time_steps(step, o)
-    median, resident = statistics.median(times), resident_peak()
-    matmul, copy = machine_limits()
+    median, resident = statistics.median(times), resident_peak(o.device)
+    matmul, copy = machine_limits(o)
     flops = count_flops(o.model, forward)
     unit = "tokens_per_s" if MODELS[o.model][2] else "samples_per_s"
     return {
         "event": "bench", "name": o.model, "ms_min": min(times) * 1e3, "ms_median": median * 1e3, unit: count / median,
         "flops_per_s": flops / median if flops else None, "planned_peak_bytes": None, "resident_bytes": resident,
         "first_step_s": first, "matmul_flops_per_s": matmul, "copy_bytes_per_s": copy,
-        "peer": "pytorch", "version": torch.__version__, "mode": o.mode, "precision": o.precision,
+        "peer": "pytorch", "version": torch.__version__, "device": o.device, "mode": o.mode, "precision": o.precision,
         "threads": o.threads, "steps": len(times)}
 
 
@@ -278,11 +297,14 @@ def measure_in_child(mode):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measure_best():
+MODES = {"cpu": ("eager", "compiled"), "cuda": ("eager", "compiled", "graphs")}
+
+
+def measure_best(device):
     os.sched_setaffinity(0, CPUS)  # the children inherit it
-    results = [r for r in map(measure_in_child, ("eager", "compiled")) if r]
+    results = [r for r in map(measure_in_child, MODES[device]) if r]
     if not results:
-        sys.exit("error: both modes failed")
+        sys.exit("error: all modes failed")
     results.sort(key=lambda r: r["ms_median"])
     for r in results[1:]:
         results[0]["other"] = {k: r[k] for k in ("mode", "ms_min", "ms_median", "resident_bytes", "first_step_s")}
@@ -307,19 +329,20 @@ def options():
     a.add_argument("--model", choices=MODELS, required=True)
     a.add_argument("--batch", type=int)
     a.add_argument("--context", type=int)
-    a.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    a.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32")
+    a.add_argument("--device", choices=MODES, default="cpu")
     a.add_argument("--threads", type=int, default=len(CPUS))
     a.add_argument("--steps", type=int, default=50, help="timed steps")
     a.add_argument("--seconds", type=float, default=60, help="stop timing after this long")
     a.add_argument("--warmup", type=int, default=5)
-    a.add_argument("--mode", choices=["eager", "compiled", "best"], default="best")
+    a.add_argument("--mode", choices=["eager", "compiled", "graphs", "best"], default="best")
     a.add_argument("--json", action="store_true")
     return a.parse_args()
 
 
 def main():
     o = options()
-    result = measure_best() if o.mode == "best" else measure(o)
+    result = measure_best(o.device) if o.mode == "best" else measure(o)
     print(json.dumps(result)) if o.json else show(result)
 
 
