@@ -420,7 +420,6 @@ static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *
 }
 
 #define LEARNT_LEAST 0.95 /* of the first loss: where it never got lower, nothing can be lost */
-#define FAR_ABOVE 3       /* the rate may be above that, as one is with fewer steps and no warm-up */
 
 /* The first rate after the best one at which half of what was learnt is lost again; infinite where there is none. */
 static double where_lost(const range *r)
@@ -469,7 +468,7 @@ grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
     grdi_snapshot_restore(&start, s);
     double lost = where_lost(&r);
     bool rises = false;
-    if (!status && !(s->lr < FAR_ABOVE * lost)) status = confirm(c, s, &r, &rises);
+    if (!status && s->lr >= lost) status = confirm(c, s, &r, &rises);
     grdi_snapshot_restore(&start, s);
     grdi_snapshot_free(&start);
     if (status || r.count == 0) return status;
