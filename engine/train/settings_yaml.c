@@ -306,7 +306,7 @@ static grd_status check_characters(const reader *r, const char *text, size_t siz
 {
     int line = 1, column = 1;
     uint32_t c = 0;
-    bool begins = true; /* only blanks and "-" so far in this line */
+    bool begins = true; /* a key or a value may begin here */
     for (size_t at = 0; at < size; column++) {
         int bytes = grdi_utf8_decode((const uint8_t *)text + at, size - at, &c);
         char where[32] = "";
@@ -319,8 +319,9 @@ static grd_status check_characters(const reader *r, const char *text, size_t siz
                             r->place, where, (unsigned)c);
         if (c == '?' && begins && (at + 1 == size || strchr(" \t\r\n", text[at + 1])))
             return grd_fail(r->error, GRD_E_FORMAT,
-                            "%s%s: a line that begins with \"?\" (write keys as in \"key: value\")", r->place, where);
-        begins = ends_line(c) || (begins && (c == ' ' || c == '\t' || c == '-'));
+                            "%s%s: a \"?\" where a key or a value begins (write keys as in \"key: value\")", r->place,
+                            where);
+        begins = ends_line(c) || (c < 0x80 && c && strchr("-:,[{", (int)c)) || (begins && (c == ' ' || c == '\t'));
         if (c == '\n') {
             line++;
             column = 0;
