@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "data/utf8.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <libfyaml.h>
 #include <stdlib.h>
@@ -467,14 +468,17 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
 
 /* ---- writing ---- */
 
-/* A text as a YAML double-quoted scalar. */
+/* A text as a YAML double-quoted scalar. A "? " behind something else than a letter or a digit is written by its number:
+ * check_characters() does not look at quotes. */
 static void write_text(grdi_writer *w, const char *text)
 {
     grdi_writer_print(w, "\"");
     uint32_t c = 0;
-    for (int bytes; *text; text += bytes) {
+    bool word = false;
+    for (int bytes; *text; text += bytes, word = c < 0x80 && isalnum((int)c)) {
         bytes = grdi_utf8_decode((const uint8_t *)text, strlen(text), &c);
         if (!bytes) bytes = 1;
+        else if (c == '?' && text[1] == ' ' && !word) grdi_writer_print(w, "\\x3f");
         else if (c == '"' || c == '\\') grdi_writer_print(w, "\\%c", (int)c);
         else if (c < 0xA0 && (c < 0x20 || c >= 0x7F)) grdi_writer_print(w, "\\x%02x", (unsigned)c);
         else if (!is_printable(c) || c == 0x2028 || c == 0x2029 || c == 0xFEFF)
