@@ -468,7 +468,7 @@ grd_status grd_settings_set(grd_settings *settings, const char *assignment, grd_
 
 /* ---- writing ---- */
 
-/* A text as a YAML double-quoted scalar. A "? " behind something else than a letter or a digit is written by its number:
+/* A text as a YAML double-quoted scalar. A "? " behind no letter and no digit is written by its number:
  * check_characters() does not look at quotes. */
 static void write_text(grdi_writer *w, const char *text)
 {
