@@ -1,7 +1,7 @@
 /* recurrent.c - LSTM, GRU and plain recurrent cells, forward and backward, over all steps of a series. A thread has
- * units of its own for the whole launch: their part of the weight lies in panels that tiles read (gemm_tile.h), stays
- * in the thread's cache, and what happens in the cells follows while the sums are there. The threads meet once a step,
- * when all have written what the next product reads. */
+ * rows of the batch, or units, of its own for the whole launch. The weight lies in panels that tiles read (gemm_tile.h),
+ * and what happens in the cells follows while the sums are in cache. Threads that share rows meet once a step, when all
+ * have written what the next product reads. */
 #include "backend/backend.h"
 #include "backend/cpu/kernels/gemm_pack.h"
 #include "backend/cpu/kernels/math.h"
@@ -10,8 +10,10 @@
 #include "base/memory.h"
 
 enum {
-    APART = 16,          /* floats added to a row of states, so that rows are not a power of two apart */
-    THREAD_WORK = 1 << 18 /* FLOP of a step that pay for another thread */
+    APART = 16,             /* floats added to a row of states, so that rows are not a power of two apart */
+    THREAD_WORK = 1 << 18,  /* FLOP of a step that pay for another thread */
+    WEIGHT_BYTES = 2 << 20, /* a weight that may be read whole by every thread */
+    ROWS_LEAST = 8          /* rows that keep a tile busy */
 };
 
 /* Rows [B,width] of one step. */
@@ -300,16 +302,21 @@ static void multiply(const recurrent_state *s, const float *state, int64_t count
 /* What one thread has: rows [begin, end) and blocks [first, last), rows in pieces of `rows`. */
 typedef struct share {
     int64_t begin, end, first, last, rows;
+    bool meets; /* rows are shared with others */
     float *sums;
 } share;
 
-/* Units are shared first: each thread then holds its part of the weight only. */
+/* Rows are shared first where a weight that every thread reads whole stays in a cache: threads then do not wait for each
+ * other, nor for what another core has just written. Else units are, and each thread reads its part of the weight. */
 static share share_of(const recurrent_state *s, int32_t thread, int32_t size)
 {
-    int64_t columns = gemm_least(size, s->blocks);
-    int64_t groups = gemm_least(size / columns, (s->b + GEMM_ROWS - 1) / GEMM_ROWS);
+    int64_t weight = s->blocks * s->depth * s->width * (int64_t)sizeof(float);
+    int64_t apart = weight <= WEIGHT_BYTES ? gemm_least(size, s->b / ROWS_LEAST) : 1;
+    int64_t columns = gemm_least(apart > 1 ? size / apart : size, s->blocks);
+    int64_t groups = gemm_least(size / columns, (s->b + ROWS_LEAST - 1) / ROWS_LEAST);
     int64_t column = thread % columns, group = thread / columns;
     share a = {.first = s->blocks * column / columns, .last = s->blocks * (column + 1) / columns};
+    a.meets = columns > 1;
     if (group < groups) a.begin = s->b * group / groups, a.end = s->b * (group + 1) / groups;
     int64_t pieces = (a.end - a.begin + GEMM_ROWS - 1) / GEMM_ROWS;
     a.rows = pieces ? (a.end - a.begin + pieces - 1) / pieces : 1;
@@ -328,7 +335,7 @@ static void step_forward(const recurrent_state *s, const struct cell *cell, cons
             cell->run(&m);
         }
     }
-    grdi_parallel_meet();
+    if (a->meets) grdi_parallel_meet();
 }
 
 /* The cells of a step read what the thread's own product of the step behind left, so one meeting is enough here, too;
@@ -344,7 +351,7 @@ static void step_backward(const recurrent_state *s, const struct cell *cell, con
               .last = gemm_least(a->last * s->units, s->h),
               .next = s->states[t % 2]};
     cell->run(&m);
-    grdi_parallel_meet();
+    if (a->meets) grdi_parallel_meet();
     for (int64_t block = a->first; block < a->last; block++) {
         const int64_t first = block * s->units;
         for (int64_t begin = a->begin; begin < a->end; begin += a->rows) {
@@ -365,7 +372,7 @@ static void do_share(int32_t thread, int32_t size, void *context)
     const recurrent_state *s = context;
     const struct cell *cell = cell_of(s->call);
     const share a = share_of(s, thread, size);
-    for (int64_t block = a.first; a.begin == 0 && a.end > 0 && block < a.last; block++)
+    for (int64_t block = thread; block < s->blocks; block += size)
         pack_block(s, s->call->in[cell->weight].data, block);
     for (int64_t b = a.begin; !s->backward && a.first == 0 && b < a.end; b++)
         memcpy(s->states[0] + b * s->state_step, (const float *)s->call->in[cell->state].data + b * s->h,
