@@ -1,6 +1,6 @@
 /* recurrent.c - LSTM, GRU and plain recurrent cells, forward and backward, over all steps of a series. A thread has
- * rows of the batch, or units, of its own for the whole launch. The weight lies in panels that tiles read (gemm_tile.h),
- * and what happens in the cells follows while the sums are in cache. Threads that share rows meet once a step, when all
+ * rows of the batch, or units, of its own for the whole launch. The weight lies in panels that tiles read
+ * (gemm_tile.h), and what happens in the cells follows while the sums are in cache. Threads that share rows meet once a step, when all
  * have written what the next product reads. */
 #include "backend/backend.h"
 #include "backend/cpu/kernels/gemm_pack.h"
@@ -306,8 +306,8 @@ typedef struct share {
     float *sums;
 } share;
 
-/* Rows are shared first where a weight that every thread reads whole stays in a cache: threads then do not wait for each
- * other, nor for what another core has just written. Else units are, and each thread reads its part of the weight. */
+/* Rows are shared first where a weight that every thread reads whole stays in a cache: threads then do not wait for
+ * each other, nor for what another core has just written. Else units are, and each reads its part of the weight. */
 static share share_of(const recurrent_state *s, int32_t thread, int32_t size)
 {
     int64_t weight = s->blocks * s->depth * s->width * (int64_t)sizeof(float);
