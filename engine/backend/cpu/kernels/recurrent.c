@@ -1,7 +1,7 @@
 /* recurrent.c - LSTM, GRU and plain recurrent cells, forward and backward, over all steps of a series. A thread has
  * rows of the batch, or units, of its own for the whole launch. The weight lies in panels that tiles read
- * (gemm_tile.h), and what happens in the cells follows while the sums are in cache. Threads that share rows meet once a step, when all
- * have written what the next product reads. */
+ * (gemm_tile.h), and what happens in the cells follows while the sums are in cache. Threads that share rows meet once
+ * a step, when all have written what the next product reads. */
 #include "backend/backend.h"
 #include "backend/cpu/kernels/gemm_pack.h"
 #include "backend/cpu/kernels/math.h"
