@@ -3,13 +3,10 @@
 
 #include <string.h>
 
-enum { SETS_MAX = 64 };
-
 typedef struct check_args {
     cli common;
     const char *config;
-    const char *sets[SETS_MAX];
-    int set_count;
+    cli_sets sets;
     int found, looked_at;
 } check_args;
 
@@ -23,10 +20,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     check_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
-    case KEY_SET:
-        if (a->set_count == SETS_MAX) return cli_refuse(state, "--set: more than %d of them", SETS_MAX);
-        a->sets[a->set_count++] = text;
-        return 0;
+    case KEY_SET: return cli_add_set(state, &a->sets, text);
     case ARGP_KEY_ARG:
         if (a->config) return cli_refuse(state, "'%s': a second config file after %s (give one)", text, a->config);
         a->config = text;
@@ -71,8 +65,7 @@ static int check(check_args *a, grd_settings *settings)
                                      .stop = &cli_stop};
     grd_error error = {GRD_OK, ""};
     int32_t found = 0;
-    grd_status status = grd_settings_load(settings, a->config, &error);
-    for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], &error);
+    grd_status status = cli_load_config(settings, a->config, &a->sets, &error);
     if (!status) {
         cli_catch_signals();
         status = grd_check_settings(settings, &check, &found, &error);

@@ -42,6 +42,17 @@ error_t cli_whole(struct argp_state *state, const char *option, const char *text
 error_t cli_number(struct argp_state *state, const char *option, const char *text, double least, double most,
                    double *value);
 
+/* What --set gave, in order. */
+typedef struct cli_sets {
+    const char *text[64];
+    int count;
+} cli_sets;
+
+/* Adds one, or refuses. */
+error_t cli_add_set(struct argp_state *state, cli_sets *sets, const char *text);
+/* The config file's settings, changed by `sets`. */
+grd_status cli_load_config(grd_settings *settings, const char *config, const cli_sets *sets, grd_error *error);
+
 /* Whether --json is among the arguments, for errors that come before they are parsed. */
 bool cli_wants_json(int argc, char **argv);
 /* Prints "error: ..." to stderr, with --json also as a line on stdout; returns `code`. */

@@ -214,6 +214,21 @@ error_t cli_refuse(struct argp_state *state, const char *format, ...)
     return EINVAL;
 }
 
+error_t cli_add_set(struct argp_state *state, cli_sets *sets, const char *text)
+{
+    const int most = sizeof(sets->text) / sizeof(sets->text[0]);
+    if (sets->count == most) return cli_refuse(state, "--set: more than %d of them", most);
+    sets->text[sets->count++] = text;
+    return 0;
+}
+
+grd_status cli_load_config(grd_settings *settings, const char *config, const cli_sets *sets, grd_error *error)
+{
+    grd_status status = grd_settings_load(settings, config, error);
+    for (int i = 0; i < sets->count && !status; i++) status = grd_settings_set(settings, sets->text[i], error);
+    return status;
+}
+
 error_t cli_whole(struct argp_state *state, const char *option, const char *text, int64_t least, int64_t most,
                   int64_t *value)
 {

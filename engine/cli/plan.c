@@ -5,13 +5,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SETS_MAX = 64 };
-
 typedef struct plan_args {
     cli common;
     const char *config;
-    const char *sets[SETS_MAX];
-    int set_count;
+    cli_sets sets;
     int64_t memory; /* bytes that the step must fit in; 0: not asked */
 } plan_args;
 
@@ -50,10 +47,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     plan_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
-    case KEY_SET:
-        if (a->set_count == SETS_MAX) return cli_refuse(state, "--set: more than %d of them", SETS_MAX);
-        a->sets[a->set_count++] = text;
-        return 0;
+    case KEY_SET: return cli_add_set(state, &a->sets, text);
     case KEY_MEMORY: return parse_size(state, text, &a->memory);
     case ARGP_KEY_ARG:
         if (a->config) return cli_refuse(state, "'%s': a second config file after %s (give one)", text, a->config);
@@ -78,8 +72,7 @@ static const char *planned_device(const char *name, char *text, size_t size)
 static grd_status load(const plan_args *a, const char *const more[3], grd_settings *settings, grd_error *error)
 {
     if (!settings) return grd_fail(error, GRD_E_MEMORY, "out of memory");
-    grd_status status = grd_settings_load(settings, a->config, error);
-    for (int i = 0; i < a->set_count && !status; i++) status = grd_settings_set(settings, a->sets[i], error);
+    grd_status status = cli_load_config(settings, a->config, &a->sets, error);
     for (int i = 0; i < 3 && more[i] && !status; i++) status = grd_settings_set(settings, more[i], error);
     return status;
 }

@@ -6,13 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SETS_MAX = 64, PATH_TEXT_MAX = 4096 };
+enum { PATH_TEXT_MAX = 4096 };
 
 typedef struct train_args {
     cli common;
     const char *data, *config, *resume, *model, *target, *time, *horizon;
-    const char *sets[SETS_MAX];
-    int set_count;
+    cli_sets sets;
     bool previous, profile;
     char profile_path[PATH_TEXT_MAX];
 } train_args;
@@ -73,10 +72,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_HORIZON: a->horizon = text; return 0;
     case KEY_PREVIOUS: a->previous = true; return 0;
     case KEY_PROFILE: a->profile = true; return 0;
-    case KEY_SET:
-        if (a->set_count == SETS_MAX) return cli_refuse(state, "--set: more than %d of them", SETS_MAX);
-        a->sets[a->set_count++] = text;
-        return 0;
+    case KEY_SET: return cli_add_set(state, &a->sets, text);
     case ARGP_KEY_ARG:
         if (a->config) return cli_refuse(state, "'%s': a second config file after %s (give one)", text, a->config);
         a->config = text;
@@ -255,15 +251,15 @@ static grd_status set_resumed(const train_args *a, grd_settings *settings, grd_e
     const char *run = a->resume, *why = NULL;
     grd_settings *own = grd_settings_new();
     grd_status status = own ? load_run(a, own, error) : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", run);
-    for (int i = 0; i < a->set_count && !status; i++) {
-        status = grd_settings_set(settings, a->sets[i], error);
+    for (int i = 0; i < a->sets.count && !status; i++) {
+        status = grd_settings_set(settings, a->sets.text[i], error);
         if (status || !(why = against_the_run(own, settings))) continue;
         status = grd_checkpoint_path(run, 0, newest, sizeof(newest), error);
         if (!status)
             status = grd_fail(error, GRD_E_ARGUMENT,
                               "--set %s: %s (leave it out, or copy %s to go on elsewhere; for a new run from its "
                               "weights: gradus train %s/config.yaml --set init.from=%s --set out=...)",
-                              a->sets[i], why, run, run, newest[0] ? newest : "CHECKPOINT");
+                              a->sets.text[i], why, run, run, newest[0] ? newest : "CHECKPOINT");
     }
     grd_settings_free(own);
     return status;
@@ -276,8 +272,8 @@ static grd_status make_settings(const train_args *a, grd_settings *settings, sho
     grd_status status = a->data     ? choose(a, settings, &bytes, why, sizeof(why), error)
                         : a->resume ? load_run(a, settings, error)
                                     : grd_settings_load(settings, a->config, error);
-    for (int i = 0; i < a->set_count && !status && !a->resume; i++)
-        status = grd_settings_set(settings, a->sets[i], error);
+    for (int i = 0; i < a->sets.count && !status && !a->resume; i++)
+        status = grd_settings_set(settings, a->sets.text[i], error);
     if (!status && a->resume) status = set_resumed(a, settings, error);
     if (!status && a->data && settings->init.from && grd_settings_of_language(settings))
         status = grd_settings_for_tuning(settings, why, sizeof(why), error);
@@ -340,9 +336,9 @@ int cli_train(int argc, char **argv)
     int code;
     if (!cli_parse(
             &a, options, parse, "CONFIG.yaml\n--data=PATH\n--resume=RUN_DIR",
-            "Trains a language model on text, or a classifier on images: by a config file, on data for which all else "
-            "is chosen, or on from where a run stopped. The run directory (out; default runs/NAME-1) gets checkpoints, "
-            "metrics.jsonl, report.html and TensorBoard's events.\v"
+            "Trains a model of a text, of images, of a table or of a series: by a config file, on data for which all "
+            "else is chosen, or on from where a run stopped. The run directory (out; default runs/NAME-1) gets "
+            "checkpoints, metrics.jsonl, report.html and TensorBoard's events.\v"
             "Examples:\n"
             "  gradus train --data book.txt\n"
             "  gradus train config.yaml --set train.steps=1000 --set out=runs/a\n"

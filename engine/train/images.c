@@ -284,11 +284,6 @@ static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
     return grdi_classifier_add_weights(s->model, s->settings, &of, w, s->error);
 }
 
-static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd_error *error)
-{
-    return grdi_classifier_read_weights(s->model, file, error);
-}
-
 static void close_images(grdi_session *s)
 {
     grdi_images_run *run = s->images;
@@ -324,7 +319,7 @@ const grdi_task grdi_task_images = {.open = open_images,
                                     .can_evaluate = can_evaluate,
                                     .evaluate = evaluate,
                                     .add_weights = add_weights,
-                                    .read_weights = read_weights,
+                                    .read_weights = grdi_task_read_by_name,
                                     .expect = expect,
                                     .report = report,
                                     .check_data = check_data,

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "formats/checkpoint.h"
 #include "formats/checkpoint_files.h"
+#include "generate/classifier.h"
 
 #include <string.h>
 
@@ -94,6 +95,11 @@ grd_status grdi_session_save(grdi_session *s)
 
 #define EARLIER " (--previous takes the one before)"
 #define CHANGED " (the config has changed since it was written: change it back, or start anew)"
+
+grd_status grdi_task_read_by_name(grdi_session *s, const grd_safetensors *file, grd_error *error)
+{
+    return grdi_classifier_read_weights(s->model, file, error);
+}
 
 static grd_status load_weights(grdi_session *s, const grdi_checkpoint *c, grd_error *error)
 {

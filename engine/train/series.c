@@ -249,11 +249,6 @@ static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
     return grdi_forecaster_add_weights(s->model, s->settings, &s->series->framing, s->series->series, w, s->error);
 }
 
-static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd_error *error)
-{
-    return grdi_classifier_read_weights(s->model, file, error);
-}
-
 static void close_series(grdi_session *s)
 {
     grdi_series_run *run = s->series;
@@ -277,5 +272,5 @@ const grdi_task grdi_task_series = {.open = open_series,
                                     .can_evaluate = can_evaluate,
                                     .evaluate = evaluate,
                                     .add_weights = add_weights,
-                                    .read_weights = read_weights,
+                                    .read_weights = grdi_task_read_by_name,
                                     .close = close_series};

@@ -144,11 +144,6 @@ static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
     return status ? status : grdi_classifier_add_weights(s->model, s->settings, &about, w, s->error);
 }
 
-static grd_status read_weights(grdi_session *s, const grd_safetensors *file, grd_error *error)
-{
-    return grdi_classifier_read_weights(s->model, file, error);
-}
-
 static void close_table(grdi_session *s)
 {
     grdi_table_run *run = s->table;
@@ -185,6 +180,6 @@ const grdi_task grdi_task_table = {.open = grdi_table_open_data,
                                    .can_evaluate = can_evaluate,
                                    .evaluate = evaluate,
                                    .add_weights = add_weights,
-                                   .read_weights = read_weights,
+                                   .read_weights = grdi_task_read_by_name,
                                    .expect = expect,
                                    .close = close_table};

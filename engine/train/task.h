@@ -35,6 +35,9 @@ struct grdi_task {
     grd_status (*check_data)(grdi_session *s, struct grdi_checker *c); /* the same, see check_set.h */
 };
 
+/* save.c: a `read_weights` for models whose weights stand in files under our own names. */
+grd_status grdi_task_read_by_name(grdi_session *s, const grd_safetensors *file, grd_error *error);
+
 extern const grdi_task grdi_task_language, grdi_task_images, grdi_task_table, grdi_task_series;
 
 #endif
