@@ -17,6 +17,8 @@ BACKENDS_SEE = {"base", "backend"}
 BACKENDS_SEE_FILES = {"graph/op.h"}
 LEAF_FILES = {"backend/backend.h": "plan", "graph/op.h": "graph"}  # the first layer that may include it
 
+CUDA_HEADER = re.compile(r"(cuda|cublas|cudnn|nccl)\w*\.h")
+
 BANNED = re.compile(r"\b(exit|abort|strcat|sprintf|gets|strtok|system|assert)\s*\(")
 ALLOCATION = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup)\s*\(")
 FILE_CALLS = re.compile(r"(?<![\w.>])(fopen|open|rename|unlink|mkdir|fsync)\s*\(")
@@ -82,11 +84,30 @@ def check_sizes(path, text, code, report):
             report(path, start, f"function of {length} lines (at most {LIMITS['function']})")
 
 
-def check_includes(relative, text, report, path):
+def beside_allowed(top, target):
+    """Whether a file of cuda/ or bindings/ (folder `top`) may include "target": its own headers, and of the engine's
+    what a backend sees, or only what is public."""
+    own = any(top.rglob(target))
+    seen = top.name == "cuda" and (layer_of(Path(target)) in BACKENDS_SEE or target in BACKENDS_SEE_FILES)
+    return own or seen or layer_of(Path(target)) == "gradus"
+
+
+def check_includes(root, relative, text, report, path):
+    """`relative` begins with engine, cuda or bindings."""
+    top, inside = relative.parts[0], Path(*relative.parts[1:])
     for number, line in enumerate(text.split("\n"), 1):
-        include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
-        if include and not include_allowed(relative, include.group(1)):
-            report(path, number, f"layer {layer_of(relative)} must not include {include.group(1)}")
+        include = re.match(r'\s*#\s*include\s+(["<])([^">]+)', line)
+        if not include:
+            continue
+        kind, target = include.groups()
+        if top != "engine":
+            allowed = kind == "<" or beside_allowed(root / top, target)
+        elif kind == "<":
+            allowed = not CUDA_HEADER.match(target)
+        else:
+            allowed = layer_of(inside) == "include" or include_allowed(inside, target)
+        if not allowed:
+            report(path, number, f"layer {top if top != 'engine' else layer_of(inside)} must not include {target}")
 
 
 def check_calls(relative, code, report, path):
@@ -101,21 +122,37 @@ def check_calls(relative, code, report, path):
             report(path, number, f"file call past base/file.h: {files.group(1)}")
 
 
+OP_PLACES = {"include", "ops", "passes", "plan", "backend", "cuda"}
+# The names that an op has in code: its call, its definition, a text, a row of a table.
+NAMED = re.compile(r'\b(?:grdi_op_|grd_)(\w+)|"(\w+)"|\bGRDI_OP\((\w+)\)|\b[A-Z][A-Z0-9]*\((\w+),')
+CALLED = re.compile(r"(?<!grd_tensor )\bgrd_(\w+)\(")
+
+
 def check_ops(root, files, report):
-    """Every op name stands in few files, so that an op stays one place; layers that use it do not count."""
+    """An op that no other op's rules, no pass and no plan use is one place: few files of headers, ops and backends
+    name it. Models, commands and tests are its users and do not count; a kernel and its *_pieces.h count as one."""
     definition = root / "engine/ops/ops.def"
     names = re.findall(r"^GRDI_OP\((\w+)\)", definition.read_text(), re.M)
-    code = [p for p in files if p.suffix in (".c", ".h", ".def", ".cu", ".cuh")]
-    sources = [p for p in code if not {"tests", "nn"} & set(p.relative_to(root).parts)]
-    texts = {p: p.read_text(errors="replace") for p in sources}
-    for name in ("pixel_shuffle", "huber", "kl_div", "cumsum", "flip", "topk", "logsumexp"):
-        if name in names:
-            found = [p.name for p, t in texts.items() if re.search(rf"\b(grdi_op_|grd_)?{name}\b", t)]
-            if len(found) > 5:
-                report(definition, 1, f"op {name} is named in {len(found)} files (at most 5): {', '.join(found)}")
+    named, used, rules = {}, set(), set()
+    for path in files:
+        inside = path.relative_to(root).parts
+        place = inside[1] if inside[0] == "engine" else inside[0]
+        if path.suffix not in (".c", ".h", ".def", ".cu", ".cuh") or place not in OP_PLACES:
+            continue
+        text = re.sub(r"/\*.*?\*/", " ", path.read_text(errors="replace"), flags=re.S)
+        here = {next(filter(None, groups), "") for groups in NAMED.findall(text)}
+        if place in ("ops", "passes", "plan") and path.suffix == ".c":
+            used |= set(CALLED.findall(text)) | here & rules
+            rules |= here
+        named.setdefault((path.parent, path.stem.removesuffix("_pieces")), set()).update(here)
+    alone = [name for name in names if name not in used]
+    for name in alone:
+        found = [stem for (_, stem), here in named.items() if name in here]
+        if len(found) > 5:
+            report(definition, 1, f"op {name} is named in {len(found)} files (at most 5): {', '.join(found)}")
     if len(names) < 70:
         report(definition, 1, f"{len(names)} ops (at least 70)")
-    return len(names)
+    return len(names), len(alone)
 
 
 def main():
@@ -128,21 +165,20 @@ def main():
     files = tracked(root)
     checked = 0
     for path in files:
-        if path.suffix not in (".c", ".h", ".cu", ".cuh", ".py", ".sh"):
+        if path.suffix not in (".c", ".h", ".cu", ".cuh", ".cpp", ".py", ".sh"):
             continue
         checked += 1
         text = path.read_text(errors="replace")
         code = without_comments(text) if path.suffix not in (".py", ".sh") else ""
         check_sizes(path, text, code, report)
         relative = path.relative_to(root)
-        if relative.parts[0] == "engine" and path.suffix in (".c", ".h"):
-            inside = Path(*relative.parts[1:])
-            if layer_of(inside) != "include":
-                check_includes(inside, text, report, path)
-                check_calls(inside, code, report, path)
-    ops = check_ops(root, files, report)
+        if relative.parts[0] in ("engine", "cuda", "bindings") and path.suffix not in (".py", ".sh"):
+            check_includes(root, relative, text, report, path)
+        if relative.parts[0] == "engine" and relative.parts[1] != "include":
+            check_calls(Path(*relative.parts[1:]), code, report, path)
+    ops, alone = check_ops(root, files, report)
     print("\n".join(findings))
-    print(f"{checked} files, {ops} ops, {len(findings)} findings")
+    print(f"{checked} files, {ops} ops ({alone} of them used by no other), {len(findings)} findings")
     return 1 if findings else 0
 
 
