@@ -259,8 +259,18 @@ void grdi_sample_fill(const grdi_sample_input *input, uint64_t seed, double *val
     }
 }
 
+static const uint64_t unwritten_bits = 0x7FF7DEADBEEF0001ull;
+
+bool grdi_sample_unwritten(double value)
+{
+    return memcmp(&value, &unwritten_bits, sizeof value) == 0;
+}
+
 void grdi_sample_reference(const grdi_reference *r)
 {
+    for (int32_t o = 0; o < r->output_count; o++)
+        for (int64_t i = 0, count = r->out[o] ? grd_dims_count(r->out_type[o].dims) : 0; i < count; i++)
+            memcpy(&r->out[o][i], &unwritten_bits, sizeof unwritten_bits);
     r->op->reference(r);
 }
 

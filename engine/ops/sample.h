@@ -43,6 +43,8 @@ grd_status grdi_sample_fill_all(const grdi_sample_case *sample, uint64_t seed, d
 
 /* Runs the op's reference on row-major doubles; outputs that are NULL are not asked for. */
 void grdi_sample_reference(const grdi_reference *r);
+/* Whether a reference left this element as it found it: outputs hold a NaN of this meaning before it runs. */
+bool grdi_sample_unwritten(double value);
 
 /* Samples of an op: how many there are, the bad and the large ones included. */
 int32_t grdi_sample_count(const grdi_op *op);

@@ -75,10 +75,10 @@ const double *grdi_interpreter_get(const grdi_interpreter *t, grd_tensor x)
     return (size_t)x.node->id < t->count ? t->places[x.node->id].data[x.output] : NULL;
 }
 
-static void mark_needed(grdi_interpreter *t, grd_tensor wanted)
+static void mark_needed(grdi_interpreter *t, const grd_tensor *wanted, int32_t count)
 {
     for (size_t id = 0; id < t->count; id++) t->places[id].needed = 0;
-    t->places[wanted.node->id].needed = (uint8_t)(1u << wanted.output);
+    for (int32_t i = 0; i < count; i++) t->places[wanted[i].node->id].needed |= (uint8_t)(1u << wanted[i].output);
     for (size_t id = t->count; id-- > 0;) {
         const grdi_node *node = t->graph->nodes[id];
         for (int32_t i = 0; t->places[id].needed && i < node->input_count; i++)
@@ -130,10 +130,10 @@ static grd_status compute(grdi_interpreter *t, grdi_node *node, grd_error *error
     return run_reference(t, node) ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for values in double");
 }
 
-grd_status grdi_interpreter_run(grdi_interpreter *t, grd_tensor wanted, grd_error *error)
+grd_status grdi_interpreter_run(grdi_interpreter *t, const grd_tensor *wanted, int32_t count, grd_error *error)
 {
     if (!grow(t)) return grd_fail(error, GRD_E_MEMORY, "out of memory for values in double");
-    mark_needed(t, wanted);
+    mark_needed(t, wanted, count);
     for (size_t id = 0; id < t->count; id++) {
         grdi_node *node = t->graph->nodes[id];
         place *p = &t->places[id];

@@ -14,9 +14,10 @@ void grdi_interpreter_free(grdi_interpreter *interpreter);
 grd_status grdi_interpreter_set(grdi_interpreter *interpreter, grd_tensor source, const double *data);
 /* From now on what stop_gradient gives stays as it is, whatever becomes of its input: as gradients see it. */
 void grdi_interpreter_hold_cuts(grdi_interpreter *interpreter);
-/* Computes what `wanted` needs: of what was computed before, only what has changed since. Errors: a source without a
+/* Computes what the `wanted` need: of what was computed before, only what has changed since. Errors: a source without a
  * value, an op without a reference, no memory. */
-grd_status grdi_interpreter_run(grdi_interpreter *interpreter, grd_tensor wanted, grd_error *error);
+grd_status grdi_interpreter_run(grdi_interpreter *interpreter, const grd_tensor *wanted, int32_t count,
+                                grd_error *error);
 /* The value computed last; NULL if it was not needed. */
 const double *grdi_interpreter_get(const grdi_interpreter *interpreter, grd_tensor tensor);
 

@@ -372,7 +372,7 @@ static grd_status loss_at(differences *d, int32_t first, int32_t last, double by
 {
     grd_status status = GRD_OK;
     for (int32_t i = first; i <= last && !status; i++) status = move(d, i, by);
-    if (!status) status = grdi_interpreter_run(d->values, d->s->loss, d->c->error);
+    if (!status) status = grdi_interpreter_run(d->values, &d->s->loss, 1, d->c->error);
     if (!status) *loss = grdi_interpreter_get(d->values, d->s->loss)[0];
     return status;
 }
@@ -408,7 +408,7 @@ static grd_status compare_all(differences *d, int tried)
 {
     int32_t count = d->s->step->trained_count, wrong = -1, compared_count = 0;
     compared all, one, worst = {0, 0, 0};
-    grd_status status = grdi_interpreter_run(d->values, d->s->loss, d->c->error);
+    grd_status status = grdi_interpreter_run(d->values, &d->s->loss, 1, d->c->error);
     if (status) return status;
     d->loss = grdi_interpreter_get(d->values, d->s->loss)[0];
     if (d->s->cuts_are_meant) grdi_interpreter_hold_cuts(d->values);

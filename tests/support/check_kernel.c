@@ -388,9 +388,6 @@ static void compute_references(kernel_case *k)
     grdi_type in_type[GRDI_INPUTS_MAX];
     for (int32_t i = 0; i < k->c.in_count; i++) in_type[i] = *grdi_type_of(k->c.in[i]);
     k->given = 0;
-    for (int32_t o = 0; o < k->c.out_count; o++)
-        for (int64_t i = 0, n = grd_dims_count(k->node->out[o].dims); i < n; i++)
-            memcpy(&k->want[o][i], &unwritten_bits, 8);
     grdi_sample_reference(&(grdi_reference){.op = k->c.op,
                                             .attrs = k->node->attrs,
                                             .input_count = k->c.in_count,
@@ -401,7 +398,7 @@ static void compute_references(kernel_case *k)
                                             .out = k->want,
                                             .path_hash = k->node->path_hash});
     for (int32_t o = 0; o < k->c.out_count; o++)
-        if (!is_unwritten(k->want[o][0])) k->given |= 1u << o;
+        if (!grdi_sample_unwritten(k->want[o][0])) k->given |= 1u << o;
 }
 
 /* The sample's values, rounded where they lie in bf16. */

@@ -1,17 +1,13 @@
-/* values.h - evaluates graphs node by node in the order they were built, each op by its reference, everything in double
- * and row-major. No planner, no backend: what op definitions and gradients are checked with. */
+/* values.h - the engine's evaluation of graphs by the ops' references (run/interpret.h), for tests: it aborts when out
+ * of memory, and errors are texts. What op definitions and gradients are checked with. */
 #ifndef TEST_VALUES_H
 #define TEST_VALUES_H
 
-#include "graph/graph.h"
+#include "run/interpret.h"
 
-/* The pattern that outputs hold before a reference runs; a NaN, so that one left in place shows. */
-extern const uint64_t unwritten_bits;
-bool is_unwritten(double value);
+typedef grdi_interpreter values;
 
-typedef struct values values;
-
-/* For graphs that may still grow. Aborts when out of memory, as all of tests/support does. */
+/* For graphs that may still grow. */
 values *values_new(const grd_graph *graph);
 void values_free(values *v);
 /* The value of an input node; copied. */
