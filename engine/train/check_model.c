@@ -195,8 +195,10 @@ grd_status grd_check_graph(const grd_check_model *model, const grd_check_options
     grd_error own = {GRD_OK, ""};
     grdi_checker c = {.options = options ? options : &none, .error = error ? error : &own};
     *found = 0;
-    if (!model || !model->build || !model->batch)
-        return grd_fail(c.error, GRD_E_ARGUMENT, "check: a model needs build and batch (set both)");
+    if (!model || !model->size || !model->build || !model->batch)
+        return grd_fail(c.error, GRD_E_ARGUMENT, "check: a model needs size, build and batch (set all three)");
+    grd_check_model about = {0}; /* an older program's may be shorter */
+    memcpy(&about, model, model->size < sizeof(about) ? model->size : sizeof(about));
     grd_engine *engine = grd_engine_open(c.options->device ? c.options->device : "auto", .threads = c.options->threads);
     const grd_error *problem = grd_engine_error(engine);
     grd_status status = !engine           ? grd_fail(c.error, GRD_E_MEMORY, "out of memory for an engine")
@@ -205,10 +207,14 @@ grd_status grd_check_graph(const grd_check_model *model, const grd_check_options
     built b = {.about = NULL};
     if (!status && !engine->backend->runs)
         status = grd_fail(c.error, GRD_E_ARGUMENT, "device %s: only plans (check on cpu)", grd_engine_device(engine));
-    if (!status) status = build(&b, &c, model, engine);
+    if (!status && about.register_ops) {
+        status = about.register_ops(about.context, engine);
+        if (status) grd_fail(c.error, status, "%s", problem->status ? problem->message : "check: register_ops failed");
+    }
+    if (!status) status = build(&b, &c, &about, engine);
     if (!status) status = check_parts(&b);
     let_go(&b);
-    if (!status) status = check_bits(&c, model, engine);
+    if (!status) status = check_bits(&c, &about, engine);
     grd_engine_close(engine);
     *found = c.found;
     return status;

@@ -40,7 +40,9 @@ typedef enum mistake {
     SOFTMAX_OVER_BATCH,
     WRONG_TARGET_SCALE,
     OTHER_DATA_EACH_TIME,
-    NAN_IN_DATA
+    NAN_IN_DATA,
+    /* of an op of one's own */
+    SLOPE_OF_ANOTHER
 } mistake;
 
 typedef struct plant {
@@ -333,6 +335,70 @@ Test(check, regressions)
         look_for(&plants[i], (grd_check_model){.build = build_regression, .batch = read_numbers});
 }
 
+/* ---- an op of one's own: bend(x) = x + sin(a x)^2 / a ---- */
+
+static void bend_shape(grd_op_shape *c)
+{
+    c->out[0] = c->in[0];
+}
+
+/* 1 + sin(2 a x) */
+static void bend_gradient(grd_op_gradient *g)
+{
+    const plant *p = g->context;
+    double a = grd_attr_float(g->attrs, "a");
+    grd_tensor slope = grd_sin(grd_mul_scalar(g->in[0], (p->mistake == SLOPE_OF_ANOTHER ? 1 : 2) * a));
+    g->grad_in[0] = grd_mul(g->grad_out[0], grd_add_scalar(slope, 1));
+}
+
+static void bend_reference(const grd_op_reference *r)
+{
+    double a = grd_attr_float(r->attrs, "a");
+    for (int64_t i = 0, count = grd_dims_count(r->out_type[0].dims); i < count; i++)
+        r->out[0][i] = r->in[0][i] + pow(sin(a * r->in[0][i]), 2) / a;
+}
+
+static grd_status register_bend(void *context, grd_engine *engine)
+{
+    const grd_attr a[] = {GRD_FLOAT("a", 1)};
+    const grd_op_definition definition = {.size = sizeof definition,
+                                          .name = "bend",
+                                          .inputs = 1,
+                                          .attrs = a,
+                                          .attr_count = 1,
+                                          .context = context,
+                                          .shape = bend_shape,
+                                          .gradient = bend_gradient,
+                                          .reference = bend_reference};
+    return grd_op_register(engine, &definition);
+}
+
+static void build_bent(void *context, grd_graph *graph, bool training, grd_check_tensors *t)
+{
+    (void)context, (void)training;
+    t->input = grd_input(graph, "x", GRD_F32, grd_shape(ROWS, FEATURES));
+    t->target = grd_input(graph, "y", GRD_F32, grd_shape(ROWS, 1));
+    grd_tensor h = grd_linear(t->input, "fc1", 32);
+    grd_attr a[] = {GRD_FLOAT("a", 0.8)};
+    t->output = grd_linear(grd_call(graph, "bend", &h, 1, a, 1, NULL), "fc2", 1);
+    t->loss = grd_mean(grd_mse(t->output, t->target));
+}
+
+Test(check, ops_of_ones_own)
+{
+    static const plant plants[] = {{"a good op", NONE, NULL},
+                                   {"a gradient that is another's", SLOPE_OF_ANOTHER, "gradients"}};
+    for (size_t i = 0; i < sizeof plants / sizeof *plants; i++)
+        look_for(&plants[i],
+                 (grd_check_model){.build = build_bent, .batch = read_numbers, .register_ops = register_bend});
+}
+
+static grd_status register_twice(void *context, grd_engine *engine)
+{
+    grd_status status = register_bend(context, engine);
+    return status ? status : register_bend(context, engine);
+}
+
 /* ---- misuse ---- */
 
 static void build_nothing(void *context, grd_graph *graph, bool training, grd_check_tensors *t)
@@ -366,6 +432,11 @@ Test(check, refuses_what_is_no_model)
     error.status = GRD_OK;
     cr_assert(grd_check_graph(&m, &options, &found, &error) == GRD_E_SHAPE, "%s", error.message);
     m.build = build_network;
+    m.register_ops = register_twice;
+    error.status = GRD_OK;
+    cr_assert(grd_check_graph(&m, &options, &found, &error) == GRD_E_ARGUMENT);
+    cr_assert(strstr(error.message, "op 'bend': there is one of that name already"), "%s", error.message);
+    m.register_ops = NULL;
     m.batch = refuse;
     error.status = GRD_OK;
     cr_assert(grd_check_graph(&m, &options, &found, &error) == GRD_E_IO && strstr(error.message, "disk"));

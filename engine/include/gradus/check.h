@@ -70,6 +70,9 @@ typedef struct grd_check_model {
     const char *constant;
     bool
         cuts_are_meant; /* values behind grd_stop_gradient count as constants; else a loss that follows them is found */
+    /* Registers ops of your own (see custom.h) with the engine that the models are built on, before the first of them;
+     * NULL: there are none. */
+    grd_status (*register_ops)(void *context, grd_engine *engine);
 } grd_check_model;
 
 /* Checks a model of your own: loss before training, one batch learnt by heart, inputs that matter, gradients against
