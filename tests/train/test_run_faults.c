@@ -1,5 +1,6 @@
-/* test_run_faults.c - whole runs when an allocation or a file operation fails: training, resuming, sampling. Each ends
- * with an error in words, or as if nothing had been; what was saved before is whole; nothing leaks. */
+/* test_run_faults.c - whole runs when an allocation or a file operation fails: training on every kind of data,
+ * resuming, sampling, scoring, predicting. Each ends with an error in words, or as if nothing had been; what was saved
+ * before is whole; nothing leaks. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "faults.h"
@@ -9,11 +10,14 @@
 #include <criterion/criterion.h>
 #include <gradus/hf.h>
 #include <gradus/run.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
-static void make_text(void);
-TestSuite(run_faults, .init = make_text, .fini = scratch_remove, .timeout = 600);
+static void make_data(void);
+TestSuite(run_faults, .init = make_data, .fini = scratch_remove, .timeout = 600);
+
+enum { ROWS = 60 };
 
 static void make_text(void)
 {
@@ -22,10 +26,82 @@ static void make_text(void)
     scratch_write(scratch_path("a.txt"), text, sizeof(text));
 }
 
+static void make_table(void)
+{
+    static char text[ROWS * 40 + 100];
+    size_t used = (size_t)sprintf(text, "size,place,kind,cost\n");
+    for (int i = 0; i < ROWS; i++) {
+        int size = i * 37 % 101;
+        used += (size_t)sprintf(text + used, "%d,%s,%s,%.2f\n", size, i % 4 ? "left" : "right",
+                                size + i % 5 > 50 ? "pot" : "cup", 2.5 * size + i % 7);
+    }
+    scratch_write(scratch_path("table.csv"), text, used);
+}
+
+static void make_series(void)
+{
+    static char text[ROWS * 40 + 100];
+    size_t used = (size_t)sprintf(text, "when,load,wind\n");
+    for (int i = 0; i < ROWS; i++)
+        used += (size_t)sprintf(text + used, "2026-%02d-%02d,%.3f,%d\n", 1 + i / 28, 1 + i % 28, sin(i * 0.9) + 0.1 * i,
+                                i * 37 % 11);
+    scratch_write(scratch_path("series.csv"), text, used);
+}
+
+/* Two classes of one image three times each, to learn from and as a test. */
+static void make_images(void)
+{
+    static const char *const parts[] = {"train", "test"}, *const images[] = {"colour.png", "grey.jpg"};
+    for (int i = 0; i < 12; i++) {
+        char from[4200], to[64];
+        size_t size;
+        snprintf(from, sizeof(from), "%s/tests/golden/images/%s", GRADUS_SOURCE_DIR, images[i / 2 % 2]);
+        snprintf(to, sizeof(to), "set/%s/%s/%d.%s", parts[i % 2], i / 2 % 2 ? "ash" : "oak", i,
+                 i / 2 % 2 ? "jpg" : "png");
+        char *bytes = scratch_read(from, &size);
+        grd_error error = {GRD_OK, ""};
+        char folder[4200];
+        snprintf(folder, sizeof(folder), "%s", scratch_path(to));
+        *strrchr(folder, '/') = '\0';
+        cr_assert(grdi_directory_make(folder, &error) == GRD_OK, "%s", error.message);
+        scratch_write(scratch_path(to), bytes, size);
+        free(bytes);
+    }
+}
+
+static void make_data(void)
+{
+    make_text();
+    make_table();
+    make_series();
+    make_images();
+}
+
+/* What is trained: a name in the scratch folder and settings, steps beside them. */
+typedef struct subject {
+    const char *data, *assignments[12];
+} subject;
+
+static const subject text_model = {"a.txt",
+                                   {"model.layers=1", "model.heads=2", "model.width=8", "model.context=8",
+                                    "train.batch=2", "data.tokenizer=byte", "train.checkpoint_every=1",
+                                    "train.eval_windows=2", "train.ema=0.5"}};
+
+static const subject others[] = {
+    {"table.csv", {"data.target=cost", "model.kind=linear"}},
+    {"table.csv", {"data.target=kind", "model.kind=logistic"}},
+    {"table.csv", {"data.target=kind", "model.kind=mlp", "model.width=4", "train.batch=8"}},
+    {"series.csv",
+     {"data.time=when", "data.target=load", "data.inputs=[wind]", "data.horizon=2", "model.kind=lstm", "model.width=4",
+      "model.context=6", "train.batch=4"}},
+    {"set", {"model.kind=logistic", "data.height=8", "data.width=8", "data.channels=3", "train.batch=2"}},
+};
+enum { OTHERS = sizeof(others) / sizeof(others[0]) };
+
 typedef struct outcome {
     grd_error error;
-    int notes;        /* remarks for people: what went wrong without ending the run */
-    char said[4096];  /* the last note; of a sample, the text */
+    int notes;       /* remarks for people: what went wrong without ending the run */
+    char said[4096]; /* the last note; what was predicted; of a sample, the text */
     size_t size;
 } outcome;
 
@@ -45,8 +121,14 @@ static void on_text(void *context, const char *bytes, size_t size_bytes)
     o->size += size_bytes;
 }
 
-/* Two steps of a tiny model, in all: a resumed run goes on to the second. */
-static outcome train(const char *steps, bool resume)
+static void on_prediction(void *context, const grd_prediction *p)
+{
+    char line[300];
+    int length = snprintf(line, sizeof(line), "%s %s %.9g\n", p->item, p->label ? p->label : "", p->value);
+    on_text(context, line, (size_t)length);
+}
+
+static outcome train(const subject *s, const char *steps, bool resume)
 {
     outcome o = {{GRD_OK, ""}, 0, "", 0};
     grd_settings *settings = grd_settings_new();
@@ -55,15 +137,14 @@ static outcome train(const char *steps, bool resume)
         return o;
     }
     char path[4200], out[4200], number[64];
-    snprintf(path, sizeof(path), "data.path=%s", scratch_path("a.txt"));
+    snprintf(path, sizeof(path), "data.path=%s", scratch_path(s->data));
     snprintf(out, sizeof(out), "out=%s", scratch_path("run"));
     snprintf(number, sizeof(number), "train.steps=%s", steps);
-    const char *const assignments[] = {path, out, number, "model.layers=1", "model.heads=2", "model.width=8",
-                                       "model.context=8", "train.batch=2", "data.tokenizer=byte",
-                                       "train.checkpoint_every=1", "train.eval_windows=2", "train.ema=0.5"};
-    grd_status status = GRD_OK;
-    for (size_t i = 0; i < sizeof(assignments) / sizeof(assignments[0]) && !status; i++)
-        status = grd_settings_set(settings, assignments[i], &o.error);
+    grd_status status = grd_settings_set(settings, path, &o.error);
+    if (!status) status = grd_settings_set(settings, out, &o.error);
+    if (!status) status = grd_settings_set(settings, number, &o.error);
+    for (size_t i = 0; s->assignments[i] && !status; i++)
+        status = grd_settings_set(settings, s->assignments[i], &o.error);
     const grd_run_options options = {.size = sizeof(options),
                                      .device = "ref", /* needs no measuring, which would take most of the time */
                                      .threads = 1,
@@ -76,12 +157,40 @@ static outcome train(const char *steps, bool resume)
     return o;
 }
 
-static outcome sample(void)
+static outcome train_two_steps(const subject *s)
 {
+    return train(s, "2", false);
+}
+
+static const grd_run_options plain = {.size = sizeof(plain), .device = "ref", .threads = 1};
+
+static outcome sample(const subject *s)
+{
+    (void)s;
     outcome o = {{GRD_OK, ""}, 0, "", 0};
     const grd_sample_options options = {.size = sizeof(options), .prompt = "to be", .tokens = 6, .seed = 7};
-    const grd_run_options run_options = {.size = sizeof(run_options), .device = "ref", .threads = 1};
-    grd_status status = grd_sample_run(scratch_path("run"), &options, &run_options, on_text, &o, &o.error);
+    grd_status status = grd_sample_run(scratch_path("run"), &options, &plain, on_text, &o, &o.error);
+    cr_expect(status == o.error.status, "returned %d, the error is %d: %s", status, o.error.status, o.error.message);
+    return o;
+}
+
+static outcome evaluate(const subject *s)
+{
+    (void)s;
+    outcome o = {{GRD_OK, ""}, 0, "", 0};
+    const grd_evaluate_options options = {.size = sizeof(options)};
+    grd_event event;
+    grd_status status = grd_evaluate_run(scratch_path("run"), &options, &plain, &event, &o.error);
+    cr_expect(status == o.error.status, "returned %d, the error is %d: %s", status, o.error.status, o.error.message);
+    if (!status) o.size = (size_t)snprintf(o.said, sizeof(o.said), "%.9g", event.loss);
+    return o;
+}
+
+static outcome predict(const subject *s)
+{
+    outcome o = {{GRD_OK, ""}, 0, "", 0};
+    grd_status status =
+        grd_predict_run(scratch_path("run"), scratch_path(s->data), &plain, on_prediction, &o, &o.error);
     cr_expect(status == o.error.status, "returned %d, the error is %d: %s", status, o.error.status, o.error.message);
     return o;
 }
@@ -102,9 +211,21 @@ static uint64_t newest_step(const char *when)
     return found ? step : 0;
 }
 
-static void read_weights(char **bytes, size_t *size)
+/* The weights of the newest checkpoint. */
+static char *read_weights(size_t *size)
 {
-    *bytes = scratch_read(scratch_path("run/checkpoints/step-000002/model.safetensors"), size);
+    char name[64];
+    snprintf(name, sizeof(name), "run/checkpoints/step-%06d/model.safetensors", (int)newest_step("weights"));
+    return scratch_read(scratch_path(name), size);
+}
+
+/* The test fails when the newest checkpoint does not hold these weights. */
+static void expect_weights(const char *wanted, size_t wanted_size, const char *when, const outcome *o)
+{
+    size_t size;
+    char *got = read_weights(&size);
+    cr_expect(size == wanted_size && memcmp(got, wanted, size) == 0, "%s: other weights (%s)", when, o->said);
+    free(got);
 }
 
 static void forget_run(void)
@@ -119,102 +240,109 @@ static void expect_words(const outcome *o, const char *when)
     cr_expect(strlen(o->error.message) > 8 && !strstr(o->error.message, "(null)"), "%s: '%s'", when, o->error.message);
 }
 
-/* The n-th trial fails call n, at first; later ones are spread out, as a run makes thousands. */
-static long next_trial(long n)
+/* Trial after trial fails call n: all up to `dense`, later ones spread out, as a run makes thousands. */
+static long next_trial(long n, long dense)
 {
-    return n < 150 ? n + 1 : n + 1 + n / 60;
+    return n < dense ? n + 1 : n + 1 + n * 5 / (2 * dense);
 }
 
-Test(run_faults, training)
+/* Runs it again and again with one call failing, until no call is left. Weights are compared where it `trains`. */
+static void fail_each(const char *what, const subject *s, outcome (*run)(const subject *), bool trains, long dense)
 {
-    char *wanted, *got;
-    size_t wanted_size, got_size;
-    faults_install();
-    outcome whole = train("2", false);
-    cr_assert(!whole.error.status, "without a fault: %s", whole.error.message);
-    cr_assert(newest_step("without a fault") == 2, "two steps");
-    cr_assert(faults_held() == 0, "without a fault, %ld things leak", faults_held());
-    read_weights(&wanted, &wanted_size);
+    char *wanted = NULL;
+    size_t wanted_size = 0;
+    outcome whole = run(s);
+    cr_assert(!whole.error.status, "%s of %s, without a fault: %s", what, s->data, whole.error.message);
+    cr_assert(faults_held() == 0, "%s of %s, without a fault: %ld things leak", what, s->data, faults_held());
+    cr_assert(trains || whole.size > 5, "%s of %s gives nothing", what, s->data);
+    if (trains) wanted = read_weights(&wanted_size);
     long n = 1, trials = 0, survived = 0;
-    for (bool hit = true; hit; n = next_trial(n), trials++) {
-        char when[64];
-        snprintf(when, sizeof(when), "fault %ld", n);
-        forget_run();
+    for (bool hit = true; hit; n = next_trial(n, dense), trials++) {
+        char when[128];
+        snprintf(when, sizeof(when), "%s of %s, %s, fault %ld", what, s->data, s->assignments[1], n);
+        if (trains) forget_run();
         faults_fail_at(n);
-        outcome o = train("2", false);
+        outcome o = run(s);
         hit = faults_hit();
         faults_fail_at(0);
         cr_assert(faults_held() == 0, "%s: %ld things leak (%s)", when, faults_held(), o.error.message);
-        uint64_t step = newest_step(when);
+        if (trains) newest_step(when);
         if (o.error.status) {
             expect_words(&o, when);
             continue;
         }
         survived += hit; /* closing what was only read, giving back what was too much */
-        cr_expect(step == 2, "%s: no error, but step %d is the newest", when, (int)step);
-        read_weights(&got, &got_size);
-        cr_expect(got_size == wanted_size && memcmp(got, wanted, got_size) == 0, "%s: other weights", when);
-        free(got);
+        if (trains) expect_weights(wanted, wanted_size, when, &o);
+        else cr_expect(o.size == whole.size && memcmp(o.said, whole.said, o.size) == 0, "%s: another result", when);
     }
-    printf("training: %ld trials up to call %ld, %ld of them went on\n", trials, n, survived);
+    printf("%s of %s: %ld trials up to call %ld, %ld of them went on\n", what, s->data, trials, n, survived);
     fflush(stdout);
-    cr_assert(trials > 150, "only %ld trials", trials);
+    cr_assert(trials > dense, "%s of %s: only %ld trials", what, s->data, trials);
+    free(wanted);
+}
+
+Test(run_faults, training)
+{
+    faults_install();
+    fail_each("training", &text_model, train_two_steps, true, 150);
+}
+
+Test(run_faults, training_on_other_data)
+{
+    faults_install();
+    for (int i = 0; i < OTHERS; i++) {
+        fail_each("training", &others[i], train_two_steps, true, 30);
+        forget_run();
+    }
 }
 
 Test(run_faults, resuming)
 {
-    char *wanted, *got;
-    size_t wanted_size, got_size;
+    char *wanted;
+    size_t wanted_size;
     faults_install();
-    cr_assert(!train("2", false).error.status, "in one go");
-    read_weights(&wanted, &wanted_size);
+    cr_assert(!train(&text_model, "2", false).error.status, "in one go");
+    wanted = read_weights(&wanted_size);
     long n = 1, trials = 0;
-    for (bool hit = true; hit; n = next_trial(n), trials++) {
+    for (bool hit = true; hit; n = next_trial(n, 150), trials++) {
         char when[64];
         snprintf(when, sizeof(when), "fault %ld", n);
         forget_run();
-        cr_assert(!train("1", false).error.status, "%s: before", when);
+        cr_assert(!train(&text_model, "1", false).error.status, "%s: before", when);
         faults_fail_at(n);
-        outcome o = train("2", true);
+        outcome o = train(&text_model, "2", true);
         hit = faults_hit();
         faults_fail_at(0);
         cr_assert(faults_held() == 0, "%s: %ld things leak (%s)", when, faults_held(), o.error.message);
-        uint64_t step = newest_step(when);
-        cr_expect(step >= 1, "%s: nothing is left to resume from", when);
+        cr_expect(newest_step(when) >= 1, "%s: nothing is left to resume from", when);
         if (o.error.status) {
             expect_words(&o, when);
-            o = train("2", true);
+            o = train(&text_model, "2", true);
             cr_expect(!o.error.status, "%s: cannot be resumed any more: %s", when, o.error.message);
         }
-        read_weights(&got, &got_size);
-        cr_expect(got_size == wanted_size && memcmp(got, wanted, got_size) == 0, "%s: other weights (%s)", when,
-                  o.said);
-        free(got);
+        expect_weights(wanted, wanted_size, when, &o);
     }
     printf("resuming: %ld trials up to call %ld\n", trials, n);
     fflush(stdout);
     cr_assert(trials > 150, "only %ld trials", trials);
+    free(wanted);
 }
 
 Test(run_faults, sampling)
 {
     faults_install();
-    cr_assert(!train("1", false).error.status, "train");
-    outcome whole = sample();
-    cr_assert(!whole.error.status && whole.size > 5, "without a fault: %s", whole.error.message);
-    long n = 1;
-    for (bool hit = true; hit; n++) {
-        faults_fail_at(n);
-        outcome o = sample();
-        hit = faults_hit();
-        faults_fail_at(0);
-        cr_assert(faults_held() == 0, "fault %ld: %ld things leak (%s)", n, faults_held(), o.error.message);
-        char when[64];
-        snprintf(when, sizeof(when), "fault %ld", n);
-        if (o.error.status) expect_words(&o, when);
-        else cr_expect(o.size == whole.size && memcmp(o.said, whole.said, o.size) == 0, "%s: another text", when);
+    cr_assert(!train(&text_model, "1", false).error.status, "train");
+    fail_each("sampling", &text_model, sample, false, 150);
+    fail_each("scoring", &text_model, evaluate, false, 30);
+}
+
+Test(run_faults, scoring_and_predicting_of_other_data)
+{
+    faults_install();
+    for (int i = 0; i < OTHERS; i++) {
+        cr_assert(!train_two_steps(&others[i]).error.status, "train");
+        fail_each("scoring", &others[i], evaluate, false, 30);
+        fail_each("predicting", &others[i], predict, false, 30);
+        forget_run();
     }
-    printf("sampling: %ld calls\n", n - 2);
-    fflush(stdout);
-    cr_assert(n > 100, "only %ld calls", n);
 }
