@@ -188,6 +188,18 @@ Test(hf, config_survives_writing_and_reading, .fini = scratch_remove)
     }
 }
 
+/* Imports the tensors by way of a file in the scratch folder; o->error says how that went. */
+static void import_from_file(opened *o, const grd_file_tensor *tensors, size_t count)
+{
+    char path[512];
+    snprintf(path, sizeof(path), "%s", scratch_path("tensors.safetensors"));
+    grd_safetensors *file;
+    cr_assert(grd_safetensors_write(path, tensors, count, &o->error) == GRD_OK, "%s", o->error.message);
+    cr_assert(grd_safetensors_open(path, &file, &o->error) == GRD_OK, "%s", o->error.message);
+    grd_hf_import(o->model, &o->gpt, file, &o->error);
+    grd_safetensors_close(file);
+}
+
 Test(hf, half_precision_files_are_read_exactly, .fini = scratch_remove)
 {
     static const grd_dtype halves[] = {GRD_BF16, GRD_F16};
@@ -209,17 +221,12 @@ Test(hf, half_precision_files_are_read_exactly, .fini = scratch_remove)
             tensors[i].data = data;
             tensors[i].size_bytes = sizeof(data);
         }
-        char path[512];
-        snprintf(path, sizeof(path), "%s", scratch_path("half.safetensors"));
-        grd_safetensors *file;
-        cr_assert(grd_safetensors_write(path, tensors, count, &o.error) == GRD_OK, "%s", o.error.message);
-        cr_assert(grd_safetensors_open(path, &file, &o.error) == GRD_OK, "%s", o.error.message);
-        cr_assert(grd_hf_import(o.model, &o.gpt, file, &o.error) == GRD_OK, "%s", o.error.message);
+        import_from_file(&o, tensors, count);
+        cr_assert(o.error.status == GRD_OK, "%s", o.error.message);
         float got[24];
         cr_assert(grd_model_read(o.model, "norm/bias", got, &o.error) == GRD_OK, "%s", o.error.message);
         cr_assert(memcmp(got, values[k], sizeof(values[k])) == 0, "a value of %s changed", k ? "f16" : "bf16");
         free(tensors);
-        grd_safetensors_close(file);
         close_golden(&o);
     }
 }
@@ -513,14 +520,8 @@ static grd_error import_more(const char *model, const char *name, bool embedding
     }
     tensors[count].name = name;
     if (!embedding) tensors[count].data = zeros;
-    char path[512];
-    snprintf(path, sizeof(path), "%s", scratch_path("more.safetensors"));
-    grd_safetensors *file;
-    cr_assert(grd_safetensors_write(path, tensors, count + 1, &o.error) == GRD_OK, "%s", o.error.message);
-    cr_assert(grd_safetensors_open(path, &file, &o.error) == GRD_OK, "%s", o.error.message);
-    grd_hf_import(o.model, &o.gpt, file, &o.error);
+    import_from_file(&o, tensors, count + 1);
     grd_error error = o.error;
-    grd_safetensors_close(file);
     free(tensors);
     free(zeros);
     close_golden(&o);
@@ -560,14 +561,8 @@ static grd_error import_changed(const char *model, const char *name, const grd_d
         }
         kept++;
     }
-    char path[512];
-    snprintf(path, sizeof(path), "%s", scratch_path("changed.safetensors"));
-    grd_safetensors *file;
-    cr_assert(grd_safetensors_write(path, tensors, kept, &o.error) == GRD_OK, "%s", o.error.message);
-    cr_assert(grd_safetensors_open(path, &file, &o.error) == GRD_OK, "%s", o.error.message);
-    grd_hf_import(o.model, &o.gpt, file, &o.error);
+    import_from_file(&o, tensors, kept);
     grd_error error = o.error;
-    grd_safetensors_close(file);
     free(tensors);
     free(zeros);
     close_golden(&o);
