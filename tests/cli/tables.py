@@ -46,10 +46,15 @@ def notes(events):
 
 
 def coefficients(folder, run):
-    """Values by (class, column, category or "missing")."""
+    """Values by (class, column, category or "missing"); a line of text shows each one, too."""
     ran = gradus("inspect", run, "--json", folder=folder)
     check(ran.returncode == 0, f"inspect {run}: {ran.stderr}")
     rows = json.loads(ran.stdout)["coefficients"]
+    shown = gradus("inspect", run, folder=folder).stdout
+    lines = [line.split("  for ") for line in shown.splitlines() if line.startswith("  ")][-len(rows):]
+    for r, line in zip(rows, lines, strict=True):
+        name = r["column"] + (f"={r['category']}" if "category" in r else "") + " (missing)" * ("missing" in r)
+        check(line[0] == f"  {name:32} {r['value']:14.8g}" and line[1:] == ([r["class"]] if "class" in r else []), line)
     return {(r.get("class"), r["column"], r.get("category", "missing" if r.get("missing") else None)): r["value"]
             for r in rows}
 

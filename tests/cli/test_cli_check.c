@@ -202,6 +202,40 @@ Test(cli_check, finds_what_is_planted_in_texts)
     assert_found("encoding", "good.yaml");
 }
 
+enum { IDS = 100, SHARD_IDS = 30000 };
+
+/* Token shards as llm.c writes them: words of ids, common ones common, from `seed`; `copied` of them are those of
+ * another seed, and the first `repeated` come four times. */
+static void write_shard(const char *name, unsigned seed, int copied, unsigned of_seed, int repeated)
+{
+    static unsigned char bytes[1024 + 2 * SHARD_IDS];
+    const uint32_t head[3] = {20240520, 1, SHARD_IDS};
+    memcpy(bytes, head, sizeof head);
+    uint16_t *ids = (uint16_t *)(bytes + 1024);
+    state = of_seed;
+    for (int i = 0; i < SHARD_IDS; i++) {
+        if (i == copied) state = seed;
+        ids[i] = (uint16_t)random_below(1 + random_below(IDS));
+    }
+    for (int i = repeated; i < 4 * repeated; i++) ids[i] = ids[i - repeated];
+    scratch_write(scratch_path(name), bytes, sizeof bytes);
+}
+
+Test(cli_check, finds_what_is_planted_in_shards)
+{
+    write_config("shards.yaml", "model: {kind: gpt2, layers: 1, heads: 2, width: 32, context: 32, vocab: 100}\n"
+                                "data: {tokens: [train.bin], validation: [val.bin]}\n"
+                                "train: {steps: 100, batch: 8, lr: 3.0e-3, warmup: 5}\n");
+    write_shard("train.bin", 7, 0, 7, 0);
+    write_shard("val.bin", 8, 0, 8, 0);
+    assert_clean("shards.yaml");
+    write_shard("val.bin", 8, SHARD_IDS / 2, 7, 0);
+    assert_found("overlap", "shards.yaml");
+    write_shard("val.bin", 8, 0, 8, 0);
+    write_shard("train.bin", 7, 0, 7, SHARD_IDS / 4);
+    assert_found("repetition", "shards.yaml");
+}
+
 Test(cli_check, finds_what_is_planted_in_images)
 {
     static const struct {

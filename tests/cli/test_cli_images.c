@@ -229,6 +229,23 @@ Test(cli_images, folders_of_photos)
     cr_assert(gradus("train --resume seen --set train.steps=30").code == 0);
 }
 
+Test(cli_images, reading_is_measured)
+{
+    make_photos("photos");
+    outcome o = gradus("bench images photos --steps 2 --batch 4 --threads 1 --json");
+    cr_assert(o.code == 0, "%s", o.err);
+    json_t *line = only_event(o, "bench");
+    cr_assert(number_of(line, "images") == 20 && number_of(line, "threads") == 1, "%s", o.out);
+    double rate = number_of(line, "samples_per_s");
+    cr_assert(rate > 0 && rate == number_of(line, "samples_per_s_thread"), "%s", o.out);
+    o = gradus("bench images photos --steps 1 --batch 2 --threads 2");
+    cr_assert(o.code == 0 && strstr(o.out, "images, 20 files") && strstr(o.out, "images/s"), "%s%s", o.out, o.err);
+    o = gradus("bench images");
+    cr_assert(o.code == 2 && strstr(o.err, "bench images DIR"), "%s", o.err);
+    o = gradus("bench images nowhere");
+    cr_assert(o.code == 2 && strstr(o.err, "nowhere"), "%s", o.err);
+}
+
 /* Two steps are not enough: the report shows what is taken for what, and pictures of it. */
 Test(cli_images, report_shows_mistakes)
 {

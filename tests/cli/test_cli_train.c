@@ -343,6 +343,20 @@ Test(cli_train, the_same_seed_gives_the_same_text)
     cr_assert(strncmp(a.out, text, strlen(text)) == 0, "%s", json.out);
 }
 
+Test(cli_train, a_prompt_may_stand_in_a_file)
+{
+    assert_done(gradus("train " TINY "--set train.steps=1 --set out=run"));
+    scratch_write(scratch_path("prompt.txt"), "the cat", 7);
+    outcome given = gradus("sample run --prompt 'the cat' --tokens 20 --seed 5");
+    outcome read = gradus("sample run --prompt-file prompt.txt --tokens 20 --seed 5");
+    assert_done(read);
+    cr_assert_str_eq(given.out, read.out);
+    outcome both = gradus("sample run --prompt-file prompt.txt --prompt 'a bird'");
+    cr_assert(both.code == 2 && strstr(both.err, "--prompt is given too"), "%s", both.err);
+    outcome missing = gradus("sample run --prompt-file nowhere.txt");
+    cr_assert(missing.code == 2 && strstr(missing.err, "nowhere.txt"), "%s", missing.err);
+}
+
 /* A model that has hardly been trained writes any byte, zero and what is no UTF-8 among them. */
 Test(cli_train, any_bytes_become_json)
 {
