@@ -20,6 +20,7 @@ typedef struct function {
 } function;
 
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double gate(double x) { return 1 / (1 + exp2(-x)); }
 static double rsqrt(double x) { return 1 / sqrt(x); }
 static double reciprocal(double x) { return 1 / x; }
 static double normal_cdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
@@ -164,9 +165,14 @@ static void check_vector(const function *f, vector_fn fn)
 Test(vector_math, parts)
 {
     check_vector(&(function){"exp_negative", exp, 1, 0, -87, 0}, grdi_exp_negative);
+    check_vector(&(function){"exp2", exp2, 3, 0, -INFINITY, 128}, grdi_exp2);
+    check_vector(&(function){"reciprocal_positive", reciprocal, 1, 0, 1.2e-38, 8.5e37}, grdi_reciprocal_positive);
+    check_vector(&(function){"gate", gate, 5, 0, -125, INFINITY}, grdi_gate);
     check_vector(&(function){"erfc_scaled", erfc_scaled, 8, 0, 0, 5}, grdi_erfc_scaled);
     check_vector(&(function){"normal_cdf", normal_cdf, 0, 3e-7, -INFINITY, INFINITY}, cdf);
     check_vector(&(function){"normal_density", exact_density, 0, 1e-7, -1e18, 1e18}, density);
     cr_expect(grdi_exp_negative(grdi_set(-1000.0f))[0] == 0.0f);
     cr_expect(isnan(grdi_exp_negative(grdi_set(NAN))[0]));
+    cr_expect(grdi_exp2(grdi_set(-INFINITY))[0] == 0.0f && isnan(grdi_exp2(grdi_set(NAN))[0]));
+    cr_expect(grdi_gate(grdi_set(-INFINITY))[0] == 0.0f && isnan(grdi_gate(grdi_set(NAN))[0]));
 }

@@ -11,7 +11,7 @@
 
 #if defined(GRADUS_HAVE_ONEDNN)
 
-enum { MAX_ARGUMENTS = 5 };
+enum { MAX_ARGUMENTS = 5, OWN_FROM = 320 };
 
 /* Two primitives: one overwrites C, one adds to it. */
 typedef struct variant {
@@ -154,26 +154,38 @@ static bool asks_for(const char *who)
     return choice && strcmp(choice, who) == 0;
 }
 
-/* Ours are as fast on large matrices, but slower on small ones and where weights of f32 are rounded on the way: see
- * docs/LOG.md. */
 bool grdi_onednn_takes_bf16(void)
 {
     bool fast = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
     return asks_for("onednn") || (fast && !asks_for("own"));
 }
 
-static bool wanted(const grdi_gemm *g)
+static bool has_amx(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
+}
+
+/* Ours packs both operands, which shows where one of the sizes is small. Beyond that it is faster (docs/LOG.md), if it
+ * has the instruction and there is no AMX, which only oneDNN uses. */
+static bool faster_in_bf16(const grdi_gemm *g, bool own_pairs)
+{
+    bool large = g->m >= OWN_FROM && g->n >= OWN_FROM && g->k >= OWN_FROM;
+    return grdi_onednn_takes_bf16() && !(own_pairs && large && !has_amx());
+}
+
+static bool wanted(const grdi_gemm *g, bool own_pairs)
 {
     bool f32 = g->a_type == GRD_F32 && g->b_type == GRD_F32 && g->c_type == GRD_F32;
     bool bf16 = g->a_type == GRD_BF16 && g->b_type == GRD_BF16;
     bool plain = (g->a_row == 1 || g->a_col == 1) && (g->b_row == 1 || g->b_col == 1) && g->m > 0 && g->n > 0 &&
                  g->k > 0 && !g->a_round && !g->b_round;
-    return plain && ((f32 && asks_for("onednn")) || (bf16 && grdi_onednn_takes_bf16()));
+    if (asks_for("onednn")) return plain && (f32 || bf16);
+    return plain && bf16 && faster_in_bf16(g, own_pairs);
 }
 
-grdi_onednn *grdi_onednn_new(const grdi_gemm *g)
+grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs)
 {
-    if (!wanted(g) || !grdi_dnnl_ready(&engine, &stream)) return NULL;
+    if (!wanted(g, own_pairs) || !grdi_dnnl_ready(&engine, &stream)) return NULL;
     grdi_onednn *product = grdi_alloc_zero(1, sizeof *product);
     if (!product) return NULL;
     if (make_variant(&product->plain, g, false, g->bias != NULL) &&
@@ -224,9 +236,9 @@ struct grdi_onednn {
     char unused;
 };
 
-grdi_onednn *grdi_onednn_new(const grdi_gemm *g)
+grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs)
 {
-    (void)g;
+    (void)g, (void)own_pairs;
     return NULL;
 }
 

@@ -9,10 +9,10 @@
 typedef struct grdi_onednn grdi_onednn;
 
 /* Prepares products of g's sizes, strides and types (pointers are not looked at; `add` says whether some run will
- * add). NULL where oneDNN is missing, would not be faster than our own, or cannot do it; then the caller uses our
- * own. An activation is left to the caller. GRADUS_MATMUL=onednn in the environment makes it take all it can,
- * GRADUS_MATMUL=own nothing. */
-grdi_onednn *grdi_onednn_new(const grdi_gemm *g);
+ * add). NULL where oneDNN is missing, would not be faster than our own (`own_pairs`: which multiplies bf16 in pairs) or
+ * cannot do it; then the caller uses our own. An activation is left to the caller. GRADUS_MATMUL=onednn in the
+ * environment makes it take all it can, GRADUS_MATMUL=own nothing. */
+grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs);
 /* Whether oneDNN is there and takes products of bf16 (AVX512_BF16 or AMX). */
 bool grdi_onednn_takes_bf16(void);
 /* 64-byte aligned scratch for a run. */

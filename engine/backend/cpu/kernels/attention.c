@@ -8,9 +8,9 @@
 /* One thread's scratch. */
 typedef struct buffers {
     float *k, *v;         /* panels of keys by key, of values by channel */
-    float *rows;          /* queries */
-    float *scores, *sums; /* [queries, keys + padding], [queries, dv_wide] */
-    float *most, *total;  /* of each query */
+    float *rows;          /* queries, where they need a copy */
+    float *scores, *sums; /* [GEMM_ROWS, keys + padding], [queries, dv_wide] */
+    float *most, *total;  /* of each query: the largest score so far, as a power of two; the sum of weights */
 } buffers;
 
 typedef struct attention_context {
@@ -31,7 +31,7 @@ static size_t carve(const attention_context *c, char *scratch, buffers *b)
     int64_t floats[] = {keys * channels,
                         attention_elements(z, z->s) * z->dv_wide,
                         z->queries * channels,
-                        z->queries * c->score_step,
+                        GEMM_ROWS * c->score_step,
                         z->queries * z->dv_wide,
                         z->queries,
                         z->queries};
@@ -55,8 +55,8 @@ static attention_context context_of(const grdi_call *call)
     return c;
 }
 
-/* Scores of one row become exp(scale score - most), in bf16 if they are to be read in pairs; sums so far are brought
- * to the new maximum. */
+/* Scores of one row become 2^(scale score - most), in bf16 if they are to be read in pairs; sums so far are brought to
+ * the new maximum. */
 static void row_softmax(float *score, attention_span columns, float scale, bool pairs, float *most, float *total,
                         float *sums, int64_t wide)
 {
@@ -65,49 +65,42 @@ static void row_softmax(float *score, attention_span columns, float scale, bool 
         top = grdi_max(top, grdi_load(score + j) * scale);
     float larger = grdi_max_lanes(top);
     larger = larger > *most ? larger : *most;
-    float base = larger == -INFINITY ? 0.0f : larger; /* nothing seen yet: all exponentials are 0 */
+    float base = larger == -INFINITY ? 0.0f : larger; /* nothing seen yet: all weights are 0 */
     for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
-        grdi_vf e = grdi_exp_negative(grdi_load(score + j) * scale - base);
+        grdi_vf e = grdi_exp2(grdi_load(score + j) * scale - base);
         if (pairs) grdi_store_bf16((uint16_t *)score + j, e);
         else grdi_store(score + j, e);
         sum += e;
     }
     if (larger > *most && *most != -INFINITY) {
-        float shrink = expf(*most - larger);
+        float shrink = exp2f(*most - larger);
         *total *= shrink;
-        for (int64_t j = 0; j < wide; j += GRDI_LANES)
-            grdi_store(sums + j, grdi_load(sums + j) * shrink);
+        for (int64_t j = 0; j < wide; j += GRDI_LANES) grdi_store(sums + j, grdi_load(sums + j) * shrink);
     }
     *total += grdi_sum_lanes(sum);
     *most = larger;
 }
 
-/* sums += exp(scores) v for one piece of keys. */
-static void do_piece(const attention_context *c, const buffers *b, const attention_piece *p, int64_t batch,
-                     int64_t head, int64_t first)
+/* sums += 2^scores v for a strip of queries and one piece of keys. */
+static void do_strip(const attention_context *c, const buffers *b, const attention_piece *p, const attention_strip *s,
+                     attention_matrix queries, int64_t batch, int64_t head, int64_t first)
 {
     const attention_sizes *z = &c->z;
     const int64_t pair = z->pairs ? 2 : 1;
-    attention_products(z, p, b->rows, z->d, b->k, b->scores);
-    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
-        attention_span columns = attention_tile_columns(p, i);
-        int64_t height = gemm_least(GEMM_ROWS, p->rows - i);
-        if (columns.end <= columns.begin)
-            continue;
-        for (int64_t r = i; r < i + height; r++) {
-            float *score = b->scores + r * p->step;
-            float scale = attention_bound(z, p, batch, head, first + r, r, columns, score);
-            row_softmax(score, columns, scale, z->pairs, &b->most[r], &b->total[r], b->sums + r * z->dv_wide,
-                        z->dv_wide);
-        }
-        int64_t keys = attention_elements(z, gemm_least(columns.end, z->s - p->begin) - columns.begin);
-        for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS) {
-            gemm_end end = {.c = b->sums + i * z->dv_wide + j, .c_row = z->dv_wide, .add = true};
-            GRDI_ISA_NAME(grdi_gemm_tile)
-            ((int)height, GEMM_VECTORS, attention_by_k(z), keys, b->scores + i * p->step + columns.begin / pair,
-             p->step, b->v + j * attention_elements(z, z->s) + (p->begin + columns.begin) / pair * GEMM_COLUMNS,
-             GEMM_COLUMNS, &end);
-        }
+    attention_products(z, p, s, queries, z->d, b->k, b->scores);
+    for (int64_t r = s->row; r < s->row + s->height; r++) {
+        float *score = b->scores + (r - s->row) * p->step;
+        float scale = attention_bound(z, p, batch, head, first + r, r, s->columns, score) * ATTENTION_BASE;
+        row_softmax(score, s->columns, scale, z->pairs, &b->most[r], &b->total[r], b->sums + r * z->dv_wide,
+                    z->dv_wide);
+    }
+    for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS) {
+        gemm_end end = {.c = b->sums + s->row * z->dv_wide + j, .c_row = z->dv_wide, .add = true};
+        GRDI_ISA_NAME(grdi_gemm_tile)
+        ((int)s->height, GEMM_VECTORS, attention_by_k(z), attention_elements(z, s->keys),
+         b->scores + s->columns.begin / pair, p->step,
+         b->v + j * attention_elements(z, z->s) + (p->begin + s->columns.begin) / pair * GEMM_COLUMNS, GEMM_COLUMNS,
+         &end);
     }
 }
 
@@ -117,14 +110,17 @@ static void do_block(const attention_context *c, const buffers *b, int64_t batch
     int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
     attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
     attention_spans(z, first, rows, span);
-    attention_operand(z, z->q, batch, head, first, rows, b->rows);
+    attention_matrix queries = attention_operand(z, z->q, batch, head, first, rows, b->rows);
     memset(b->sums, 0, (size_t)(rows * z->dv_wide) * sizeof(float));
     for (int64_t i = 0; i < rows; i++)
         b->most[i] = -INFINITY, b->total[i] = 0;
     int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
     for (; begin < end; begin += ATTENTION_KEYS) {
         attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->score_step, rows, span};
-        do_piece(c, b, &p, batch, head, first);
+        for (int64_t i = 0; i < rows; i += GEMM_ROWS) {
+            attention_strip strip = attention_strip_at(&p, i);
+            if (strip.keys > 0) do_strip(c, b, &p, &strip, queries, batch, head, first);
+        }
     }
     for (int64_t i = 0; i < rows; i++) {
         bool seen = b->most[i] != -INFINITY;
@@ -133,8 +129,8 @@ static void do_block(const attention_context *c, const buffers *b, int64_t batch
                             c->out->dtype,
                             batch * c->out->stride[0] + (first + i) * c->out->stride[1] + head * c->out->stride[2]);
         if (c->lse->data)
-            ((float *)c->lse->data)[(batch * z->h + head) * z->t + first + i] = seen ? b->most[i] + logf(b->total[i])
-                                                                                     : -INFINITY;
+            ((float *)c->lse->data)[(batch * z->h + head) * z->t + first + i] =
+                seen ? b->most[i] / ATTENTION_BASE + logf(b->total[i]) : -INFINITY;
     }
 }
 

@@ -12,6 +12,9 @@
 /* Queries that share one pass over the keys, and keys in one piece of scores. */
 enum { ATTENTION_QUERIES = 96, ATTENTION_KEYS = 512 };
 
+/* log2(e): weights are powers of two. */
+#define ATTENTION_BASE 1.44269504f
+
 /* q [B,T,H,D], k [B,S,Hkv,D], v [B,S,Hkv,Dv]; mask and segments are NULL where absent. */
 typedef struct attention_sizes {
     int64_t b, t, s, h, hkv, d, dv, window;
@@ -131,22 +134,33 @@ static inline void attention_rows(const void *from, grd_dtype type, int64_t row_
     }
 }
 
-/* Rows [first, first + rows) of one head, one behind the other. */
-static inline void attention_operand(const attention_sizes *z, const grdi_view *view, int64_t b, int64_t head,
-                                     int64_t first, int64_t rows, float *to)
+/* Rows of operands, `step` floats apart. */
+typedef struct attention_matrix {
+    const float *at;
+    int64_t step;
+} attention_matrix;
+
+/* Rows [first, first + rows) of one head: where they are if tiles can read them there, else in `copy`, one behind the
+ * other. */
+static inline attention_matrix attention_operand(const attention_sizes *z, const grdi_view *view, int64_t b,
+                                                 int64_t head, int64_t first, int64_t rows, float *copy)
 {
     const int64_t count = view->dims.dim[3], wide = attention_elements(z, count), step = view->stride[1];
     const char *from = attention_at(view, b, head);
     from += first * step * (int64_t)grd_dtype_size(view->dtype);
     attention_fetch(from, view->dtype, step, rows, count);
+    if (z->pairs && count % 2 == 0 && step % 2 == 0) return (attention_matrix){(const float *)from, step / 2};
+    if (!z->pairs && view->dtype == GRD_F32) return (attention_matrix){(const float *)from, step};
+    attention_matrix there = {copy, wide};
     if (!z->pairs) {
-        attention_rows(from, view->dtype, step, rows, count, to);
-        return;
+        attention_rows(from, view->dtype, step, rows, count, copy);
+        return there;
     }
-    for (int64_t i = 0; i < rows; i++, to += wide) {
-        to[wide - 1] = 0; /* what an odd count leaves of the last pair */
-        memcpy(to, (const uint16_t *)from + i * step, (size_t)count * sizeof(uint16_t));
+    for (int64_t i = 0; i < rows; i++, copy += wide) {
+        copy[wide - 1] = 0; /* what an odd count leaves of the last pair */
+        memcpy(copy, (const uint16_t *)from + i * step, (size_t)count * sizeof(uint16_t));
     }
+    return there;
 }
 
 /* The reverse. */
@@ -185,33 +199,37 @@ typedef struct attention_piece {
     const attention_span *span;
 } attention_piece;
 
-/* Columns [from, to) of the tile at `row` that some of its rows see, in whole panels. */
-static inline attention_span attention_tile_columns(const attention_piece *p, int64_t row)
+/* GEMM_ROWS rows of a piece, or what is left. */
+typedef struct attention_strip {
+    int64_t row, height;
+    attention_span columns; /* that some of its rows see, from the start of a panel to the end of a vector */
+    int64_t keys;           /* of them, as few as hold what is seen */
+} attention_strip;
+
+static inline attention_strip attention_strip_at(const attention_piece *p, int64_t row)
 {
-    int64_t last = gemm_least(row + GEMM_ROWS, p->rows) - 1;
+    attention_strip s = {.row = row, .height = gemm_least(GEMM_ROWS, p->rows - row)};
     int64_t begin = p->span[row].begin > p->begin ? p->span[row].begin : p->begin;
-    int64_t end = gemm_least(p->span[last].end, p->end);
-    attention_span columns = {(begin - p->begin) / GEMM_COLUMNS * GEMM_COLUMNS, gemm_up(end - p->begin, GEMM_COLUMNS)};
-    if (end <= begin) columns.begin = columns.end = 0;
-    return columns;
+    int64_t end = gemm_least(p->span[row + s.height - 1].end, p->end);
+    if (end <= begin) return s;
+    s.columns.begin = (begin - p->begin) / GEMM_COLUMNS * GEMM_COLUMNS;
+    s.columns.end = gemm_up(end - p->begin, GRDI_LANES);
+    s.keys = end - p->begin - s.columns.begin;
+    return s;
 }
 
-/* out(i, j) = sum over channels of rows(i, .) panel(., j), for all tiles of the piece. `panels` are by key. */
-static inline void attention_products(const attention_sizes *z, const attention_piece *p, const float *rows,
-                                      int64_t channels, const float *panels, float *out)
+/* out(i, j) = sum over channels of rows(i, .) panel(., j), for the columns of a strip. `panels` are by key. */
+static inline void attention_products(const attention_sizes *z, const attention_piece *p, const attention_strip *s,
+                                      attention_matrix rows, int64_t channels, const float *panels, float *out)
 {
     const gemm_end none = {0};
     const int64_t k = attention_elements(z, channels);
-    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
-        attention_span columns = attention_tile_columns(p, i);
-        int height = (int)gemm_least(GEMM_ROWS, p->rows - i);
-        for (int64_t j = columns.begin; j < columns.end; j += GEMM_COLUMNS) {
-            gemm_end end = none;
-            end.c = out + i * p->step + j, end.c_row = p->step;
-            GRDI_ISA_NAME(grdi_gemm_tile)
-            (height, GEMM_VECTORS, attention_by_k(z), k, rows + i * k, k, panels + (p->begin + j) * k, GEMM_COLUMNS,
-             &end);
-        }
+    for (int64_t j = s->columns.begin; j < s->columns.end; j += GEMM_COLUMNS) {
+        gemm_end end = none;
+        end.c = out + j, end.c_row = p->step;
+        GRDI_ISA_NAME(grdi_gemm_tile)
+        ((int)s->height, s->columns.end - j < GEMM_COLUMNS ? 1 : GEMM_VECTORS, attention_by_k(z), k,
+         rows.at + s->row * rows.step, rows.step, panels + (p->begin + j) * k, GEMM_COLUMNS, &end);
     }
 }
 

@@ -7,7 +7,7 @@
 /* One thread's scratch. */
 typedef struct buffers {
     float *k_by_key, *v_by_key, *k_by_channel; /* panels */
-    float *q, *g;                              /* the block's queries and gradients: rows */
+    float *q, *g;                              /* the block's queries and gradients, where they need a copy */
     float *q_panels, *g_panels;                /* the same by channel */
     float *p, *ds;                             /* [queries, keys + padding]; pairs of queries: every second row */
     float *ds_rows;                            /* ds in pairs of keys; else ds */
@@ -83,23 +83,30 @@ static float dot(const void *x, const void *y, grd_dtype type, int64_t count)
     return total;
 }
 
-static void load_queries(const backward_context *c, const buffers *b, int64_t batch, int64_t head, int64_t first,
-                         int64_t rows)
+/* The block's queries and gradients as rows. */
+typedef struct block_rows {
+    attention_matrix q, g;
+} block_rows;
+
+static block_rows load_queries(const backward_context *c, const buffers *b, int64_t batch, int64_t head, int64_t first,
+                               int64_t rows)
 {
     const attention_sizes *z = &c->z;
     const grd_dtype type = c->g->dtype;
-    const int64_t pair = z->pairs ? 2 : 1, d = attention_elements(z, z->d), dv = attention_elements(z, z->dv);
+    const int64_t pair = z->pairs ? 2 : 1;
     const void *g = attention_at(c->g, batch, head), *out = attention_at(c->out, batch, head);
-    attention_operand(z, z->q, batch, head, first, rows, b->q);
-    attention_operand(z, c->g, batch, head, first, rows, b->g);
+    block_rows found = {attention_operand(z, z->q, batch, head, first, rows, b->q),
+                        attention_operand(z, c->g, batch, head, first, rows, b->g)};
+    attention_fetch(gemm_at(out, first * c->out->stride[1], type == GRD_BF16), type, c->out->stride[1], rows, z->dv);
     for (int64_t i = 0; i < rows; i++) {
         b->along[i] = dot(gemm_at(g, (first + i) * c->g->stride[1], type == GRD_BF16),
                           gemm_at(out, (first + i) * c->out->stride[1], type == GRD_BF16), type, z->dv);
         b->lse[i] = ((const float *)c->lse->data)[(batch * z->h + head) * z->t + first + i];
     }
     const grd_dtype held = z->pairs ? GRD_BF16 : GRD_F32;
-    gemm_pack(b->q, held, 1, d * pair, z->d, rows, b->q_panels, GEMM_COLUMNS, z->pairs);
-    gemm_pack(b->g, held, 1, dv * pair, z->dv, rows, b->g_panels, GEMM_COLUMNS, z->pairs);
+    gemm_pack(found.q.at, held, 1, found.q.step * pair, z->d, rows, b->q_panels, GEMM_COLUMNS, z->pairs);
+    gemm_pack(found.g.at, held, 1, found.g.step * pair, z->dv, rows, b->g_panels, GEMM_COLUMNS, z->pairs);
+    return found;
 }
 
 /* Adds a row of ds to the mask's gradient, over which broadcast dimensions are summed. */
@@ -128,13 +135,13 @@ static void add_mask(const backward_context *c, int64_t batch, int64_t head, int
 
 /* What is known of a row of scores. */
 typedef struct row_facts {
-    float scale, base, along; /* p = exp(scale score - base), ds = p (dp - along) */
+    float scale, base, along; /* p = 2^(scale score - base), ds = p (dp - along) */
 } row_facts;
 
 static row_facts facts_of(const buffers *b, int64_t row, float scale)
 {
     float lse = b->lse[row]; /* -infinity: the row sees nothing, all its scores become -infinity */
-    return (row_facts){scale, lse == -INFINITY ? 0.0f : lse, b->along[row]};
+    return (row_facts){scale * ATTENTION_BASE, lse == -INFINITY ? 0.0f : lse * ATTENTION_BASE, b->along[row]};
 }
 
 /* Scores and dp of one row become p and ds; columns outside the tile's become 0, for the sums over queries. */
@@ -142,7 +149,7 @@ static void finish_row(float *p, float *ds, attention_span columns, int64_t widt
 {
     for (int64_t j = 0; j < columns.begin; j++) p[j] = ds[j] = 0;
     for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
-        grdi_vf e = grdi_exp(grdi_load(p + j) * row.scale - row.base);
+        grdi_vf e = grdi_exp2(grdi_load(p + j) * row.scale - row.base);
         grdi_store(p + j, e);
         grdi_store(ds + j, e * (grdi_load(ds + j) - row.along));
     }
@@ -155,8 +162,8 @@ static void finish_rows(float *p, float *ds, uint16_t *halves, int64_t step, att
 {
     for (int64_t j = 0; j < columns.begin; j++) p[j] = ds[j] = 0;
     for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) {
-        grdi_vf e0 = grdi_exp(grdi_load(p + j) * even.scale - even.base);
-        grdi_vf e1 = grdi_exp(grdi_load(p + step + j) * odd.scale - odd.base);
+        grdi_vf e0 = grdi_exp2(grdi_load(p + j) * even.scale - even.base);
+        grdi_vf e1 = grdi_exp2(grdi_load(p + step + j) * odd.scale - odd.base);
         grdi_vf ds0 = e0 * (grdi_load(ds + j) - even.along), ds1 = e1 * (grdi_load(ds + step + j) - odd.along);
         grdi_store(p + j, (grdi_vf)(grdi_bf16_bits(e0) | grdi_bf16_bits(e1) << 16));
         grdi_store(ds + j, (grdi_vf)(grdi_bf16_bits(ds0) | grdi_bf16_bits(ds1) << 16));
@@ -188,40 +195,35 @@ static void add_to_keys(const attention_sizes *z, const attention_piece *p, cons
     }
 }
 
-static void add_to_queries(const backward_context *c, const buffers *b, const attention_piece *p)
+static void add_to_queries(const backward_context *c, const buffers *b, const attention_piece *p,
+                           const attention_strip *s)
 {
     const attention_sizes *z = &c->z;
     const int64_t pair = z->pairs ? 2 : 1, step = p->step / pair;
-    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
-        attention_span columns = attention_tile_columns(p, i);
-        int64_t keys = attention_elements(z, gemm_least(columns.end, z->s - p->begin) - columns.begin);
-        int height = (int)gemm_least(GEMM_ROWS, p->rows - i);
-        for (int64_t q = 0; q < z->d_wide && keys > 0; q += GEMM_COLUMNS) {
-            gemm_end end = {.c = b->dq + i * z->d_wide + q, .c_row = z->d_wide, .add = true};
-            GRDI_ISA_NAME(grdi_gemm_tile)
-            (height, GEMM_VECTORS, attention_by_k(z), keys, b->ds_rows + i * step + columns.begin / pair, step,
-             b->k_by_channel + q * attention_elements(z, z->s) + (p->begin + columns.begin) / pair * GEMM_COLUMNS,
-             GEMM_COLUMNS, &end);
-        }
+    for (int64_t q = 0; q < z->d_wide; q += GEMM_COLUMNS) {
+        gemm_end end = {.c = b->dq + s->row * z->d_wide + q, .c_row = z->d_wide, .add = true};
+        GRDI_ISA_NAME(grdi_gemm_tile)
+        ((int)s->height, GEMM_VECTORS, attention_by_k(z), attention_elements(z, s->keys),
+         b->ds_rows + s->row * step + s->columns.begin / pair, step,
+         b->k_by_channel + q * attention_elements(z, z->s) + (p->begin + s->columns.begin) / pair * GEMM_COLUMNS,
+         GEMM_COLUMNS, &end);
     }
 }
 
-/* Scores and dp of the piece become p and ds. */
-static void finish_piece(const backward_context *c, const buffers *b, const attention_piece *p, int64_t batch,
-                         int64_t head, int64_t first)
+/* Scores and dp of a strip become p and ds. */
+static void finish_strip(const backward_context *c, const buffers *b, const attention_piece *p,
+                         const attention_strip *s, int64_t batch, int64_t head, int64_t first)
 {
     const attention_sizes *z = &c->z;
     const int64_t width = gemm_up(p->end - p->begin, GEMM_COLUMNS) + 8; /* tiles of keys reach beyond a panel */
     row_facts facts[2] = {{0}};
-    for (int64_t i = 0; i < p->rows; i++) {
-        attention_span columns = attention_tile_columns(p, i / GEMM_ROWS * GEMM_ROWS);
+    for (int64_t i = s->row; i < s->row + s->height; i++) {
         float *row = b->p + i * p->step, *ds = b->ds + i * p->step;
-        facts[i % 2] = facts_of(b, i, attention_bound(z, p, batch, head, first + i, i, columns, row));
+        facts[i % 2] = facts_of(b, i, attention_bound(z, p, batch, head, first + i, i, s->columns, row));
         if (!z->pairs) {
-            finish_row(row, ds, columns, width, facts[i % 2]);
+            finish_row(row, ds, s->columns, width, facts[i % 2]);
             if (c->dmask->data && z->mask)
-                add_mask(c, batch, head, first + i, p->begin + columns.begin, ds + columns.begin,
-                         gemm_least(columns.end, z->s - p->begin) - columns.begin);
+                add_mask(c, batch, head, first + i, p->begin + s->columns.begin, ds + s->columns.begin, s->keys);
         } else if (i % 2 || i == p->rows - 1) {
             int64_t even = i / 2 * 2;
             if (even == i) { /* nothing beside the last row */
@@ -230,21 +232,24 @@ static void finish_piece(const backward_context *c, const buffers *b, const atte
                 memset(ds + p->step, 0, (size_t)width * sizeof *ds);
             }
             finish_rows(b->p + even * p->step, b->ds + even * p->step, (uint16_t *)b->ds_rows + even * p->step,
-                        p->step, columns, width, facts[0], facts[1]);
+                        p->step, s->columns, width, facts[0], facts[1]);
         }
     }
 }
 
-static void do_piece(const backward_context *c, const buffers *b, const attention_piece *p, int64_t batch, int64_t head,
-                     int64_t first)
+static void do_piece(const backward_context *c, const buffers *b, const attention_piece *p, block_rows rows,
+                     int64_t batch, int64_t head, int64_t first)
 {
     const attention_sizes *z = &c->z;
-    attention_products(z, p, b->q, z->d, b->k_by_key, b->p);
-    attention_products(z, p, b->g, z->dv, b->v_by_key, b->ds);
-    finish_piece(c, b, p, batch, head, first);
+    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
+        attention_strip s = attention_strip_at(p, i);
+        attention_products(z, p, &s, rows.q, z->d, b->k_by_key, b->p + i * p->step);
+        attention_products(z, p, &s, rows.g, z->dv, b->v_by_key, b->ds + i * p->step);
+        finish_strip(c, b, p, &s, batch, head, first);
+        if (s.keys > 0) add_to_queries(c, b, p, &s);
+    }
     add_to_keys(z, p, b->p, b->g_panels, z->dv_wide, b->dv);
     add_to_keys(z, p, b->ds, b->q_panels, z->d_wide, b->dk);
-    add_to_queries(c, b, p);
 }
 
 static void do_block(const backward_context *c, const buffers *b, int64_t batch, int64_t head, int64_t block)
@@ -253,12 +258,12 @@ static void do_block(const backward_context *c, const buffers *b, int64_t batch,
     int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
     attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
     attention_spans(z, first, rows, span);
-    load_queries(c, b, batch, head, first, rows);
+    block_rows found = load_queries(c, b, batch, head, first, rows);
     memset(b->dq, 0, (size_t)(rows * z->d_wide) * sizeof(float));
     int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
     for (; begin < end; begin += ATTENTION_KEYS) {
         attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->step, rows, span};
-        do_piece(c, b, &p, batch, head, first);
+        do_piece(c, b, &p, found, batch, head, first);
     }
     for (int64_t i = 0; c->dq->data && i < rows; i++)
         attention_store(b->dq + i * z->d_wide, z->d, z->scale, c->dq->data, c->dq->dtype,

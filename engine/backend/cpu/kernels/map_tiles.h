@@ -66,18 +66,15 @@ static inline grdi_vf gelu_slope(grdi_vf a)
     return cdf + a * density;
 }
 
-/* (1 + tanh z) / 2 = sigmoid(2 z), with z = sqrt(2 / pi) (x + 0.044715 x^3) */
-static inline grdi_vf gelu_tanh_gate(grdi_vf a) { return grdi_sigmoid(a * (1.59576912f + 0.0713548163f * (a * a))); }
-
 static inline grdi_vf gelu_tanh_slope(grdi_vf a)
 {
-    grdi_vf s = gelu_tanh_gate(a);
+    grdi_vf s = grdi_gelu_tanh_gate(a);
     return s + a * s * (1.0f - s) * (1.59576912f + 0.214064449f * (a * a));
 }
 
 static inline grdi_vf silu_slope(grdi_vf a)
 {
-    grdi_vf s = grdi_sigmoid(a);
+    grdi_vf s = grdi_silu_gate(a);
     return s * (1.0f + a * (1.0f - s));
 }
 
@@ -122,8 +119,8 @@ TILE1(erf, grdi_erf(a))
 TILE1(relu, positive_part(a))
 TILE1(relu_squared, positive_part(a) * positive_part(a))
 TILE1(gelu, gelu(a))
-TILE1(gelu_tanh, a * gelu_tanh_gate(a))
-TILE1(silu, a * grdi_sigmoid(a))
+TILE1(gelu_tanh, a * grdi_gelu_tanh_gate(a))
+TILE1(silu, a * grdi_silu_gate(a))
 TILE1(softplus, positive_part(a) + softplus_tail(a))
 TILE1(leaky_relu, grdi_select(a > 0.0f, a, a * c[0]))
 TILE1(elu, grdi_select(a > 0.0f, a, c[0] * grdi_expm1(a)))
