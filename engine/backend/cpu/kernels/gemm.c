@@ -15,12 +15,13 @@ enum {
     NARROW_COLUMNS = 512
 };
 
-/* Multiply-adds per cycle and cycles per packed element, as measured on Zen 3; only their ratios matter. */
+/* Multiply-adds per cycle and cycles per element packed or read, as measured on Zen 3; only their ratios matter. */
 #define RATE (GRDI_LANES == 4 ? 8.0 : 16.0)
 #define PACK_LANES 0.2
 #define PACK_K 0.45
 #define PACK_ANY 2.0
 #define TURN 0.7 /* writing an element of C^T */
+#define SHARE 1.0 /* reading an element that other threads read too, from their caches as like as not */
 
 /* A product as the loops below see it. Where both operands count as bf16 and the processor multiplies that, they are
  * packed in pairs along k, and k counts pairs. */
@@ -445,6 +446,8 @@ grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
         piece.n = gemm_up((g->n + columns - 1) / columns, GEMM_COLUMNS);
         double cycles;
         plan_job(&piece, &cycles);
+        if (columns > 1) cycles += SHARE * (double)piece.m * (double)piece.k;
+        if (rows > 1) cycles += SHARE * (double)piece.n * (double)piece.k;
         if (rows == 1 || cycles < least) least = cycles, best = (grdi_gemm_cut){rows, columns, piece.m, piece.n};
     }
     return best;
