@@ -11,13 +11,19 @@
 extern "C" {
 #endif
 
-/* Pinned memory through which uploads pass: a ring cut into slots, each free again when its copy has happened. */
-enum { GRDI_STAGING_SLOTS = 8, GRDI_STAGING_SLOT_BYTES = 1 << 20 };
+/* Memory through which uploads pass, in the order of a ring: pinned on the host, and as much on the device, where they
+ * arrive on a stream of their own while the device works. */
+enum { GRDI_STAGING_BYTES = 8 << 20, GRDI_STAGING_PART_BYTES = 1 << 20, GRDI_STAGING_PARTS = 64 };
+typedef struct grdi_staged {
+    size_t at, size_bytes;
+    cudaEvent_t copied, taken; /* to the device; from there to its place */
+} grdi_staged;
 typedef struct grdi_staging {
-    char *memory;
-    cudaEvent_t copied[GRDI_STAGING_SLOTS];
-    bool used[GRDI_STAGING_SLOTS];
-    int32_t next;
+    char *host, *on_device;
+    cudaStream_t stream;
+    grdi_staged parts[GRDI_STAGING_PARTS]; /* `count` of them from `first` on, a ring, are not known to be free */
+    int32_t first, count;
+    size_t end; /* of the newest */
 } grdi_staging;
 
 struct grdi_device {
@@ -42,6 +48,12 @@ void *grdi_cuda_allocate(grdi_device *device, size_t size_bytes);
 void grdi_cuda_release(grdi_device *device, void *memory, size_t size_bytes);
 void grdi_cuda_upload(grdi_device *device, void *to, const void *host, size_t size_bytes);
 void grdi_cuda_download(grdi_device *device, void *host, const void *from, size_t size_bytes);
+
+/* inbox.c */
+void *grdi_cuda_inbox_open(grdi_device *device, size_t size_bytes, void **memory);
+void grdi_cuda_inbox_fetch(grdi_device *device, void *inbox, size_t at, const void *from, size_t size_bytes);
+bool grdi_cuda_inbox_arrived(grdi_device *device, void *inbox, bool wait);
+void grdi_cuda_inbox_close(grdi_device *device, void *inbox);
 
 /* capture.c */
 bool grdi_cuda_capture_begin(grdi_device *device);

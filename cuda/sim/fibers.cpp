@@ -78,6 +78,11 @@ extern "C" grdi_sim_counts *grdi_sim_count(void)
 {
     return &counts;
 }
+int grdi_sim_order(void)
+{
+    return sim.order;
+}
+
 extern "C" void grdi_sim_set_order(int order)
 {
     sim.order = order;

@@ -1,13 +1,16 @@
 /* runtime.cpp - the stand-in for the CUDA runtime: memory, streams, events, capture. What a GPU would leave undefined
  * is an error here: copies past an allocation, pageable memory in a captured stream, a pinned buffer written again
- * before its copy has happened (such copies happen as late as they may). */
+ * before its copy has happened, or read before it has (such copies happen as late as they may). */
 #include "cuda_runtime.h"
 
 #include "sim_state.h"
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
+#include <memory>
+#include <set>
 #include <vector>
 
 struct CUgraph_st {
@@ -18,11 +21,14 @@ struct CUgraphExec_st {
 };
 struct CUevent_st {
     cudaStream_t stream;
-    uint64_t asked; /* copies of the stream asked for before the event */
+    uint64_t asked, done; /* of the stream's late work, and of the other, when the event was recorded */
+    uint32_t queries;
 };
 struct CUstream_st {
-    std::vector<std::function<void()>> late; /* copies from pinned memory that have not happened yet */
+    std::deque<std::function<void()>> late; /* copies, and waits for other streams, that have not happened yet */
     uint64_t asked, happened;
+    uint64_t done;                                                  /* other work, which happens at once */
+    std::deque<std::pair<uint64_t, std::function<void()>>> letters; /* copied, but not yet seen by the host */
     CUgraph_st *capturing;
 };
 
@@ -30,6 +36,7 @@ namespace
 {
 
 std::map<char *, size_t> device_blocks, pinned_blocks;
+std::set<cudaStream_t> streams;
 cudaError_t last_error = cudaSuccess;
 
 cudaError_t failed(cudaError_t error)
@@ -47,11 +54,43 @@ bool within(const std::map<char *, size_t> &blocks, const void *memory, size_t s
     return (const char *)memory + size_bytes <= block->first + block->second;
 }
 
-void happen(cudaStream_t stream)
+/* The stream's late work up to that one; work may need another stream to come so far. */
+void happen(cudaStream_t stream, uint64_t until = UINT64_MAX)
 {
-    for (auto &copy : stream->late) copy();
-    stream->late.clear();
-    stream->happened = stream->asked;
+    while (!stream->late.empty() && stream->happened < until) {
+        auto work = std::move(stream->late.front());
+        stream->late.pop_front();
+        work();
+        stream->happened++;
+    }
+}
+
+/* The host sees what has been copied to it. */
+void deliver(cudaStream_t stream, uint64_t until = UINT64_MAX)
+{
+    happen(stream, until);
+    while (!stream->letters.empty() && stream->letters.front().first <= until) {
+        stream->letters.front().second();
+        stream->letters.pop_front();
+    }
+}
+
+void ask(cudaStream_t stream, std::function<void()> work)
+{
+    stream->asked++;
+    stream->late.push_back(std::move(work));
+}
+
+/* Copies to pinned memory are there when somebody has waited for them, has asked for them when there was more to do
+ * since, or has asked often. */
+void send(cudaStream_t stream, void *to, const void *from, size_t size_bytes)
+{
+    memset(to, 0xFF, size_bytes); /* nobody may read it yet */
+    uint64_t number = stream->asked + 1;
+    ask(stream, [=] {
+        auto bytes = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + size_bytes);
+        stream->letters.emplace_back(number, [=] { memcpy(to, bytes->data(), size_bytes); });
+    });
 }
 
 const struct {
@@ -86,6 +125,7 @@ cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> wo
         return cudaSuccess;
     }
     happen(stream);
+    stream->done++;
     return failed(work());
 }
 
@@ -161,6 +201,7 @@ cudaError_t cudaMalloc(void **memory, size_t size_bytes)
 
 cudaError_t cudaFree(void *memory)
 {
+    for (auto stream : streams) happen(stream); /* it waits for all work */
     if (memory && !device_blocks.erase((char *)memory)) return failed(cudaErrorInvalidValue);
     free(memory);
     return cudaSuccess;
@@ -213,25 +254,29 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size_bytes, enum 
         grdi_sim_count()->synchronisations++; /* the host waits for pageable memory */
         if (stream->capturing) return failed(cudaErrorStreamCaptureUnsupported);
     }
-    if (kind == cudaMemcpyHostToDevice && pinned && !stream->capturing) {
-        stream->asked++;
-        stream->late.push_back([=] { memcpy(to, from, size_bytes); });
-        return cudaSuccess;
-    }
-    return grdi_sim_submit(stream, [=] {
-        memmove(to, from, size_bytes);
-        return cudaSuccess;
-    });
+    bool late = !stream->capturing && (pinned || kind == cudaMemcpyDeviceToDevice);
+    if (!late)
+        return grdi_sim_submit(stream, [=] {
+            memmove(to, from, size_bytes);
+            return cudaSuccess;
+        });
+    if (kind == cudaMemcpyDeviceToHost) send(stream, to, from, size_bytes);
+    else ask(stream, [=] { memmove(to, from, size_bytes); });
+    if (kind == cudaMemcpyHostToDevice && grdi_sim_order()) happen(stream);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
     *stream = new CUstream_st{};
+    streams.insert(*stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    deliver(stream);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
@@ -240,7 +285,16 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     grdi_sim_count()->synchronisations++;
     if (stream->capturing) return failed(cudaErrorStreamCaptureUnsupported);
-    happen(stream);
+    deliver(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    if (stream->capturing) return failed(cudaErrorStreamCaptureUnsupported);
+    cudaStream_t other = event->stream;
+    uint64_t until = event->asked;
+    if (other && other != stream) ask(stream, [=] { happen(other, until); });
     return cudaSuccess;
 }
 
@@ -252,21 +306,27 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    event->stream = stream;
-    event->asked = stream->asked;
+    *event = CUevent_st{stream, stream->asked, stream->done, 0};
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     grdi_sim_count()->synchronisations++;
-    if (event->stream) happen(event->stream);
+    if (event->stream) deliver(event->stream, event->asked);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    return event->stream && event->asked > event->stream->happened ? cudaErrorNotReady : cudaSuccess;
+    cudaStream_t stream = event->stream;
+    if (!stream) return cudaSuccess;
+    if (stream->done == event->done && ++event->queries < 1000) {
+        bool letters = !stream->letters.empty() && stream->letters.front().first <= event->asked;
+        if (stream->happened < event->asked || letters) return cudaErrorNotReady;
+    }
+    deliver(stream, event->asked);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
@@ -300,6 +360,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 {
     grdi_sim_count()->graph_launches++;
     happen(stream);
+    stream->done++;
     for (auto &work : executable->work) {
         cudaError_t error = work();
         if (error != cudaSuccess) return failed(error);

@@ -23,7 +23,8 @@ typedef struct grdi_sim_counts {
 #define GRDI_SIM_EXPORT __attribute__((visibility("default")))
 
 GRDI_SIM_EXPORT grdi_sim_counts *grdi_sim_count(void);
-/* The order in which warps run, each as far ahead as barriers let it: 0 first to last, 1 last to first. */
+/* The order in which warps run, each as far ahead as barriers let it: 0 first to last, 1 last to first. Copies from
+ * pinned memory happen as late as they may in order 0, as early in 1. */
 GRDI_SIM_EXPORT void grdi_sim_set_order(int order);
 /* Name `index` of the kernels launched so far, each once, as launches write them ("arg_kernel<float>"); NULL past the
  * last one. */

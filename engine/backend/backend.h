@@ -103,6 +103,13 @@ typedef struct grdi_backend {
     void *(*capture_end)(grdi_device *device);
     grd_status (*replay)(grdi_device *device, void *captured);
     void (*capture_free)(grdi_device *device, void *captured);
+    /* Optional, all or none: values that come back while the device works on. An inbox is memory on the host, which
+     * fetches write to in the order of all work; inbox_arrived tells whether the last of them has (NaN everywhere when
+     * the device failed). NULL: no memory. */
+    void *(*inbox_open)(grdi_device *device, size_t size_bytes, void **memory);
+    void (*inbox_fetch)(grdi_device *device, void *inbox, size_t at, const void *from, size_t size_bytes);
+    bool (*inbox_arrived)(grdi_device *device, void *inbox, bool wait);
+    void (*inbox_close)(grdi_device *device, void *inbox);
     /* Optional, of the backend and not of a device: the libraries that it opens, by index; false past the last one. */
     bool (*component)(int32_t index, grd_component *component);
     bool runs; /* false: plans only */

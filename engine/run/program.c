@@ -346,27 +346,35 @@ grd_status grd_program_run(grd_program *program)
     return GRD_OK;
 }
 
+const void *grdi_program_output(const grd_program *program, grd_tensor tensor, size_t *size_bytes)
+{
+    for (int32_t i = 0; i < program->output_count; i++) {
+        if (!grdi_same_tensor(program->outputs[i], tensor)) continue;
+        grd_tensor root = program->plan->roots[i];
+        *size_bytes = grdi_type_bytes(*grdi_type_of(root));
+        return value_data(program, grdi_value_of(program->plan, root), grdi_type_of(root)->dtype);
+    }
+    return NULL;
+}
+
 grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data)
 {
     if (!program) return GRD_E_ARGUMENT;
     if (!tensor.node || !data)
         return grd_fail(&program->error, GRD_E_ARGUMENT, "read: no %s",
                         data ? "tensor (it could not be built)" : "place to put it");
-    for (int32_t i = 0; i < program->output_count; i++) {
-        if (!grdi_same_tensor(program->outputs[i], tensor)) continue;
-        grd_engine *engine = program->graph->model->engine;
-        if (!engine->backend->runs)
-            return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
-        if (!program->has_run)
-            return grd_fail(&program->error, GRD_E_STATE, "read: the program has not been run yet");
-        grd_tensor root = program->plan->roots[i];
-        const grdi_value *value = grdi_value_of(program->plan, root);
-        engine->backend->download(engine->device, data, value_data(program, value, grdi_type_of(root)->dtype),
-                                  grdi_type_bytes(*grdi_type_of(root)));
-        return GRD_OK;
-    }
-    return grd_fail(&program->error, GRD_E_ARGUMENT,
-                    "read: the tensor is not an output of this program (give it to grd_program_new)");
+    const grd_engine *engine = program->graph->model->engine;
+    size_t size_bytes = 0;
+    if (!engine->backend->runs)
+        return grd_fail(&program->error, GRD_E_UNSUPPORTED, "device %s only plans (open cpu to run)", engine->name);
+    const void *from = grdi_program_output(program, tensor, &size_bytes);
+    if (!from)
+        return grd_fail(&program->error, GRD_E_ARGUMENT,
+                        "read: the tensor is not an output of this program (give it to grd_program_new)");
+    if (!program->has_run)
+        return grd_fail(&program->error, GRD_E_STATE, "read: the program has not been run yet");
+    engine->backend->download(engine->device, data, from, size_bytes);
+    return GRD_OK;
 }
 
 grd_status grdi_program_profile(grd_program *program, bool on)

@@ -35,6 +35,8 @@ void grdi_program_destroy(void *program);
 /* Where an input lies, to be written before a run: the program's input of the same name and type, which counts as fed
  * from then on. NULL if it has none. */
 void *grdi_program_input(grd_program *program, const char *name, size_t *size_bytes);
+/* Where an output lies on the device once the program has run; NULL if it is none of this program's. */
+const void *grdi_program_output(const grd_program *program, grd_tensor tensor, size_t *size_bytes);
 /* Starts or stops timing each launch. */
 grd_status grdi_program_profile(grd_program *program, bool on);
 /* Runs launch by launch and looks at every output: the first that holds NaN or infinity while its inputs were finite is

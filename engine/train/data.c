@@ -168,6 +168,7 @@ int64_t grdi_session_next_batch(const grdi_session *s)
 
 grd_status grdi_session_start_batches(grdi_session *s)
 {
+    grd_prefetch_free(s->prefetch);
     return grd_prefetch_new(s->batches, grdi_session_next_batch(s), 1, &s->prefetch, s->error);
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "run/run.h"
+#include "train/train.h"
 
 #include <errno.h>
 #include <math.h>
@@ -173,13 +173,18 @@ static grd_status reuse_tokenizer(grdi_session *s)
 
 /* ---- one step ---- */
 
-/* How much of the run is done, 0 to 1: by steps or by time, whichever is further. */
-static double progress(const grdi_session *s)
+/* How much of the run is done after that many steps, 0 to 1: by steps or by time, whichever is further. */
+static double progress_at(const grdi_session *s, int64_t done)
 {
     const grd_settings *settings = s->settings;
-    double by_steps = settings->train.steps ? (double)s->done / (double)settings->train.steps : 0;
+    double by_steps = settings->train.steps ? (double)done / (double)settings->train.steps : 0;
     double by_time = settings->train.minutes > 0 ? grdi_session_elapsed(s) / (60 * settings->train.minutes) : 0;
     return by_steps > by_time ? by_steps : by_time;
+}
+
+static double progress(const grdi_session *s)
+{
+    return progress_at(s, s->done);
 }
 
 double grdi_session_schedule_factor(const grdi_session *s)
@@ -196,16 +201,72 @@ double grdi_session_schedule_factor(const grdi_session *s)
     return grd_schedule_factor(&schedule, s->done, after);
 }
 
-grd_status grdi_session_step(grdi_session *s, grd_metrics *metrics)
+static grd_status step_failed(grdi_session *s, grd_status status)
+{
+    return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
+}
+
+grd_status grdi_session_step(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
     for (int64_t micro = 0; micro < settings->train.accumulate; micro++) {
         grd_status status = s->task->feed(s, micro);
         if (status) return status;
-        status = grd_step_run(s->step, metrics);
-        if (status) return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
+        status = grd_step_run(s->step, NULL);
+        if (status) return status == GRD_E_NUMERIC ? status : step_failed(s, status); /* see tell_steps */
     }
     return GRD_OK;
+}
+
+static void emit_step(grdi_session *s, const grd_metrics *metrics)
+{
+    const grd_settings *settings = s->settings;
+    double now = grdi_seconds(), seconds = now - s->told;
+    grd_event event = {.kind = GRD_EVENT_STEP,
+                       .step = metrics->step,
+                       .steps = settings->train.steps,
+                       .progress = fmin(progress_at(s, metrics->step), 1),
+                       .loss = metrics->loss,
+                       .lr = settings->train.lr * s->factors[metrics->step % GRD_STEPS_AHEAD],
+                       .grad_norm = metrics->grad_norm,
+                       .time_ms = 1e3 * seconds,
+                       .seconds = grdi_session_elapsed(s)};
+    s->task->count(s, &event);
+    event.tokens_per_s = (double)event.tokens / seconds;
+    event.samples_per_s = (double)event.samples / seconds;
+    s->told = now;
+    grdi_session_emit(s, &event);
+}
+
+/* The device found a step that was not finite, and may have been some steps further when it was seen: its micro-batches
+ * are fed once more, to find the op. The run stands before that step. */
+static void find_origin(grdi_session *s)
+{
+    grd_error *first = s->error, later = {GRD_OK, ""};
+    s->done = grd_step_count(s->step);
+    if (s->step->origin_known) return;
+    s->error = &later;
+    bool found = false;
+    grd_status status = s->task->start(s);
+    for (int64_t micro = 0; !status && !found && micro < s->settings->train.accumulate; micro++) {
+        status = s->task->feed(s, micro);
+        found = !status && grdi_step_find_origin(s->step);
+    }
+    s->error = first;
+}
+
+/* Tells of steps that the device has done; waits until no more than `most` are left. `status`: how asking for the last
+ * one ended. */
+static grd_status tell_steps(grdi_session *s, int32_t most, grd_status status)
+{
+    grd_metrics metrics = {.updated = true};
+    if (status && status != GRD_E_NUMERIC) return status;
+    for (status = GRD_OK; !status && metrics.updated;) {
+        status = grd_step_result(s->step, grd_step_pending(s->step) > most, &metrics);
+        if (!status && metrics.updated) emit_step(s, &metrics);
+    }
+    if (status == GRD_E_NUMERIC) find_origin(s);
+    return status ? step_failed(s, status) : GRD_OK;
 }
 
 static bool due(int64_t every, int64_t done)
@@ -265,36 +326,25 @@ static grd_status train(grdi_session *s)
     bool solves = s->task->solves && s->task->solves(s);
     if (solves && progress(s) < 1) status = s->task->solve(s);
     while (!solves && !status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
-        double factor = grdi_session_schedule_factor(s), begun = progress(s), before = grdi_seconds();
-        grd_metrics metrics;
+        double factor = grdi_session_schedule_factor(s), begun = progress(s);
         bool measured = statistics_due(s);
+        if (!grd_step_pending(s->step)) s->told = grdi_seconds();
         if (measured) grd_step_measure(s->step);
         grd_step_set_lr(s->step, factor);
-        status = grdi_session_step(s, &metrics);
-        if (status) break;
-        double seconds = grdi_seconds() - before;
-        s->done++;
-        grd_event event = {.kind = GRD_EVENT_STEP,
-                           .step = s->done,
-                           .steps = settings->train.steps,
-                           .progress = fmin(progress(s), 1),
-                           .loss = metrics.loss,
-                           .lr = settings->train.lr * factor,
-                           .grad_norm = metrics.grad_norm,
-                           .time_ms = 1e3 * seconds,
-                           .seconds = grdi_session_elapsed(s)};
-        s->task->count(s, &event);
-        event.tokens_per_s = (double)event.tokens / seconds;
-        event.samples_per_s = (double)event.samples / seconds;
-        grdi_session_emit(s, &event);
-        if (measured) status = grdi_session_emit_layers(s);
-        bool last = progress(s) >= 1;
-        if (!status && !last && due_now(s, settings->train.eval_every, begun))
-            status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
-        if (!status && !last && due_now(s, sample_every(settings), begun)) status = grdi_session_sample(s, progress(s));
-        if (!status && !last && due(settings->train.checkpoint_every, s->done)) status = grdi_session_save(s);
+        status = grdi_session_step(s);
+        if (!status) s->factors[++s->done % GRD_STEPS_AHEAD] = factor;
+        bool last = progress(s) >= 1, evaluates = !last && due_now(s, settings->train.eval_every, begun);
+        bool samples = !last && due_now(s, sample_every(settings), begun);
+        bool saves = !last && due(settings->train.checkpoint_every, s->done);
+        status = tell_steps(s, last || measured || evaluates || samples || saves ? 0 : GRD_STEPS_AHEAD - 1, status);
+        if (!status && measured) status = grdi_session_emit_layers(s);
+        if (!status && evaluates) status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
+        if (!status && samples) status = grdi_session_sample(s, progress(s));
+        if (!status && saves) status = grdi_session_save(s);
         write_report(s);
     }
+    grd_status told = solves ? GRD_OK : tell_steps(s, 0, GRD_OK); /* a feed that failed leaves steps to be told of */
+    if (told) status = told;
     s->elapsed_before = grdi_session_elapsed(s);
     s->start = 0;
     return status;

@@ -73,6 +73,8 @@ typedef struct grdi_session {
     int64_t saved;                   /* step of the checkpoint that was read or written last; 0: none */
     int64_t first_step, first_batch; /* where this start of the run began: steps done, micro-batches read */
     double start, elapsed_before;    /* seconds: clock at the start; spent before a resume */
+    double told;                     /* clock when the last step was told of, or the first after a pause began */
+    double factors[GRD_STEPS_AHEAD]; /* of the learning rate, by step, of those not yet told of */
     int fifths;                      /* of a run that time limits: those that had passed at the last measured step */
     int lock_fd;                     /* of the run directory, which is this process's while it is open; -1: none */
     int metrics_fd;                  /* metrics.jsonl, appended line by line; -1: none */
@@ -140,8 +142,8 @@ grdi_session *grdi_session_new(grd_settings *settings, const grd_run_options *op
 void grdi_session_free(grdi_session *s);
 /* Everything up to the first step, but for what a resumed run brings back and for task->start. Writes nothing. */
 grd_status grdi_session_prepare(grdi_session *s);
-/* The micro-batches of one step and the update. The caller counts s->done. */
-grd_status grdi_session_step(grdi_session *s, grd_metrics *metrics);
+/* Asks for the micro-batches of one step and the update. The caller counts s->done. */
+grd_status grdi_session_step(grdi_session *s);
 /* What the learning rate is multiplied by in the next step. */
 double grdi_session_schedule_factor(const grdi_session *s);
 bool grdi_session_asked_to_stop(const grdi_session *s);

@@ -133,16 +133,24 @@ static bool differentiate(grd_step *step)
                      "step: the loss depends on no parameter that is to be trained (see grd_stop_gradient and .train)");
 }
 
-static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter,
-                                   grdi_variable_kind kind)
+static grdi_variable *add_variable(grd_step *step, const char *name, grdi_variable_kind kind, grdi_type type)
 {
     char prefix[32] = "";
     if (step->index) snprintf(prefix, sizeof(prefix), "step%d/", step->index);
-    char *path = grdi_format("%s%s/%s", prefix, what, parameter->path);
+    char *path = name ? grdi_format("%s%s", prefix, name) : NULL;
     grdi_variable *v = path ? grdi_model_find(step->model, path) : NULL;
-    if (path && !v) v = grdi_model_add(step->model, path, kind, parameter->type);
+    if (path && !v) v = grdi_model_add(step->model, path, kind, type);
     grdi_free(path);
     if (!v) grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    return v;
+}
+
+static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter,
+                                   grdi_variable_kind kind)
+{
+    char *name = grdi_format("%s/%s", what, parameter->path);
+    grdi_variable *v = add_variable(step, name, kind, parameter->type);
+    grdi_free(name);
     return v;
 }
 
@@ -158,6 +166,8 @@ static bool make_variables(grd_step *step)
 {
     if (grdi_model_place(step->model, &step->error)) return false; /* parameters first: gradients follow their order */
     qsort(step->trained, (size_t)step->trained_count, sizeof(*step->trained), by_place);
+    step->scale = add_variable(step, "gradient//scale", GRDI_VARIABLE_GRADIENT, (grdi_type){GRD_F32, grd_scalar()});
+    if (!step->scale) return false;
     for (int32_t i = step->trained_count - 1; i >= 0; i--) { /* placing reverses the order of creation */
         grdi_trained *t = &step->trained[i];
         t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT);
@@ -275,6 +285,7 @@ static void step_destroy(void *object)
         grd_program_free(step->micro);
         lose_graph(step);
     }
+    grdi_results_close(step);
     grdi_free(step->update.squares);
     grdi_free(step->measured.squares);
     grdi_free(step->trained);
@@ -305,7 +316,7 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
     bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && differentiate(step) &&
-              make_variables(step) && compile_micro(step) &&
+              make_variables(step) && !grdi_results_open(step) && compile_micro(step) &&
               compile_update(step, &step->update, false) &&
               (!step->options.statistics || compile_update(step, &step->measured, true));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
@@ -362,14 +373,33 @@ static grd_status update(grd_step *step, const grdi_update *u)
     return run_program(step, u->program);
 }
 
-static grd_status nonfinite(grd_step *step)
+/* Asks for a micro-batch, and after the last one for the update. */
+static grd_status ask(grd_step *step)
 {
-    char origin[GRD_MESSAGE_MAX / 2] = "";
-    bool found = grdi_program_find_nonfinite(step->micro, origin, sizeof(origin));
-    return grd_fail(&step->error, GRD_E_NUMERIC,
-                    "step %lld: the gradient is not finite%s%s (weights are as before; lower the learning rate or look "
-                    "at the data)",
-                    (long long)step->count, found ? "; first seen in " : "", origin);
+    step->micro->accumulating = step->micro_done > 0;
+    grd_status status = run_program(step, step->micro);
+    if (status) return status;
+    grdi_results_fetch_loss(step);
+    if (++step->micro_done < step->options.accumulate) return GRD_OK;
+    const grdi_update *u = step->measure ? &step->measured : &step->update;
+    step->micro_done = 0;
+    status = update(step, u);
+    if (status) return status;
+    step->was_measured = step->measure;
+    step->measure = false;
+    grdi_results_fetch_update(step, u);
+    step->count++;
+    return GRD_OK;
+}
+
+/* The last result known, with which all before it are taken. */
+static void take_last(grd_step *step, grd_metrics *metrics)
+{
+    grdi_results *r = &step->results;
+    r->first = (r->first + r->known) % (GRD_STEPS_AHEAD + 1);
+    r->known = 0;
+    r->failed = false;
+    *metrics = r->ring[(r->first + GRD_STEPS_AHEAD) % (GRD_STEPS_AHEAD + 1)].metrics;
 }
 
 grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
@@ -380,39 +410,34 @@ grd_status grd_step_run(grd_step *step, grd_metrics *metrics)
         return grd_fail(&step->error, GRD_E_STATE,
                         "step %lld: the moving average is in the weights' place (grd_step_swap_ema brings them back)",
                         (long long)step->count);
-    grd_metrics m = {0};
-    step->micro->accumulating = step->micro_done > 0;
-    if (step->micro_done == 0) step->loss_sum = 0;
-    grd_status status = run_program(step, step->micro);
-    if (status) return status;
-    float loss = 0, norm = 0, scale = 0;
-    const grdi_update *u = step->measure ? &step->measured : &step->update;
-    bool whole = ++step->micro_done == step->options.accumulate;
-    if (whole && (status = update(step, u))) { /* asked for before anything is read, which waits for the device */
-        step->micro_done = 0;
-        return status;
-    }
-    grd_program_read(step->micro, step->loss, &loss);
-    step->loss_sum += loss;
-    m.loss = step->options.sum_micro ? step->loss_sum : step->loss_sum / step->micro_done;
-    if (whole) {
-        step->micro_done = 0;
-        step->was_measured = step->measure;
-        step->measure = false;
-        grd_program_read(u->program, u->norm, &norm);
-        grd_program_read(u->program, u->scale, &scale);
-        m.grad_norm = norm;
-        m.updated = true;
-        m.skipped = !(scale >= 0);
-        if (m.skipped && !step->options.skip_nonfinite) {
-            if (metrics) *metrics = m;
-            return nonfinite(step);
-        }
-        step->count++;
-    }
-    m.step = step->count;
-    if (metrics) *metrics = m;
-    return GRD_OK;
+    grd_status status = grdi_results_make_room(step);
+    if (!status) status = ask(step);
+    if (!status) status = grdi_results_look(step, metrics != NULL);
+    if (!metrics) return status;
+    if (step->results.known) take_last(step, metrics);
+    if (!status && step->micro_done) grdi_results_of_micro(step, metrics);
+    return status;
+}
+
+int32_t grd_step_pending(const grd_step *step)
+{
+    return step ? step->results.known + step->results.asked : 0;
+}
+
+grd_status grd_step_result(grd_step *step, bool wait, grd_metrics *metrics)
+{
+    *metrics = (grd_metrics){0};
+    grd_status usable = grdi_step_usable(step);
+    if (usable) return usable;
+    grdi_results *r = &step->results;
+    grd_status status = GRD_OK;
+    if (!r->known) status = grdi_results_look(step, wait);
+    if (!r->known) return status;
+    *metrics = r->ring[r->first].metrics;
+    r->first = (r->first + 1) % (GRD_STEPS_AHEAD + 1);
+    bool failed = --r->known == 0 && r->failed;
+    r->failed = r->failed && !failed;
+    return failed ? step->error.status : GRD_OK;
 }
 
 /* ---- statistics ---- */
@@ -474,7 +499,11 @@ int64_t grd_step_count(const grd_step *step)
 
 void grd_step_set_count(grd_step *step, int64_t count)
 {
-    if (step) step->count = count;
+    if (!step) return;
+    grdi_results_look(step, true);
+    step->results.known = 0;
+    step->results.failed = false;
+    step->count = count;
 }
 
 grd_status grd_step_swap_ema(grd_step *step)
@@ -482,6 +511,8 @@ grd_status grd_step_swap_ema(grd_step *step)
     if (!step) return GRD_E_STATE;
     if (step->options.ema_decay <= 0)
         return grd_fail(&step->error, GRD_E_STATE, "step: there is no moving average (set .ema_decay)");
+    grd_status status = grdi_results_look(step, true);
+    if (status) return status;
     const grd_engine *engine = step->model->engine;
     size_t most = 0;
     for (int32_t i = 0; i < step->trained_count; i++)

@@ -4,6 +4,7 @@
 
 #include <gradus/train.h>
 
+#include "run/inbox.h"
 #include "run/run.h"
 #include "run/storage.h"
 
@@ -34,10 +35,25 @@ typedef struct grdi_update {
     struct grd_step *step;
     grd_graph *graph;
     grd_program *program;
-    grd_tensor norm, scale;
+    grd_tensor norm, scale; /* the gradients' norm; what they are multiplied by */
     grd_tensor *hyper;   /* while it is built: the input of each setting, once there is one */
     grd_tensor *squares; /* [trained_count][GRDI_MEASURES]; NULL: not measured */
 } grdi_update;
+
+/* What comes of one step. */
+typedef struct grdi_result {
+    grdi_inbox inbox; /* floats: the loss of each micro-batch, the norm, what gradients were multiplied by */
+    int64_t step;     /* steps done before it */
+    grd_metrics metrics;
+} grdi_result;
+
+/* A ring: from `first` on results that are known and not yet taken, then those on their way, then the one of the step
+ * that is being asked for. */
+typedef struct grdi_results {
+    grdi_result ring[GRD_STEPS_AHEAD + 1];
+    int32_t first, known, asked;
+    bool failed; /* the last one known is of a step that was not finite */
+} grdi_results;
 
 struct grd_step {
     grd_model *model;
@@ -48,12 +64,15 @@ struct grd_step {
     grd_step_options options;
     grdi_trained *trained;
     int32_t trained_count;
+    grdi_variable *scale; /* f32: what gradients were multiplied by last, below zero where weights were left alone */
     grdi_setting *settings;
     int32_t setting_count;
     int32_t index; /* of this step among its model's, part of the names of its variables */
     int32_t micro_done;
     int64_t count;
-    double lr_factor, loss_sum;
+    double lr_factor;
+    grdi_results results;
+    bool origin_known; /* the error names the op that made the first value that was not finite */
     bool ema_swapped;
     bool measure, was_measured; /* the next update; the last one */
     grd_error error;
@@ -62,6 +81,22 @@ struct grd_step {
 /* update.c: builds the update graph over the trained parameters' ranges; its values to keep are appended to `roots`. A
  * measured one takes parameter by parameter, so that only one of them is held twice at a time. */
 bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
+/* results.c: losses, norms and decisions, copied back behind the steps. Closing also takes what was never opened. */
+grd_status grdi_results_open(grd_step *step);
+void grdi_results_close(grd_step *step);
+/* Asks for the loss of the micro-batch that was just run; for what the whole step came to, whose result is then on its
+ * way. */
+void grdi_results_fetch_loss(grd_step *step);
+void grdi_results_fetch_update(grd_step *step, const grdi_update *u);
+/* Waits for the oldest result where no more steps may be on their way. */
+grd_status grdi_results_make_room(grd_step *step);
+/* Looks at results that are there, or, waiting, at all: GRD_E_NUMERIC for the first step that was not finite, which is
+ * then the last that is known of, and the step stands before it. */
+grd_status grdi_results_look(grd_step *step, bool wait);
+/* Waits for the losses of the step that has been begun. */
+void grdi_results_of_micro(grd_step *step, grd_metrics *metrics);
+/* Looks once more, op by op, at what the step's inputs come to, and names in its error what is not finite first. */
+bool grdi_step_find_origin(grd_step *step);
 /* report.c: adds what another program of the model needs beside the step's, in memory and nothing else. */
 void grdi_report_add_program(grd_plan_report *report, const grd_program *program);
 /* GRD_E_STATE, kept by the step, once its graph was freed; GRD_E_ARGUMENT without a step. */

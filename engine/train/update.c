@@ -62,21 +62,26 @@ static grd_tensor range_node(const grdi_update *u, grdi_variable *from, grdi_var
 #define RANGE(u, r, field) range_node(u, (u)->step->trained[(r).first].field, (u)->step->trained[(r).last].field)
 
 /* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not
- * finite. */
+ * finite, and, unless such steps are left out, from then on until the host has seen it. */
 static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t count)
 {
     static const float values[] = {1, -1}; /* constants, which cost no launch */
+    const grd_step *step = u->step;
     grd_tensor sum = {NULL, 0}, one = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[0]), factor = one;
+    grd_tensor minus_one = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[1]);
+    grd_tensor last = grdi_variable_node(u->graph, step->scale);
     for (int32_t i = 0; i < count; i++) {
         grd_tensor squares = grd_sum_squares(gradients[i]);
         sum = i ? grd_add(sum, squares) : squares;
     }
     u->norm = grd_sqrt(sum);
-    if (u->step->options.clip_norm > 0) {
-        grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(u->norm, 1e-6)), u->step->options.clip_norm);
+    if (step->options.clip_norm > 0) {
+        grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(u->norm, 1e-6)), step->options.clip_norm);
         factor = grd_minimum(ratio, one);
     }
-    u->scale = grd_where(grd_isfinite(u->norm), factor, grd_constant(u->graph, GRD_F32, grd_scalar(), &values[1]));
+    grd_tensor go_on = grd_where(grd_isfinite(u->norm), step->options.skip_nonfinite ? one : last, minus_one);
+    factor = grd_where(grd_ge(go_on, grd_scalar_constant(u->graph, 0.0)), factor, minus_one);
+    u->scale = grd_assign(last, factor);
     return u->scale.node != NULL;
 }
 

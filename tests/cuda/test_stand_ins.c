@@ -23,8 +23,8 @@ typedef struct product {
 
 static product make(void)
 {
-    product p = {.ld = 4, .aux_ld = 8, .epilogue = CUBLASLT_EPILOGUE_DEFAULT, .workspace_bytes = 1 << 16,
-                 .alignment = 16};
+    product p = {
+        .ld = 4, .aux_ld = 8, .epilogue = CUBLASLT_EPILOGUE_DEFAULT, .workspace_bytes = 1 << 16, .alignment = 16};
     GOOD(SIM(cublasLtCreate)(&p.handle));
     GOOD(SIM(cudaStreamCreateWithFlags)(&p.stream, cudaStreamNonBlocking));
     GOOD(SIM(cudaMalloc)((void **)&p.memory, 5 * 64 * sizeof(float)));
@@ -156,4 +156,55 @@ Test(stand_ins, copy_from_pinned_memory_late)
     GOOD(SIM(cudaFreeHost)(pinned));
     GOOD(SIM(cudaFree)(p.workspace));
     GOOD(SIM(cudaFree)(p.memory));
+}
+
+/* What is copied to the host lies there when somebody has waited for it, or has asked after more work was begun. */
+Test(stand_ins, copy_to_pinned_memory_late)
+{
+    product p = make();
+    float *pinned;
+    cudaEvent_t event;
+    GOOD(SIM(cudaMallocHost)((void **)&pinned, sizeof(float)));
+    GOOD(SIM(cudaEventCreateWithFlags)(&event, cudaEventDisableTiming));
+    for (int waits = 0; waits < 2; waits++) {
+        *p.memory = 3;
+        GOOD(SIM(cudaMemcpyAsync)(pinned, p.memory, sizeof(float), cudaMemcpyDeviceToHost, p.stream));
+        GOOD(SIM(cudaEventRecord)(event, p.stream));
+        cr_assert(SIM(cudaEventQuery)(event) == cudaErrorNotReady && *pinned != *pinned, "too early: %g", *pinned);
+        if (waits) {
+            GOOD(SIM(cudaEventSynchronize)(event));
+        } else {
+            GOOD(SIM(cudaMemsetAsync)(p.memory, 0, sizeof(float), p.stream)); /* comes after the copy */
+            cr_assert(*pinned != *pinned, "too early: %g", *pinned);
+            GOOD(SIM(cudaEventQuery)(event));
+        }
+        cr_assert(*pinned == 3, "%g", *pinned);
+    }
+    GOOD(SIM(cudaEventDestroy)(event));
+    GOOD(SIM(cudaFreeHost)(pinned));
+}
+
+/* A stream does not see another one's copy unless it waits for it. */
+Test(stand_ins, make_streams_wait)
+{
+    product p = make();
+    float *pinned, back;
+    cudaStream_t other;
+    cudaEvent_t event;
+    GOOD(SIM(cudaMallocHost)((void **)&pinned, sizeof(float)));
+    GOOD(SIM(cudaStreamCreateWithFlags)(&other, cudaStreamNonBlocking));
+    GOOD(SIM(cudaEventCreateWithFlags)(&event, cudaEventDisableTiming));
+    for (int waits = 0; waits < 2; waits++) {
+        p.memory[0] = 1, *pinned = 2;
+        GOOD(SIM(cudaMemcpyAsync)(p.memory, pinned, sizeof(float), cudaMemcpyHostToDevice, other));
+        GOOD(SIM(cudaEventRecord)(event, other));
+        if (waits) GOOD(SIM(cudaStreamWaitEvent)(p.stream, event, 0));
+        GOOD(SIM(cudaMemcpyAsync)(p.memory + 1, p.memory, sizeof(float), cudaMemcpyDeviceToDevice, p.stream));
+        GOOD(SIM(cudaMemcpyAsync)(&back, p.memory + 1, sizeof(float), cudaMemcpyDeviceToHost, p.stream));
+        cr_assert(back == (waits ? 2 : 1), "%g", back);
+        GOOD(SIM(cudaStreamSynchronize)(other));
+    }
+    GOOD(SIM(cudaEventDestroy)(event));
+    GOOD(SIM(cudaStreamDestroy)(other));
+    GOOD(SIM(cudaFreeHost)(pinned));
 }

@@ -1,6 +1,6 @@
 /* cuda_runtime_api.h - the simulator's stand-in for the part of the CUDA runtime that the plugin calls. Functions keep
  * their documented meaning, check what they are given and count what tests ask about (sim.h); device memory is host
- * memory, and a stream does its work at once, or notes it down while it is being captured. */
+ * memory, and a stream does its work at once, or notes it down while it is being captured. Only copies happen late. */
 #ifndef GRDI_SIM_CUDA_RUNTIME_API_H
 #define GRDI_SIM_CUDA_RUNTIME_API_H
 
@@ -60,6 +60,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size_bytes, enum 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);

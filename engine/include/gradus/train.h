@@ -87,8 +87,22 @@ GRD_API void grd_step_free(grd_step *step);
 GRD_API grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data);
 /* Runs one micro-batch; every `accumulate`-th call also updates the weights. A gradient that is not finite leaves
  * weights and moments as they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless
- * skip_nonfinite is set. GRD_E_STATE, with its name, while an input that the loss needs was never fed. */
+ * skip_nonfinite is set. GRD_E_STATE, with its name, while an input that the loss needs was never fed.
+ *
+ * With `metrics` the call waits until the device has done it. With NULL it only asks a GPU for the work, which may then
+ * be GRD_STEPS_AHEAD steps behind, and grd_step_result tells of each. The device itself decides to leave weights alone,
+ * in the step that was not finite and in all that were asked for after it; a later call returns the error, and the step
+ * then stands before that step: grd_step_count tells which. */
 GRD_API grd_status grd_step_run(grd_step *step, grd_metrics *metrics);
+
+#define GRD_STEPS_AHEAD 4
+
+/* Steps that were run without metrics and whose results have not been taken; at most GRD_STEPS_AHEAD, as the oldest
+ * result is lost where another step begins. */
+GRD_API int32_t grd_step_pending(const grd_step *step);
+/* Takes the oldest of these: metrics->updated is false where there is none, or, without `wait`, none yet. Returns the
+ * error of a step that was not finite with its metrics, as grd_step_run does. */
+GRD_API grd_status grd_step_result(grd_step *step, bool wait, grd_metrics *metrics);
 /* The next update is measured: the same bits, but slower, as each weight is read once more and one parameter at a time
  * is held twice. Needs .statistics. Allocates nothing. */
 GRD_API grd_status grd_step_measure(grd_step *step);
@@ -109,7 +123,8 @@ GRD_API bool grd_step_statistics_at(const grd_step *step, int32_t index, grd_par
 GRD_API void grd_step_set_lr(grd_step *step, double factor);
 GRD_API grd_status grd_step_read(grd_step *step, grd_tensor output, void *data);
 GRD_API const grd_error *grd_step_error(const grd_step *step);
-/* Steps done so far, which bias corrections and random keys depend on; set after loading a checkpoint. */
+/* Steps done so far, those that a GPU still works on among them: what bias corrections depend on. Set after loading a
+ * checkpoint. */
 GRD_API int64_t grd_step_count(const grd_step *step);
 GRD_API void grd_step_set_count(grd_step *step, int64_t count);
 /* Swaps the weights with their moving average (ema_decay), for evaluation, and back. Between the two, grd_step_run
