@@ -47,12 +47,12 @@ static size_t largest_view(const grd_program *program)
     return most;
 }
 
-static bool changes_state(const grd_program *program, const grdi_launch *launch)
+static bool changes_weights(const grd_program *program, const grdi_launch *launch)
 {
     for (int32_t o = 0; o < launch->call.output_count; o++) {
         if (launch->out[o].buffer < 0) continue;
         grdi_class class = program->plan->buffers[launch->out[o].buffer].class;
-        if (class == GRDI_CLASS_STATE || class == GRDI_CLASS_WEIGHTS || class == GRDI_CLASS_OPTIMIZER) return true;
+        if (class == GRDI_CLASS_WEIGHTS || class == GRDI_CLASS_OPTIMIZER) return true;
     }
     return false;
 }
@@ -64,7 +64,7 @@ bool grdi_program_find_nonfinite(grd_program *program, char *text, size_t text_b
     bool found = false;
     for (size_t n = 0; n < program->plan->launch_count && !found; n++) {
         grdi_launch *launch = &program->plan->launches[n];
-        if (changes_state(program, launch)) continue;
+        if (changes_weights(program, launch)) continue;
         bool inputs_finite = true;
         for (int32_t i = 0; i < launch->call.input_count; i++)
             inputs_finite = inputs_finite && finite_view(program, &launch->call.in[i], host);

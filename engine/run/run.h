@@ -40,7 +40,7 @@ const void *grdi_program_output(const grd_program *program, grd_tensor tensor, s
 /* Starts or stops timing each launch. */
 grd_status grdi_program_profile(grd_program *program, bool on);
 /* Runs launch by launch and looks at every output: the first that holds NaN or infinity while its inputs were finite is
- * named in `text`. True if one was found. Effects (assign) are kept from happening. */
+ * named in `text`. True if one was found. States change as in a run, weights do not. */
 bool grdi_program_find_nonfinite(grd_program *program, char *text, size_t text_bytes);
 
 #endif

@@ -255,16 +255,18 @@ static void find_origin(grdi_session *s)
     s->error = first;
 }
 
-/* Tells of steps that the device has done; waits until no more than `most` are left. `status`: how asking for the last
+/* Tells of steps that the device has done; waits until no more than `most` are left. `asked`: how asking for the last
  * one ended. */
-static grd_status tell_steps(grdi_session *s, int32_t most, grd_status status)
+static grd_status tell_steps(grdi_session *s, int32_t most, grd_status asked)
 {
     grd_metrics metrics = {.updated = true};
-    if (status && status != GRD_E_NUMERIC) return status;
-    for (status = GRD_OK; !status && metrics.updated;) {
+    grd_status status = GRD_OK;
+    if (asked && asked != GRD_E_NUMERIC) return asked;
+    while (!status && metrics.updated) {
         status = grd_step_result(s->step, grd_step_pending(s->step) > most, &metrics);
         if (!status && metrics.updated) emit_step(s, &metrics);
     }
+    if (!status) status = asked;
     if (status == GRD_E_NUMERIC) find_origin(s);
     return status ? step_failed(s, status) : GRD_OK;
 }

@@ -83,7 +83,9 @@ static grd_status not_finite(grd_step *step, const char *origin)
 bool grdi_step_find_origin(grd_step *step)
 {
     char origin[GRD_MESSAGE_MAX / 2] = "";
-    if (!grdi_program_find_nonfinite(step->micro, origin, sizeof(origin))) return false;
+    bool found = grdi_program_find_nonfinite(step->micro, origin, sizeof(origin));
+    grdi_states_bring_back(step);
+    if (!found) return false;
     not_finite(step, origin);
     return true;
 }

@@ -133,7 +133,7 @@ static bool differentiate(grd_step *step)
                      "step: the loss depends on no parameter that is to be trained (see grd_stop_gradient and .train)");
 }
 
-static grdi_variable *add_variable(grd_step *step, const char *name, grdi_variable_kind kind, grdi_type type)
+grdi_variable *grdi_step_variable(grd_step *step, const char *name, grdi_variable_kind kind, grdi_type type)
 {
     char prefix[32] = "";
     if (step->index) snprintf(prefix, sizeof(prefix), "step%d/", step->index);
@@ -149,7 +149,7 @@ static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_
                                    grdi_variable_kind kind)
 {
     char *name = grdi_format("%s/%s", what, parameter->path);
-    grdi_variable *v = add_variable(step, name, kind, parameter->type);
+    grdi_variable *v = grdi_step_variable(step, name, kind, parameter->type);
     grdi_free(name);
     return v;
 }
@@ -166,8 +166,9 @@ static bool make_variables(grd_step *step)
 {
     if (grdi_model_place(step->model, &step->error)) return false; /* parameters first: gradients follow their order */
     qsort(step->trained, (size_t)step->trained_count, sizeof(*step->trained), by_place);
-    step->scale = add_variable(step, "gradient//scale", GRDI_VARIABLE_GRADIENT, (grdi_type){GRD_F32, grd_scalar()});
-    if (!step->scale) return false;
+    step->scale =
+        grdi_step_variable(step, "gradient//scale", GRDI_VARIABLE_GRADIENT, (grdi_type){GRD_F32, grd_scalar()});
+    if (!step->scale || !grdi_states_find(step)) return false;
     for (int32_t i = step->trained_count - 1; i >= 0; i--) { /* placing reverses the order of creation */
         grdi_trained *t = &step->trained[i];
         t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT);
@@ -247,7 +248,7 @@ static bool compile_micro(grd_step *step)
 
 static bool compile_update(grd_step *step, grdi_update *u, bool measured)
 {
-    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + 2, count = 0;
+    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + step->kept_count + 2, count = 0;
     grd_tensor *roots = grdi_alloc_zero((size_t)max, sizeof(*roots));
     *u = (grdi_update){.step = step, .graph = grdi_graph_create(step->model)};
     if (measured) u->squares = grdi_alloc_zero((size_t)step->trained_count, GRDI_MEASURES * sizeof(*u->squares));
@@ -271,9 +272,10 @@ static void lose_graph(void *object)
     grd_step *step = object;
     grdi_graph_destroy(step->update.graph); /* with the update program */
     grdi_graph_destroy(step->measured.graph);
-    step->graph = step->update.graph = step->measured.graph = NULL;
+    grdi_graph_destroy(step->begin_graph);
+    step->graph = step->update.graph = step->measured.graph = step->begin_graph = NULL;
     step->was_measured = false;
-    step->micro = step->update.program = step->measured.program = NULL;
+    step->micro = step->update.program = step->measured.program = step->begin = NULL;
 }
 
 /* Steps are newer than their graphs, so a model that is closed releases them first. */
@@ -288,6 +290,7 @@ static void step_destroy(void *object)
     grdi_results_close(step);
     grdi_free(step->update.squares);
     grdi_free(step->measured.squares);
+    grdi_free(step->kept);
     grdi_free(step->trained);
     grdi_free(step->settings);
     grdi_free(step);
@@ -316,7 +319,7 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
     bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && differentiate(step) &&
-              make_variables(step) && !grdi_results_open(step) && compile_micro(step) &&
+              make_variables(step) && !grdi_results_open(step) && grdi_states_compile(step) && compile_micro(step) &&
               compile_update(step, &step->update, false) &&
               (!step->options.statistics || compile_update(step, &step->measured, true));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
@@ -377,7 +380,8 @@ static grd_status update(grd_step *step, const grdi_update *u)
 static grd_status ask(grd_step *step)
 {
     step->micro->accumulating = step->micro_done > 0;
-    grd_status status = run_program(step, step->micro);
+    grd_status status = step->begin && step->micro_done == 0 ? run_program(step, step->begin) : GRD_OK;
+    if (!status) status = run_program(step, step->micro);
     if (status) return status;
     grdi_results_fetch_loss(step);
     if (++step->micro_done < step->options.accumulate) return GRD_OK;

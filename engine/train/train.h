@@ -40,6 +40,11 @@ typedef struct grdi_update {
     grd_tensor *squares; /* [trained_count][GRDI_MEASURES]; NULL: not measured */
 } grdi_update;
 
+/* States side by side that a step changes, and a copy of what they were before it. */
+typedef struct grdi_kept_states {
+    grdi_variable *states, *before;
+} grdi_kept_states;
+
 /* What comes of one step. */
 typedef struct grdi_result {
     grdi_inbox inbox; /* floats: the loss of each micro-batch, the norm, what gradients were multiplied by */
@@ -60,6 +65,10 @@ struct grd_step {
     grd_graph *graph;
     grd_program *micro;
     grdi_update update, measured; /* measured: the same with sums of squares, where options.statistics asks for it */
+    grd_graph *begin_graph; /* what a step begins with, where there are states to keep; else NULL */
+    grd_program *begin;
+    grdi_kept_states *kept;
+    int32_t kept_count;
     grd_tensor loss;
     grd_step_options options;
     grdi_trained *trained;
@@ -81,6 +90,14 @@ struct grd_step {
 /* update.c: builds the update graph over the trained parameters' ranges; its values to keep are appended to `roots`. A
  * measured one takes parameter by parameter, so that only one of them is held twice at a time. */
 bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
+/* step.c: a variable of the step's own. NULL, with the step's error, when out of memory or without a name. */
+grdi_variable *grdi_step_variable(grd_step *step, const char *name, grdi_variable_kind kind, grdi_type type);
+/* states.c: finds the states that a step changes, once they have their places; compiles what keeps them; adds to an
+ * update what brings them back where weights are left alone; brings them back itself. */
+bool grdi_states_find(grd_step *step);
+bool grdi_states_compile(grd_step *step);
+bool grdi_states_restore(const grdi_update *u, grd_tensor *roots, int32_t *count, int32_t max);
+void grdi_states_bring_back(grd_step *step);
 /* results.c: losses, norms and decisions, copied back behind the steps. Closing also takes what was never opened. */
 grd_status grdi_results_open(grd_step *step);
 void grdi_results_close(grd_step *step);
@@ -101,6 +118,8 @@ bool grdi_step_find_origin(grd_step *step);
 void grdi_report_add_program(grd_plan_report *report, const grd_program *program);
 /* GRD_E_STATE, kept by the step, once its graph was freed; GRD_E_ARGUMENT without a step. */
 grd_status grdi_step_usable(grd_step *step);
+/* update.c: whether `b` lies right behind `a`. */
+bool grdi_variable_follows(const grdi_variable *a, const grdi_variable *b);
 /* How many moments an optimizer keeps of each parameter, and their names ("exp_avg", ...). */
 int32_t grdi_moment_count(const grd_optimizer *optimizer);
 const char *grdi_moment_name(const grd_optimizer *optimizer, int32_t moment);

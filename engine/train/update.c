@@ -28,7 +28,7 @@ typedef struct run {
     int32_t first, last;
 } run;
 
-static bool follows(const grdi_variable *a, const grdi_variable *b)
+bool grdi_variable_follows(const grdi_variable *a, const grdi_variable *b)
 {
     size_t size = (grdi_type_bytes(a->type) + 63) / 64 * 64;
     return a->storage == b->storage && b->offset_bytes == a->offset_bytes + size;
@@ -36,12 +36,13 @@ static bool follows(const grdi_variable *a, const grdi_variable *b)
 
 static bool same_run(const grd_step *step, const grdi_trained *a, const grdi_trained *b)
 {
-    if (a->setting != b->setting || !follows(a->parameter, b->parameter) || !follows(a->gradient, b->gradient))
+    if (a->setting != b->setting || !grdi_variable_follows(a->parameter, b->parameter) ||
+        !grdi_variable_follows(a->gradient, b->gradient))
         return false;
     if (step->settings[a->setting].optimizer.kind == GRD_OPTIMIZER_MUON) return false;
     for (int32_t m = 0; m < GRDI_MOMENTS_MAX; m++)
-        if (a->moment[m] && !follows(a->moment[m], b->moment[m])) return false;
-    return !a->average || follows(a->average, b->average);
+        if (a->moment[m] && !grdi_variable_follows(a->moment[m], b->moment[m])) return false;
+    return !a->average || grdi_variable_follows(a->average, b->average);
 }
 
 static run next_run(const grd_step *step, int32_t first)
@@ -62,26 +63,26 @@ static grd_tensor range_node(const grdi_update *u, grdi_variable *from, grdi_var
 #define RANGE(u, r, field) range_node(u, (u)->step->trained[(r).first].field, (u)->step->trained[(r).last].field)
 
 /* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not
- * finite, and, unless such steps are left out, from then on until the host has seen it. */
+ * finite. Unless such steps are left out, the norm is NaN from then on until the host has seen it: sqrt(min(last, 0)),
+ * which is 0 or NaN, is one of the sum's terms. */
 static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t count)
 {
-    static const float values[] = {1, -1}; /* constants, which cost no launch */
+    static const float values[] = {1, -1, 0}; /* constants, which cost no launch */
     const grd_step *step = u->step;
-    grd_tensor sum = {NULL, 0}, one = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[0]), factor = one;
-    grd_tensor minus_one = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[1]);
-    grd_tensor last = grdi_variable_node(u->graph, step->scale);
+    grd_tensor constants[3], sum = {NULL, 0}, last = grdi_variable_node(u->graph, step->scale);
+    for (int i = 0; i < 3; i++) constants[i] = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[i]);
+    grd_tensor factor = constants[0];
+    if (!step->options.skip_nonfinite) sum = grd_sqrt(grd_minimum(last, constants[2]));
     for (int32_t i = 0; i < count; i++) {
         grd_tensor squares = grd_sum_squares(gradients[i]);
-        sum = i ? grd_add(sum, squares) : squares;
+        sum = sum.node ? grd_add(sum, squares) : squares;
     }
     u->norm = grd_sqrt(sum);
     if (step->options.clip_norm > 0) {
         grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(u->norm, 1e-6)), step->options.clip_norm);
-        factor = grd_minimum(ratio, one);
+        factor = grd_minimum(ratio, constants[0]);
     }
-    grd_tensor go_on = grd_where(grd_isfinite(u->norm), step->options.skip_nonfinite ? one : last, minus_one);
-    factor = grd_where(grd_ge(go_on, grd_scalar_constant(u->graph, 0.0)), factor, minus_one);
-    u->scale = grd_assign(last, factor);
+    u->scale = grd_assign(last, grd_where(grd_isfinite(u->norm), factor, constants[1]));
     return u->scale.node != NULL;
 }
 
@@ -242,7 +243,8 @@ bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, i
         i = r.last + 1;
     }
     bool ok = build_norm(u, gradients, runs) && keep(u->norm, roots, root_count, roots_max) &&
-              keep(u->scale, roots, root_count, roots_max) && build_runs(u, gradients, roots, root_count, roots_max);
+              keep(u->scale, roots, root_count, roots_max) && build_runs(u, gradients, roots, root_count, roots_max) &&
+              grdi_states_restore(u, roots, root_count, roots_max);
     grdi_free(gradients);
     grdi_free(u->hyper);
     u->hyper = NULL;

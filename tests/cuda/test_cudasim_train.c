@@ -192,3 +192,41 @@ Test(cudasim_train, a_step_that_is_not_finite_holds_back_later_ones)
     }
     sim_is_content();
 }
+
+/* A batch with NaN in it moves no running statistics, whether the run goes on or not, and the norm is what is named. */
+static void spoil(const char *device, bool skips)
+{
+    static float x[8 * 4], spoilt[8 * 4];
+    float before[2][4], after[2][4];
+    grd_error error = {GRD_OK, ""};
+    grd_metrics m;
+    grd_engine *engine = grd_engine_open(device);
+    grd_model *model = grd_model_new(engine, 1);
+    grd_graph *graph = grd_graph_new(model);
+    grd_tensor in = grd_input(graph, "x", GRD_F32, grd_shape(8, 4));
+    grd_tensor y = grd_linear(grd_batch_norm(in, "norm", true), "out", 3);
+    grd_step *step = grd_step_new(grd_mean(grd_square(y)), grd_sgd(0.1), .skip_nonfinite = skips);
+    cr_assert(step != NULL, "%s", grd_graph_error(graph)->message);
+    for (int i = 0; i < 32; i++) x[i] = spoilt[i] = (float)(i * 7 % 11);
+    spoilt[5] = NAN;
+    for (int i = 0; i < 4; i++) {
+        cr_assert(!grd_step_feed(step, in, i == 2 ? spoilt : x));
+        grd_status status = grd_step_run(step, &m), wanted = i == 2 && !skips ? GRD_E_NUMERIC : GRD_OK;
+        cr_assert(status == wanted && m.skipped == (i == 2), "%s, step %d: %s", device, i,
+                  grd_step_error(step)->message);
+        if (i == 2 && !skips)
+            cr_assert(strstr(grd_step_error(step)->message, "norm/"), "%s", grd_step_error(step)->message);
+        cr_assert(!grd_model_read(model, "norm/running_mean", after[0], &error));
+        cr_assert(!grd_model_read(model, "norm/running_var", after[1], &error));
+        bool moved = i == 0 || memcmp(before, after, sizeof(after)) != 0;
+        cr_assert(moved == (i != 2), "%s, step %d: statistics have %smoved", device, i, moved ? "" : "not ");
+        memcpy(before, after, sizeof(after));
+    }
+    grd_engine_close(engine);
+}
+
+Test(cudasim_train, a_step_that_is_not_finite_leaves_running_statistics)
+{
+    for (int k = 0; k < 4; k++) spoil(k & 1 ? cuda_device() : "cpu", k >= 2);
+    sim_is_content();
+}

@@ -86,11 +86,11 @@ GRD_API void grd_step_free(grd_step *step);
 /* Copies `data` into an input of the loss's graph. */
 GRD_API grd_status grd_step_feed(grd_step *step, grd_tensor input, const void *data);
 /* Runs one micro-batch; every `accumulate`-th call also updates the weights. A gradient that is not finite leaves
- * weights and moments as they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless
+ * weights, moments and states as they were and returns GRD_E_NUMERIC, naming the first op that produced it, unless
  * skip_nonfinite is set. GRD_E_STATE, with its name, while an input that the loss needs was never fed.
  *
  * With `metrics` the call waits until the device has done it. With NULL it only asks a GPU for the work, which may then
- * be GRD_STEPS_AHEAD steps behind, and grd_step_result tells of each. The device itself decides to leave weights alone,
+ * be GRD_STEPS_AHEAD steps behind, and grd_step_result tells of each. The device itself decides to leave all alone,
  * in the step that was not finite and in all that were asked for after it; a later call returns the error, and the step
  * then stands before that step: grd_step_count tells which. */
 GRD_API grd_status grd_step_run(grd_step *step, grd_metrics *metrics);
