@@ -140,8 +140,8 @@ Test(cudasim_train, steps_are_graphs_that_neither_allocate_nor_wait)
     cr_expect(memcmp(ahead, waited, sizeof(ahead)) == 0, "waiting changes losses");
 }
 
-/* The step that was not finite is seen when the next one has been asked for. Neither touches weights, and once the
- * weight is mended the run goes on as if nothing had happened. */
+/* A batch whose loss is NaN is seen when the next one has been asked for, which is a good one. Neither touches weights,
+ * and the run goes on as if nothing had happened. */
 static void stumble(const char *device, bool stumbles, int seen_after, double *sums)
 {
     static const char *const paths[] = {"h0/mlp/up/weight", "exp_avg/h0/mlp/up/weight", "h1/attn/qkv/bias"};
@@ -149,20 +149,14 @@ static void stumble(const char *device, bool stumbles, int seen_after, double *s
     tiny_build(&t, device, false);
     grd_step *step = grd_step_new(t.loss, grd_adamw(1e-2), .clip_norm = 1, .sum_micro = true);
     for (int i = 0; i < 5; i++) {
-        grd_error error = {GRD_OK, ""};
-        float bias[48], broken[48];
         double before = tiny_square_sum(t.model, paths[0]);
         if (i == 3 && stumbles) {
             grd_status status = GRD_OK;
             int asked = 0;
             grd_metrics m = {0};
-            cr_assert(grd_model_read(t.model, "h1/attn/qkv/bias", bias, &error) == GRD_OK);
-            memcpy(broken, bias, sizeof(bias));
-            broken[0] = INFINITY;
-            cr_assert(grd_model_write(t.model, "h1/attn/qkv/bias", broken, &error) == GRD_OK);
             for (; !status && asked < 4; asked++) {
                 new_batch(&t, 100 + asked);
-                tiny_feed(&t, step, 1);
+                tiny_feed(&t, step, asked ? 1 : NAN);
                 status = grd_step_run(step, NULL);
             }
             cr_assert(status == GRD_E_NUMERIC && asked == seen_after, "%s: after %d steps", device, asked);
@@ -170,7 +164,6 @@ static void stumble(const char *device, bool stumbles, int seen_after, double *s
             }
             cr_assert(m.skipped && grd_step_count(step) == 3 && m.step == 3, "step %lld", (long long)m.step);
             cr_assert(tiny_square_sum(t.model, paths[0]) == before, "%s: a weight changed", device);
-            cr_assert(grd_model_write(t.model, "h1/attn/qkv/bias", bias, &error) == GRD_OK);
         }
         new_batch(&t, i);
         tiny_feed(&t, step, 1);
