@@ -6,8 +6,8 @@
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
 
-/* A chunk of 256 rows still has a vocabulary of 50 thousand in it; more rows gain nothing, fewer read w more often. */
-enum { CHUNK_BYTES = 52 << 20, CHUNK_ROWS = 2048 };
+/* A chunk of 512 rows still has a vocabulary of 50 thousand in it; fewer read w, and its gradient, more often. */
+enum { CHUNK_BYTES = 104 << 20, CHUNK_ROWS = 2048 };
 
 typedef struct recipe {
     int64_t ignore;
