@@ -430,9 +430,10 @@ int32_t grd_step_pending(const grd_step *step)
 
 grd_status grd_step_result(grd_step *step, bool wait, grd_metrics *metrics)
 {
-    *metrics = (grd_metrics){0};
     grd_status usable = grdi_step_usable(step);
+    if (metrics) *metrics = (grd_metrics){0};
     if (usable) return usable;
+    if (!metrics) return grd_fail(&step->error, GRD_E_ARGUMENT, "step: no place for the metrics");
     grdi_results *r = &step->results;
     grd_status status = GRD_OK;
     if (!r->known) status = grdi_results_look(step, wait);

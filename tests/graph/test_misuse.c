@@ -634,7 +634,8 @@ Test(misuse, nothing_at_all)
     cr_expect(!grd_program_new_with(NULL, 1, NULL) && !grd_step_new_with(none, grd_sgd(1), NULL));
     cr_expect(grd_program_run(NULL) && grd_program_feed(NULL, none, data) && grd_program_read(NULL, none, data));
     cr_expect(grd_step_run(NULL, NULL) && grd_step_feed(NULL, none, data) && grd_step_read(NULL, none, data) &&
-              grd_step_swap_ema(NULL) && grd_step_measure(NULL) && grd_step_report(NULL, NULL));
+              grd_step_result(NULL, true, NULL) && grd_step_swap_ema(NULL) && grd_step_measure(NULL) &&
+              grd_step_report(NULL, NULL));
     cr_expect(!grd_model_new(NULL, 1) && !grd_graph_new(NULL) && grd_model_read(NULL, NULL, NULL, NULL));
     grd_scope_push(NULL, "a");
     grd_scope_pop(NULL);
