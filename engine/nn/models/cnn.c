@@ -7,8 +7,8 @@ grd_tensor grd_lenet(grd_tensor x, int64_t classes, int64_t width)
 {
     if (width < 1) width = 32;
     grd_tensor h = grd_relu(grd_conv(x, "conv1", width, 3));
-    h = grd_relu(grd_conv(h, "conv2", 2 * width, 3));
-    h = grd_flatten(grd_max_pool(h, 2), 1, -1);
+    h = grd_max_pool(grd_conv(h, "conv2", 2 * width, 3), 2);
+    h = grd_flatten(grd_relu(h), 1, -1); /* behind the pool: the same values, and a quarter of them to go through */
     h = grd_linear(h, "fc1", 4 * width, .activation = GRD_ACTIVATION_RELU);
     return grd_linear(h, "fc2", classes);
 }
