@@ -12,9 +12,10 @@
 #define FILTERED_RATE 1.7 /* of products in f32, on Zen 4 */
 
 enum {
-    MANY = 256,               /* channels */
-    BLOCK_FLOATS = 512 << 10, /* of window rows at a time */
-    PARALLEL = 16384          /* elements that pay for another thread */
+    SOME = 32,
+    MANY = 256,            /* channels */
+    BLOCK_BYTES = 4 << 20, /* of window rows at a time */
+    PARALLEL = 16384       /* elements that pay for another thread */
 };
 
 typedef struct convolution_state {
@@ -23,9 +24,12 @@ typedef struct convolution_state {
     grdi_onednn_convolution *library; /* NULL: our own loops */
     int64_t taps, inputs, outputs;    /* inputs and outputs are channels of one group */
     int64_t in, out;                  /* positions of a sample */
+    int64_t windows;                  /* of all samples; for the gradient by x, of one */
     int64_t block;                    /* windows at a time */
-    size_t columns_bytes, sums_bytes;
-    float *columns, *sums; /* in scratch: windows' rows; gradient of a sample's x */
+    size_t columns_bytes, sums_bytes, filters_bytes;
+    void *columns; /* in scratch: windows' rows, of x's type or, for the gradient by x, f32 */
+    float *sums;   /* gradient of a sample's x */
+    void *filters; /* [O,K..,C/groups], as rows of windows lie; or the sums of their gradients, f32 */
     void *gemm;
     grdi_convolution_data data;
 } convolution_state;
@@ -72,22 +76,40 @@ static int64_t tap_at(const grdi_convolution *c, int64_t o, int64_t tap)
 
 /* ---- windows as rows ---- */
 
-/* Row of window `o`: channel by channel, its taps, as a filter of the weight lies. */
+static void *element(void *data, grd_dtype type, int64_t offset)
+{
+    return (char *)data + offset * (int64_t)grd_dtype_size(type);
+}
+
+/* Row of a window: tap by tap, its channels, as they lie in x; zeros in the padding. */
+static void gather_row(const piece *p, int64_t window, char *to)
+{
+    const convolution_state *s = p->s;
+    const grdi_convolution *c = &s->what;
+    const grdi_window *w = c->window;
+    int64_t o = window % s->out, o2 = o % w[2].out, o1 = o / w[2].out % w[1].out, o0 = o / w[2].out / w[1].out;
+    size_t run = (size_t)s->inputs * grd_dtype_size(c->x_type);
+    for (int64_t k0 = 0; k0 < w[0].kernel; k0++)
+        for (int64_t k1 = 0; k1 < w[1].kernel; k1++)
+            for (int64_t k2 = 0; k2 < w[2].kernel; k2++, to += run) {
+                int64_t i0 = grdi_window_at(&w[0], o0, k0), i1 = grdi_window_at(&w[1], o1, k1);
+                int64_t i2 = grdi_window_at(&w[2], o2, k2), at = (i0 * w[1].in + i1) * w[2].in + i2;
+                if (i0 < 0 || i1 < 0 || i2 < 0) memset(to, 0, run);
+                else
+                    memcpy(to,
+                           element(s->data.x, c->x_type, (window / s->out * s->in + at) * c->c + p->group * s->inputs),
+                           run);
+            }
+}
+
 static void gather_rows(int64_t begin, int64_t end, int32_t thread, void *context)
 {
     const piece *p = context;
     const convolution_state *s = p->s;
-    const grdi_convolution *c = &s->what;
+    int64_t width = s->inputs * s->taps;
     (void)thread;
-    for (int64_t row = begin; row < end; row++) {
-        float *to = s->columns + row * s->inputs * s->taps;
-        for (int64_t tap = 0; tap < s->taps; tap++) {
-            int64_t at = tap_at(c, p->first + row, tap);
-            int64_t from = (p->sample * s->in + at) * c->c + p->group * s->inputs;
-            for (int64_t i = 0; i < s->inputs; i++)
-                to[i * s->taps + tap] = at < 0 ? 0 : grdi_run_get(s->data.x, c->x_type, from + i);
-        }
-    }
+    for (int64_t row = begin; row < end; row++)
+        gather_row(p, p->first + row, element(s->columns, s->what.x_type, row * width));
 }
 
 /* The reverse, added up over the windows that an element is in: threads take channels of the group. */
@@ -98,21 +120,47 @@ static void scatter_channels(int64_t begin, int64_t end, int32_t thread, void *c
     (void)thread;
     int64_t rows = s->out - p->first < s->block ? s->out - p->first : s->block;
     for (int64_t row = 0; row < rows; row++) {
-        const float *from = s->columns + row * s->inputs * s->taps;
+        const float *from = (const float *)s->columns + row * s->inputs * s->taps;
         for (int64_t tap = 0; tap < s->taps; tap++) {
             int64_t at = tap_at(&s->what, p->first + row, tap);
             float *to = s->sums + at * s->what.c + p->group * s->inputs;
-            for (int64_t i = begin; at >= 0 && i < end; i++) to[i] += from[i * s->taps + tap];
+            for (int64_t i = begin; at >= 0 && i < end; i++) to[i] += from[tap * s->inputs + i];
         }
     }
 }
 
-static void *element(void *data, grd_dtype type, int64_t offset)
+/* ---- filters, of which a row of a window has the taps outermost ---- */
+
+static void turn_in(int64_t begin, int64_t end, int32_t thread, void *context)
 {
-    return (char *)data + offset * (int64_t)grd_dtype_size(type);
+    const convolution_state *s = context;
+    const int64_t width = s->inputs * s->taps;
+    (void)thread;
+    for (int64_t o = begin; o < end; o++)
+        for (int64_t tap = 0; tap < s->taps; tap++)
+            for (int64_t i = 0; i < s->inputs; i++) {
+                int64_t to = o * width + tap * s->inputs + i, from = o * width + i * s->taps + tap;
+                if (s->what.w_type == GRD_F32) ((float *)s->filters)[to] = ((const float *)s->data.w)[from];
+                else ((uint16_t *)s->filters)[to] = ((const uint16_t *)s->data.w)[from];
+            }
 }
 
-/* ---- our own loops: for each sample, group and block of windows one product ---- */
+/* The reverse, of gradients. */
+static void turn_out(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const convolution_state *s = context;
+    const int64_t width = s->inputs * s->taps;
+    (void)thread;
+    for (int64_t o = begin; o < end; o++) {
+        const float *from = (const float *)s->filters + o * width;
+        float *to = (float *)s->data.w + o * width;
+        for (int64_t i = 0; i < s->inputs; i++)
+            for (int64_t tap = 0; tap < s->taps; tap++)
+                to[i * s->taps + tap] = from[tap * s->inputs + i] + (s->data.add ? to[i * s->taps + tap] : 0.0f);
+    }
+}
+
+/* ---- our own loops: for each group and block of windows one product ---- */
 
 /* That product for a block of `rows` windows, without pointers (a bias that is not NULL says that there is one):
  * y = columns w^T + bias, columns = y w, w += y^T columns. */
@@ -130,7 +178,7 @@ static grdi_gemm product_of(const convolution_state *s, int64_t rows)
                            .b_col = width,
                            .c_row = c->o,
                            .y_row = c->o,
-                           .a_type = GRD_F32,
+                           .a_type = c->x_type,
                            .b_type = c->w_type,
                            .c_type = c->y_type,
                            .bias = c->has_bias ? s : NULL,
@@ -159,7 +207,7 @@ static grdi_gemm product_of(const convolution_state *s, int64_t rows)
                        .c_row = width,
                        .y_row = width,
                        .a_type = c->y_type,
-                       .b_type = GRD_F32,
+                       .b_type = c->x_type,
                        .c_type = GRD_F32,
                        .bias_type = GRD_F32,
                        .add = true};
@@ -169,8 +217,8 @@ static void run_block(const convolution_state *s, piece *p, int64_t rows, int32_
 {
     const grdi_convolution *c = &s->what;
     int64_t first = p->group * s->outputs, width = s->inputs * s->taps;
-    void *y = element(s->data.y, c->y_type, (p->sample * s->out + p->first) * c->o + first);
-    void *w = element(s->data.w, c->w_type, first * width);
+    void *y = element(s->data.y, c->y_type, (p->sample * s->windows + p->first) * c->o + first);
+    void *w = element(s->filters, c->w_type, first * width);
     grdi_gemm g = product_of(s, rows);
     if (c->kind != GRDI_CONVOLUTION_INPUT_GRADIENT)
         grdi_parallel_for(threads, rows, PARALLEL / width + 1, gather_rows, p);
@@ -196,18 +244,20 @@ static void store_sums(const convolution_state *s, int64_t sample)
 
 static void run_own(const convolution_state *s, int32_t threads)
 {
-    grdi_convolution_kind kind = s->what.kind;
-    if (kind == GRDI_CONVOLUTION_WEIGHT_GRADIENT && !s->data.add)
-        memset(s->data.w, 0, (size_t)(s->what.o * s->inputs * s->taps) * sizeof(float));
-    for (int64_t sample = 0; sample < s->what.n; sample++) {
+    const grdi_convolution_kind kind = s->what.kind;
+    const int64_t grain = PARALLEL / (s->inputs * s->taps) + 1;
+    if (kind == GRDI_CONVOLUTION_WEIGHT_GRADIENT) memset(s->filters, 0, s->filters_bytes);
+    else grdi_parallel_for(threads, s->what.o, grain, turn_in, (void *)s);
+    for (int64_t sample = 0; sample < s->what.n * s->out / s->windows; sample++) {
         if (kind == GRDI_CONVOLUTION_INPUT_GRADIENT) memset(s->sums, 0, (size_t)(s->in * s->what.c) * sizeof(float));
         for (int64_t group = 0; group < s->what.groups; group++)
-            for (int64_t first = 0; first < s->out; first += s->block) {
+            for (int64_t first = 0; first < s->windows; first += s->block) {
                 piece p = {s, sample, group, first};
-                run_block(s, &p, s->out - first < s->block ? s->out - first : s->block, threads);
+                run_block(s, &p, s->windows - first < s->block ? s->windows - first : s->block, threads);
             }
         if (kind == GRDI_CONVOLUTION_INPUT_GRADIENT) store_sums(s, sample);
     }
+    if (kind == GRDI_CONVOLUTION_WEIGHT_GRADIENT) grdi_parallel_for(threads, s->what.o, grain, turn_out, (void *)s);
 }
 
 /* ---- the kernels ---- */
@@ -217,18 +267,33 @@ static size_t lines(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-/* Our own loops' scratch: columns, sums of a sample, what the product needs for whole blocks and for the last one. */
+/* Our own loops' scratch: columns, sums of a sample, filters, what the product needs for whole blocks and for the last
+ * one. */
 static size_t own_scratch(convolution_state *s, int32_t threads)
 {
-    int64_t width = s->inputs * s->taps, whole = BLOCK_FLOATS / width + 1;
-    s->block = whole < s->out ? whole : s->out;
-    grdi_gemm g = product_of(s, s->block), last = product_of(s, s->out % s->block ? s->out % s->block : s->block);
+    bool by_x = s->what.kind == GRDI_CONVOLUTION_INPUT_GRADIENT;
+    int64_t width = s->inputs * s->taps;
+    int64_t size = (int64_t)grd_dtype_size(by_x ? GRD_F32 : s->what.x_type);
+    int64_t whole = BLOCK_BYTES / (width * size) + 1;
+    s->windows = by_x ? s->out : s->what.n * s->out;
+    s->block = whole < s->windows ? whole : s->windows;
+    grdi_gemm g = product_of(s, s->block), last = product_of(s, s->windows % s->block ? s->windows % s->block : 1);
     size_t a = GRDI_ISA_NAME(grdi_gemm_all_scratch)(&g, threads);
     size_t b = GRDI_ISA_NAME(grdi_gemm_all_scratch)(&last, threads);
-    s->columns_bytes = lines((size_t)(s->block * width) * sizeof(float));
-    if (s->what.kind == GRDI_CONVOLUTION_INPUT_GRADIENT)
-        s->sums_bytes = lines((size_t)(s->in * s->what.c) * sizeof(float));
-    return s->columns_bytes + s->sums_bytes + (a > b ? a : b);
+    s->columns_bytes = lines((size_t)(s->block * width * size));
+    s->filters_bytes = lines((size_t)(s->what.o * width) * grd_dtype_size(s->what.w_type));
+    if (by_x) s->sums_bytes = lines((size_t)(s->in * s->what.c) * sizeof(float));
+    return s->columns_bytes + s->sums_bytes + s->filters_bytes + (a > b ? a : b);
+}
+
+/* Whether our own ways beat the library's. In f32 fewer products do; its products of bf16 are at their full rate but
+ * for gradients of many weights and of windows that lie apart. */
+static bool beats_library(const grdi_convolution *c, bool fits)
+{
+    if (c->x_type != GRD_BF16) return fits;
+    if (c->kind != GRDI_CONVOLUTION_WEIGHT_GRADIENT) return false;
+    bool apart = c->window[GRDI_WINDOW_AXES - 1].stride > 1 && c->groups == 1;
+    return fits ? c->c >= MANY : GRDI_PAIRS && apart && c->c >= SOME;
 }
 
 static grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution what)
@@ -245,9 +310,7 @@ static grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution wh
     s->inputs = what.c / what.groups, s->outputs = what.o / what.groups;
     s->what = what;
     bool fits = GRDI_ISA_NAME(grdi_winograd_fits)(&what);
-    /* the library's products of bf16 are worth more than fewer ones in f32, but for its gradients of many weights */
-    bool narrow = what.x_type == GRD_BF16 && (what.kind != GRDI_CONVOLUTION_WEIGHT_GRADIENT || what.c < MANY);
-    s->library = fits && !narrow ? NULL : grdi_onednn_convolution_new(&what);
+    s->library = beats_library(&what, fits) ? NULL : grdi_onednn_convolution_new(&what);
     s->filtered = fits && !s->library;
     call->scratch_bytes = s->filtered  ? GRDI_ISA_NAME(grdi_winograd_scratch)(&what, call->threads)
                           : s->library ? grdi_onednn_convolution_scratch(s->library)
@@ -294,7 +357,8 @@ static grd_status run(grdi_call *call)
     if (s->library) return grdi_onednn_convolution_run(s->library, &s->data, call->scratch);
     s->columns = call->scratch;
     s->sums = (float *)((char *)call->scratch + s->columns_bytes);
-    s->gemm = (char *)s->sums + s->sums_bytes;
+    s->filters = (char *)s->sums + s->sums_bytes;
+    s->gemm = (char *)s->filters + s->filters_bytes;
     run_own(s, call->threads);
     return GRD_OK;
 }
