@@ -13,11 +13,10 @@ enum {
 };
 
 typedef struct norm_state {
-    int64_t rows, channels, room; /* room: floats of a row buffer */
+    int64_t rows, channels, room; /* room: floats of a row of sums */
     double *sums;                 /* 2 rows for each thread */
     float *parts;                 /* 2 rows for each thread: over a few rows */
     float *vectors;               /* 4 rows: what the passes need for each channel */
-    float *buffers;               /* 3 rows for each thread */
 } norm_state;
 
 static grd_status prepare(grdi_call *call, grd_error *error)
@@ -29,7 +28,7 @@ static grd_status prepare(grdi_call *call, grd_error *error)
     s->rows = grd_dims_count(dims) / s->channels;
     s->room = grdi_row_room(s->channels);
     size_t room = (size_t)s->room, threads = (size_t)call->threads;
-    call->scratch_bytes = threads * room * 2 * sizeof(double) + (4 + 5 * threads) * room * sizeof(float);
+    call->scratch_bytes = threads * room * 2 * sizeof(double) + (4 + 2 * threads) * room * sizeof(float);
     call->state = s;
     return GRD_OK;
 }
@@ -47,7 +46,6 @@ static norm_state *place_scratch(grdi_call *call)
     s->sums = call->scratch;
     s->parts = (float *)(s->sums + 2 * threads * room);
     s->vectors = s->parts + 2 * threads * room;
-    s->buffers = s->vectors + 4 * room;
     memset(call->scratch, 0, 2 * threads * room * (sizeof(double) + sizeof(float)));
     return s;
 }
@@ -55,6 +53,28 @@ static norm_state *place_scratch(grdi_call *call)
 static int64_t grain(const norm_state *s)
 {
     return PARALLEL / s->channels + 1;
+}
+
+static void *row_of(const grdi_view *view, int64_t row, const norm_state *s)
+{
+    return grdi_run_at(view->data, view->dtype, row * s->channels);
+}
+
+/* Lanes from `i` on of a row as it lies, in f32 or (`half`) bf16; and the element there. */
+static inline grdi_vf row_lanes(const void *row, int64_t i, bool half)
+{
+    return half ? grdi_load_bf16((const uint16_t *)row + i) : grdi_load((const float *)row + i);
+}
+
+static inline float row_element(const void *row, int64_t i, bool half)
+{
+    return half ? grdi_bf16_to_f32(((const uint16_t *)row)[i]) : ((const float *)row)[i];
+}
+
+static inline void put_lanes(void *row, int64_t i, bool half, grdi_vf v)
+{
+    if (half) grdi_store_bf16((uint16_t *)row + i, v);
+    else grdi_store((float *)row + i, v);
 }
 
 /* Moves the sums of a few rows into those of all. */
@@ -86,17 +106,17 @@ static void forward_sums(int64_t begin, int64_t end, int32_t thread, void *conte
     const norm_state *s = call->state;
     const float *pivot = s->vectors;
     float *first = s->parts + 2 * thread * s->room, *second = first + s->room;
-    float *buffer = s->buffers + 3 * thread * s->room;
+    const bool half = call->in[0].dtype == GRD_BF16;
     for (int64_t row = begin; row < end; row++) {
-        const float *x = grdi_row_read(&call->in[0], row * s->channels, s->channels, buffer);
+        const void *x = row_of(&call->in[0], row, s);
         int64_t i = 0;
         for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
-            grdi_vf d = grdi_load(x + i) - grdi_load(pivot + i);
+            grdi_vf d = row_lanes(x, i, half) - grdi_load(pivot + i);
             grdi_store(first + i, grdi_load(first + i) + d);
             grdi_store(second + i, grdi_load(second + i) + d * d);
         }
         for (; i < s->channels; i++) {
-            float d = x[i] - pivot[i];
+            float d = row_element(x, i, half) - pivot[i];
             first[i] += d;
             second[i] += d * d;
         }
@@ -111,15 +131,20 @@ static void forward_rows(int64_t begin, int64_t end, int32_t thread, void *conte
     const grdi_call *call = context;
     const norm_state *s = call->state;
     const float *pivot = s->vectors, *scale = pivot + s->room, *shift = scale + s->room;
-    float *x_buffer = s->buffers + 3 * thread * s->room, *y_buffer = x_buffer + s->room;
+    const bool half = call->in[0].dtype == GRD_BF16, y_half = call->out[0].dtype == GRD_BF16;
+    (void)thread;
     for (int64_t row = begin; row < end; row++) {
-        const float *x = grdi_row_read(&call->in[0], row * s->channels, s->channels, x_buffer);
-        float *y = grdi_row_write(&call->out[0], row * s->channels, y_buffer);
+        const void *x = row_of(&call->in[0], row, s);
+        void *y = row_of(&call->out[0], row, s);
         int64_t i = 0;
-        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES)
-            grdi_store(y + i, (grdi_load(x + i) - grdi_load(pivot + i)) * grdi_load(scale + i) + grdi_load(shift + i));
-        for (; i < s->channels; i++) y[i] = (x[i] - pivot[i]) * scale[i] + shift[i];
-        grdi_row_written(&call->out[0], row * s->channels, s->channels, y_buffer);
+        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
+            grdi_vf d = row_lanes(x, i, half) - grdi_load(pivot + i);
+            put_lanes(y, i, y_half, d * grdi_load(scale + i) + grdi_load(shift + i));
+        }
+        for (; i < s->channels; i++) {
+            float d = row_element(x, i, half) - pivot[i];
+            grdi_run_put(y, call->out[0].dtype, i, d * scale[i] + shift[i]);
+        }
     }
 }
 
@@ -161,19 +186,19 @@ static void backward_sums(int64_t begin, int64_t end, int32_t thread, void *cont
     const norm_state *s = call->state;
     const float *mean = call->in[2].data;
     float *first = s->parts + 2 * thread * s->room, *second = first + s->room;
-    float *g_buffer = s->buffers + 3 * thread * s->room, *x_buffer = g_buffer + s->room;
+    const bool g_half = call->in[0].dtype == GRD_BF16, half = call->in[1].dtype == GRD_BF16;
     for (int64_t row = begin; row < end; row++) {
-        const float *g = grdi_row_read(&call->in[0], row * s->channels, s->channels, g_buffer);
-        const float *x = grdi_row_read(&call->in[1], row * s->channels, s->channels, x_buffer);
+        const void *g = row_of(&call->in[0], row, s), *x = row_of(&call->in[1], row, s);
         int64_t i = 0;
         for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
-            grdi_vf v = grdi_load(g + i);
+            grdi_vf v = row_lanes(g, i, g_half), d = row_lanes(x, i, half) - grdi_load(mean + i);
             grdi_store(first + i, grdi_load(first + i) + v);
-            grdi_store(second + i, grdi_load(second + i) + v * (grdi_load(x + i) - grdi_load(mean + i)));
+            grdi_store(second + i, grdi_load(second + i) + v * d);
         }
         for (; i < s->channels; i++) {
-            first[i] += g[i];
-            second[i] += g[i] * (x[i] - mean[i]);
+            float v = row_element(g, i, g_half);
+            first[i] += v;
+            second[i] += v * (row_element(x, i, half) - mean[i]);
         }
         if ((row - begin) % SUM_ROWS == SUM_ROWS - 1) flush_parts(s, thread);
     }
@@ -185,18 +210,21 @@ static void backward_rows(int64_t begin, int64_t end, int32_t thread, void *cont
     const grdi_call *call = context;
     const norm_state *s = call->state;
     const float *mean = call->in[2].data, *a = s->vectors, *b = a + s->room, *c = b + s->room;
-    float *g_buffer = s->buffers + 3 * thread * s->room, *x_buffer = g_buffer + s->room;
-    float *gx_buffer = x_buffer + s->room;
+    const bool g_half = call->in[0].dtype == GRD_BF16, half = call->in[1].dtype == GRD_BF16;
+    const bool out_half = call->out[0].dtype == GRD_BF16;
+    (void)thread;
     for (int64_t row = begin; row < end; row++) {
-        const float *g = grdi_row_read(&call->in[0], row * s->channels, s->channels, g_buffer);
-        const float *x = grdi_row_read(&call->in[1], row * s->channels, s->channels, x_buffer);
-        float *gx = grdi_row_write(&call->out[0], row * s->channels, gx_buffer);
+        const void *g = row_of(&call->in[0], row, s), *x = row_of(&call->in[1], row, s);
+        void *gx = row_of(&call->out[0], row, s);
         int64_t i = 0;
-        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES)
-            grdi_store(gx + i, grdi_load(g + i) * grdi_load(a + i) +
-                                   (grdi_load(x + i) - grdi_load(mean + i)) * grdi_load(b + i) + grdi_load(c + i));
-        for (; i < s->channels; i++) gx[i] = g[i] * a[i] + (x[i] - mean[i]) * b[i] + c[i];
-        grdi_row_written(&call->out[0], row * s->channels, s->channels, gx_buffer);
+        for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
+            grdi_vf v = row_lanes(g, i, g_half), d = row_lanes(x, i, half) - grdi_load(mean + i);
+            put_lanes(gx, i, out_half, v * grdi_load(a + i) + d * grdi_load(b + i) + grdi_load(c + i));
+        }
+        for (; i < s->channels; i++) {
+            float d = row_element(x, i, half) - mean[i];
+            grdi_run_put(gx, call->out[0].dtype, i, row_element(g, i, g_half) * a[i] + d * b[i] + c[i]);
+        }
     }
 }
 
