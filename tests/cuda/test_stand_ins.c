@@ -21,51 +21,76 @@ typedef struct product {
 
 #define GOOD(call) cr_assert((call) == 0, "%s", SIM(grdi_sim_take_error)())
 
-static product make(void)
+static product p;
+
+static void make(void)
 {
-    product p = {
+    p = (product){
         .ld = 4, .aux_ld = 8, .epilogue = CUBLASLT_EPILOGUE_DEFAULT, .workspace_bytes = 1 << 16, .alignment = 16};
     GOOD(SIM(cublasLtCreate)(&p.handle));
     GOOD(SIM(cudaStreamCreateWithFlags)(&p.stream, cudaStreamNonBlocking));
     GOOD(SIM(cudaMalloc)((void **)&p.memory, 5 * 64 * sizeof(float)));
     GOOD(SIM(cudaMalloc)((void **)&p.workspace, p.workspace_bytes));
-    return p;
 }
 
-static void set(product *p, cublasLtMatmulDescAttributes_t attribute, const void *value, size_t size)
+static void drop_description(void)
 {
-    GOOD(SIM(cublasLtMatmulDescSetAttribute)(p->description, attribute, value, size));
+    if (!p.description) return;
+    SIM(cublasLtMatmulDescDestroy)(p.description);
+    SIM(cublasLtMatrixLayoutDestroy)(p.a);
+    SIM(cublasLtMatrixLayoutDestroy)(p.b);
+    SIM(cublasLtMatrixLayoutDestroy)(p.d);
+    p.description = NULL;
+}
+
+static void drop(void)
+{
+    drop_description();
+    SIM(cudaFree)(p.memory);
+    SIM(cudaFree)(p.workspace);
+    SIM(cudaStreamDestroy)(p.stream);
+    SIM(cublasLtDestroy)(p.handle);
+}
+
+TestSuite(stand_ins, .init = make, .fini = drop);
+
+static void set(cublasLtMatmulDescAttributes_t attribute, const void *value, size_t size)
+{
+    GOOD(SIM(cublasLtMatmulDescSetAttribute)(p.description, attribute, value, size));
 }
 
 /* Shapes are looked at when an algorithm is asked for, pointers when it runs. */
-static cublasStatus_t choose(product *p)
+static cublasStatus_t choose(void)
 {
     cublasLtMatmulPreference_t preference;
-    uint64_t workspace = p->workspace_bytes;
+    uint64_t workspace = p.workspace_bytes;
     int found = 0;
-    GOOD(SIM(cublasLtMatmulDescCreate)(&p->description, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, &p->epilogue, sizeof(p->epilogue));
-    set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p->aux_ld, sizeof(p->aux_ld));
-    GOOD(SIM(cublasLtMatrixLayoutCreate)(&p->a, CUDA_R_32F, 4, 2, p->ld));
-    GOOD(SIM(cublasLtMatrixLayoutCreate)(&p->b, CUDA_R_32F, 2, 3, 2));
-    GOOD(SIM(cublasLtMatrixLayoutCreate)(&p->d, CUDA_R_32F, 4, 3, 4));
+    drop_description();
+    GOOD(SIM(cublasLtMatmulDescCreate)(&p.description, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, &p.epilogue, sizeof(p.epilogue));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p.aux_ld, sizeof(p.aux_ld));
+    GOOD(SIM(cublasLtMatrixLayoutCreate)(&p.a, CUDA_R_32F, 4, 2, p.ld));
+    GOOD(SIM(cublasLtMatrixLayoutCreate)(&p.b, CUDA_R_32F, 2, 3, 2));
+    GOOD(SIM(cublasLtMatrixLayoutCreate)(&p.d, CUDA_R_32F, 4, 3, 4));
     GOOD(SIM(cublasLtMatmulPreferenceCreate)(&preference));
     GOOD(SIM(cublasLtMatmulPreferenceSetAttribute)(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                    sizeof(workspace)));
     for (int i = 0; i < 4; i++)
         GOOD(SIM(cublasLtMatmulPreferenceSetAttribute)(
             preference, (cublasLtMatmulPreferenceAttributes_t)(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
-            &p->alignment, sizeof(p->alignment)));
-    return SIM(cublasLtMatmulAlgoGetHeuristic)(p->handle, p->description, p->a, p->b, p->d, p->d, preference, 1,
-                                               &p->found, &found);
+            &p.alignment, sizeof(p.alignment)));
+    cublasStatus_t status = SIM(cublasLtMatmulAlgoGetHeuristic)(p.handle, p.description, p.a, p.b, p.d, p.d, preference,
+                                                                1, &p.found, &found);
+    SIM(cublasLtMatmulPreferenceDestroy)(preference);
+    return status;
 }
 
-static cublasStatus_t run(product *p, size_t offset, size_t workspace_bytes)
+static cublasStatus_t run(size_t offset, size_t workspace_bytes)
 {
     const float one = 1, zero = 0;
-    return SIM(cublasLtMatmul)(p->handle, p->description, &one, p->memory + offset, p->a, p->memory + 64, p->b, &zero,
-                               p->memory + 128, p->d, p->memory + 128, p->d, &p->found.algo, p->workspace,
-                               workspace_bytes, p->stream);
+    return SIM(cublasLtMatmul)(p.handle, p.description, &one, p.memory + offset, p.a, p.memory + 64, p.b, &zero,
+                               p.memory + 128, p.d, p.memory + 128, p.d, &p.found.algo, p.workspace, workspace_bytes,
+                               p.stream);
 }
 
 static void refused(cublasStatus_t status, const char *why)
@@ -77,10 +102,9 @@ static void refused(cublasStatus_t status, const char *why)
 
 Test(stand_ins, take_a_good_product)
 {
-    product p = make();
     for (int i = 0; i < 64; i++) p.memory[i] = (float)i, p.memory[64 + i] = (float)(i % 3);
-    GOOD(choose(&p));
-    GOOD(run(&p, 0, p.workspace_bytes));
+    GOOD(choose());
+    GOOD(run(0, p.workspace_bytes));
     /* d[0][0] = a[0][0] b[0][0] + a[0][1] b[1][0] = 0 0 + 4 1 */
     cr_assert(p.memory[128] == 4.0f, "%g", p.memory[128]);
     sim_is_content();
@@ -88,52 +112,47 @@ Test(stand_ins, take_a_good_product)
 
 Test(stand_ins, refuse_a_leading_dimension_below_the_rows)
 {
-    product p = make();
     p.ld = 3;
-    refused(choose(&p), "leading dimension");
+    refused(choose(), "leading dimension");
 }
 
 Test(stand_ins, refuse_an_unaligned_pointer)
 {
-    product p = make();
-    GOOD(choose(&p));
-    refused(run(&p, 1, p.workspace_bytes), "aligned to less");
+    GOOD(choose());
+    refused(run(1, p.workspace_bytes), "aligned to less");
     p.alignment = 4;
-    GOOD(choose(&p));
-    GOOD(run(&p, 1, p.workspace_bytes));
+    GOOD(choose());
+    GOOD(run(1, p.workspace_bytes));
 }
 
 Test(stand_ins, refuse_a_workspace_that_is_too_small)
 {
-    product p = make();
-    GOOD(choose(&p));
-    refused(run(&p, 0, p.found.workspaceSize - 1), "workspace is smaller");
+    GOOD(choose());
+    refused(run(0, p.found.workspaceSize - 1), "workspace is smaller");
 }
 
 Test(stand_ins, refuse_wrong_pointers_of_epilogues)
 {
-    product p = make();
     p.epilogue = CUBLASLT_EPILOGUE_BIAS;
-    GOOD(choose(&p));
-    refused(run(&p, 0, p.workspace_bytes), "bias");
+    GOOD(choose());
+    refused(run(0, p.workspace_bytes), "bias");
     const void *bias = p.memory + 192;
     p.epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
-    GOOD(choose(&p));
-    set(&p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
-    refused(run(&p, 0, p.workspace_bytes), "auxiliary output, whose pointer");
+    GOOD(choose());
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
+    refused(run(0, p.workspace_bytes), "auxiliary output, whose pointer");
     void *aux = p.memory + 257; /* 4 bytes past the alignment */
-    set(&p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
-    refused(run(&p, 0, p.workspace_bytes), "auxiliary output, whose pointer");
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
+    refused(run(0, p.workspace_bytes), "auxiliary output, whose pointer");
     aux = p.memory + 256;
-    set(&p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
-    GOOD(run(&p, 0, p.workspace_bytes));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
+    GOOD(run(0, p.workspace_bytes));
     p.aux_ld = 7;
-    refused(choose(&p), "leading dimension of the auxiliary");
+    refused(choose(), "leading dimension of the auxiliary");
 }
 
 Test(stand_ins, refuse_copies_past_an_allocation)
 {
-    product p = make();
     float host[8] = {0};
     refused((cublasStatus_t)SIM(cudaMemcpyAsync)(p.memory + 5 * 64 - 4, host, sizeof(host), cudaMemcpyHostToDevice,
                                                  p.stream),
@@ -145,7 +164,6 @@ Test(stand_ins, refuse_copies_past_an_allocation)
 /* A pinned buffer belongs to the copy until it has happened: what is written there too early is what arrives. */
 Test(stand_ins, copy_from_pinned_memory_late)
 {
-    product p = make();
     float *pinned, back = 0;
     GOOD(SIM(cudaMallocHost)((void **)&pinned, sizeof(float)));
     *pinned = 1;
@@ -154,14 +172,11 @@ Test(stand_ins, copy_from_pinned_memory_late)
     GOOD(SIM(cudaMemcpyAsync)(&back, p.memory, sizeof(float), cudaMemcpyDeviceToHost, p.stream));
     cr_assert(back == 2, "%g", back);
     GOOD(SIM(cudaFreeHost)(pinned));
-    GOOD(SIM(cudaFree)(p.workspace));
-    GOOD(SIM(cudaFree)(p.memory));
 }
 
 /* What is copied to the host lies there when somebody has waited for it, or has asked after more work was begun. */
 Test(stand_ins, copy_to_pinned_memory_late)
 {
-    product p = make();
     float *pinned;
     cudaEvent_t event;
     GOOD(SIM(cudaMallocHost)((void **)&pinned, sizeof(float)));
@@ -187,7 +202,6 @@ Test(stand_ins, copy_to_pinned_memory_late)
 /* A stream does not see another one's copy unless it waits for it. */
 Test(stand_ins, make_streams_wait)
 {
-    product p = make();
     float *pinned, back;
     cudaStream_t other;
     cudaEvent_t event;
