@@ -140,26 +140,32 @@ static grd_status read_file(const char *path, int least, int most, int64_t *dim,
 
 static const char *const prefixes[2][2] = {{"train-", NULL}, {"t10k-", "test-"}};
 
-/* The file "<prefix><what>..." of the folder; NULL where there is none (or no memory). */
-static char *find_file(const char *folder, grd_part part, const char *what)
+/* The file "<prefix><what>..." of the folder, *path NULL where there is none. */
+static grd_status find_file(const char *folder, grd_part part, const char *what, char **path, grd_error *error)
 {
-    char **names, *path = NULL, start[32];
+    char **names, start[32];
+    const char *found = NULL;
     size_t count;
-    if (grdi_directory_list(folder, &names, &count, NULL)) return NULL;
+    *path = NULL;
+    grd_status status = grdi_directory_list(folder, &names, &count, error);
+    if (status) return status;
     for (int i = 0; i < 2 && prefixes[part][i]; i++) {
         snprintf(start, sizeof(start), "%s%s", prefixes[part][i], what);
-        for (size_t n = 0; n < count && !path; n++)
-            if (strncmp(names[n], start, strlen(start)) == 0) path = grdi_path_join(folder, names[n]);
+        for (size_t n = 0; n < count && !found; n++)
+            if (strncmp(names[n], start, strlen(start)) == 0) found = names[n];
     }
+    if (found && !(*path = grdi_path_join(folder, found)))
+        status = grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
     grdi_names_free(names, count);
-    return path;
+    return status;
 }
 
 bool grd_idx_found(const char *folder)
 {
     bool found = false;
     for (int part = 0; part < 2 && !found && folder && grdi_path_is_directory(folder); part++) {
-        char *path = find_file(folder, (grd_part)part, "images");
+        char *path;
+        find_file(folder, (grd_part)part, "images", &path, NULL);
         found = path != NULL;
         grdi_free(path);
     }
@@ -168,7 +174,7 @@ bool grd_idx_found(const char *folder)
 
 static grd_status missing(const char *folder, grd_part part, const char *what, grd_error *error)
 {
-    return grd_fail(error, GRD_E_IO, "%s: has no file %s-%s-idx...-ubyte or %s-%s-idx...-ubyte.gz", folder,
+    return grd_fail(error, GRD_E_ARGUMENT, "%s: has no file %s-%s-idx...-ubyte or %s-%s-idx...-ubyte.gz", folder,
                     part == GRD_TRAIN ? "train" : "t10k", what, part == GRD_TRAIN ? "train" : "t10k", what);
 }
 
@@ -197,8 +203,8 @@ static grd_status open_labels(grd_images *m, const char *path, grd_error *error)
         if (bytes[i] >= m->info.classes) m->info.classes = bytes[i] + 1;
     }
     if (!status)
-        m->info.checksum = XXH3_64bits_withSeed(m->pixels, (size_t)(count * grdi_images_values(m)),
-                                                XXH3_64bits(bytes, (size_t)count));
+        m->info.checksum =
+            XXH3_64bits_withSeed(m->pixels, (size_t)(count * grdi_images_values(m)), XXH3_64bits(bytes, (size_t)count));
     grdi_free(bytes);
     return status;
 }
@@ -208,9 +214,12 @@ grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, 
     *images = NULL;
     if (!grdi_path_is_directory(folder))
         return grd_fail(error, GRD_E_IO, "%s: is no folder (give the one that holds the IDX files)", folder);
-    char *pixels = find_file(folder, part, "images"), *labels = find_file(folder, part, "labels");
-    grd_images *m = grdi_alloc_zero(1, sizeof(*m));
-    grd_status status = m ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
+    char *pixels, *labels = NULL;
+    grd_images *m = NULL;
+    grd_status status = find_file(folder, part, "images", &pixels, error);
+    if (!status) status = find_file(folder, part, "labels", &labels, error);
+    if (!status && !(m = grdi_alloc_zero(1, sizeof(*m))))
+        status = grd_fail(error, GRD_E_MEMORY, "%s: out of memory", folder);
     if (!status && !pixels) status = missing(folder, part, "images", error);
     if (!status && !labels) status = missing(folder, part, "labels", error);
     if (!status) status = open_images(m, pixels, error);

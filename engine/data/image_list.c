@@ -97,19 +97,23 @@ static void count_files(const char *folder, size_t *images, size_t *others)
     grdi_names_free(names, count);
 }
 
-/* The folder of that name in `folder`; NULL where there is none (or no memory). */
-static char *sub_folder(const char *folder, const char *name)
+/* The folder of that name in `folder`, *path NULL where there is none or where it is hidden. */
+static grd_status sub_folder(const char *folder, const char *name, char **path, grd_error *error)
 {
-    char *path = grdi_path_join(folder, name);
-    if (path && grdi_path_is_directory(path)) return path;
-    grdi_free(path);
-    return NULL;
+    *path = NULL;
+    if (name[0] == '.') return GRD_OK;
+    char *joined = grdi_path_join(folder, name);
+    if (!joined) return out_of_memory(folder, error);
+    if (grdi_path_is_directory(joined)) *path = joined;
+    else grdi_free(joined);
+    return GRD_OK;
 }
 
 bool grdi_image_folder_found(const char *path)
 {
     size_t images = 0, others = 0, count;
-    char **names, *train = path && grdi_path_is_directory(path) ? sub_folder(path, "train") : NULL;
+    char **names, *train = NULL;
+    if (path && grdi_path_is_directory(path)) sub_folder(path, "train", &train, NULL);
     const char *root = train ? train : path;
     if (!path || !grdi_path_is_directory(root) || grdi_directory_list(root, &names, &count, NULL)) {
         grdi_free(train);
@@ -117,7 +121,8 @@ bool grdi_image_folder_found(const char *path)
     }
     count_files(root, &images, &others);
     for (size_t i = 0; i < count; i++) {
-        char *sub = names[i][0] == '.' ? NULL : sub_folder(root, names[i]);
+        char *sub;
+        sub_folder(root, names[i], &sub, NULL);
         if (sub) count_files(sub, &images, &others);
         grdi_free(sub);
     }
@@ -132,16 +137,19 @@ bool grdi_image_folder_found(const char *path)
 static grd_status find_part(const char *folder, grd_part part, char **root, bool *split, grd_error *error)
 {
     static const char *const names[] = {"val", "valid", "validation", "test"};
-    char *train = sub_folder(folder, "train");
-    *split = train != NULL;
+    char *train;
     *root = NULL;
-    for (int i = 0; i < 4 && train && part == GRD_VALIDATION && !*root; i++) *root = sub_folder(folder, names[i]);
+    grd_status status = sub_folder(folder, "train", &train, error);
+    *split = train != NULL;
     if (train && part == GRD_VALIDATION) {
         grdi_free(train);
-        return *root ? GRD_OK
-                     : grd_fail(error, GRD_E_IO,
-                                "%s: has a folder train and none for tests (val, valid, validation, test)", folder);
+        for (int i = 0; i < 4 && !status && !*root; i++) status = sub_folder(folder, names[i], root, error);
+        return status  ? status
+               : *root ? GRD_OK
+                       : grd_fail(error, GRD_E_ARGUMENT,
+                                  "%s: has a folder train and none for tests (val, valid, validation, test)", folder);
     }
+    if (status) return status;
     *root = train ? train : grdi_strdup(folder);
     return *root ? GRD_OK : out_of_memory(folder, error);
 }
@@ -170,7 +178,8 @@ static grd_status find_classes(grdi_image_list *list, const char *root, const gr
     status = grdi_directory_list(root, &names, &count, error);
     if (status) return status;
     for (size_t i = 0; i < count && !status; i++) {
-        char *path = names[i][0] == '.' ? NULL : sub_folder(root, names[i]);
+        char *path;
+        status = sub_folder(root, names[i], &path, error);
         if (path) status = add_name(list, names[i], &capacity, error);
         grdi_free(path);
     }
@@ -189,8 +198,9 @@ static grd_status refuse_strangers(const grdi_image_list *list, const char *root
     grd_status status = grdi_directory_list(root, &names, &count, error);
     if (status) return status;
     for (size_t i = 0; i < count && !status; i++) {
-        char *path = names[i][0] == '.' ? NULL : sub_folder(root, names[i]);
+        char *path;
         size_t c = 0;
+        status = sub_folder(root, names[i], &path, error);
         while (path && c < list->class_count && strcmp(list->names[c], names[i])) c++;
         if (path && c == list->class_count)
             status = grd_fail(error, GRD_E_FORMAT, "%s: is a class that the model was not trained on", path);
@@ -254,7 +264,8 @@ grd_status grdi_image_list_open(grdi_image_list *list, const char *folder, grd_p
         if (!status && !whole) split_class(list, first, (int32_t)c, part, options->validation_part, options->seed);
     }
     if (!status && list->count == 0)
-        status = grd_fail(error, GRD_E_IO, "%s: has no image for %s", root, part == GRD_TRAIN ? "training" : "tests");
+        status =
+            grd_fail(error, GRD_E_ARGUMENT, "%s: has no image for %s", root, part == GRD_TRAIN ? "training" : "tests");
     grdi_free(root);
     return status;
 }

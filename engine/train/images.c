@@ -67,7 +67,7 @@ static grd_status open_test(grdi_session *s)
         s->settings->data.kind == GRD_DATA_IMAGES && s->settings->data.validation_part <= 0
             ? GRD_OK
             : grdi_image_set_open(s->settings, GRD_VALIDATION, &known, s->options->threads, &run->images[1], &problem);
-    if (status == GRD_E_IO) {
+    if (status == GRD_E_ARGUMENT) {
         grdi_session_note(s, "%s (the run goes without a test)", problem.message);
         return GRD_OK;
     }

@@ -100,7 +100,8 @@ enum { OTHERS = sizeof(others) / sizeof(others[0]) };
 
 typedef struct outcome {
     grd_error error;
-    int notes;       /* remarks for people: what went wrong without ending the run */
+    int notes; /* remarks for people: what went wrong without ending the run */
+    int evals;
     char said[4096]; /* the last note; what was predicted; of a sample, the text */
     size_t size;
 } outcome;
@@ -108,6 +109,7 @@ typedef struct outcome {
 static void on_event(void *context, const grd_event *event)
 {
     outcome *o = context;
+    o->evals += event->kind == GRD_EVENT_EVAL;
     if (event->kind != GRD_EVENT_NOTE) return;
     o->notes++;
     snprintf(o->said, sizeof(o->said), "%s", event->text);
@@ -130,7 +132,7 @@ static void on_prediction(void *context, const grd_prediction *p)
 
 static outcome train(const subject *s, const char *steps, bool resume)
 {
-    outcome o = {{GRD_OK, ""}, 0, "", 0};
+    outcome o = {.error = {GRD_OK, ""}};
     grd_settings *settings = grd_settings_new();
     if (!settings) {
         grd_fail(&o.error, GRD_E_MEMORY, "no settings");
@@ -167,7 +169,7 @@ static const grd_run_options plain = {.size = sizeof(plain), .device = "ref", .t
 static outcome sample(const subject *s)
 {
     (void)s;
-    outcome o = {{GRD_OK, ""}, 0, "", 0};
+    outcome o = {.error = {GRD_OK, ""}};
     const grd_sample_options options = {.size = sizeof(options), .prompt = "to be", .tokens = 6, .seed = 7};
     grd_status status = grd_sample_run(scratch_path("run"), &options, &plain, on_text, &o, &o.error);
     cr_expect(status == o.error.status, "returned %d, the error is %d: %s", status, o.error.status, o.error.message);
@@ -177,7 +179,7 @@ static outcome sample(const subject *s)
 static outcome evaluate(const subject *s)
 {
     (void)s;
-    outcome o = {{GRD_OK, ""}, 0, "", 0};
+    outcome o = {.error = {GRD_OK, ""}};
     const grd_evaluate_options options = {.size = sizeof(options)};
     grd_event event;
     grd_status status = grd_evaluate_run(scratch_path("run"), &options, &plain, &event, &o.error);
@@ -188,7 +190,7 @@ static outcome evaluate(const subject *s)
 
 static outcome predict(const subject *s)
 {
-    outcome o = {{GRD_OK, ""}, 0, "", 0};
+    outcome o = {.error = {GRD_OK, ""}};
     grd_status status =
         grd_predict_run(scratch_path("run"), scratch_path(s->data), &plain, on_prediction, &o, &o.error);
     cr_expect(status == o.error.status, "returned %d, the error is %d: %s", status, o.error.status, o.error.message);
@@ -272,6 +274,7 @@ static void fail_each(const char *what, const subject *s, outcome (*run)(const s
             continue;
         }
         survived += hit; /* closing what was only read, giving back what was too much */
+        cr_expect(o.evals == whole.evals, "%s: %d evaluations instead of %d", when, o.evals, whole.evals);
         if (trains) expect_weights(wanted, wanted_size, when, &o);
         else cr_expect(o.size == whole.size && memcmp(o.said, whole.said, o.size) == 0, "%s: another result", when);
     }

@@ -24,7 +24,7 @@ GRD_API bool grd_idx_found(const char *folder);
 /* Opens the training images (train-images*, train-labels*) or the test images (t10k-* or test-*) of a folder in the
  * format of the MNIST database (LeCun et al. 1998), gzipped or not: images of unsigned bytes [count,height,width] or
  * [count,height,width,channels], labels of unsigned bytes [count]. Errors name the file: missing, not in the format,
- * cut off, more or fewer labels than images. Free with grd_images_free(). */
+ * cut off, more or fewer labels than images. GRD_E_ARGUMENT: no such part. Free with grd_images_free(). */
 GRD_API grd_status grd_idx_open(const char *folder, grd_part part, grd_images **images, grd_error *error);
 /* Opens one file of images without labels: each label is -1, and there are no classes. */
 GRD_API grd_status grd_idx_open_images(const char *path, grd_images **images, grd_error *error);
@@ -53,7 +53,7 @@ GRD_API bool grd_image_folder_found(const char *folder);
  * transparency is left out; an EXIF orientation is not applied, as Pillow does not either.
  *
  * GRD_E_FORMAT names the class without images, or the file that is damaged, in CMYK, of 16 bits a channel, too large
- * (above 2^27 pixels) or no image at all. GRD_E_IO: no such part. Free with grd_images_free(). */
+ * (above 2^27 pixels) or no image at all. GRD_E_ARGUMENT: no such part. Free with grd_images_free(). */
 GRD_API grd_status grd_image_folder_open(const char *folder, grd_part part, const grd_image_folder_options *options,
                                          grd_images **images, grd_error *error);
 /* Opens one image file, or all images in and below a folder, without labels; height, width and channels must be given.
