@@ -112,11 +112,48 @@ def tcn_block(net, x, scope, width, dilation):
     return F.relu(past + h)
 
 
+def flat(horizon):
+    return lambda net, x: net.linear(x.flatten(1), "head", horizon)
+
+
+def rms_norm(x):
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def rotate(x):
+    """Rotary positions of x [B,H,T,D], angles rounded to float as Hugging Face's are (Su et al. 2021)."""
+    half = x.shape[-1] // 2
+    frequency = 1 / torch.pow(torch.tensor(10000.0).float(), torch.arange(half).float() * 2 / x.shape[-1])
+    angle = torch.outer(torch.arange(x.shape[2]).float(), frequency).double()
+    cos, sin = angle.cos().float().double(), angle.sin().float().double()
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def fast(net, ids):
+    """The model kind "fast": 2 layers, 12 wide, 3 heads; norms without gains, squared ReLU, an untied head."""
+    h = rms_norm(net.parameter("embed/weight", (11, 12), 1.0)[ids])
+    for i in range(2):
+        net.scope = f"h{i}/"
+        qkv = rms_norm(h) @ net.parameter("attn/qkv/weight", (36, 12), 0.3).T
+        q, k, v = (t.unflatten(-1, (3, 4)).transpose(1, 2) for t in qkv.chunk(3, -1))
+        q, k = rotate(rms_norm(q)), rotate(rms_norm(k))
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        h = h + seen @ net.parameter("attn/out/weight", (12, 12), 0.3).T
+        up = F.relu(rms_norm(h) @ net.parameter("mlp/up/weight", (48, 12), 0.3).T).square()
+        h = h + up @ net.parameter("mlp/down/weight", (12, 48), 0.15).T
+    net.scope = ""
+    return rms_norm(h) @ net.parameter("head/weight", (11, 12), 0.3).T
+
+
 def train(name, build, shape, classes, optimizer, steps=STEPS, horizon=0):
     net = Net()
     x = torch.rand((BATCHES, *shape)).float().double()
     y = torch.randint(0, classes, (BATCHES, shape[0]))
     x = (x + 0.1 * y.view(BATCHES, -1, *[1] * (len(shape) - 1))).float().double()  # something to learn
+    if build is fast:  # tokens, each followed by one of two
+        x = torch.randint(0, 11, (BATCHES, *shape))
+        y = (3 * x + torch.randint(0, 2, x.shape)) % 11
     if horizon:
         y = x.mean(-1)[:, :, :horizon].cumsum(-1).float().double()
     build(net, x[0])  # makes the parameters
@@ -125,13 +162,14 @@ def train(name, build, shape, classes, optimizer, steps=STEPS, horizon=0):
     for i in range(steps):
         step.zero_grad()
         said, right = build(net, x[i % BATCHES]), y[i % BATCHES]
-        loss = F.mse_loss(said, right) if horizon else F.cross_entropy(said, right)
+        loss = F.mse_loss(said, right) if horizon else F.cross_entropy(said.flatten(0, -2), right.flatten())
         loss.backward()
         step.step()
         losses.append(loss.item())
     for path, value in net.first.items():
         tensors[f"{name}/w/{path}"] = value.float()
-    tensors[f"{name}/x"], tensors[f"{name}/y"] = x.float(), y.float() if horizon else y.int()
+    tensors[f"{name}/x"] = x.int() if build is fast else x.float()
+    tensors[f"{name}/y"] = y.float() if horizon else y.int()
     tensors[f"{name}/loss"] = torch.tensor(losses)
     with torch.no_grad():
         tensors[f"{name}/logits"] = build(net, x[0])
@@ -152,5 +190,8 @@ train("forecast_lstm", forecaster("LSTM", 8, 4, 2), (6, 11, 2), 2, adamw, horizo
 train("forecast_gru", forecaster("GRU", 8, 4, 1), (6, 11, 2), 2, adamw, horizon=4)
 train("forecast_tcn", forecaster("TCN", 8, 4, 2), (6, 11, 2), 2, adamw, horizon=4)
 train("ragged", ragged, (6, 9, 7), 5, adamw)
+train("forecast_linear", flat(4), (6, 11, 2), 2, adamw, horizon=4)
+train("logistic", flat(5), (6, 9, 7), 5, adamw)
+train("fast", fast, (4, 8), 2, adamw)
 save_file({k: v.detach().contiguous() for k, v in tensors.items()},
           os.path.join(os.path.dirname(os.path.abspath(__file__)), "nets.safetensors"))
