@@ -11,6 +11,8 @@
 /* Losses relative to PyTorch's in double precision: what rounding of 30 steps
  * in f32 leaves. */
 #define LOSS_TOLERANCE 1e-4
+/* The same for bottlenecks, at the low rate that they are trained with. */
+#define DEEP_TOLERANCE 3e-5
 /* Of running statistics and logits relative to the largest of them. */
 #define STATE_TOLERANCE 1e-3
 
@@ -38,6 +40,21 @@ static grd_tensor resnet18(grd_tensor x, bool training) {
 
 static grd_tensor resnet34(grd_tensor x, bool training) {
   return resnet(x, GRD_RESNET34, training);
+}
+
+static grd_tensor resnet18_imagenet(grd_tensor x, bool training) {
+  return grd_resnet_logits(x, &(grd_resnet){.depth = GRD_RESNET18,
+                                            .classes = 10,
+                                            .width = 2,
+                                            .imagenet_stem = true,
+                                            .training = training});
+}
+
+static grd_tensor resnet50(grd_tensor x, bool training) {
+  return grd_resnet_logits(x, &(grd_resnet){.depth = GRD_RESNET50,
+                                            .classes = 10,
+                                            .width = 4,
+                                            .training = training});
 }
 
 static grd_tensor transformer(grd_tensor x, bool mean_pool) {
@@ -96,6 +113,8 @@ typedef struct net {
   uint32_t seed;
   grd_dims dims; /* of a batch */
   int64_t classes, batches;
+  const char *last; /* gains that end residual branches, and how large they are */
+  double last_gain;
 } net;
 
 static const grd_file_tensor *stored(const net *n, const char *what) {
@@ -113,8 +132,8 @@ static void set_weights(const net *n) {
     if (v.kind != GRD_VARIABLE_PARAMETER)
       continue;
     int64_t count = grd_dims_count(v.dims);
-    double gain = ends_with(v.path, "norm2/weight")
-                      ? 0.2
+    double gain = ends_with(v.path, n->last)
+                      ? n->last_gain
                       : ends_with(v.path, "weight"); /* 0: none */
     float *values = malloc(v.size_bytes);
     for (int64_t k = 0; k < count; k++) {
@@ -200,6 +219,9 @@ static void open_net(net *n, const char *name) {
   cr_assert(grd_dims_count(run->dims) == 7);
   n->seed = (uint32_t)r[0], n->classes = r[1], n->batches = r[2];
   n->dims = grd_shape(r[3], r[4], r[5], r[6]);
+  bool bottleneck = strcmp(name, "resnet50") == 0;
+  n->last = bottleneck ? "norm3/weight" : "norm2/weight";
+  n->last_gain = bottleneck ? 0.1 : 0.2;
 }
 
 static void check(const char *name, builder build, grd_optimizer optimizer,
@@ -218,6 +240,7 @@ static void check(const char *name, builder build, grd_optimizer optimizer,
   const grd_file_tensor *losses = stored(&n, "loss");
   float *pixels = malloc((size_t)grd_dims_count(n.dims) * sizeof(float));
   int32_t *labels = malloc((size_t)n.dims.dim[0] * sizeof(int32_t));
+  bool deep = strcmp(name, "resnet50") == 0;
   cr_assert(grd_dims_count(losses->dims) == 30);
   for (int64_t i = 0; i < 30; i++) {
     grd_metrics metrics;
@@ -230,7 +253,8 @@ static void check(const char *name, builder build, grd_optimizer optimizer,
     if (getenv("SHOW"))
       fprintf(stderr, "%s %lld %.1e\n", name, (long long)i,
               fabs(metrics.loss - want) / want);
-    cr_expect(fabs(metrics.loss - want) <= LOSS_TOLERANCE * want,
+    cr_expect(fabs(metrics.loss - want) <=
+                  (deep ? DEEP_TOLERANCE : LOSS_TOLERANCE) * want,
               "%s, step %lld: loss %.8g, should be %.8g", name, (long long)i,
               metrics.loss, want);
   }
@@ -272,6 +296,12 @@ Test(image_net_golden, resnet18_without_library) {
 }
 
 Test(image_net_golden, resnet34) { check("resnet34", resnet34, sgd(0.003), 1); }
+
+Test(image_net_golden, resnet18_imagenet) {
+  check("resnet18_imagenet", resnet18_imagenet, sgd(0.003), 1);
+}
+
+Test(image_net_golden, resnet50) { check("resnet50", resnet50, sgd(2e-5), 2); }
 
 Test(image_net_golden, vit) { check("vit", vit, adamw(), 2); }
 
