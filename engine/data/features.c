@@ -2,6 +2,7 @@
 #include "data/features.h"
 
 #include "base/memory.h"
+#include "data/cell.h"
 #include "data/table.h"
 
 #include <ctype.h>
@@ -300,6 +301,30 @@ char *grdi_feature_name(const grdi_features *features, int64_t feature, char *te
 
 /* ---- rows ---- */
 
+static bool is_number(const char *name)
+{
+    return grdi_cell_read(name, strlen(name), (grdi_cell_style){.comma = false}).kind == GRDI_CELL_NUMBER;
+}
+
+/* Whether names of categories are those of numbers in their shortest form (see grd_table_as_categories): then numbers
+ * of another table are taken so as well, else as they are written there. */
+static bool all_numbers(char *const *names, int64_t count, const char *one_more)
+{
+    bool all = !one_more || !*one_more || is_number(one_more);
+    for (int64_t i = 0; i < count && all; i++) all = !*names[i] || is_number(names[i]);
+    return all;
+}
+
+/* Which of the names a category has, or -1: that name, else a number of the same value. */
+static int64_t find_name(char *const *names, int64_t count, const char *name)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (names[i] && strcmp(names[i], name) == 0) return i;
+    for (int64_t i = 0; i < count && is_number(name); i++)
+        if (names[i] && is_number(names[i]) && strtod(names[i], NULL) == strtod(name, NULL)) return i;
+    return -1;
+}
+
 grd_status grdi_features_open_table(const grdi_features *features, const char *path, bool with_target,
                                     grd_table **table, grd_error *error)
 {
@@ -307,11 +332,15 @@ grd_status grdi_features_open_table(const grdi_features *features, const char *p
     if (!expected) return out_of_memory(error);
     for (int64_t i = 0; i < features->column_count; i++) {
         const grdi_feature_column *c = &features->columns[i];
-        expected[i] = (grd_column_expected){c->name, c->kind, c->day_first};
+        bool numbers = c->kind != GRD_COLUMN_CATEGORY || all_numbers(c->categories, c->category_count, c->reference);
+        expected[i] = (grd_column_expected){c->name, c->kind, c->day_first, !numbers};
     }
     grd_table_options options = {sizeof(options), expected, (int32_t)features->column_count};
-    if (with_target && features->class_count == 0)
-        expected[options.expected_count++] = (grd_column_expected){features->target, GRD_COLUMN_NUMBER, false};
+    if (with_target) {
+        bool numbers = all_numbers(features->classes, features->class_count, NULL);
+        grd_column_kind kind = features->class_count ? GRD_COLUMN_CATEGORY : GRD_COLUMN_NUMBER;
+        expected[options.expected_count++] = (grd_column_expected){features->target, kind, false, !numbers};
+    }
     grd_status status = grd_table_open(path, &options, table, error);
     grdi_free(expected);
     for (int64_t i = 0; i < features->column_count && !status; i++) {
@@ -325,9 +354,10 @@ grd_status grdi_features_open_table(const grdi_features *features, const char *p
 /* Which feature a category has. */
 static int32_t feature_of(const grdi_feature_column *c, const char *name)
 {
-    for (int64_t i = 0; i < c->category_count; i++)
-        if (strcmp(c->categories[i], name) == 0) return (int32_t)(c->first + i);
-    if (c->reference && strcmp(c->reference, name) == 0) return -1;
+    int64_t exact = -1, at = find_name(c->categories, c->category_count, name);
+    if (at >= 0) exact = strcmp(c->categories[at], name) == 0 ? at : -1;
+    if (exact < 0 && find_name(&c->reference, 1, name) == 0) return -1;
+    if (at >= 0) return (int32_t)(c->first + at);
     return c->other ? (int32_t)(c->first + c->category_count) : -2;
 }
 
@@ -378,9 +408,7 @@ grd_status grdi_features_bind_target(const grdi_features *features, grd_table *t
     if (!target->classes) return out_of_memory(error);
     for (int64_t k = 0; k < count; k++) {
         const char *name = grd_table_category_name(table, target->column, (int32_t)k);
-        target->classes[k] = -1;
-        for (int64_t c = 0; c < features->class_count; c++)
-            if (strcmp(features->classes[c], name) == 0) target->classes[k] = (int32_t)c;
+        target->classes[k] = (int32_t)find_name(features->classes, features->class_count, name);
     }
     return GRD_OK;
 }

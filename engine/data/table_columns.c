@@ -115,7 +115,8 @@ static grd_status expected_kind(const grd_table *table, grdi_column *c, grd_erro
     c->kind = c->expected->kind;
     int64_t texts = n[GRDI_CELL_CODE] + n[GRDI_CELL_TIME] + n[GRDI_CELL_TEXT];
     if (c->kind == GRD_COLUMN_CATEGORY) {
-        if (texts == 0) c->kind = n[GRDI_CELL_NUMBER] ? GRD_COLUMN_NUMBER : GRD_COLUMN_EMPTY;
+        if (texts + n[GRDI_CELL_NUMBER] == 0) c->kind = GRD_COLUMN_EMPTY;
+        else if (texts == 0 && !c->expected->as_written) c->kind = GRD_COLUMN_NUMBER;
         return GRD_OK;
     }
     bool number = c->kind == GRD_COLUMN_NUMBER;

@@ -169,6 +169,38 @@ def collinear_and_separated(folder):
     check("classes are separated without an error" in notes(events), notes(events))
 
 
+def predicted(folder, run, header, rows):
+    write(folder / "asked.csv", header, rows)
+    ran = gradus("predict", run, "asked.csv", folder=folder)
+    check(ran.returncode == 0, ran.stderr)
+    return [line["prediction"] for line in csv.DictReader(ran.stdout.splitlines())], ran.stderr
+
+
+def categories_that_look_like_numbers(folder):
+    """Sizes 1.0, 1, 2 and XL are four texts; of numbers only, 1.0 and 1 are one, whatever stands beside them."""
+    worth = {"1.0": 5, "1": 7, "2": 11, "XL": 23}
+    rows = [[size, i % 3, cost + i % 3] for i, (size, cost) in enumerate(list(worth.items()) * 20)]
+    write(folder / "texts.csv", ["size", "x", "cost"], rows)
+    train(folder, "texts", "--data", "texts.csv", "--target", "cost", "--set", "data.validation_part=0")
+    alone, noted = predicted(folder, "texts", ["size", "x"], [["1.0", 0], ["1", 0], ["2", 0]])
+    beside = predicted(folder, "texts", ["size", "x"], [["1.0", 0], ["1", 0], ["2", 0], ["XL", 0]])[0]
+    check(alone == beside[:3] and "note" not in noted, f"{alone} {beside} {noted}")
+    check([round(float(p), 2) for p in beside] == [5, 7, 11, 23], beside)
+    check(predicted(folder, "texts", ["size", "x"], [["2.0", 0]])[0] == beside[2:3], "2.0 is the only 2")
+    write(folder / "numbers.csv", ["size", "x", "cost"],
+          [[i % 3 + 1, i % 2, [5, 7, 11][i % 3] + i % 2] for i in range(60)])
+    train(folder, "numbers", "--data", "numbers.csv", "--target", "cost", "--set", "data.categories=[size]",
+          "--set", "data.validation_part=0")
+    alone = predicted(folder, "numbers", ["size", "x"], [["1", 0], ["2", 0], ["3", 0]])[0]
+    beside, noted = predicted(folder, "numbers", ["size", "x"], [["1.0", 0], ["2.00", 0], ["3", 0], ["XL", 0]])
+    check(alone == beside[:3] and "size': 1 rows have a category" in noted, f"{alone} {beside} {noted}")
+    write(folder / "grades.csv", ["x", "grade"], [[i, ["1.0", "2.0", "none"][i // 20]] for i in range(60)])
+    train(folder, "grades", "--data", "grades.csv", "--target", "grade", "--set", "train.l2=0.001")
+    write(folder / "some.csv", ["x", "grade"], [[i, ["1.0", "2.0"][i // 20]] for i in range(40)])
+    scored = json.loads(gradus("eval", "grades", "--data", "some.csv", "--json", folder=folder).stdout)
+    check(scored["samples"] == 40 and scored["accuracy"] > 0.8, scored)
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -180,6 +212,7 @@ def main():
         predictions(folder, rows)
         networks_and_resume(folder)
         collinear_and_separated(folder)
+        categories_that_look_like_numbers(folder)
     print(f"{len(cases)} tables, {len(failures)} failures")
     return 1 if failures else 0
 

@@ -229,7 +229,7 @@ Test(table, days_and_months_are_told_apart_by_the_column)
     char note[256];
     cr_assert(grd_table_note(t, 0, note, sizeof(note)) && strstr(note, "'e'"), "an open order is worth a note");
     grd_table_free(t);
-    const grd_column_expected day = {"e", GRD_COLUMN_TIME, true};
+    const grd_column_expected day = {.name = "e", .kind = GRD_COLUMN_TIME, .day_first = true};
     const grd_table_options options = {sizeof(options), &day, 1};
     grd_error error = {0};
     cr_assert(grd_table_open(scratch_path("t.csv"), &options, &t, &error) == GRD_OK, "%s", error.message);

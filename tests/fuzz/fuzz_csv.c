@@ -79,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         grd_column_info column = grd_table_column(table, c);
         FUZZ_CHECK(grd_table_find(table, column.name) == c);
         if (column.kind <= GRD_COLUMN_CATEGORY)
-            expected[options.expected_count++] = (grd_column_expected){column.name, column.kind, false};
+            expected[options.expected_count++] = (grd_column_expected){.name = column.name, .kind = column.kind};
     }
     if (info.columns > 1 && info.columns <= COLUMNS_MOST) {
         write_table(table);

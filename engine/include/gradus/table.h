@@ -43,8 +43,9 @@ typedef struct grd_table_info {
 /* What a column is known to be, where the file alone might look like something else. */
 typedef struct grd_column_expected {
     const char *name;
-    grd_column_kind kind; /* NUMBER, CATEGORY (one of numbers only stays NUMBER) or TIME */
+    grd_column_kind kind; /* NUMBER, CATEGORY (one of numbers only stays NUMBER, unless as_written) or TIME */
     bool day_first;
+    bool as_written; /* CATEGORY: numbers are texts, too: 1 and 1.0 are two of them */
 } grd_column_expected;
 
 typedef struct grd_table_options {
@@ -68,6 +69,9 @@ typedef struct grd_table_options {
 GRD_API grd_status grd_table_open(const char *path, const grd_table_options *options, grd_table **table,
                                   grd_error *error);
 GRD_API void grd_table_free(grd_table *table);
+/* Whether a file looks like a table: its name ends with .csv or .tsv, its first line has two cells or more, and most of
+ * the next ones have as many. `columns` (NULL: not wanted) gets the names in that line, for people. */
+GRD_API bool grd_table_found(const char *path, char *columns, size_t columns_bytes);
 
 GRD_API grd_table_info grd_table_about(const grd_table *table);
 GRD_API grd_column_info grd_table_column(const grd_table *table, int64_t column);
