@@ -41,14 +41,15 @@ static grd_vit vit_of(const grd_settings *settings)
                      .mlp_width = g->mlp_width,
                      .patch = settings->model.patch,
                      .classes = settings->model.classes,
-                     .mean_pool = settings->model.pool == 1};
+                     .mean_pool = settings->model.pool == 1,
+                     .dropout = g->dropout};
 }
 
-static grd_tensor vit(grd_tensor x, const grd_settings *settings)
+static grd_tensor vit(grd_tensor x, const grd_settings *settings, grd_tensor key)
 {
     grd_vit net = vit_of(settings);
     grd_vit_resolve(&net, grd_dim(x, 1), grd_dim(x, 2), NULL); /* was asked before, see grdi_classifier_check */
-    return grd_vit_logits(x, &net, (grd_tensor){NULL, 0});
+    return grd_vit_logits(x, &net, key);
 }
 
 grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_info *info, grd_error *error)
@@ -57,7 +58,7 @@ grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_
     return settings->model.kind == GRD_MODEL_VIT ? grd_vit_resolve(&net, info->height, info->width, error) : GRD_OK;
 }
 
-grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training)
+grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training, grd_tensor key)
 {
     int64_t classes = settings->model.classes, width = settings->model.gpt.width;
     x = normalised(x);
@@ -65,7 +66,7 @@ grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bo
     case GRD_MODEL_RESNET18: return resnet(x, settings, GRD_RESNET18, training);
     case GRD_MODEL_RESNET34: return resnet(x, settings, GRD_RESNET34, training);
     case GRD_MODEL_RESNET50: return resnet(x, settings, GRD_RESNET50, training);
-    case GRD_MODEL_VIT: return vit(x, settings);
+    case GRD_MODEL_VIT: return vit(x, settings, key);
     case GRD_MODEL_MLP: return grd_mlp(grd_flatten(x, 1, -1), (int64_t[]){width, classes}, 2);
     case GRD_MODEL_LOGISTIC: return grd_linear(grd_flatten(x, 1, -1), "head", classes, .zero_init = true);
     default: return grd_lenet(x, classes, width);
@@ -84,7 +85,7 @@ grd_status grdi_scorer_open(grdi_scorer *scorer, grd_model *model, const grd_set
     scorer->pixels = info->height * info->width * info->channels;
     scorer->classes = settings->model.classes;
     scorer->x = grd_input(graph, "x", GRD_F32, grd_shape(scorer->batch, info->height, info->width, info->channels));
-    scorer->logits = grdi_classifier_logits(settings, scorer->x, false);
+    scorer->logits = grdi_classifier_logits(settings, scorer->x, false, (grd_tensor){NULL, 0});
     scorer->program = grd_program_new(&scorer->logits, 1);
     const grd_error *e = grd_graph_error(graph);
     if (!scorer->program) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);

@@ -162,6 +162,34 @@ static void choose_length(grd_settings *s, int64_t count)
     s->train.eval_every = s->train.steps / TESTS_IN_A_RUN > 0 ? s->train.steps / TESTS_IN_A_RUN : 1;
 }
 
+enum { VIT_LAYERS = 4, VIT_HEADS = 4, VIT_WIDTH = 128, VIT_PATCHES = 16, VIT_WARMUP = 50 };
+#define VIT_LR 2e-3
+
+static void set_whole(grd_settings *s, const char *path, int64_t value)
+{
+    const grdi_key *key = grdi_key_find(path);
+    if (key->kind == GRDI_KEY_INT32) *(int32_t *)grdi_key_field(key, s) = (int32_t)value;
+    else *(int64_t *)grdi_key_field(key, s) = value;
+    grdi_key_mark_set(s, key);
+}
+
+/* Of small images: a size that learns within minutes, by few and large patches. A run that time limits does not know
+ * its steps, so the warm-up is no part of them. */
+static void choose_vit(grd_settings *s, const grd_images_info *info)
+{
+    s->train.warmup = s->train.steps / 50 < VIT_WARMUP ? s->train.steps / 50 : VIT_WARMUP;
+    if (info->height * info->width > SMALL_SIDE * SMALL_SIDE) return;
+    int64_t patch = info->height < info->width ? info->height : info->width;
+    while (patch > 1 && (info->height % patch || info->width % patch ||
+                         (info->height / patch) * (info->width / patch) < VIT_PATCHES))
+        patch--;
+    s->train.lr = VIT_LR;
+    set_whole(s, "model.layers", VIT_LAYERS);
+    set_whole(s, "model.heads", VIT_HEADS);
+    set_whole(s, "model.width", VIT_WIDTH);
+    set_whole(s, "model.patch", patch);
+}
+
 /* Small grey images: the small network; larger ones or such in colours: a residual one. */
 grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images *images, char *why, size_t why_bytes,
                                    grd_error *error)
@@ -187,6 +215,7 @@ grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images *
     s->train.weight_decay = 0.05;
     s->train.clip_norm = 1;
     s->train.schedule = GRD_SCHEDULE_COSINE;
+    if (kind == GRD_MODEL_VIT) choose_vit(s, &info);
     s->train.label_smoothing = kind == GRD_MODEL_LOGISTIC ? 0 : 0.05;
     grd_status status = GRD_OK;
     snprintf(changes, sizeof(changes), "not changed, as a linear model would not gain by it");

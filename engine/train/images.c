@@ -211,6 +211,7 @@ static grd_status feed(grdi_session *s, int64_t micro)
     if (status) return status;
     run->next++;
     s->last_inputs = batch.pixels;
+    grdi_session_feed_key(s, micro);
     status = grd_step_feed(s->step, run->x, batch.pixels);
     if (!status) status = grd_step_feed(s->step, run->y, batch.labels);
     if (!status && mixes(s)) status = grd_step_feed(s->step, run->other, batch.other_labels);
@@ -235,7 +236,9 @@ static grd_tensor loss(grdi_session *s)
     run->y = grd_input(s->graph, "y", GRD_I32, grd_shape(batch));
     s->ids = run->x;
     s->targets = run->y;
-    grd_tensor logits = grdi_classifier_logits(s->settings, run->x, true);
+    grd_tensor key = {NULL, 0};
+    if (s->settings->model.kind == GRD_MODEL_VIT) key = grdi_session_dropout_key(s);
+    grd_tensor logits = grdi_classifier_logits(s->settings, run->x, true, key);
     grd_tensor mean = grd_cross_entropy_mean(logits, run->y, .label_smoothing = smoothing);
     if (mixes(s)) { /* other + part (mean - other) */
         run->other = grd_input(s->graph, "other", GRD_I32, grd_shape(batch));

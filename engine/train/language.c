@@ -16,10 +16,9 @@ static grd_tensor loss(grdi_session *s)
     s->ids = grd_input(s->graph, "ids", GRD_I32, dims);
     s->targets = grd_input(s->graph, "targets", GRD_I32, dims);
     s->scale = grd_input(s->graph, "scale", GRD_F32, grd_scalar());
-    if (gpt->dropout > 0) s->key = grd_input(s->graph, "key", GRD_I32, grd_shape(4));
     const grd_cross_entropy_options smooth = {.size = sizeof smooth,
                                               .label_smoothing = s->settings->train.label_smoothing};
-    return grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, s->key), gpt, s->targets, s->scale, &smooth);
+    return grd_gpt_loss(grd_gpt_hidden(s->ids, gpt, grdi_session_dropout_key(s)), gpt, s->targets, s->scale, &smooth);
 }
 
 /* Tokens of a micro-batch. */
@@ -35,13 +34,11 @@ static grd_status feed(grdi_session *s, int64_t micro)
     const int32_t *inputs, *targets;
     grd_status status = grd_prefetch_next(s->prefetch, &inputs, &targets, s->error);
     if (status) return status;
-    const int32_t key[4] = {(int32_t)settings->train.seed, (int32_t)(settings->train.seed >> 32), (int32_t)s->done,
-                            (int32_t)micro};
     s->last_inputs = inputs;
     grd_step_feed(s->step, s->ids, inputs);
     grd_step_feed(s->step, s->targets, targets);
     grd_step_feed(s->step, s->scale, &scale);
-    if (!grd_is_poison(s->key)) grd_step_feed(s->step, s->key, key);
+    grdi_session_feed_key(s, micro);
     return GRD_OK;
 }
 

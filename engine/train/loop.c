@@ -201,6 +201,19 @@ double grdi_session_schedule_factor(const grdi_session *s)
     return grd_schedule_factor(&schedule, s->done, after);
 }
 
+grd_tensor grdi_session_dropout_key(grdi_session *s)
+{
+    if (s->settings->model.gpt.dropout > 0) s->key = grd_input(s->graph, "key", GRD_I32, grd_shape(4));
+    return s->key;
+}
+
+void grdi_session_feed_key(const grdi_session *s, int64_t micro)
+{
+    int64_t seed = s->settings->train.seed;
+    const int32_t key[4] = {(int32_t)seed, (int32_t)(seed >> 32), (int32_t)s->done, (int32_t)micro};
+    if (!grd_is_poison(s->key)) grd_step_feed(s->step, s->key, key);
+}
+
 static grd_status step_failed(grdi_session *s, grd_status status)
 {
     return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
