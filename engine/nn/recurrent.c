@@ -23,6 +23,7 @@ static grd_tensor first_state(grd_tensor x, grd_tensor given, int64_t size)
 /* Where series of different lengths end in [B,T,..]; rows are those of [B T,..]. Poison: all have T steps. */
 typedef struct ends {
     grd_tensor inside; /* bool [B,T,1]: whether the step is one of the series */
+    grd_tensor doubt;  /* f32 [B]: 0; NaN for a series whose length cannot be, which is added to all its results */
     grd_tensor last;   /* i32 [B]: the row of its last step */
     grd_tensor turned; /* i32 [B,T]: rows of its steps from last to first, and of those behind it as they are */
 } ends;
@@ -34,8 +35,16 @@ static ends find_ends(grd_tensor x, grd_tensor lengths)
     if (!lengths.node) return (ends){.last = {NULL, 0}};
     grd_tensor length = grd_reshape(lengths, grd_shape(b, 1)), step = grd_arange(graph, GRD_I32, t, 0, 1);
     grd_tensor first = grd_reshape(grd_arange(graph, GRD_I32, b, 0, (double)t), grd_shape(b, 1));
+    grd_scope_push(graph, "lengths");
+    grd_tensor zero = grd_full(graph, GRD_I32, grd_scalar(), 0), most = grd_full(graph, GRD_I32, grd_scalar(), t);
+    grd_tensor possible = grd_and(grd_gt(length, zero), grd_le(length, most));
+    grd_tensor doubt = grd_where(possible, grd_full(graph, GRD_F32, grd_scalar(), 0),
+                                 grd_full(graph, GRD_F32, grd_scalar(), NAN));
+    grd_scope_pop(graph);
+    length = grd_where(possible, length, grd_full(graph, GRD_I32, grd_scalar(), 1));
     grd_tensor inside = grd_lt(step, length), final = grd_add_scalar(length, -1);
     return (ends){.inside = grd_reshape(inside, grd_shape(b, t, 1)),
+                  .doubt = grd_reshape(doubt, grd_shape(b)),
                   .last = grd_reshape(grd_add(first, final), grd_shape(b)),
                   .turned = grd_add(first, grd_where(inside, grd_sub(final, step), step))};
 }
@@ -50,9 +59,16 @@ static grd_tensor turned(grd_tensor x, const ends *e)
     return e->turned.node ? rows_of(x, e->turned) : grd_flip(x, 1);
 }
 
+/* For values like x of `rank` dimensions. */
+static grd_tensor doubt_of(grd_tensor x, const ends *e, int32_t rank)
+{
+    int64_t b = grd_dim(x, 0);
+    return grd_cast(grd_reshape(e->doubt, rank == 2 ? grd_shape(b, 1) : grd_shape(b, 1, 1)), grd_tensor_dtype(x));
+}
+
 static grd_tensor last_step(grd_tensor y, const ends *e)
 {
-    if (e->last.node) return rows_of(y, e->last);
+    if (e->last.node) return grd_add(rows_of(y, e->last), doubt_of(y, e, 2));
     return grd_squeeze(grd_slice(y, 1, grd_dim(y, 1) - 1, 1), 1);
 }
 
@@ -79,7 +95,8 @@ static grd_tensor layer(cell kind, grd_tensor x, const char *name, int64_t size,
     if (o->last_h) *o->last_h = last_step(y, &e);
     if (o->last_c && kind == LSTM) *o->last_c = last_step(cells, &e);
     if (o->reverse) y = turned(y, &e);
-    if (e.inside.node) y = grd_where(e.inside, y, grd_full(graph, grd_tensor_dtype(y), grd_scalar(), 0));
+    if (e.inside.node)
+        y = grd_add(grd_where(e.inside, y, grd_full(graph, grd_tensor_dtype(y), grd_scalar(), 0)), doubt_of(y, &e, 3));
     grd_scope_pop(graph);
     return y;
 }

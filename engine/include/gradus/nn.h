@@ -91,7 +91,8 @@ typedef struct grd_recurrent_options {
     grd_tensor *last_h, *last_c; /* if not NULL: receive the state after the last step, [B,size] */
     grd_tensor lengths; /* i32 [B], 1 to T: how many steps each series has; absent: T. What x holds behind them has no
                            effect and the result is 0 there, `reverse` begins at each series' own last step, and last_h
-                           and last_c are those behind it: as torch.nn.utils.rnn.pack_padded_sequence */
+                           and last_c are those behind it: as torch.nn.utils.rnn.pack_padded_sequence. A series of
+                           another length has NaN for its results, so that a step fails and names name/lengths */
 } grd_recurrent_options;
 
 /* One layer in one direction, as torch.nn.LSTM, GRU and RNN (batch_first). Parameters name/weight_ih [gates size,I],
