@@ -1,10 +1,11 @@
 /* check.c - gradus check: a preflight for silent mistakes. */
-#include "cli/cli.h"
+#include "cli/choose.h"
 
 #include <string.h>
 
 typedef struct check_args {
     cli common;
+    cli_data data;
     const char *config;
     cli_sets sets;
     int found, looked_at;
@@ -13,7 +14,7 @@ typedef struct check_args {
 enum { KEY_SET = 1 };
 
 static const struct argp_option options[] = {
-    {"set", KEY_SET, "KEY=VALUE", 0, "one setting, as in train.lr=6e-4; may be repeated", 1}, {0}};
+    CLI_DATA_OPTIONS, {"set", KEY_SET, "KEY=VALUE", 0, "one setting, as in train.lr=6e-4; may be repeated", 2}, {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
@@ -26,8 +27,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->config = text;
         return 0;
     case ARGP_KEY_END:
-        return a->config ? 0 : cli_refuse(state, "gradus check: there is nothing to check (CONFIG.yaml)");
-    default: return ARGP_ERR_UNKNOWN;
+        if (!a->config == !a->data.path)
+            return cli_refuse(state, "gradus check: %s (CONFIG.yaml or --data PATH)",
+                              a->config ? "give only one thing to check" : "there is nothing to check");
+        return cli_check_data(state, &a->data);
+    default: return cli_take_data(key, text, state, &a->data);
     }
 }
 
@@ -65,9 +69,12 @@ static int check(check_args *a, grd_settings *settings)
                                      .stop = &cli_stop};
     grd_error error = {GRD_OK, ""};
     int32_t found = 0;
-    grd_status status = cli_load_config(settings, a->config, &a->sets, &error);
+    char choice[CLI_CHOICE_MAX] = "";
+    cli_catch_signals();
+    grd_status status = a->config ? cli_load_config(settings, a->config, &a->sets, &error)
+                                  : cli_choose(&a->common, &a->data, &a->sets, settings, choice, &error);
     if (!status) {
-        cli_catch_signals();
+        if (choice[0]) cli_note(&a->common, "%s", choice);
         status = grd_check_settings(settings, &check, &found, &error);
     }
     if (status == GRD_E_STOPPED) return CLI_STOPPED;
@@ -82,13 +89,15 @@ int cli_check(int argc, char **argv)
 {
     check_args a = {.common = {.command = "gradus check"}};
     int code;
-    if (!cli_parse(&a, options, parse, "CONFIG.yaml",
+    if (!cli_parse(&a, options, parse, "CONFIG.yaml\n--data=PATH",
                    "Looks for silent mistakes before a run is trusted: in the data, in the model and in its first "
                    "steps. Each line says whether a check passed and by which figures; where it did not, what to look "
                    "at.\vNothing is written but to a temporary folder, which is removed.\n"
                    "Exit codes: 0 nothing found, 1 failed while running, 2 wrong use or bad input, 3 stopped, 4 "
                    "something found.\n"
-                   "Example:\n  gradus check config.yaml --set train.lr=1e-2",
+                   "With --data, what is checked is the run that gradus train would make of it.\n"
+                   "Examples:\n  gradus check config.yaml --set train.lr=1e-2\n"
+                   "  gradus check --data houses.csv --target price",
                    argc, argv, &code))
         return code;
     grd_settings *settings = grd_settings_new();

@@ -209,7 +209,9 @@ static void show_for_people(show *s, const grd_event *event)
     case GRD_EVENT_SAMPLE: show_sample(s, event); break;
     case GRD_EVENT_SAVED: printf("saved %s\n", event->text); break;
     case GRD_EVENT_ERROR: break;
-    case GRD_EVENT_DONE: printf("%s steps in %s\n", cli_count(event->step), cli_clock(event->seconds)); break;
+    case GRD_EVENT_DONE:
+        printf("%s step%s in %s\n", cli_count(event->step), event->step == 1 ? "" : "s", cli_clock(event->seconds));
+        break;
     }
 }
 

@@ -1,4 +1,5 @@
 /* train.c - gradus train: from a text, a config file or a run directory to a trained model. */
+#include "cli/choose.h"
 #include "cli/show.h"
 
 #include <errno.h>
@@ -10,32 +11,17 @@ enum { PATH_TEXT_MAX = 4096 };
 
 typedef struct train_args {
     cli common;
-    const char *data, *config, *resume, *model, *target, *time, *horizon;
+    cli_data data;
+    const char *config, *resume;
     cli_sets sets;
     bool previous, profile;
     char profile_path[PATH_TEXT_MAX];
 } train_args;
 
-enum { KEY_DATA = 1, KEY_MODEL, KEY_SET, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE, KEY_TARGET, KEY_TIME, KEY_HORIZON };
+enum { KEY_SET = 1, KEY_RESUME, KEY_PREVIOUS, KEY_PROFILE };
 
 static const struct argp_option options[] = {
-    {"data", KEY_DATA, "PATH", 0,
-     "a UTF-8 text file, a folder of them, a folder of IDX files (images), or a folder with a sub-folder of JPEG or "
-     "PNG "
-     "images for each class; all else is chosen to fit",
-     1},
-    {"model", KEY_MODEL, "KIND", 0,
-     "with --data: fast (default), gpt2 or llama; for images lenet, resnet18, resnet34, resnet50, vit, mlp or "
-     "logistic; "
-     "for a series lstm (default), gru, tcn or linear",
-     1},
-    {"target", KEY_TARGET, "COLUMN", 0,
-     "with --data TABLE.csv: the column that is to be predicted from the others (--model linear, logistic or mlp; "
-     "default: by the column and the number of rows)",
-     1},
-    {"time", KEY_TIME, "COLUMN", 0,
-     "with --data X.csv: the column of times, which makes the target a series to forecast", 1},
-    {"horizon", KEY_HORIZON, "N", 0, "with --time: how many steps to forecast (default: 1)", 1},
+    CLI_DATA_OPTIONS,
     {"set", KEY_SET, "KEY=VALUE", 0, "one setting of a config, as in train.lr=6e-4 or out=runs/first; may be repeated",
      2},
     {"resume", KEY_RESUME, "RUN_DIR", 0, "go on from the newest checkpoint of a run, with its own config", 3},
@@ -43,33 +29,12 @@ static const struct argp_option options[] = {
     {"profile", KEY_PROFILE, NULL, 0, "time by op to stderr, a timeline to profile.json in the run directory", 4},
     {0}};
 
-/* --target, --time and --horizon. */
-static error_t check_columns(const train_args *a, struct argp_state *state)
-{
-    const char *first = a->target ? "--target" : a->time ? "--time" : "--horizon";
-    if (!a->target && !a->time && !a->horizon) return 0;
-    if (!a->data) return cli_refuse(state, "%s: goes with --data X.csv (else set data%s)", first, first + 1);
-    if (a->horizon && !a->time) return cli_refuse(state, "--horizon: goes with --time COLUMN");
-    if (a->time && !a->target) return cli_refuse(state, "--time: goes with --target COLUMN, which is forecast");
-    return 0;
-}
-
 static error_t parse(int key, char *text, struct argp_state *state)
 {
     train_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
-    case KEY_DATA:
-        if (a->data)
-            return cli_refuse(state, "--data %s: after --data %s (give one; a folder of texts, for many)", text,
-                              a->data);
-        a->data = cli_input(text);
-        return 0;
-    case KEY_MODEL: a->model = text; return 0;
     case KEY_RESUME: a->resume = text; return 0;
-    case KEY_TARGET: a->target = text; return 0;
-    case KEY_TIME: a->time = text; return 0;
-    case KEY_HORIZON: a->horizon = text; return 0;
     case KEY_PREVIOUS: a->previous = true; return 0;
     case KEY_PROFILE: a->profile = true; return 0;
     case KEY_SET: return cli_add_set(state, &a->sets, text);
@@ -78,118 +43,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
         a->config = text;
         return 0;
     case ARGP_KEY_END: {
-        int ways = (a->data != NULL) + (a->config != NULL) + (a->resume != NULL);
+        int ways = (a->data.path != NULL) + (a->config != NULL) + (a->resume != NULL);
         if (ways != 1)
             return cli_refuse(state, "gradus train: %s (--data PATH, CONFIG.yaml or --resume RUN_DIR)",
                               ways ? "give only one thing to train from" : "there is nothing to train from");
         if (a->previous && !a->resume) return cli_refuse(state, "--previous: goes with --resume RUN_DIR");
-        if (a->model && !a->data) return cli_refuse(state, "--model: goes with --data PATH (else set model.kind)");
-        return check_columns(a, state);
+        return cli_check_data(state, &a->data);
     }
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cli_take_data(key, text, state, &a->data);
     }
 }
 
 /* ---- settings ---- */
-
-static grd_status set_text(grd_settings *settings, const char *key, const char *value, grd_error *error)
-{
-    char assignment[PATH_TEXT_MAX];
-    if (snprintf(assignment, sizeof(assignment), "%s=%s", key, value) >= (int)sizeof(assignment))
-        return grd_fail(error, GRD_E_ARGUMENT, "%s: the path is too long", key);
-    return grd_settings_set(settings, assignment, error);
-}
-
-/* Settings for a CSV file with --time: which columns; the rest is chosen when the series is known. */
-static grd_status choose_for_series(const train_args *a, grd_settings *settings, grd_error *error)
-{
-    grd_status status = set_text(settings, "data.path", a->data, error);
-    if (!status) status = set_text(settings, "data.time", a->time, error);
-    if (!status) status = set_text(settings, "data.target", a->target, error);
-    if (!status && a->horizon) status = set_text(settings, "data.horizon", a->horizon, error);
-    return !status && a->model ? set_text(settings, "model.kind", a->model, error) : status;
-}
-
-static grd_status kind_named(const char *name, int *kind, grd_error *error)
-{
-    *kind = name ? grd_model_kind_from_name(name) : GRD_MODEL_FAST;
-    if (*kind >= 0 && !grd_model_classifies(*kind)) return GRD_OK;
-    return grd_fail(error, GRD_E_ARGUMENT, "--model: '%s' is not one of: fast, gpt2, llama", name);
-}
-
-static grd_status open_images(const train_args *a, grd_images **images, grd_error *error)
-{
-    const grd_image_folder_options options = {.size = sizeof(options),
-                                              .threads = a->common.threads,
-                                              .all = true,
-                                              .skip_damaged = true, /* the run itself refuses them, if it is to */
-                                              .only_looked_at = true};
-    if (grd_idx_found(a->data)) return grd_idx_open(a->data, GRD_TRAIN, images, error);
-    return grd_image_folder_open(a->data, GRD_TRAIN, &options, images, error);
-}
-
-/* Settings for --data with a folder of images. */
-static grd_status choose_for_images(const train_args *a, grd_settings *settings, char *why, size_t why_bytes,
-                                    grd_error *error)
-{
-    grd_images *images;
-    int kind = a->model ? grd_model_kind_from_name(a->model) : -1;
-    if (a->model && kind < 0)
-        return grd_fail(error, GRD_E_ARGUMENT,
-                        "--model: '%s' is not one of: lenet, resnet18, resnet34, resnet50, vit, mlp, logistic",
-                        a->model);
-    grd_status status = open_images(a, &images, error);
-    if (status) return status;
-    status = grd_settings_for_images(settings, kind, images, why, why_bytes, error);
-    grd_images_free(images);
-    return status ? status : set_text(settings, "data.path", a->data, error);
-}
-
-#define TABLE_VALIDATION_PART 0.2
-
-/* Settings for --data with --target: what else there is to choose depends on the table, which the run reads. */
-static grd_status choose_for_table(const train_args *a, grd_settings *settings, grd_error *error)
-{
-    grd_status status = set_text(settings, "data.path", a->data, error);
-    if (!status) status = set_text(settings, "data.kind", "table", error);
-    if (!status) status = set_text(settings, "data.target", a->target, error);
-    if (!status && a->model) status = set_text(settings, "model.kind", a->model, error);
-    settings->data.validation_part = TABLE_VALIDATION_PART;
-    return status;
-}
-
-/* Settings for --data: from the size of the text. */
-static grd_status choose(const train_args *a, grd_settings *settings, int64_t *bytes, char *why, size_t why_bytes,
-                         grd_error *error)
-{
-    grd_corpus *corpus;
-    const grd_corpus_options whole = {.size = sizeof(whole), .no_validation = true, .threads = a->common.threads};
-    int kind;
-    *bytes = 0;
-    if (a->time) return choose_for_series(a, settings, error);
-    if (a->target) return choose_for_table(a, settings, error);
-    if (grd_idx_found(a->data) || grd_image_folder_found(a->data))
-        return choose_for_images(a, settings, why, why_bytes, error);
-    grd_status status = kind_named(a->model, &kind, error);
-    if (!status) status = grd_corpus_open(a->data, &whole, &corpus, error);
-    if (status) return status;
-    *bytes = grd_corpus_about(corpus).size_bytes[GRD_TRAIN];
-    grd_corpus_free(corpus);
-    status = grd_settings_for_text(settings, kind, *bytes, why, why_bytes, error);
-    return status ? status : set_text(settings, "data.path", a->data, error);
-}
-
-/* Says what was chosen. */
-static void show_choice(const grd_settings *settings, int64_t bytes, const char *why, show *s)
-{
-    char note[512];
-    snprintf(note, sizeof(note), "chosen for %s bytes of text: %d layers, %lld wide, windows of %lld tokens (%s)",
-             cli_count(bytes), settings->model.gpt.layers, (long long)settings->model.gpt.width,
-             (long long)settings->model.gpt.context, why);
-    if (settings->data.kind == GRD_DATA_TABLE) return; /* the run says it, once it has seen the table */
-    bool in_full = settings->init.from || grd_model_classifies(settings->model.kind);
-    show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = in_full ? why : note});
-}
 
 static grd_status load_run(const train_args *a, grd_settings *settings, grd_error *error)
 {
@@ -200,7 +65,7 @@ static grd_status load_run(const train_args *a, grd_settings *settings, grd_erro
         return grd_fail(error, GRD_E_IO, "--resume: %s is no run directory (%s: %s)", a->resume, config,
                         strerror(errno));
     grd_status status = grd_settings_load(settings, config, error);
-    return status ? status : set_text(settings, "out", a->resume, error);
+    return status ? status : cli_set_text(settings, "out", a->resume, error);
 }
 
 /* runs/<name of the data>-<first free number> */
@@ -219,13 +84,30 @@ static grd_status default_out(const train_args *a, grd_settings *settings, grd_e
     for (int n = 1;; n++) {
         char out[PATH_TEXT_MAX];
         snprintf(out, sizeof(out), "runs/%.*s-%d", (int)(name < 200 ? name : 200), from + start, n);
-        if (access(out, F_OK) != 0) return set_text(settings, "out", out, error);
+        if (access(out, F_OK) != 0) return cli_set_text(settings, "out", out, error);
     }
 }
 
 static bool same_text(const char *a, const char *b)
 {
     return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_list(char *const *a, int count, char *const *b, int other_count)
+{
+    for (int i = 0; i < count && count == other_count; i++)
+        if (!same_text(a[i], b[i])) return false;
+    return count == other_count;
+}
+
+#define SAME_LIST(a, b, names, count) same_list((a)->data.names, (a)->data.count, (b)->data.names, (b)->data.count)
+
+/* Whether both runs see their data alike: the same columns of a table, images of the same shape. */
+static bool same_inputs(const grd_settings *a, const grd_settings *b)
+{
+    return SAME_LIST(a, b, inputs, input_count) && SAME_LIST(a, b, features, feature_count) &&
+           SAME_LIST(a, b, ignore, ignore_count) && SAME_LIST(a, b, categories, category_count) &&
+           a->data.height == b->data.height && a->data.width == b->data.width && a->data.channels == b->data.channels;
 }
 
 /* Why a resumed run cannot take what was set, or NULL. */
@@ -239,6 +121,7 @@ static const char *against_the_run(const grd_settings *run, const grd_settings *
     if (!same_text(run->data.time, now->data.time) || !same_text(run->data.target, now->data.target) ||
         run->data.horizon != now->data.horizon || run->data.season != now->data.season)
         return "a run goes on with the series that it learns";
+    if (!same_inputs(run, now)) return "a run goes on with inputs of the kind that its model has learnt to read";
     if (!same_text(run->init.from, now->init.from) || run->init.std != now->init.std)
         return "a run goes on with its own weights";
     return NULL;
@@ -267,17 +150,12 @@ static grd_status set_resumed(const train_args *a, grd_settings *settings, grd_e
 
 static grd_status make_settings(const train_args *a, grd_settings *settings, show *s, grd_error *error)
 {
-    char why[PATH_TEXT_MAX + 256] = "";
-    int64_t bytes = 0;
-    grd_status status = a->data     ? choose(a, settings, &bytes, why, sizeof(why), error)
-                        : a->resume ? load_run(a, settings, error)
-                                    : grd_settings_load(settings, a->config, error);
-    for (int i = 0; i < a->sets.count && !status && !a->resume; i++)
-        status = grd_settings_set(settings, a->sets.text[i], error);
+    char choice[CLI_CHOICE_MAX] = "";
+    grd_status status = a->data.path ? cli_choose(&a->common, &a->data, &a->sets, settings, choice, error)
+                        : a->resume  ? load_run(a, settings, error)
+                                     : cli_load_config(settings, a->config, &a->sets, error);
     if (!status && a->resume) status = set_resumed(a, settings, error);
-    if (!status && a->data && settings->init.from && grd_settings_of_language(settings))
-        status = grd_settings_for_tuning(settings, why, sizeof(why), error);
-    if (!status && a->data && !a->time) show_choice(settings, bytes, why, s);
+    if (!status && choice[0]) show_event(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = choice});
     if (!status && !settings->out) status = default_out(a, settings, error);
     return status;
 }
@@ -290,10 +168,12 @@ static void show_next(const grd_settings *settings)
     if (settings->data.kind == GRD_DATA_SERIES)
         printf("the run is in %s; to forecast what follows a file: gradus predict %s FILE.csv\n", settings->out,
                settings->out);
+    else if (grd_settings_of_language(settings))
+        printf("the run is in %s; to hear more: gradus sample %s\n", settings->out, settings->out);
     else
-        printf("the run is in %s; to %s: gradus %s %s\n", settings->out,
-               grd_settings_of_language(settings) ? "hear more" : "test it",
-               grd_settings_of_language(settings) ? "sample" : "eval", settings->out);
+        printf("the run is in %s; to test it: gradus eval %s; for other %s: gradus predict %s %s\n", settings->out,
+               settings->out, settings->data.kind == GRD_DATA_TABLE ? "rows" : "images", settings->out,
+               settings->data.kind == GRD_DATA_TABLE ? "FILE.csv" : "IMAGE_OR_FOLDER");
 }
 
 static int train(train_args *a, grd_settings *settings)

@@ -50,6 +50,7 @@ typedef struct preflight {
     const grd_settings *settings;      /* the caller's */
     char *folder, *config, *tokenizer; /* temporary: the settings, and the tokenizer that the first session made */
     double sample_flops;               /* of a training step, for one sample */
+    int64_t batch;                     /* of the run */
     bool solves;                       /* the model is not trained by steps */
 } preflight;
 
@@ -189,10 +190,24 @@ static grd_status look_at_one_batch(preflight *p, grdi_session *s)
     return status || !is_known(s) ? status : grdi_check_one_batch(&p->checker, &subject);
 }
 
+/* A gradient of fewer samples is noisier, which a rate lower by the square root makes up for (as for Adam: Malladi et
+ * al., "On the SDEs and scaling rules for adaptive gradient algorithms", 2022). */
+static void take_fewer(preflight *p, const grdi_session *s, grdi_subject *subject)
+{
+    int64_t batch = s->settings->train.batch;
+    if (batch >= p->batch) return;
+    subject->rate_scale = sqrt((double)batch / (double)p->batch);
+    grdi_check_note(&p->checker,
+                    "first_steps, learning_rate: with %lld samples a step instead of %lld, to save time, and at rates "
+                    "lower by the square root of that",
+                    (long long)batch, (long long)p->batch);
+}
+
 static grd_status look_at_steps(preflight *p, grdi_session *s)
 {
     grd_group groups[GRD_GROUPS_MAX];
     grdi_subject subject = subject_of(s, groups);
+    take_fewer(p, s, &subject);
     grd_status status = grdi_check_data(&p->checker, s);
     p->solves = s->task->solves && s->task->solves(s);
     if (p->solves) return status;
@@ -226,6 +241,7 @@ static grd_status look_at_all(preflight *p)
     if (!status) status = copy_settings(p, &real);
     if (!status) {
         if (small->model.gpt.context > 0) scale = (double)real->model.gpt.context / (double)small->model.gpt.context;
+        p->batch = real->train.batch;
         make_affordable(real, scale * p->sample_flops);
         real->train.statistics_every = 1;
         status = with_session(p, real, look_at_steps);
@@ -236,10 +252,50 @@ static grd_status look_at_all(preflight *p)
     return status;
 }
 
-static char *temporary_folder(void)
+/* ---- the temporary folder ---- */
+
+#define FOLDER_PREFIX "gradus-check-"
+enum { TRIES = 5 };
+
+/* Removes the folders of checks that were killed: those of living ones are locked. */
+static void sweep(const char *root)
 {
-    const char *root = getenv("TMPDIR");
-    return grdi_format("%s/gradus-check-%ld", root && root[0] ? root : "/tmp", (long)getpid());
+    grd_error ignored = {GRD_OK, ""};
+    char **names;
+    size_t count;
+    if (grdi_directory_list(root, &names, &count, &ignored)) return;
+    for (size_t i = 0; i < count; i++) {
+        int lock_fd = -1;
+        char *path = NULL;
+        if (strncmp(names[i], FOLDER_PREFIX, strlen(FOLDER_PREFIX)) == 0) path = grdi_path_join(root, names[i]);
+        if (path && !grdi_directory_lock(path, &lock_fd, &ignored) && lock_fd >= 0) {
+            grdi_directory_remove(path, &ignored);
+            grdi_file.close(lock_fd);
+        }
+        grdi_free(path);
+    }
+    grdi_names_free(names, count);
+}
+
+/* Makes p->folder and takes it, until *lock_fd is closed. */
+static grd_status make_folder(preflight *p, int *lock_fd)
+{
+    const char *variable = getenv("TMPDIR"), *root = variable && variable[0] ? variable : "/tmp";
+    sweep(root);
+    p->folder = grdi_format("%s/" FOLDER_PREFIX "%ld", root, (long)getpid());
+    p->config = p->folder ? grdi_path_join(p->folder, "config.yaml") : NULL;
+    if (!p->config) return out_of_memory(p);
+    for (int tries = 1;; tries++) { /* another check may sweep the folder away before it is locked */
+        grd_error problem = {GRD_OK, ""};
+        grd_status status = grdi_directory_make(p->folder, &problem);
+        if (!status) status = grdi_directory_lock(p->folder, lock_fd, &problem);
+        if (!status && grdi_path_exists(p->folder)) return GRD_OK;
+        if (*lock_fd >= 0) grdi_file.close(*lock_fd);
+        *lock_fd = -1;
+        if (tries < TRIES) continue;
+        if (status) return grd_fail(p->checker.error, status, "%s", problem.message);
+        return grd_fail(p->checker.error, GRD_E_IO, "%s: is removed each time it is made", p->folder);
+    }
 }
 
 grd_status grd_check_settings(grd_settings *settings, const grd_check_options *options, int32_t *found,
@@ -252,13 +308,13 @@ grd_status grd_check_settings(grd_settings *settings, const grd_check_options *o
     *found = 0;
     grd_status status = grd_settings_resolve(settings, p.checker.error);
     if (status) return status;
-    p.folder = temporary_folder();
-    p.config = p.folder ? grdi_path_join(p.folder, "config.yaml") : NULL;
-    status = p.config ? grdi_directory_make(p.folder, p.checker.error) : out_of_memory(&p);
+    int lock_fd = -1;
+    status = make_folder(&p, &lock_fd);
     if (!status) status = grd_settings_save(settings, p.config, p.checker.error);
     if (!status) status = look_at_all(&p);
     grd_error ignored = {GRD_OK, ""};
     if (p.folder) grdi_directory_remove(p.folder, &ignored);
+    if (lock_fd >= 0) grdi_file.close(lock_fd);
     grdi_free(p.folder);
     grdi_free(p.config);
     grdi_free(p.tokenizer);

@@ -32,6 +32,7 @@ typedef struct grdi_subject {
     void *context;
     const void *inputs; /* of the batch fed last */
     double lr;          /* the rate that factors multiply */
+    double rate_scale;  /* of all rates, for batches smaller than the run's; 0: 1 */
     double expected;    /* the loss before training; NaN: not known */
     char expected_text[64];
     bool causal, pretrained;

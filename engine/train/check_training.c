@@ -59,7 +59,7 @@ static grd_status step_failed(const grdi_checker *c, const grdi_subject *s, grd_
 static grd_status one_step(grdi_checker *c, grdi_subject *s, double factor, double *loss)
 {
     grd_metrics metrics;
-    grd_step_set_lr(s->step, factor);
+    grd_step_set_lr(s->step, s->rate_scale > 0 ? s->rate_scale * factor : factor);
     grd_status status = grd_step_run(s->step, &metrics);
     *loss = status == GRD_E_NUMERIC ? NAN : metrics.loss;
     return status && status != GRD_E_NUMERIC ? step_failed(c, s, status) : GRD_OK;

@@ -262,6 +262,14 @@ static void close_series(grdi_session *s)
     grdi_free(run);
 }
 
+/* The network begins at the simple forecast, see forecaster.c: its head is all zeros. */
+static void expect(const grdi_session *s, grdi_expected *expected)
+{
+    expected->loss = 1;
+    snprintf(expected->text, sizeof(expected->text), "the variance of the error of %s",
+             s->series->framing.lag > 1 ? "seasonal-naive" : "persistence");
+}
+
 const grdi_task grdi_task_series = {.open = open_series,
                                     .make_batches = make_batches,
                                     .start = start,
@@ -273,4 +281,5 @@ const grdi_task grdi_task_series = {.open = open_series,
                                     .evaluate = evaluate,
                                     .add_weights = add_weights,
                                     .read_weights = grdi_task_read_by_name,
+                                    .expect = expect,
                                     .close = close_series};

@@ -1,6 +1,8 @@
 /* settings.c - the configuration keys, their defaults, and what depends on other keys. */
 #include "train/settings.h"
 
+#include <gradus/table.h>
+
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -370,6 +372,13 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_image_folder_found(s->data.path))
         s->data.kind = GRD_DATA_IMAGES;
+    char columns[512];
+    if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_table_found(s->data.path, columns, sizeof(columns)))
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "data.target: is not set, and %s is a table with the columns %s (set it to the one that is to "
+                        "be predicted, with data.time to forecast it; data.kind: text trains a language model on the "
+                        "file)",
+                        s->data.path, columns);
     bool images = s->data.kind == GRD_DATA_IDX || s->data.kind == GRD_DATA_IMAGES;
     if (images && !grdi_key_was_set(s, grdi_key_find("model.kind")) && !grd_model_classifies(s->model.kind))
         s->model.kind = GRD_MODEL_LENET;

@@ -566,6 +566,9 @@ images("predicting for a damaged image", {"bad.png": golden("colour.png")[:2000]
 images("testing on other classes", {"other/elk/1.png": golden("grey.png"), "other/fox/1.png": golden("grey.png")},
        "other/elk: is a class", arguments="eval seen --data other")
 images("writing texts with a classifier", {}, "writes no text", arguments="sample seen")
+for key in ["data.height=20", "data.width=20", "data.channels=1"]:
+    images(f"going on with {key}", {}, f"--set {key}: a run goes on with inputs of the kind", "leave it out",
+           arguments=f"train --resume seen --set train.steps=3 --set {key}")
 images("going on with other images", {}, "pets", "trained on",
        change=lambda f: (f / "pets/cat/0.png").write_bytes(golden("alpha.png")),
        arguments="train --resume seen --set train.steps=3 --set data.path=pets")
@@ -640,6 +643,11 @@ table("exact for a network", "x,c,y\n" + ROWS, "train.optimizer: exact is for li
       more="--model mlp --set train.optimizer=exact")
 case("table: a folder", "train --data . --target y --set out=new", ".", "is a directory")
 case("table: a file that is not there", "train --data none.csv --target y --set out=new", "none.csv")
+for given in ["train --data t.csv --set out=new", "check --data t.csv"]:
+    case(f"table: no target, {given}", given, "--data: t.csv is a table with the columns 'x', 'c', 'y'",
+         "--target COLUMN", files={"t.csv": "x,c,y\n" + ROWS})
+case("table: no target in a config", "train good.yaml --set data.path=t.tsv", "data.target: is not set",
+     "t.tsv is a table", "data.kind: text", files={"t.tsv": "x\tc\n1\t2\n"})
 case("table: a target without data", "train good.yaml --target y", "--target: goes with --data")
 
 

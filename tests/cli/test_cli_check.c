@@ -4,9 +4,11 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -290,19 +292,119 @@ Test(cli_check, looks_at_tables)
     assert_found("target_leak", "cost.yaml --set data.target=size --set data.path=leak.csv");
 }
 
-Test(cli_check, leaves_nothing_behind)
+/* A walk with a season of 12 steps. */
+static void write_series(const char *name)
 {
-    cr_assert(gradus("check good.yaml --quiet").code == 0);
+    static char text[1 << 15];
+    size_t used = (size_t)sprintf(text, "month,sales\n");
+    double level = 100;
+    state = 21;
+    for (int i = 0; i < 400; i++) {
+        level += random_below(1000) / 500.0 - 1;
+        used += (size_t)sprintf(text + used, "%d,%.3f\n", i, level + 4 * (i % 12) + random_below(1000) / 500.0);
+    }
+    scratch_write(scratch_path(name), text, used);
+}
+
+/* The first loss is that of the simple forecast, which the units of the targets make 1. */
+Test(cli_check, looks_at_series)
+{
+    write_series("sales.csv");
+    write_config("sales.yaml", "data: {path: sales.csv, time: month, target: sales}\n"
+                               "train: {steps: 100, lr: 2.0e-3}\n");
+    assert_clean("sales.yaml");
+    outcome o = gradus("check sales.yaml --set model.kind=tcn --json");
+    const json_t *r = result_named(events_named(o.out, "check"), "initial_loss");
+    cr_assert(r && strstr(json_string_value(json_object_get(r, "evidence")), "seasonal-naive is 1.0000"), "%s", o.out);
+    cr_assert(o.code == 0, "%s", o.out);
+}
+
+/* A class for each of two pictures; behind the end of a file there may be anything. */
+static void make_photographs(const char *folder, const char *more, int count)
+{
+    static const char *const pictures[2] = {"colour.jpg", "grey.jpg"}, *const classes[2] = {"cat", "dog"};
+    char path[256];
+    for (int k = 0; k < 2; k++) {
+        size_t size;
+        snprintf(path, sizeof path, "%s/tests/golden/images/%s", GRADUS_SOURCE_DIR, pictures[k]);
+        char *bytes = scratch_read(path, &size);
+        snprintf(path, sizeof path, "%s/%s", folder, classes[k]);
+        mkdir(scratch_path(folder), 0755), mkdir(scratch_path(path), 0755);
+        bytes = realloc(bytes, size + 64);
+        for (int i = 0; i < count; i++) {
+            int tail = sprintf(bytes + size, "%s %d", more, i);
+            snprintf(path, sizeof path, "%s/%s/%d.jpg", folder, classes[k], i);
+            scratch_write(scratch_path(path), bytes, size + (size_t)tail);
+        }
+        free(bytes);
+    }
+}
+
+Test(cli_check, looks_at_folders_of_photographs)
+{
+    make_photographs("pets", "", 12);
+    assert_clean("--data pets --model lenet --set model.width=8");
+    mkdir(scratch_path("parts"), 0755);
+    make_photographs("parts/train", "trained on", 12);
+    make_photographs("parts/val", "trained on", 4);
+    assert_found("overlap", "--data parts --model lenet --set model.width=8");
+}
+
+/* As train would choose for them. */
+Test(cli_check, takes_data_without_a_config)
+{
+    write_table("things.csv", false);
+    write_series("sales.csv");
+    make_images("clean", GOOD);
+    assert_clean("--data text.txt --set model.layers=1 --set model.width=32 --set model.heads=2 "
+                 "--set model.context=32 --set train.batch=8");
+    assert_clean("--data things.csv --target kind --model mlp --set model.width=16");
+    assert_clean("--data sales.csv --time month --target sales --horizon 2");
+    assert_clean("--data clean --model vit --set model.layers=1 --set model.width=24");
+    outcome o = gradus("check --data clean --model lenet --set model.width=8 --set train.lr=30");
+    cr_assert(o.code == 4 && strstr(o.err, "chosen for 300 images"), "%s%s", o.out, o.err);
+}
+
+static int names_like(const char *prefix)
+{
     DIR *folder = opendir(scratch_path("."));
     int names = 0;
-    for (const struct dirent *e; (e = readdir(folder));) names += e->d_name[0] != '.';
+    for (const struct dirent *e; (e = readdir(folder));)
+        names += e->d_name[0] != '.' && strncmp(e->d_name, prefix, strlen(prefix)) == 0;
     closedir(folder);
-    cr_assert(names == 2, "%d files where there were two", names);
+    return names;
+}
+
+Test(cli_check, leaves_nothing_behind)
+{
+    setenv("TMPDIR", scratch_path("."), 1);
+    cr_assert(gradus("check good.yaml --quiet").code == 0);
+    cr_assert(names_like("") == 2, "%d files where there were two", names_like(""));
+    outcome o = gradus_stopped_after(1, "targets", "check good.yaml --json");
+    cr_assert(o.code == 3 && names_like("") == 2, "exit code %d, %d files: %s", o.code, names_like(""), o.err);
+    o = gradus_stopped_after(1, "learning_rate", "check good.yaml --json");
+    cr_assert(o.code == 3 && names_like("") == 2, "exit code %d, %d files: %s", o.code, names_like(""), o.err);
+}
+
+/* What a killed check left is removed by the next one; what another one works in is not. */
+Test(cli_check, clears_up_after_killed_ones)
+{
+    setenv("TMPDIR", scratch_path("."), 1);
+    mkdir(scratch_path("gradus-check-1"), 0755), mkdir(scratch_path("gradus-check-2"), 0755);
+    scratch_write(scratch_path("gradus-check-1/config.yaml"), "x", 1);
+    int taken = open(scratch_path("gradus-check-2"), O_RDONLY | O_DIRECTORY);
+    cr_assert(taken >= 0 && flock(taken, LOCK_EX) == 0);
+    cr_assert(gradus("check good.yaml --quiet").code == 0);
+    cr_assert(names_like("gradus-check-2") == 1 && names_like("gradus-check") == 1);
+    close(taken);
 }
 
 Test(cli_check, refuses_what_cannot_run)
 {
     cr_assert(gradus("check").code == 2);
+    cr_assert(gradus("check good.yaml --data text.txt").code == 2);
+    cr_assert(gradus("check good.yaml --target x").code == 2);
+    cr_assert(gradus("check --data text.txt --time x").code == 2);
     cr_assert(gradus("check nothing.yaml").code == 2);
     cr_assert(gradus("check good.yaml --set data.path=nothing.txt").code == 2);
 }

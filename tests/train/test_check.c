@@ -40,6 +40,7 @@ typedef enum mistake {
     SOFTMAX_OVER_BATCH,
     WRONG_TARGET_SCALE,
     OTHER_DATA_EACH_TIME,
+    NOISE_CARRIED_ON,
     NAN_IN_DATA,
     /* of an op of one's own */
     SLOPE_OF_ANOTHER
@@ -167,7 +168,7 @@ static void build_network(void *context, grd_graph *graph, bool training, grd_ch
     }
 }
 
-static unsigned calls;
+static unsigned calls, noise;
 
 static void draw_rows(const plant *p, int64_t index, float *x)
 {
@@ -175,6 +176,10 @@ static void draw_rows(const plant *p, int64_t index, float *x)
     for (int i = 0; i < ROWS * FEATURES; i++) {
         state = state * 1664525u + 1013904223u;
         x[i] = (float)(state >> 8) / (1 << 23) - 1;
+    }
+    if (p->mistake == NOISE_CARRIED_ON) { /* seeded where a run begins, and in no checkpoint */
+        noise = index ? noise * 1664525u + 1013904223u : 1;
+        x[4] += (float)(noise >> 8) / (1 << 24);
     }
     if (p->mistake == NAN_IN_DATA && index == 3) x[5] = NAN;
 }
@@ -325,6 +330,15 @@ Test(check, networks)
         {"a value that is no number", NAN_IN_DATA, "first_steps"},
     };
     for (size_t i = 0; i < sizeof plants / sizeof *plants; i++) look_for(&plants[i], network(&plants[i]));
+}
+
+/* Two runs from their first step are the same then; one that goes on draws other noise. */
+Test(check, runs_that_cannot_go_on)
+{
+    static const plant p = {"noise whose state no checkpoint has", NOISE_CARRIED_ON, "resume"};
+    static results z;
+    grd_check_model model = network(&p);
+    cr_assert(checked(&p, &model, &z) == 1 && found_by(&z, "resume"), "%s", z.text);
 }
 
 Test(check, regressions)
