@@ -244,6 +244,7 @@ static bool bits_are_known(const grdi_history *h)
 void grdi_html_charts(grdi_writer *w, const grdi_history *h, const grd_run_words *words)
 {
     char per_second[64];
+    if (h->count < 2) return; /* of a model that was solved, or a run that just began: one point is no picture */
     snprintf(per_second, sizeof(per_second), "%s per second", words->samples);
     const picture pictures[] = {
         {"Loss", words->loss_unit, offsetof(grdi_history_point, loss), true, true, false, true},
@@ -290,7 +291,8 @@ void grdi_html_forecast(grdi_writer *w, const grdi_history_forecast *f, const ch
     draw_series(&c, f->values, f->count, "b");
     grdi_writer_print(w,
                       "</svg>\n<div class=\"x\"><span style=\"left:0;transform:none\">%s</span>"
-                      "<span style=\"left:50%%\">%s</span><span style=\"left:100%%;transform:translateX(-100%%)\">%s"
+                      "<span class=\"mid\" style=\"left:50%%\">%s</span>"
+                      "<span style=\"left:100%%;transform:translateX(-100%%)\">%s"
                       "</span></div></div></figure>\n",
                       f->first, f->middle, f->last);
 }

@@ -54,7 +54,7 @@ static const char head[] =
     "max-height:24rem;overflow-y:auto;border-left:3px solid "
     "var(--line);padding-left:.8rem}summary{cursor:pointer;color:var(--a)}"
     "details>*+*{margin-top:.5rem}@media(max-width:30rem){.wide table,.wide th{font-size:.76rem}.wide td,.wide "
-    "th{padding-right:.3rem}}@media(min-width:48rem){.two{grid-column:span 2}}\n"
+    "th{padding-right:.3rem}.x .mid{display:none}}@media(min-width:48rem){.two{grid-column:span 2}}\n"
     "</style>\n";
 
 /* ---- text ---- */
@@ -202,6 +202,23 @@ static void put_errors(grdi_writer *w, const grdi_history_eval *eval)
         put_tile(w, "seasonal-naive", grdi_html_number(eval->seasonal_rmse, a), "root mean square");
 }
 
+/* A figure of an evaluation by the name that JSON lines give it. */
+static void put_figure(grdi_writer *w, const char *name, const char *value)
+{
+    static const char *const known[][3] = {{"baseline_rmse", "always the mean", "root mean square"},
+                                           {"baseline_accuracy", "always the commonest", "accuracy"},
+                                           {"r2", "R\xC2\xB2", "1 is all that varies"},
+                                           {"auc", "AUC", "area under the ROC curve"},
+                                           {"f1", "F1", ""},
+                                           {"top5", "top 5", "accuracy"}};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(known[i][0], name) == 0) {
+            put_tile(w, known[i][1], value, known[i][2]);
+            return;
+        }
+    put_tile(w, name, value, "");
+}
+
 static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings *s)
 {
     const grdi_history_point *last = h->count ? &h->points[h->count - 1] : NULL;
@@ -214,7 +231,7 @@ static void put_tiles(grdi_writer *w, const grdi_history *h, const grd_settings 
         put_tile(w, with(words.held_out, "loss", b), a, words.loss_unit);
         if (isfinite(eval->rmse)) put_errors(w, eval);
         for (int32_t i = 0; i < eval->figure_count; i++)
-            put_tile(w, eval->figures[i].name, grdi_html_number(eval->figures[i].value, a), "");
+            put_figure(w, eval->figures[i].name, grdi_html_number(eval->figures[i].value, a));
     }
     if (eval && isfinite(eval->accuracy)) {
         snprintf(a, sizeof(a), "%.2f%%", 100 * eval->accuracy);
@@ -289,7 +306,8 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     } else if (classifies) {
         put_row(w, "model", "%s, %lld wide, %lld classes", kind, (long long)g->width, (long long)s->model.classes);
     } else if (!tokens) {
-        put_row(w, "model", "%s, %d layers, %lld wide", kind, g->layers, (long long)g->width);
+        put_row(w, "model", "%s, %d layer%s, %lld wide", kind, g->layers, g->layers == 1 ? "" : "s",
+                (long long)g->width);
     } else {
         put_row(w, "model", "%s, %d layers, %d heads, %lld wide", kind, g->layers, g->heads, (long long)g->width);
         put_row(w, "context", "%s tokens", grdi_html_count(g->context, a));
