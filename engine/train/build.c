@@ -7,10 +7,23 @@
 #include "formats/checkpoint.h"
 #include "run/run.h"
 #include "train/settings.h"
+#include "train/table.h"
 #include "train/train.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static grd_optimizer lbfgs_of(const grd_settings *settings, double lr)
+{
+    grd_optimizer o = grd_lbfgs(lr);
+    if (grdi_table_solves(settings)) return grd_sgd(lr); /* the task solves; the step is only planned */
+    o.history_size = settings->train.history_size;
+    o.max_iter = settings->train.max_iter;
+    o.max_eval = settings->train.max_eval;
+    o.tolerance_grad = settings->train.tolerance_grad;
+    o.tolerance_change = settings->train.tolerance_change;
+    return o;
+}
 
 grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, double lr)
 {
@@ -20,7 +33,7 @@ grd_optimizer grdi_settings_optimizer(const grd_settings *settings, int kind, do
     case GRD_OPTIMIZER_SGD: o = grd_sgd(lr); break;
     case GRD_OPTIMIZER_LION: o = grd_lion(lr); break;
     case GRD_OPTIMIZER_MUON: o = grd_muon(lr); break;
-    case GRD_OPTIMIZER_LBFGS:
+    case GRD_OPTIMIZER_LBFGS: return lbfgs_of(settings, lr);
     case GRD_OPTIMIZER_EXACT: return grd_sgd(lr); /* the task solves; the step is only planned */
     default: o = grd_adamw(lr);
     }

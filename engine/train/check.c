@@ -90,6 +90,7 @@ static void use_steps(grd_settings *z)
 {
     bool steps = z->train.optimizer > GRD_OPTIMIZER_NONE && z->train.optimizer < GRD_OPTIMIZER_LBFGS;
     if (steps && grdi_key_was_set(z, grdi_key_find("train.optimizer"))) return;
+    if (z->train.optimizer == GRD_OPTIMIZER_LBFGS) z->train.lr = 1e-3;
     z->train.optimizer = GRD_OPTIMIZER_ADAMW;
     z->train.l2 = 0;
     grdi_key_mark_set(z, grdi_key_find("train.optimizer"));
@@ -101,7 +102,7 @@ static void make_small(grd_settings *z)
     bool language = grd_settings_of_language(z);
     int64_t most = language ? SMALL_TEXTS : SMALL_SAMPLES;
     set_batch(z, z->train.batch < 2 ? 2 : z->train.batch > most ? most : z->train.batch);
-    if (z->data.kind == GRD_DATA_TABLE) use_steps(z);
+    if (z->data.kind == GRD_DATA_TABLE || z->train.optimizer == GRD_OPTIMIZER_LBFGS) use_steps(z);
     if (language && !z->init.from && z->model.gpt.context > SMALL_CONTEXT) z->model.gpt.context = SMALL_CONTEXT;
     z->model.gpt.dropout = 0;
     z->train.label_smoothing = z->train.weight_decay = 0;

@@ -7,7 +7,7 @@
 
 const char *const grdi_event_names[] = {"note", "plan", "step", "eval", "layers", "sample", "saved", "done", "error"};
 const char *const grdi_figure_names[] = {
-    "r2", "f1", "auc", "baseline_rmse", "baseline_accuracy", "linear_rmse", "logistic_accuracy", NULL};
+    "r2", "mase", "f1", "auc", "baseline_rmse", "baseline_accuracy", "linear_rmse", "logistic_accuracy", NULL};
 const int grdi_event_kinds = sizeof(grdi_event_names) / sizeof(grdi_event_names[0]);
 
 /* A text that is cut where it does not fit, but counted in full, as snprintf does. */
@@ -76,6 +76,7 @@ static void put_step(line *l, const grd_event *event)
     put_number(l, "loss", event->loss);
     put_number(l, "lr", event->lr);
     put_number(l, "grad_norm", event->grad_norm);
+    if (event->evaluations) put_whole(l, "evaluations", event->evaluations);
     if (event->samples) {
         put_whole(l, "samples", event->samples);
         put_number(l, "samples_per_s", event->samples_per_s);

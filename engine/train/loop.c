@@ -242,12 +242,14 @@ static void emit_step(grdi_session *s, const grd_metrics *metrics)
                        .loss = metrics->loss,
                        .lr = settings->train.lr * s->factors[metrics->step % GRD_STEPS_AHEAD],
                        .grad_norm = metrics->grad_norm,
+                       .evaluations = metrics->evaluations,
                        .time_ms = 1e3 * seconds,
                        .seconds = grdi_session_elapsed(s)};
     s->task->count(s, &event);
     event.tokens_per_s = (double)event.tokens / seconds;
     event.samples_per_s = (double)event.samples / seconds;
     s->told = now;
+    s->unchanged = metrics->converged ? s->unchanged + settings->train.batch * settings->train.accumulate : 0;
     grdi_session_emit(s, &event);
 }
 
@@ -333,6 +335,15 @@ bool grdi_session_asked_to_stop(const grdi_session *s)
     return s->options->stop && *s->options->stop;
 }
 
+/* Whether the last steps found nothing to change in any of the samples: L-BFGS can tell. */
+static bool settled(grdi_session *s)
+{
+    if (!s->samples || s->unchanged < s->samples) return false;
+    grdi_session_note(s, "step %lld: no step lowers the loss any more, as far as its gradient tells: the run ends here",
+                      (long long)s->done);
+    return true;
+}
+
 static grd_status train(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
@@ -340,7 +351,8 @@ static grd_status train(grdi_session *s)
     s->start = grdi_seconds();
     bool solves = s->task->solves && s->task->solves(s);
     if (solves && progress(s) < 1) status = s->task->solve(s);
-    while (!solves && !status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
+    bool over = solves;
+    while (!over && !status && progress(s) < 1 && !grdi_session_asked_to_stop(s)) {
         double factor = grdi_session_schedule_factor(s), begun = progress(s);
         bool measured = statistics_due(s);
         if (!grd_step_pending(s->step)) s->told = grdi_seconds();
@@ -352,10 +364,11 @@ static grd_status train(grdi_session *s)
         bool samples = !last && due_now(s, sample_every(settings), begun);
         bool saves = !last && due(settings->train.checkpoint_every, s->done);
         status = tell_steps(s, last || measured || evaluates || samples || saves ? 0 : GRD_STEPS_AHEAD - 1, status);
+        over = !status && settled(s);
         if (!status && measured) status = grdi_session_emit_layers(s);
-        if (!status && evaluates) status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
-        if (!status && samples) status = grdi_session_sample(s, progress(s));
-        if (!status && saves) status = grdi_session_save(s);
+        if (!status && !over && evaluates) status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
+        if (!status && !over && samples) status = grdi_session_sample(s, progress(s));
+        if (!status && !over && saves) status = grdi_session_save(s);
         write_report(s);
     }
     grd_status told = solves ? GRD_OK : tell_steps(s, 0, GRD_OK); /* a feed that failed leaves steps to be told of */

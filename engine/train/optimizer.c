@@ -29,6 +29,16 @@ grd_optimizer grd_muon(double lr)
     return (grd_optimizer){.kind = GRD_OPTIMIZER_MUON, .lr = lr, .momentum = 0.95, .nesterov = true};
 }
 
+grd_optimizer grd_lbfgs(double lr)
+{
+    return (grd_optimizer){.kind = GRD_OPTIMIZER_LBFGS,
+                           .lr = lr,
+                           .history_size = 100,
+                           .max_iter = 20,
+                           .tolerance_grad = 1e-7,
+                           .tolerance_change = 1e-9};
+}
+
 double grd_schedule_factor(const grd_schedule *schedule, int64_t step, double progress)
 {
     if (step < schedule->warmup) return (double)(step + 1) / (double)schedule->warmup;

@@ -51,8 +51,8 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     if (usable) return usable;
     if (!report) return grd_fail(&step->error, GRD_E_ARGUMENT, "step: no place for the report");
     const grd_engine *engine = step->model->engine;
-    const grdi_plan *micro = step->micro->plan, *update = step->update.program->plan;
-    double micros = step->options.accumulate;
+    const grdi_plan *micro = step->micro->plan, *update = step->update.program ? step->update.program->plan : NULL;
+    double micros = step->options.accumulate * (step->search ? (double)grdi_search_evaluations(step) : 1);
     memset(report, 0, sizeof(*report));
     for (const grdi_variable *v = step->model->variables; v; v = v->next)
         if (v->kind == GRDI_VARIABLE_PARAMETER && !v->view) report->parameters += grd_dims_count(v->type.dims);
@@ -60,20 +60,17 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     report->gradients_bytes = grdi_model_bytes(step->model, GRDI_VARIABLE_GRADIENT);
     report->optimizer_bytes = grdi_model_bytes(step->model, GRDI_VARIABLE_MOMENT);
     report->state_bytes = grdi_model_bytes(step->model, GRDI_VARIABLE_STATE);
-    report->arena_bytes = micro->arena_bytes > update->arena_bytes ? micro->arena_bytes : update->arena_bytes;
-    report->workspace_bytes = workspace(micro) > workspace(update) ? workspace(micro) : workspace(update);
-    size_t copies = weight_copies(micro) + weight_copies(update);
-    report->weights_bytes += copies;
-    report->inputs_bytes = micro->kept_bytes + update->kept_bytes - copies;
-    add_up(report);
+    if (step->search) report->optimizer_bytes += grdi_search_bytes(step);
+    grdi_report_add_program(report, step->micro);
+    if (update) grdi_report_add_program(report, step->update.program);
     if (step->measured.program) grdi_report_add_program(report, step->measured.program);
-    report->flops_per_step = micros * micro->flops + update->flops;
-    report->bytes_per_step = micros * micro->bytes + update->bytes;
-    report->launches = (int64_t)(micro->launch_count + update->launch_count);
+    report->flops_per_step = micros * micro->flops + (update ? update->flops : 0);
+    report->bytes_per_step = micros * micro->bytes + (update ? update->bytes : 0);
+    report->launches = (int64_t)(micro->launch_count + (update ? update->launch_count : 0));
     grdi_rates rates;
     if (engine->backend->rates && engine->backend->rates(engine->device, &rates) == GRD_OK)
         report->predicted_step_ms =
-            1e3 * (micros * grdi_plan_seconds(micro, &rates) + grdi_plan_seconds(update, &rates));
+            1e3 * (micros * grdi_plan_seconds(micro, &rates) + (update ? grdi_plan_seconds(update, &rates) : 0));
     return GRD_OK;
 }
 
@@ -92,7 +89,7 @@ grd_status grd_step_profile(grd_step *step, bool on)
     grd_status usable = grdi_step_usable(step);
     if (usable) return usable;
     grd_status status = grdi_program_profile(step->micro, on);
-    return status ? status : grdi_program_profile(step->update.program, on);
+    return status || step->search ? status : grdi_program_profile(step->update.program, on);
 }
 
 /* ---- the profile: by kind of op, and as a timeline ---- */
@@ -172,7 +169,7 @@ grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trac
     if (!kinds) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a profile");
     int32_t count = 0;
     add_kinds(step->micro, &rates, kinds, &count);
-    add_kinds(step->update.program, &rates, kinds, &count);
+    if (step->update.program) add_kinds(step->update.program, &rates, kinds, &count);
     double steps = (double)step->micro->profiled_runs / step->options.accumulate;
     if (stream) print_kinds(stream, kinds, count, steps, &rates);
     grdi_free(kinds);
@@ -181,7 +178,7 @@ grd_status grd_step_profile_write(grd_step *step, FILE *stream, const char *trac
     if (grdi_writer_open(&w, trace_path)) return grdi_writer_commit(&w, &step->error);
     grdi_writer_print(&w, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
     double at = trace_program(&w, step->micro, 0, true);
-    trace_program(&w, step->update.program, at, false);
+    if (step->update.program) trace_program(&w, step->update.program, at, false);
     grdi_writer_print(&w, "\n]}\n");
     return grdi_writer_commit(&w, &step->error);
 }

@@ -90,6 +90,24 @@ bool grdi_step_find_origin(grd_step *step)
     return true;
 }
 
+grd_status grdi_results_put(grd_step *step, grd_metrics metrics)
+{
+    grdi_result *result = newest(step);
+    result->step = step->count;
+    result->metrics = metrics;
+    step->results.known++;
+    if (metrics.skipped) grdi_states_bring_back(step);
+    if (!metrics.skipped || step->options.skip_nonfinite) {
+        step->count++;
+        return GRD_OK;
+    }
+    result->metrics.step = step->count;
+    step->results.failed = true;
+    grdi_step_find_origin(step);
+    if (!step->origin_known) not_finite(step, "");
+    return step->error.status;
+}
+
 /* All that was asked for after that step came to nothing. From now on the device may change weights again. */
 static grd_status take_back(grd_step *step, const grdi_result *result, bool device_failed)
 {

@@ -68,6 +68,8 @@ typedef struct grdi_session {
     int32_t *eval_inputs;   /* [2][batch * context] */
     float *eval_values;     /* [batch * context] */
 
+    int64_t samples;                 /* that an epoch has; 0: not known */
+    int64_t unchanged;               /* of them, those in the last steps that changed nothing */
     int64_t done;                    /* steps */
     bool ended;                      /* a resumed run had its last step already: it is only evaluated */
     int64_t saved;                   /* step of the checkpoint that was read or written last; 0: none */

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "train/table.h"
 
 #include <math.h>
 #include <string.h>
@@ -138,6 +139,11 @@ const grdi_key grdi_keys[] = {
     {.path = "train.betas", .kind = GRDI_KEY_FLOAT2, .offset = AT(train.betas), .least = 0, .most = 0.9999999},
     NUMBER("train.eps", train.eps, 0, 1),
     NUMBER("train.momentum", train.momentum, 0, 0.9999999),
+    WHOLE32("train.history_size", train.history_size, 1, 10000),
+    WHOLE32("train.max_iter", train.max_iter, 1, LARGE),
+    WHOLE32("train.max_eval", train.max_eval, 0, LARGE),
+    NUMBER("train.tolerance_grad", train.tolerance_grad, 0, 1e6),
+    NUMBER("train.tolerance_change", train.tolerance_change, 0, 1e6),
     NUMBER("train.weight_decay", train.weight_decay, 0, 1e6),
     NUMBER("train.l2", train.l2, 0, 1e12),
     NUMBER("train.clip_norm", train.clip_norm, 0, 1e12),
@@ -239,6 +245,11 @@ grd_settings *grd_settings_new(void)
     s->train.momentum = 0.95;
     s->train.weight_decay = 0.1;
     s->train.clip_norm = 1.0;
+    grd_optimizer lbfgs = grd_lbfgs(1);
+    s->train.history_size = lbfgs.history_size;
+    s->train.max_iter = lbfgs.max_iter;
+    s->train.tolerance_grad = lbfgs.tolerance_grad;
+    s->train.tolerance_change = lbfgs.tolerance_change;
     s->train.schedule = GRD_SCHEDULE_COSINE;
     s->train.statistics_every = s->train.sample_every = -1;
     s->train.sample_tokens = 100;
@@ -341,11 +352,8 @@ static grd_status resolve_table(grd_settings *s, grd_error *error)
     if (!known && grdi_key_was_set(s, grdi_key_find("model.kind")))
         return grd_fail(error, GRD_E_ARGUMENT, "model.kind: %s is no model of tables (set linear, logistic or mlp)",
                         model_kinds[kind]);
-    bool fits = optimizer < GRD_OPTIMIZER_LBFGS ||
-                kind == (optimizer == GRD_OPTIMIZER_LBFGS ? GRD_MODEL_LOGISTIC : GRD_MODEL_LINEAR);
-    if (known && !fits)
-        return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: %s is for %s, and model.kind is %s",
-                        optimizers[optimizer], optimizer == GRD_OPTIMIZER_LBFGS ? "logistic" : "linear",
+    if (known && optimizer == GRD_OPTIMIZER_EXACT && kind != GRD_MODEL_LINEAR)
+        return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: exact is for linear, and model.kind is %s",
                         model_kinds[kind]);
     return GRD_OK;
 }
@@ -362,9 +370,8 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
     bool table = s->data.kind == GRD_DATA_AUTO && s->data.path && s->data.target && !s->data.time;
     if (table) s->data.kind = GRD_DATA_TABLE;
     if (s->data.kind == GRD_DATA_TABLE) return resolve_table(s, error);
-    if (s->train.optimizer >= GRD_OPTIMIZER_LBFGS)
-        return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: %s is for linear and logistic regression of tables",
-                        optimizers[s->train.optimizer]);
+    if (s->train.optimizer == GRD_OPTIMIZER_EXACT)
+        return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: exact is for linear regression of tables");
     static const int64_t widths[GRD_MODEL_KINDS] = {
         [GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64, [GRD_MODEL_RESNET34] = 64,
         [GRD_MODEL_RESNET50] = 64, [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
@@ -405,6 +412,26 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
     return GRD_OK;
 }
 
+/* What L-BFGS has instead of other optimizers' usual settings, where it is steps that are taken by it. */
+static grd_status resolve_lbfgs(grd_settings *s, grd_error *error)
+{
+    static const char *const without[] = {"train.clip_norm", "train.weight_decay", "train.ema"};
+    if (s->train.optimizer != GRD_OPTIMIZER_LBFGS || grdi_table_solves(s)) return GRD_OK;
+    for (int i = 0; i < 3; i++) {
+        const grdi_key *key = grdi_key_find(without[i]);
+        double *value = grdi_key_field(key, s);
+        if (grdi_key_was_set(s, key) && *value != 0)
+            return grd_fail(error, GRD_E_ARGUMENT, "%s: there is none with lbfgs (leave it out, or take adamw)",
+                            without[i]);
+        *value = 0;
+    }
+    if (!grdi_key_was_set(s, grdi_key_find("train.lr"))) s->train.lr = 1;
+    if (!grdi_key_was_set(s, grdi_key_find("train.schedule"))) s->train.schedule = GRD_SCHEDULE_CONSTANT;
+    if (!(s->train.lr > 0)) return grd_fail(error, GRD_E_ARGUMENT, "train.lr: lbfgs needs one above 0 (1 is usual)");
+    if (s->train.precision == GRD_PRECISION_AUTO) s->train.precision = GRD_PRECISION_F32;
+    return GRD_OK;
+}
+
 /* A language model and its vocabulary. */
 static grd_status resolve_language(grd_settings *s, grd_error *error)
 {
@@ -425,6 +452,8 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
         return grd_fail(
             error, GRD_E_ARGUMENT,
             "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
+    status = resolve_lbfgs(s, error);
+    if (status) return status;
     if (s->train.min_lr > s->train.lr)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);
     if (s->data.path && s->data.token_count)

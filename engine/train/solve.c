@@ -164,7 +164,7 @@ static int64_t row_logits(logistic *l, const double *w, int64_t row)
     return (int64_t)label;
 }
 
-static grd_status evaluate(void *context, const double *w, double *value, double *gradient)
+static grd_status evaluate(void *context, double *w, double *value, double *gradient)
 {
     logistic *l = context;
     const grdi_logistic *p = l->problem;

@@ -39,9 +39,14 @@ static int32_t setting_index(grd_step *step, const grd_group *group, grd_optimiz
     return step->setting_count++;
 }
 
+static bool searches(const grd_step *step)
+{
+    return step->settings[0].optimizer.kind == GRD_OPTIMIZER_LBFGS;
+}
+
 static bool known_optimizer(grd_step *step, grd_optimizer_kind kind, const char *whose)
 {
-    if (kind >= GRD_OPTIMIZER_ADAMW && kind <= GRD_OPTIMIZER_MUON) return true;
+    if (kind >= GRD_OPTIMIZER_ADAMW && kind <= GRD_OPTIMIZER_LBFGS) return true;
     return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: %s optimizer has no kind (take grd_adamw, grd_sgd, ...)",
                      whose);
 }
@@ -141,15 +146,20 @@ grdi_variable *grdi_step_variable(grd_step *step, const char *name, grdi_variabl
     grdi_variable *v = path ? grdi_model_find(step->model, path) : NULL;
     if (path && !v) v = grdi_model_add(step->model, path, kind, type);
     grdi_free(path);
-    if (!v) grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
-    return v;
+    if (!v) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step"), NULL;
+    if (v->kind == kind && v->type.dtype == type.dtype && grd_dims_equal(v->type.dims, type.dims)) return v;
+    char is[GRD_DIMS_TEXT_MAX], needed[GRD_DIMS_TEXT_MAX];
+    grd_fail(&step->error, GRD_E_SHAPE, "step: the model has '%s' already, as %s%s instead of %s%s", v->path,
+             grd_dtype_name(v->type.dtype), grd_dims_text(v->type.dims, is), grd_dtype_name(type.dtype),
+             grd_dims_text(type.dims, needed));
+    return NULL;
 }
 
 static grdi_variable *own_variable(grd_step *step, const char *what, const grdi_variable *parameter,
-                                   grdi_variable_kind kind)
+                                   grdi_variable_kind kind, grdi_type type)
 {
     char *name = grdi_format("%s/%s", what, parameter->path);
-    grdi_variable *v = grdi_step_variable(step, name, kind, parameter->type);
+    grdi_variable *v = grdi_step_variable(step, name, kind, type);
     grdi_free(name);
     return v;
 }
@@ -171,7 +181,7 @@ static bool make_variables(grd_step *step)
     if (!step->scale || !grdi_states_find(step)) return false;
     for (int32_t i = step->trained_count - 1; i >= 0; i--) { /* placing reverses the order of creation */
         grdi_trained *t = &step->trained[i];
-        t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT);
+        t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT, t->parameter->type);
         if (!t->gradient) return false;
     }
     for (int32_t m = 0; m < GRDI_MOMENTS_MAX; m++)
@@ -179,12 +189,13 @@ static bool make_variables(grd_step *step)
             grdi_trained *t = &step->trained[i];
             const grd_optimizer *o = &step->settings[t->setting].optimizer;
             if (m >= grdi_moment_count(o)) continue;
-            t->moment[m] = own_variable(step, grdi_moment_name(o, m), t->parameter, GRDI_VARIABLE_MOMENT);
+            t->moment[m] = own_variable(step, grdi_moment_name(o, m), t->parameter, GRDI_VARIABLE_MOMENT,
+                                        grdi_moment_type(o, t->parameter->type));
             if (!t->moment[m]) return false;
         }
     for (int32_t i = step->trained_count - 1; i >= 0 && step->options.ema_decay > 0; i--) {
         grdi_trained *t = &step->trained[i];
-        t->average = own_variable(step, "ema", t->parameter, GRDI_VARIABLE_MOMENT);
+        t->average = own_variable(step, "ema", t->parameter, GRDI_VARIABLE_MOMENT, t->parameter->type);
         if (!t->average) return false;
     }
     return grdi_model_place(step->model, &step->error) == GRD_OK;
@@ -266,6 +277,12 @@ static bool compile_update(grd_step *step, grdi_update *u, bool measured)
     return u->program != NULL;
 }
 
+static bool compile_updates(grd_step *step)
+{
+    return compile_update(step, &step->update, false) &&
+           (!step->options.statistics || compile_update(step, &step->measured, true));
+}
+
 /* The loss's graph is freed, and the micro program with it: what is left of the step can say so. */
 static void lose_graph(void *object)
 {
@@ -288,6 +305,7 @@ static void step_destroy(void *object)
         lose_graph(step);
     }
     grdi_results_close(step);
+    grdi_search_close(step->search);
     grdi_free(step->update.squares);
     grdi_free(step->measured.squares);
     grdi_free(step->kept);
@@ -318,10 +336,9 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     step->lr_factor = 1;
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
-    bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && differentiate(step) &&
-              make_variables(step) && !grdi_results_open(step) && grdi_states_compile(step) && compile_micro(step) &&
-              compile_update(step, &step->update, false) &&
-              (!step->options.statistics || compile_update(step, &step->measured, true));
+    bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && grdi_search_check(step) &&
+              differentiate(step) && make_variables(step) && !grdi_results_open(step) && grdi_states_compile(step) &&
+              compile_micro(step) && (searches(step) ? grdi_search_open(step) : compile_updates(step));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
     step->options.outputs = NULL;
     if (ok) return step;
@@ -376,6 +393,16 @@ static grd_status update(grd_step *step, const grdi_update *u)
     return run_program(step, u->program);
 }
 
+/* L-BFGS after the last micro-batch: nothing is asked for ahead, as each point depends on those before. */
+static grd_status search(grd_step *step)
+{
+    grd_metrics metrics = {.step = step->count + 1, .updated = true};
+    step->was_measured = step->measure;
+    step->measure = false;
+    grd_status status = grdi_search_update(step, &metrics);
+    return status ? status : grdi_results_put(step, metrics);
+}
+
 /* Asks for a micro-batch, and after the last one for the update. */
 static grd_status ask(grd_step *step)
 {
@@ -384,9 +411,11 @@ static grd_status ask(grd_step *step)
     if (!status) status = run_program(step, step->micro);
     if (status) return status;
     grdi_results_fetch_loss(step);
+    if (step->search && (status = grdi_search_take_micro(step, step->micro_done))) return status;
     if (++step->micro_done < step->options.accumulate) return GRD_OK;
     const grdi_update *u = step->measure ? &step->measured : &step->update;
     step->micro_done = 0;
+    if (step->search) return search(step);
     status = update(step, u);
     if (status) return status;
     step->was_measured = step->measure;
@@ -451,7 +480,7 @@ grd_status grd_step_measure(grd_step *step)
 {
     grd_status usable = grdi_step_usable(step);
     if (usable) return usable;
-    if (!step->measured.program)
+    if (!step->options.statistics)
         return grd_fail(&step->error, GRD_E_STATE, "step: not prepared for statistics (set .statistics)");
     step->measure = true;
     return GRD_OK;
@@ -461,6 +490,7 @@ static double root_mean(const grd_step *step, int32_t index, int measure, int64_
 {
     float sum = NAN;
     const grdi_update *u = &step->measured;
+    if (step->search) return sqrt(grdi_search_squares(step, index, measure) / (double)count);
     grd_program_read(u->program, u->squares[index * GRDI_MEASURES + measure], &sum);
     return sqrt((double)sum / (double)count);
 }

@@ -147,7 +147,14 @@ static grd_status measure_target(grdi_session *s)
 
 /* ---- settings ---- */
 
-enum { MANY_ROWS = 2000, SOLVER_ITERATIONS = 1000, NETWORK_EPOCHS = 60, NETWORK_STEPS_LEAST = 500 };
+enum {
+    MANY_ROWS = 2000,
+    SOLVER_ITERATIONS = 1000,
+    NETWORK_EPOCHS = 60,
+    NETWORK_STEPS_LEAST = 500,
+    SOLVER_ROWS = 65536,
+    SOLVER_STEPS = 20
+};
 
 static void choose_model(grdi_session *s)
 {
@@ -170,15 +177,17 @@ static void choose_model(grdi_session *s)
 /* How a network is trained that nobody gave settings for. */
 static void choose_network(grd_settings *settings, int64_t rows, int64_t width)
 {
-    int64_t batch = rows / 50 < 16 ? 16 : rows / 50 > 256 ? 256 : rows / 50;
+    int64_t batch = rows / 50 < 16 ? 16 : rows / 50 > 256 ? 256 : rows / 50, epochs = NETWORK_EPOCHS;
+    bool all_at_once = settings->train.optimizer == GRD_OPTIMIZER_LBFGS; /* and several iterations a step */
+    if (all_at_once) batch = SOLVER_ROWS, epochs = SOLVER_STEPS;
     if (!given(settings, "train.batch")) settings->train.batch = batch < rows ? batch : rows;
-    int64_t steps = NETWORK_EPOCHS * rows / settings->train.batch;
+    int64_t steps = epochs * rows / settings->train.batch;
     if (settings->train.steps == 0 && settings->train.minutes <= 0) {
-        settings->train.steps = steps < NETWORK_STEPS_LEAST ? NETWORK_STEPS_LEAST : steps;
+        settings->train.steps = steps < NETWORK_STEPS_LEAST && !all_at_once ? NETWORK_STEPS_LEAST : steps;
         settings->train.minutes = 5;
     }
     if (!given(settings, "model.width")) settings->model.gpt.width = width > 64 ? 128 : 64;
-    if (!given(settings, "train.lr")) settings->train.lr = 3e-3;
+    if (!given(settings, "train.lr")) settings->train.lr = all_at_once ? 1 : 3e-3;
     if (!given(settings, "train.eval_every"))
         settings->train.eval_every = settings->train.steps > 10 ? settings->train.steps / 10 : 1;
 }

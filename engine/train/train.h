@@ -59,11 +59,13 @@ typedef struct grdi_results {
     int32_t first, known, asked;
     bool failed; /* the last one known is of a step that was not finite */
 } grdi_results;
+typedef struct grdi_step_search grdi_step_search; /* step_lbfgs.c */
 
 struct grd_step {
     grd_model *model;
     grd_graph *graph;
     grd_program *micro;
+    grdi_step_search *search;     /* L-BFGS: takes the place of both programs below, which are NULL then */
     grdi_update update, measured; /* measured: the same with sums of squares, where options.statistics asks for it */
     grd_graph *begin_graph; /* what a step begins with, where there are states to keep; else NULL */
     grd_program *begin;
@@ -90,7 +92,8 @@ struct grd_step {
 /* update.c: builds the update graph over the trained parameters' ranges; its values to keep are appended to `roots`. A
  * measured one takes parameter by parameter, so that only one of them is held twice at a time. */
 bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, int32_t roots_max);
-/* step.c: a variable of the step's own. NULL, with the step's error, when out of memory or without a name. */
+/* step.c: a variable of the step's own, perhaps one of an earlier step. NULL, with the step's error, when out of memory
+ * or without a name, or where the model has one of another type. */
 grdi_variable *grdi_step_variable(grd_step *step, const char *name, grdi_variable_kind kind, grdi_type type);
 /* states.c: finds the states that a step changes, once they have their places; compiles what keeps them; adds to an
  * update what brings them back where weights are left alone; brings them back itself. */
@@ -105,6 +108,8 @@ void grdi_results_close(grd_step *step);
  * way. */
 void grdi_results_fetch_loss(grd_step *step);
 void grdi_results_fetch_update(grd_step *step, const grdi_update *u);
+/* The same for a step whose result is known already. GRD_E_NUMERIC where that makes the run end. */
+grd_status grdi_results_put(grd_step *step, grd_metrics metrics);
 /* Waits for the oldest result where no more steps may be on their way. */
 grd_status grdi_results_make_room(grd_step *step);
 /* Looks at results that are there, or, waiting, at all: GRD_E_NUMERIC for the first step that was not finite, which is
@@ -114,6 +119,22 @@ grd_status grdi_results_look(grd_step *step, bool wait);
 void grdi_results_of_micro(grd_step *step, grd_metrics *metrics);
 /* Looks once more, op by op, at what the step's inputs come to, and names in its error what is not finite first. */
 bool grdi_step_find_origin(grd_step *step);
+/* step_lbfgs.c: an optimizer that evaluates the loss several times in a step. `check` says what it cannot do; `open`
+ * comes behind the micro program. */
+bool grdi_search_check(grd_step *step);
+bool grdi_search_open(grd_step *step);
+void grdi_search_close(grdi_step_search *search);
+size_t grdi_search_bytes(const grd_step *step);
+/* The most evaluations that a step begins of itself. */
+int64_t grdi_search_evaluations(const grd_step *step);
+/* Takes the loss of micro-batch `index`, which has run, and keeps its inputs for when it is run again. */
+grd_status grdi_search_take_micro(grd_step *step, int32_t index);
+/* What an update is for other optimizers, once all micro-batches were taken and their gradient is there. */
+grd_status grdi_search_update(grd_step *step, grd_metrics *metrics);
+/* Sums of squares of a measured step, of trained parameter `index`. */
+double grdi_search_squares(const grd_step *step, int32_t index, int what);
+/* The type of moment `moment` of a parameter. */
+grdi_type grdi_moment_type(const grd_optimizer *optimizer, grdi_type parameter);
 /* report.c: adds what another program of the model needs beside the step's, in memory and nothing else. */
 void grdi_report_add_program(grd_plan_report *report, const grd_program *program);
 /* GRD_E_STATE, kept by the step, once its graph was freed; GRD_E_ARGUMENT without a step. */

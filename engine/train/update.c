@@ -10,7 +10,8 @@ int32_t grdi_moment_count(const grd_optimizer *optimizer)
 {
     switch (optimizer->kind) {
     case GRD_OPTIMIZER_ADAMW:
-    case GRD_OPTIMIZER_ADAM: return 2;
+    case GRD_OPTIMIZER_ADAM:
+    case GRD_OPTIMIZER_LBFGS: return 2;
     case GRD_OPTIMIZER_SGD: return optimizer->momentum != 0 ? 1 : 0;
     default: return 1;
     }
@@ -20,7 +21,15 @@ const char *grdi_moment_name(const grd_optimizer *optimizer, int32_t moment)
 {
     bool adam = optimizer->kind == GRD_OPTIMIZER_ADAMW || optimizer->kind == GRD_OPTIMIZER_ADAM;
     if (adam) return moment == 0 ? "exp_avg" : "exp_avg_sq";
+    if (optimizer->kind == GRD_OPTIMIZER_LBFGS) return moment == 0 ? "lbfgs_step" : "lbfgs_change";
     return optimizer->kind == GRD_OPTIMIZER_LION ? "exp_avg" : "momentum_buffer";
+}
+
+grdi_type grdi_moment_type(const grd_optimizer *optimizer, grdi_type parameter)
+{
+    if (optimizer->kind == GRD_OPTIMIZER_LBFGS)
+        parameter.dims = grd_shape(optimizer->history_size, grd_dims_count(parameter.dims));
+    return parameter;
 }
 
 /* Parameters [first, last] of step->trained, side by side in all their storages. */

@@ -111,6 +111,8 @@ typedef struct grd_settings {
         int optimizer; /* grd_optimizer_kind */
         double lr, betas[2], eps, momentum, weight_decay, clip_norm, label_smoothing, min_lr, ema;
         double l2;         /* linear and logistic: half of it times the squares of the weights is added to the loss */
+        int32_t history_size, max_iter, max_eval; /* of lbfgs, see grd_lbfgs */
+        double tolerance_grad, tolerance_change;
         int schedule;      /* grd_schedule_kind */
         double decay_part; /* of schedule wsd: the last part of the run, in which the rate falls to min_lr */
         bool recompute;
@@ -208,6 +210,7 @@ typedef struct grd_event {
     int64_t samples;      /* STEP, EVAL of what has no tokens: images */
     const char *unit;     /* STEP, EVAL: what samples are, "images"; NULL: tokens */
     double samples_per_s; /* STEP */
+    int64_t evaluations;  /* STEP of L-BFGS: of loss and gradient; 0 elsewhere */
     double accuracy;      /* EVAL of a classifier: the part of the samples whose likeliest class is the right one */
     bool regression;      /* EVAL: numbers are predicted, which have the errors that follow */
     double rmse, mae;     /* root mean square and mean absolute error, in the target's unit */

@@ -15,7 +15,8 @@ typedef enum grd_optimizer_kind {
     GRD_OPTIMIZER_SGD,   /* as torch.optim.SGD, with momentum and Nesterov */
     GRD_OPTIMIZER_LION,  /* Chen et al. 2023 */
     GRD_OPTIMIZER_MUON,  /* Jordan 2024: momentum, orthogonalised by Newton-Schulz; for hidden matrices, see grd_muon */
-    GRD_OPTIMIZER_LBFGS, /* settings only: logistic regression of a table over all its rows (Liu and Nocedal, 1989) */
+    GRD_OPTIMIZER_LBFGS, /* Liu and Nocedal 1989, as torch.optim.LBFGS with line_search_fn="strong_wolfe", see grd_lbfgs
+                          */
     GRD_OPTIMIZER_EXACT  /* settings only: linear regression of a table by its normal equations */
 } grd_optimizer_kind;
 
@@ -28,6 +29,8 @@ typedef struct grd_optimizer {
     double momentum;     /* SGD: 0; MUON: 0.95 */
     double dampening;    /* SGD */
     bool nesterov;       /* SGD: false; MUON: true */
+    int32_t history_size, max_iter, max_eval; /* LBFGS: 100, 20, 0 (5/4 max_iter) */
+    double tolerance_grad, tolerance_change;  /* LBFGS: 1e-7, 1e-9 */
 } grd_optimizer;
 
 /* The usual settings of each kind; change fields of the result at will. */
@@ -39,6 +42,18 @@ GRD_API grd_optimizer grd_lion(double lr);
  * rows/columns)). Only parameters of exactly two dimensions can be trained with it: give the others (embedding, head,
  * gains) a group with AdamW. */
 GRD_API grd_optimizer grd_muon(double lr);
+/* Limited-memory BFGS. A step is up to max_iter iterations on its micro-batches; each iteration moves along -H g, where
+ * H is made of the last history_size pairs of steps s and changes of the gradient y (two loops over 2 * history_size
+ * times the parameters, in f32), as far as a line search for the strong Wolfe conditions (1e-4, 0.9) says, which first
+ * tries lr (of the very first direction lr * min(1, 1/|g|)) and then others: torch's users give lr 1. The step ends
+ * when max_eval evaluations were made, when no derivative is above tolerance_grad, or when neither loss nor weights
+ * change by more than tolerance_change. Take all the data as one batch, or large ones: noise in the loss misleads a
+ * line search. Pairs are only ever made of gradients of the same batch. Micro-batches are kept, as each is run again at
+ * every point tried: dropout keys are inputs and stay as they are within a step; running statistics of batch norms take
+ * part in each evaluation, and grd_step_read gives what was read by the last one. A point whose loss or gradient is not
+ * finite counts as too far. All parameters are trained alike: no groups but frozen ones, no clip_norm, weight_decay or
+ * ema_decay. */
+GRD_API grd_optimizer grd_lbfgs(double lr);
 
 /* Parameters whose path matches `match`: a single star stands for any part of one name, two stars for any number of
  * names. The first matching group counts; parameters that no group matches are trained by the step's own optimizer. */
@@ -75,6 +90,8 @@ typedef struct grd_metrics {
     int64_t step;     /* steps done */
     bool updated;     /* this call finished a step */
     bool skipped;     /* its update was left out: the gradient was not finite */
+    int64_t evaluations; /* LBFGS: of loss and gradient in this step; others 0 */
+    bool converged; /* LBFGS: by its tolerances, or by rounding, the step found nothing that is worth changing */
 } grd_metrics;
 
 /* Prepares training of `loss` (a scalar): gradients, optimizer state and all memory. NULL on error, which the graph
