@@ -109,6 +109,19 @@ static grd_status fit_columns(grdi_framing *f, const grdi_series *s, int64_t end
     return GRD_OK;
 }
 
+/* Over the known steps of [0, end) that have one a season before. */
+static double naive_mae(const grdi_framing *f, const grdi_series *s, int64_t end)
+{
+    double sum = 0;
+    int64_t count = 0;
+    for (int64_t i = f->season; i < end; i++) {
+        if (!s->known[i] || !s->known[i - f->season]) continue;
+        sum += fabs(s->values[i * s->columns] - s->values[(i - f->season) * s->columns]);
+        count++;
+    }
+    return count ? sum / (double)count : NAN;
+}
+
 /* Root mean square of a simple forecast's errors in [0, end); NaN: there are none. */
 static double simple_error(const grdi_framing *f, const grdi_series *s, int64_t end, int64_t lag)
 {
@@ -135,6 +148,7 @@ grd_status grdi_framing_fit(grdi_framing *f, const grdi_series *s, int64_t end, 
     grd_status status = fit_columns(f, s, end, error);
     if (status) return status;
     double persistence = simple_error(f, s, end, 1), seasonal = simple_error(f, s, end, f->season);
+    f->naive_mae = naive_mae(f, s, end);
     f->lag = seasonal < persistence ? f->season : 1;
     f->scale = fmin(persistence, seasonal) / f->deviation[0];
     if (!(f->scale > 1e-9)) f->scale = 1; /* the simple forecast is exact: there is nothing to add */
@@ -179,7 +193,10 @@ void grdi_framing_score(const grdi_framing *f, const grdi_series *s, int64_t las
         double truth = s->values[(last + h) * s->columns];
         double d = truth - grdi_framing_value(f, s, last, h, outputs[h - 1]);
         double p = truth - grdi_simple_forecast(s, last, h, 1), q = truth - grdi_simple_forecast(s, last, h, f->season);
+        double from = truth - f->mean[0];
         e->count++;
+        e->sum += from;
+        e->square_sum += from * from;
         e->squares += d * d;
         e->absolutes += fabs(d);
         e->loss += d * d / unit / unit;

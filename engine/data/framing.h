@@ -12,6 +12,8 @@ typedef struct grdi_framing {
     int64_t season; /* 1: none */
     int64_t lag;    /* of the forecast that had less error: what the network says is added to it */
     double scale;   /* root mean square of its error, in standard deviations of the target */
+    double naive_mae; /* mean absolute difference of steps of the training part to a season (or one step) before, in the
+                         target's unit: what MASE is counted in (Hyndman and Koehler, 2006). NaN: not known */
     double mean[GRDI_SERIES_COLUMNS_MAX], deviation[GRDI_SERIES_COLUMNS_MAX];
 } grdi_framing;
 
@@ -54,6 +56,7 @@ double grdi_framing_value(const grdi_framing *framing, const grdi_series *series
 typedef struct grdi_forecast_errors {
     int64_t count;
     double squares, absolutes, loss, persistence_squares, seasonal_squares;
+    double sum, square_sum; /* of the truth's differences from the training part's mean */
 } grdi_forecast_errors;
 
 void grdi_framing_score(const grdi_framing *framing, const grdi_series *series, int64_t last, const float *outputs,

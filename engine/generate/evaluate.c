@@ -201,7 +201,16 @@ static grd_status score_table(evaluator *e, grdi_tabular *t, const grdi_target *
     grd_status status = grdi_table_split(t->table, target, t->features->class_count, part,
                                          (uint64_t)settings->train.seed, &split, e->error);
     int held = split.count[1] > 0;
-    if (!status) status = grdi_tabular_score(t, target, split.rows[held], split.count[held], NULL, event, e->error);
+    grdi_tabular_seen seen = {.worst_count = 0};
+    if (!status)
+        status = grdi_tabular_score(t, target, split.rows[held], split.count[held],
+                                    e->options->classification ? &seen : NULL, NULL, event, e->error);
+    if (!status && e->options->classification) {
+        grd_classification_free(e->options->classification);
+        *e->options->classification = seen.classes;
+    } else {
+        grd_classification_free(&seen.classes);
+    }
     event->step = e->from.step;
     grdi_split_free(&split);
     return status;

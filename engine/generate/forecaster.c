@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "generate/figures.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -127,6 +128,9 @@ grd_status grdi_forecaster_score(grdi_forecaster *f, const grdi_series *series, 
     event->mae = e->absolutes / count;
     event->persistence_rmse = sqrt(e->persistence_squares / count);
     event->seasonal_rmse = f->framing->season > 1 ? sqrt(e->seasonal_squares / count) : NAN;
+    event->figure_count = 0;
+    grdi_event_figure(event, "r2", 1 - e->squares / (e->square_sum - e->sum * e->sum / count));
+    grdi_event_figure(event, "mase", event->mae / f->framing->naive_mae);
     if (e->count) return GRD_OK;
     return grd_fail(error, GRD_E_FORMAT, "data.target: '%s' has no value in the part that is to be scored",
                     series->names[0]);
@@ -155,11 +159,12 @@ grd_status grdi_forecaster_add_weights(grd_model *model, const grd_settings *set
     grd_status status =
         grdi_checkpoint_add_variables(w, "model.safetensors", model, grd_model_variable_count(model), is_parameter);
     json_t *config = json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:o, s:s}", "model_type", "gradus", "gradus_kind",
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:o, s:s}", "model_type", "gradus", "gradus_kind",
         grd_model_kind_name(settings->model.kind), "layers", (json_int_t)settings->model.gpt.layers, "width",
         (json_int_t)settings->model.gpt.width, "context", (json_int_t)f->context, "horizon", (json_int_t)f->horizon,
-        "season", (json_int_t)f->season, "lag", (json_int_t)f->lag, "scale", f->scale, "step",
-        grdi_series_step_text(series, step, sizeof(step)), "columns", columns_json(f, series), "note",
+        "season", (json_int_t)f->season, "lag", (json_int_t)f->lag, "scale", f->scale, "naive_mae",
+        isfinite(f->naive_mae) ? f->naive_mae : 0, "step", grdi_series_step_text(series, step, sizeof(step)), "columns",
+        columns_json(f, series), "note",
         "weights by Gradus's own names: Hugging Face has no architecture for them. The forecast of step t + h is "
         "y[t + h - lag ceil(h / lag)] + deviation * scale * output[h]");
     if (!config) return grd_fail(error, GRD_E_MEMORY, "config.json: out of memory");
@@ -178,6 +183,8 @@ static grd_status read_framing(const json_t *config, grdi_framing *f, char step[
         context < 1 || horizon < 1 || season < 1 || lag < 1 || !json_array_size(columns) ||
         json_array_size(columns) > GRDI_SERIES_COLUMNS_MAX)
         return grd_fail(error, GRD_E_FORMAT, "config.json: is none of a forecaster of series");
+    double naive_mae = json_number_value(json_object_get(config, "naive_mae"));
+    f->naive_mae = naive_mae > 0 ? naive_mae : NAN; /* of an earlier version there is none */
     f->context = context, f->horizon = horizon, f->season = season, f->lag = lag;
     f->columns = (int64_t)json_array_size(columns);
     for (int64_t c = 0; c < f->columns; c++)

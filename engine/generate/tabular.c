@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "generate/figures.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -170,11 +171,6 @@ static void count_class(const grdi_tabular *t, sums *s, int64_t index, double sa
     s->nats += most + log(sum) - own;
 }
 
-static void add_figure(grd_event *event, const char *name, double value)
-{
-    if (isfinite(value)) event->figures[event->figure_count++] = (grd_figure){name, value};
-}
-
 static void fill_event(const grdi_tabular *t, sums *s, grd_event *event)
 {
     double rows = (double)s->rows;
@@ -189,20 +185,57 @@ static void fill_event(const grdi_tabular *t, sums *s, grd_event *event)
         event->rmse = sqrt(s->squares / rows);
         event->mae = s->absolutes / rows;
         event->loss = s->squares / rows / (deviation * deviation);
-        add_figure(event, "r2", 1 - s->squares / spread);
-        add_figure(event, "baseline_rmse", sqrt(s->square_sum / rows));
+        grdi_event_figure(event, "r2", 1 - s->squares / spread);
+        grdi_event_figure(event, "baseline_rmse", sqrt(s->square_sum / rows));
         return;
     }
     event->loss = s->nats / rows;
     event->accuracy = (double)s->right / rows;
-    add_figure(event, "baseline_accuracy", (double)s->are[t->features->majority] / rows);
-    add_figure(event, "f1", f1(s, t->features->class_count));
-    if (s->ranked) add_figure(event, "auc", area(s->ranked, s->rows));
+    grdi_event_figure(event, "baseline_accuracy", (double)s->are[t->features->majority] / rows);
+    grdi_event_figure(event, "f1", f1(s, t->features->class_count));
+    if (s->ranked) grdi_event_figure(event, "auc", area(s->ranked, s->rows));
+}
+
+/* ---- for people to look at ---- */
+
+enum { CLASSES_SEEN_MOST = 1000 };
+
+static grd_status begin_seeing(const grdi_tabular *t, grdi_tabular_seen *seen, grd_error *error)
+{
+    int64_t classes = t->features->class_count;
+    seen->worst_count = seen->drawn_count = 0;
+    if (classes == 0 || classes > CLASSES_SEEN_MOST) return GRD_OK;
+    return grd_classification_begin(&seen->classes, classes, (const char *const *)t->features->classes, error);
+}
+
+static double distance(grdi_row_said r)
+{
+    double d = fabs(r.said - r.is);
+    return isfinite(d) ? d : INFINITY;
+}
+
+/* The worst stand in their order, so a new one finds its place from the end. */
+static void see_number(grdi_tabular_seen *seen, grdi_row_said r, bool drawn)
+{
+    if (drawn && seen->drawn_count < GRDI_DRAWN_ROWS) seen->drawn[seen->drawn_count++] = r;
+    int32_t at = seen->worst_count < GRDI_WORST_ROWS ? seen->worst_count++ : GRDI_WORST_ROWS;
+    if (at == GRDI_WORST_ROWS && distance(seen->worst[--at]) >= distance(r)) return;
+    for (; at > 0 && distance(seen->worst[at - 1]) < distance(r); at--) seen->worst[at] = seen->worst[at - 1];
+    seen->worst[at] = r;
+}
+
+static void see(const grdi_tabular *t, grdi_tabular_seen *seen, int64_t index, grdi_row_said r, bool drawn)
+{
+    const float *z = t->values + index * t->outputs, of_two[] = {0, z[0]};
+    if (t->features->class_count == 0) see_number(seen, r, drawn);
+    else if (seen->classes.classes)
+        grd_classification_add(&seen->classes, r.row, (int32_t)r.is, t->outputs == 1 ? of_two : z);
 }
 
 static grd_status score(grdi_tabular *t, const grdi_target *target, const int64_t *rows, int64_t count, sums *s,
-                        const volatile int *stop, grd_error *error)
+                        grdi_tabular_seen *seen, const volatile int *stop, grd_error *error)
 {
+    int64_t every = (count + GRDI_DRAWN_ROWS - 1) / GRDI_DRAWN_ROWS;
     for (int64_t first = 0; first < count && !(stop && *stop); first += t->batch) {
         int64_t here = count - first < t->batch ? count - first : t->batch;
         grd_status status = grdi_tabular_run(t, rows + first, here, error);
@@ -213,6 +246,8 @@ static grd_status score(grdi_tabular *t, const grdi_target *target, const int64_
             double said = grdi_tabular_said(t, i, &probability, &second);
             if (t->features->class_count == 0) count_number(t, s, said, is);
             else count_class(t, s, i, said, second, is);
+            if (seen)
+                see(t, seen, i, (grdi_row_said){rows[first + i], is, said}, (first + i) % (every ? every : 1) == 0);
             s->rows++;
         }
     }
@@ -220,7 +255,7 @@ static grd_status score(grdi_tabular *t, const grdi_target *target, const int64_
 }
 
 grd_status grdi_tabular_score(grdi_tabular *t, const grdi_target *target, const int64_t *rows, int64_t count,
-                              const volatile int *stop, grd_event *event, grd_error *error)
+                              grdi_tabular_seen *seen, const volatile int *stop, grd_event *event, grd_error *error)
 {
     size_t classes = (size_t)t->features->class_count;
     int64_t *counts = grdi_alloc_zero(3 * classes + 1, sizeof(*counts));
@@ -229,7 +264,8 @@ grd_status grdi_tabular_score(grdi_tabular *t, const grdi_target *target, const 
     grd_status status = counts && (classes != 2 || s.ranked) ? GRD_OK : out_of_memory(error);
     event->kind = GRD_EVENT_EVAL;
     event->part = 0;
-    if (!status) status = score(t, target, rows, count, &s, stop, error);
+    if (!status && seen) status = begin_seeing(t, seen, error);
+    if (!status) status = score(t, target, rows, count, &s, seen, stop, error);
     if (!status && s.rows == 0)
         status = grd_fail(error, GRD_E_FORMAT, "column '%.100s': no row has a target that the model knows",
                           t->features->target);

@@ -2,6 +2,7 @@
 #ifndef GRDI_TABULAR_H
 #define GRDI_TABULAR_H
 
+#include <gradus/classification.h>
 #include <gradus/model.h>
 #include <gradus/run.h>
 
@@ -20,6 +21,22 @@ typedef struct grdi_tabular {
     double *row;            /* [width] */
 } grdi_tabular;
 
+enum { GRDI_WORST_ROWS = 24, GRDI_DRAWN_ROWS = 400 };
+
+/* A row of numbers: what was said of it, and what it is. */
+typedef struct grdi_row_said {
+    int64_t row;
+    double is, said;
+} grdi_row_said;
+
+/* What is kept of rows that are scored, for people to look at. Zeroed before use. */
+typedef struct grdi_tabular_seen {
+    grd_classification classes;           /* of classes: counts and mistakes; empty where there are too many of them */
+    grdi_row_said worst[GRDI_WORST_ROWS]; /* of numbers: the largest error first */
+    grdi_row_said drawn[GRDI_DRAWN_ROWS]; /* the same, spread evenly over all */
+    int32_t worst_count, drawn_count;
+} grdi_tabular_seen;
+
 /* One for a number or two classes (the logit of the second), else one for each class. */
 int64_t grdi_tabular_outputs(const grdi_features *features);
 /* x [B,width] to [B,outputs]. */
@@ -32,10 +49,10 @@ grd_status grdi_tabular_run(grdi_tabular *t, const int64_t *rows, int64_t count,
 /* What was said of row `index` of those just computed: the number, or the likeliest class and its probability; of two
  * classes *second (may be NULL) becomes the probability of the second one. */
 double grdi_tabular_said(const grdi_tabular *t, int64_t index, double *probability, double *second);
-/* Loss and figures of rows that have a target; those without are left out. `stop` (may be NULL) ends it early, with
- * event->part 0. */
+/* Loss and figures of rows that have a target; those without are left out. `seen` (may be NULL) begins anew. `stop`
+ * (may be NULL) ends it early, with event->part 0. */
 grd_status grdi_tabular_score(grdi_tabular *t, const grdi_target *target, const int64_t *rows, int64_t count,
-                              const volatile int *stop, grd_event *event, grd_error *error);
+                              grdi_tabular_seen *seen, const volatile int *stop, grd_event *event, grd_error *error);
 void grdi_tabular_close(grdi_tabular *t);
 
 /* table.json of the folder that holds a model's weights. */

@@ -116,14 +116,14 @@ static void each_y_tick(const chart *c, void (*put)(const chart *, double y, dou
 
 /* ---- the frame ---- */
 
-static void begin_chart(const chart *c, const char *title)
+static void begin_chart(const chart *c, const char *title, const char *by)
 {
     grdi_writer_print(c->w, "<div class=\"plot\"><div class=\"y\">");
     each_y_tick(c, put_y_label);
     grdi_writer_print(c->w,
                       "</div>\n<svg viewBox=\"0 0 %d %d\" preserveAspectRatio=\"none\" role=\"img\" "
-                      "aria-label=\"%s by step\">\n",
-                      SIDE, SIDE, title);
+                      "aria-label=\"%s by %s\">\n",
+                      SIDE, SIDE, title, by);
     each_y_tick(c, put_rule);
 }
 
@@ -227,7 +227,7 @@ static void draw(grdi_writer *w, const grdi_history *h, const picture *p)
     choose_scale(&c, p->log);
     grdi_writer_print(w, "<figure><h3>%s</h3>", p->title);
     put_legend(w, h, p);
-    begin_chart(&c, p->title);
+    begin_chart(&c, p->title, "step");
     if (p->band) draw_band(&c, h);
     if (p->field != SIZE_MAX) draw_line(&c, h, p->field);
     if (p->evals || p->bits) draw_evals(&c, h, p->bits);
@@ -286,7 +286,7 @@ void grdi_html_forecast(grdi_writer *w, const grdi_history_forecast *f, const ch
                       "class=\"lb\"></i>forecast</span><span class=\"soft\">the last %zu of %lld steps held out, by "
                       "the model after step %lld</span></p>\n",
                       f->count, (long long)f->held_out, (long long)f->step);
-    begin_chart(&c, "Forecast");
+    begin_chart(&c, "Forecast", "time");
     draw_series(&c, f->truth, f->count, "a");
     draw_series(&c, f->values, f->count, "b");
     grdi_writer_print(w,
@@ -295,6 +295,35 @@ void grdi_html_forecast(grdi_writer *w, const grdi_history_forecast *f, const ch
                       "<span style=\"left:100%%;transform:translateX(-100%%)\">%s"
                       "</span></div></div></figure>\n",
                       f->first, f->middle, f->last);
+}
+
+/* ---- residuals ---- */
+
+void grdi_html_residuals(grdi_writer *w, const grdi_row_said *rows, int32_t count, int64_t all)
+{
+    chart c = {w, {NAN, NAN}, {NAN, NAN}, false};
+    char text[32];
+    for (int32_t i = 0; i < count; i++) cover(&c.x, rows[i].said), cover(&c.y, rows[i].is - rows[i].said);
+    cover(&c.y, 0);
+    if (isnan(c.x.least)) return;
+    choose_scale(&c, false);
+    double step = tick_of(c.x), x = ceil(c.x.least / step) * step;
+    grdi_writer_print(
+        w,
+        "<figure class=\"two\"><h3>Residuals</h3><p class=\"legend\"><span class=\"soft\">what it is minus "
+        "what was said (upwards), by what was said (to the right); %d of %lld rows</span></p>\n",
+        count, (long long)all);
+    begin_chart(&c, "Residuals", "prediction");
+    grdi_writer_print(w, "<path class=\"b\" d=\"M0 %.1fH%d\"/>\n", place_y(&c, 0), SIDE);
+    grdi_writer_print(w, "<path class=\"a dot\" style=\"stroke-width:5;stroke-opacity:.55\" d=\"");
+    for (int32_t i = 0; i < count; i++)
+        if (isfinite(rows[i].said))
+            grdi_writer_print(w, "M%.1f %.1fh0", place_x(&c, rows[i].said), place_y(&c, rows[i].is - rows[i].said));
+    grdi_writer_print(w, "\"/></svg>\n<div class=\"x\">");
+    for (int i = 0; i < TICKS_MAX && x <= c.x.most; i++, x += step)
+        grdi_writer_print(w, "<span style=\"left:%.2f%%\">%s</span>", 100 * place_x(&c, x) / SIDE,
+                          tick_text(x, step, text));
+    grdi_writer_print(w, "</div></div></figure>\n");
 }
 
 /* ---- by layer ---- */
@@ -391,7 +420,7 @@ void grdi_html_layer_charts(grdi_writer *w, const grdi_history *h)
         grdi_writer_print(w, "<figure><h3>%s</h3><p class=\"legend\"><span class=\"soft\">%s</span></p>", titles[which],
                           units[which]);
         put_layer_legend(w, h);
-        begin_chart(&c, titles[which]);
+        begin_chart(&c, titles[which], "step");
         for (size_t n = 0; n < h->name_count; n++) draw_layer(&c, h, which, h->names[n], hue(n, h->name_count));
         end_chart(&c);
     }

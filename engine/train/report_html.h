@@ -3,6 +3,7 @@
 #define GRDI_REPORT_HTML_H
 
 #include "base/file.h"
+#include "generate/tabular.h"
 #include "train/history.h"
 
 /* "0.0013", "12.5", "41.2k", "3.1G"; with a unit "41.2 kB". */
@@ -18,6 +19,8 @@ void grdi_html_escaped(grdi_writer *w, const char *text);
 void grdi_html_charts(grdi_writer *w, const grdi_history *h, const grd_run_words *words);
 /* The forecasts of a series' held-out part. */
 void grdi_html_forecast(grdi_writer *w, const grdi_history_forecast *f, const char *target);
+/* Of rows held out, `all` in all: errors by prediction. */
+void grdi_html_residuals(grdi_writer *w, const grdi_row_said *rows, int32_t count, int64_t all);
 void grdi_html_layer_charts(grdi_writer *w, const grdi_history *h);
 
 #endif

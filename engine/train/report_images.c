@@ -151,11 +151,12 @@ static void put_mistakes(grdi_writer *w, const grd_classification *c, const grd_
 /* ---- classes ---- */
 
 /* Each row a class, each column what it was taken for; the fuller, the darker. */
-static void put_matrix(grdi_writer *w, const grd_classification *c)
+static void put_matrix(grdi_writer *w, const grd_classification *c, const char *samples)
 {
-    grdi_writer_print(
-        w, "<section class=\"two\"><h3>Confusion</h3><p class=\"soft\">rows: the class of the images; columns: "
-           "what they were taken for</p><div class=\"wide\"><table>\n<tr><th></th>");
+    grdi_writer_print(w,
+                      "<section class=\"two\"><h3>Confusion</h3><p class=\"soft\">a line for each class, a column for "
+                      "what its %s were taken for</p><div class=\"wide\"><table>\n<tr><th></th>",
+                      samples);
     for (int64_t k = 0; k < c->classes; k++) {
         grdi_writer_print(w, "<th>");
         put_class(w, c, k);
@@ -181,13 +182,14 @@ static void put_matrix(grdi_writer *w, const grd_classification *c)
 }
 
 /* The pairs that are most often taken for each other, for more classes than a table can show. */
-static void put_pairs(grdi_writer *w, const grd_classification *c)
+static void put_pairs(grdi_writer *w, const grd_classification *c, const char *samples)
 {
     int64_t last = INT64_MAX;
     int shown = 0;
     grdi_writer_print(w,
-                      "<section class=\"two\"><h3>Confusion</h3><table>\n<tr><th>class</th><th>taken for</th><th>images"
-                      "</th></tr>\n");
+                      "<section class=\"two\"><h3>Confusion</h3><table>\n<tr><th>class</th><th>taken for</th><th>%s"
+                      "</th></tr>\n",
+                      samples);
     while (shown < PAIRS) { /* counts downwards, one after the other */
         int64_t most = 0;
         for (int64_t i = 0; i < c->classes * c->classes; i++)
@@ -207,11 +209,13 @@ static void put_pairs(grdi_writer *w, const grd_classification *c)
     grdi_writer_print(w, "</table></section>\n");
 }
 
-static void put_figures(grdi_writer *w, const grd_classification *c)
+static void put_figures(grdi_writer *w, const grd_classification *c, const char *samples)
 {
     char a[32], b[32];
-    grdi_writer_print(w, "<section><h3>By class</h3><table>\n<tr><th>class</th><th>precision</th><th>recall</th>"
-                         "<th>images</th></tr>\n");
+    grdi_writer_print(w,
+                      "<section><h3>By class</h3><table>\n<tr><th>class</th><th>precision</th><th>recall</th>"
+                      "<th>%s</th></tr>\n",
+                      samples);
     for (int64_t i = 0; i < c->classes; i++) {
         grd_class_figures f = grd_classification_of(c, i);
         grdi_writer_print(w, "<tr><td>");
@@ -222,13 +226,18 @@ static void put_figures(grdi_writer *w, const grd_classification *c)
     grdi_writer_print(w, "</table></section>\n");
 }
 
-void grdi_report_images(grdi_writer *w, const grd_classification *c, const grd_images *images)
+void grdi_report_classes(grdi_writer *w, const grd_classification *c, const char *samples)
 {
     if (c->total == 0) return;
     grdi_writer_print(w, "<h2>Classes</h2>\n<div class=\"grid start\">\n");
-    put_figures(w, c);
-    if (c->classes <= TABLE_CLASSES) put_matrix(w, c);
-    else put_pairs(w, c);
+    put_figures(w, c, samples);
+    if (c->classes <= TABLE_CLASSES) put_matrix(w, c, samples);
+    else put_pairs(w, c, samples);
     grdi_writer_print(w, "</div>\n");
-    if (images) put_mistakes(w, c, images);
+}
+
+void grdi_report_images(grdi_writer *w, const grd_classification *c, const grd_images *images)
+{
+    grdi_report_classes(w, c, "images");
+    if (images && c->total) put_mistakes(w, c, images);
 }

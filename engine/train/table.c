@@ -15,6 +15,7 @@
 bool grdi_table_solves(const grd_settings *settings)
 {
     int optimizer = settings->train.optimizer;
+    if (settings->data.kind != GRD_DATA_TABLE) return false;
     return (settings->model.kind == GRD_MODEL_LINEAR && optimizer == GRD_OPTIMIZER_EXACT) ||
            (settings->model.kind == GRD_MODEL_LOGISTIC && optimizer == GRD_OPTIMIZER_LBFGS);
 }
@@ -28,6 +29,7 @@ static grd_status make_batches(grdi_session *s)
 {
     grdi_table_run *run = s->table;
     size_t batch = (size_t)s->settings->train.batch, width = (size_t)run->features.width;
+    s->samples = run->split.count[0];
     run->row = grdi_alloc_zero(width, sizeof(double));
     run->inputs = grdi_alloc_zero(batch * width, sizeof(float));
     run->targets = grdi_alloc_zero(batch, sizeof(float));
@@ -130,7 +132,7 @@ static grd_status evaluate(grdi_session *s, int64_t most, grd_event *event)
     (void)most;
     *event = (grd_event){.step = s->done};
     return grdi_tabular_score(&s->table->evaluation, &s->table->target, s->table->split.rows[1],
-                              s->table->split.count[1], s->options->stop, event, s->error);
+                              s->table->split.count[1], &s->table->seen, s->options->stop, event, s->error);
 }
 
 static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
@@ -144,11 +146,17 @@ static grd_status add_weights(grdi_session *s, grdi_checkpoint_writer *w)
     return status ? status : grdi_classifier_add_weights(s->model, s->settings, &about, w, s->error);
 }
 
+static void report(const grdi_session *s, grdi_writer *w)
+{
+    if (s->table) grdi_report_table(w, s->table);
+}
+
 static void close_table(grdi_session *s)
 {
     grdi_table_run *run = s->table;
     if (!run) return;
     grdi_tabular_close(&run->evaluation);
+    grd_classification_free(&run->seen.classes);
     grdi_binding_free(&run->binding);
     grdi_target_free(&run->target);
     grdi_features_free(&run->features);
@@ -182,4 +190,5 @@ const grdi_task grdi_task_table = {.open = grdi_table_open_data,
                                    .add_weights = add_weights,
                                    .read_weights = grdi_task_read_by_name,
                                    .expect = expect,
+                                   .report = report,
                                    .close = close_table};

@@ -20,6 +20,7 @@ struct grdi_table_run {
     float *inputs; /* of a micro-batch */
     void *targets; /* f32 numbers, or i32 classes */
     grdi_tabular evaluation;
+    grdi_tabular_seen seen; /* of the last evaluation */
     double last_seconds; /* when the last iteration of a solver had ended */
 };
 
@@ -27,6 +28,9 @@ struct grdi_table_run {
 grd_status grdi_table_open_data(grdi_session *s);
 /* Whether the model is solved instead of being trained by steps. */
 bool grdi_table_solves(const grd_settings *settings);
+/* report_table.c: of report.html, what is said of held-out rows: classes taken for which, residuals, and the rows that
+ * are most wrong with their values. Nothing before the first evaluation. */
+void grdi_report_table(grdi_writer *w, const grdi_table_run *run);
 /* table_solve.c */
 grd_status grdi_table_solve(grdi_session *s);
 

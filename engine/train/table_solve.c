@@ -141,7 +141,7 @@ static grd_status note_fit(grdi_session *s)
     grd_event event = {.part = 0};
     grdi_table_run *run = s->table;
     grd_status status = grdi_tabular_score(&run->evaluation, &run->target, run->split.rows[0], run->split.count[0],
-                                           NULL, &event, s->error);
+                                           NULL, NULL, &event, s->error);
     if (status) return status;
     if (event.regression)
         grdi_session_note(s, "on the %lld rows fitted: rmse %.4g, mae %.4g, r2 %.4f", (long long)event.samples,

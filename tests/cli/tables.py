@@ -133,6 +133,21 @@ def predictions(folder, rows):
     check(abs(whole["accuracy"] * 300 - right) < 0.5 and whole["auc"] > 0.95, whole)
 
 
+def goes_on(folder, run, steps, settings):
+    """The run again in two parts: the same bits."""
+    train(folder, "part-" + run, *settings, "--set", f"train.steps={steps}", "--set",
+          f"train.checkpoint_every={steps // 2}")
+    newest = f"checkpoints/step-{steps:06}"
+    for file in (folder / f"part-{run}" / newest).iterdir():  # back to the middle of the run
+        file.unlink()
+    (folder / f"part-{run}" / newest).rmdir()
+    ran = gradus("train", "--resume", "part-" + run, "--threads", "1", folder=folder)
+    check(ran.returncode == 0 and "resuming from" in ran.stdout, ran.stdout + ran.stderr)
+    for name in ["model.safetensors", "optimizer.safetensors"]:
+        parts = [(folder / r / newest / name).read_bytes() for r in [run, "part-" + run]]
+        check(parts[0] == parts[1], f"{run}: a resumed run ended with another {name}")
+
+
 def networks_and_resume(folder):
     random.seed(3)
     rows = [[a, b, round(a * b + random.gauss(0, 0.01), 4)] for a, b in
@@ -144,17 +159,84 @@ def networks_and_resume(folder):
     check(last_eval(events)["r2"] > 0.9, last_eval(events))
     linear = train(folder, "line", *settings, "--model", "linear")
     check(last_eval(linear)["r2"] < 0.2, "a straight line learnt a product")
-    train(folder, "part", *settings, "--set", "train.steps=600", "--set", "train.checkpoint_every=300")
-    whole = folder / "part/checkpoints/step-000600"
-    for file in whole.iterdir():  # back to the middle of the run
-        file.unlink()
-    whole.rmdir()
-    ran = gradus("train", "--resume", "part", "--threads", "1", folder=folder)
-    check(ran.returncode == 0 and "resuming from" in ran.stdout, ran.stdout + ran.stderr)
-    weights = [(folder / r / "checkpoints/step-000600/model.safetensors").read_bytes() for r in ["net", "part"]]
-    check(weights[0] == weights[1], "a resumed run ended with other weights")
+    goes_on(folder, "net", 600, settings)
     ran = gradus("train", "--resume", "line", folder=folder)
     check(ran.returncode == 0 and "nothing is left to do" in ran.stdout, ran.stdout + ran.stderr)
+
+
+def networks_by_lbfgs(folder):
+    """All rows at once; the table is that of networks_and_resume."""
+    settings = ["--data", "product.csv", "--target", "ab", "--threads", "1", "--model", "mlp", "--set",
+                "model.width=16", "--set", "train.optimizer=lbfgs", "--set", "train.max_iter=10"]
+    events = train(folder, "lbfgs", *settings, "--set", "train.steps=6")
+    check(last_eval(events)["r2"] > 0.99, last_eval(events))
+    first = next(e for e in events if e["event"] == "step")
+    check(first["samples"] == 2080 and first["lr"] == 1 and first["evaluations"] > 8, first)
+    goes_on(folder, "lbfgs", 6, settings)
+    plans = []
+    for history in [1, 11]:
+        config = ["lbfgs/config.yaml", "--set", f"train.history_size={history}", "--json"]
+        plans.append(json.loads(gradus("plan", *config, folder=folder).stdout))
+    more = plans[1]["optimizer_bytes"] - plans[0]["optimizer_bytes"]
+    check(0 <= more / (10 * 2 * 4 * plans[0]["parameters"]) - 1 < 0.3, f"10 pairs take {more} bytes")
+    lines = gradus("check", "lbfgs/config.yaml", "--json", folder=folder).stdout.splitlines()
+    failed = [line for line in lines if '"passed":false' in line]
+    check(len(lines) > 5 and not failed, failed)
+    train(folder, "line-lbfgs", "--data", "made.csv", "--target", "y", "--set", "data.ignore=[level]", "--set",
+          "train.optimizer=lbfgs", "--set", "train.steps=50")
+    settled = (folder / "line-lbfgs/metrics.jsonl").read_text()
+    check('"step":50' not in settled, "a linear model never settles")
+    check(last_eval([json.loads(line) for line in settled.splitlines()])["r2"] > 0.999999, "and is not there")
+    for key, value in [("clip_norm", 1), ("weight_decay", 0.1), ("ema", 0.9), ("lr", 0)]:
+        ran = gradus("train", *settings, "--set", f"train.{key}={value}", "--set", "out=refused", folder=folder)
+        check(ran.returncode == 2 and f"train.{key}: " in ran.stderr, ran.stderr)
+
+
+def what_a_report_shows(folder):
+    """The rows that were planted as wrong are those that are shown first."""
+    random.seed(5)
+    rows = [[round(random.uniform(0, 9), 3), random.choice(["a", "b", "c"])] for _ in range(400)]
+    rows = [[x, c, round(2 * x, 3), "low" if x < 4 else "middle" if x < 6 else "high"] for x, c in rows]
+    for row in rows[::40]:
+        row[2:] = [999, "high" if row[0] < 4 else "low"]
+    write(folder / "wrong.csv", ["x", "letter", "y", "level"], rows)
+    train(folder, "number", "--data", "wrong.csv", "--target", "y", "--set", "data.ignore=[level]")
+    report = (folder / "number/report.html").read_text()
+    shown = [i for i, row in enumerate(rows) if f"<tr><td>{i + 1}</td><td>{row[2]:g}</td>" in report]
+    wrong = [i for i in shown if i % 40 == 0]
+    check("<h2>Most wrong</h2>" in report and "<h3>Residuals</h3>" in report and len(shown) == 24, shown)
+    table = report[report.index("<h2>Most wrong</h2>"):]
+    check(wrong and f"<tr><td>{wrong[0] + 1}</td>" in table[:2000] and "<td>999</td>" in table, wrong)
+    i = wrong[0]
+    check(f"<td>{rows[i][0]:g}</td><td>{rows[i][1]}</td></tr>" in table, "the values of a row are not shown")
+    train(folder, "class", "--data", "wrong.csv", "--target", "level", "--set", "data.ignore=[y]")
+    report = (folder / "class/report.html").read_text()
+    for words in ["<h3>Confusion</h3>", "<h3>By class</h3>", "<h2>Most wrong</h2>", "<th>taken for</th>"]:
+        check(words in report, f"report.html of classes lacks '{words}'")
+    evaluated = json.loads(gradus("eval", "class", "--json", folder=folder).stdout)
+    check([c["name"] for c in evaluated["classes"]] == ["high", "low", "middle"] and
+          sum(map(sum, evaluated["confusion"])) == evaluated["samples"], evaluated)
+
+
+def figures(folder):
+    """Those of `eval`, computed anew from what `predict` says."""
+    for target, ignored, run in [("y", "level", "number"), ("level", "y", "class")]:
+        said = list(csv.DictReader(gradus("predict", run, "wrong.csv", folder=folder).stdout.splitlines()))
+        rows = list(csv.DictReader((folder / "wrong.csv").open()))
+        own = json.loads(gradus("eval", run, "--data", "wrong.csv", "--json", folder=folder).stdout)
+        pairs = [(r[target], p["prediction"]) for r, p in zip(rows, said)]
+        if run == "number":
+            pairs = [(float(a), float(b)) for a, b in pairs]
+            errors, mean = [a - b for a, b in pairs], sum(a for a, _ in pairs) / len(pairs)
+            squares = sum(e * e for e in errors)
+            want = {"rmse": (squares / len(pairs)) ** 0.5, "mae": sum(map(abs, errors)) / len(pairs),
+                    "r2": 1 - squares / sum((a - mean) ** 2 for a, _ in pairs)}
+        else:
+            each = [2 * sum(a == b == c for a, b in pairs) / sum((a == c) + (b == c) for a, b in pairs)
+                    for c in ["high", "low", "middle"]]
+            want = {"accuracy": sum(a == b for a, b in pairs) / len(pairs), "f1": sum(each) / 3}
+        for name, value in want.items():
+            check(abs(own[name] - value) < 1e-4 * abs(value), f"{run}: {name} is {own[name]}, should be {value}")
 
 
 def collinear_and_separated(folder):
@@ -211,6 +293,9 @@ def main():
         linear_with_everything(folder)
         predictions(folder, rows)
         networks_and_resume(folder)
+        networks_by_lbfgs(folder)
+        what_a_report_shows(folder)
+        figures(folder)
         collinear_and_separated(folder)
         categories_that_look_like_numbers(folder)
     print(f"{len(cases)} tables, {len(failures)} failures")

@@ -11,6 +11,8 @@
 
 enum { HOURS = 700, HELD_OUT = 70 };
 
+static double loads[HOURS]; /* as they are written */
+
 static void write_series(const char *name, int changed_from)
 {
     static char text[HOURS * 40 + 100];
@@ -21,6 +23,7 @@ static void write_series(const char *name, int changed_from)
         double wobble = (state >> 8) / 16777216.0 - 0.5;
         double load = 50 + 10 * sin(2 * M_PI * i / 24) + 0.03 * i + 0.3 * wobble;
         if (i >= changed_from) load = 10 * wobble;
+        loads[i] = round(load * 1e4) / 1e4;
         used += (size_t)sprintf(text + used, "2026-%02d-%02d %02d:00,%.4f,%.4f\n", 1 + i / 24 / 28, 1 + i / 24 % 28,
                                 i % 24, load, wobble);
     }
@@ -56,6 +59,22 @@ Test(cli_series, every_model_beats_both_simple_forecasts)
         outcome again = gradus("eval %s --json", models[i]);
         cr_expect(fabs(number_of(only_event(again, "eval"), "rmse") - rmse) < 1e-6 * rmse, "%s", again.err);
     }
+}
+
+/* One step ahead each held-out step is scored once, so both figures follow from the errors and the file. */
+Test(cli_series, r2_and_mase_are_what_the_errors_make_them)
+{
+    json_t *eval = last_eval(gradus(TRAIN "--model linear --json", "power.csv", "run"));
+    double rmse = number_of(eval, "rmse"), mean = 0, spread = 0, naive = 0;
+    for (int i = HOURS - HELD_OUT; i < HOURS; i++) mean += loads[i] / HELD_OUT;
+    for (int i = HOURS - HELD_OUT; i < HOURS; i++) spread += (loads[i] - mean) * (loads[i] - mean);
+    for (int i = 24; i < HOURS - HELD_OUT; i++) naive += fabs(loads[i] - loads[i - 24]) / (HOURS - HELD_OUT - 24);
+    double r2 = 1 - rmse * rmse * HELD_OUT / spread, mase = number_of(eval, "mae") / naive;
+    cr_expect(fabs(number_of(eval, "r2") - r2) < 1e-6, "r2 %g, should be %g", number_of(eval, "r2"), r2);
+    cr_expect(fabs(number_of(eval, "mase") - mase) < 1e-6 * mase, "mase %g, should be %g", number_of(eval, "mase"),
+              mase);
+    json_t *again = only_event(gradus("eval run --json"), "eval"); /* the scale comes from the run's files */
+    cr_expect(fabs(number_of(again, "mase") - mase) < 1e-6 * mase && fabs(number_of(again, "r2") - r2) < 1e-6);
 }
 
 Test(cli_series, what_follows_a_file_is_forecast_with_its_times)
