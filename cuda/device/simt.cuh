@@ -18,14 +18,27 @@ template <class K, class... A>
 cudaError_t grdi_launch_sim(const char *name, cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, K kernel,
                             A... arguments)
 {
-    return grdi_sim_submit(
-        stream, [=] { return grdi_sim_launch(name, grid, block, shared_bytes, [=] { kernel(arguments...); }); });
+    return grdi_sim_submit(stream, [=] {
+        return grdi_sim_launch(
+            name, grid, block, shared_bytes, [=] { kernel(arguments...); }, (const void *)kernel);
+    });
 }
 #else
 #define grdi_launch(call, kernel, grid, block, shared_bytes, ...)                                                      \
     (kernel<<<grid, block, shared_bytes, grdi_cuda_stream(call)>>>(__VA_ARGS__),                                       \
      grdi_cuda_check((call)->device, cudaGetLastError(), "launch of " #kernel))
 #endif
+
+/* Before launches with more shared memory than the 48 KB that any kernel may have; all cards give 99 KB. */
+template <class K> grd_status grdi_allow_shared(const grdi_call *call, K kernel, size_t shared_bytes)
+{
+    if (shared_bytes <= 48 * 1024) return GRD_OK;
+    grdi_cuda_stream(call); /* makes the device current */
+    return grdi_cuda_check(
+        call->device,
+        cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes),
+        "cudaFuncSetAttribute");
+}
 
 /* Hands out the block's shared memory. All threads take the same arrays in the same order, together as many bytes
  * (each array rounded up to 16) as the launch was given. */

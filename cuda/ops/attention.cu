@@ -1,9 +1,10 @@
-/* attention.cu - attention, forward: a block takes some queries of one head and goes over the keys a tile at a time
- * with a running maximum and sum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et
- * al., "FlashAttention", 2022), so that scores never leave shared memory. Arithmetic in f32 on plain cores; sums in the
- * order of the keys, so that runs agree to the bit. */
-#include "ops/attention.cuh"
+/* attention.cu - attention, forward, of what the tensor cores (flash_attention.cu) do not take: a block takes some
+ * queries of one head and goes over the keys a tile at a time with a running maximum and sum (Milakov and Gimelshein,
+ * "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022), so that scores never leave
+ * shared memory. Arithmetic in f32 on plain cores; sums in the order of the keys, so that runs agree to the bit. */
+#include "ops/flash.cuh"
 
+#include "backend/profiles.h"
 #include "device/table.cuh"
 
 #include <cmath>
@@ -109,6 +110,7 @@ grd_status run(grdi_call *call)
     attention_task t = grdi_attention_task(call, 0, 3);
     t.out = heads_of(call->out[0]);
     t.lse = cells_of(call->out[1]);
+    if (grdi_flash_takes(t)) return grdi_flash_forward(call, t);
     choose_tiles(&t);
     return grdi_launch(call, attention_kernel, dim3(blocks_for(t.t, t.queries), (unsigned)(t.b * t.h)),
                        ATTENTION_THREADS, shared_bytes(t), t);
@@ -130,9 +132,14 @@ const grdi_kernel kernel = {.op = "attention",
                             .strided_out = 1,
                             .supports = supports,
                             .run = run,
-                            .rate_part = 0.05};
+                            .rate_part_of = grdi_attention_part};
 
 } // namespace
+
+double grdi_attention_part(const grdi_call *call)
+{
+    return grdi_gpu_attention_part(grdi_profile_of_device(call->device->kind), call);
+}
 
 attention_task grdi_attention_task(const grdi_call *call, int32_t first, int32_t optional)
 {

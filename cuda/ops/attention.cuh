@@ -38,6 +38,9 @@ struct attention_task {
  * begin. */
 attention_task grdi_attention_task(const grdi_call *call, int32_t first, int32_t optional);
 
+/* For the cost model (grdi_kernel.rate_part_of). */
+double grdi_attention_part(const grdi_call *call);
+
 __device__ __forceinline__ int64_t head_row(const heads_view &x, int64_t batch, int64_t row, int64_t head)
 {
     return batch * x.stride[0] + row * x.stride[1] + head * x.stride[2];

@@ -1,8 +1,9 @@
-/* attention_backward.cu - the gradients of attention. With p = exp(score - lse) and e = p (g.v - g.out):
- * dq = scale sum_j e k, dk = scale sum_i e q, dv = sum_i p g. One kernel has a block for some queries and makes dq, the
- * other a block for some keys and makes dk and dv over all queries of all heads that share them: nothing is added by
- * two blocks, memory is linear in length, and runs agree to the bit. */
-#include "ops/attention.cuh"
+/* attention_backward.cu - the gradients of attention, of what the tensor cores (flash_attention_backward.cu) do not
+ * take. With p = exp(score - lse) and e = p (g.v - g.out): dq = scale sum_j e k, dk = scale sum_i e q, dv = sum_i p g.
+ * One kernel has a block for some queries and makes dq, the other a block for some keys and makes dk and dv over all
+ * queries of all heads that share them: nothing is added by two blocks, memory is linear in length, and runs agree to
+ * the bit. */
+#include "ops/flash.cuh"
 
 #include "device/table.cuh"
 
@@ -236,14 +237,9 @@ grd_status prepare(grdi_call *call, grd_error *error)
     return GRD_OK;
 }
 
-grd_status run(grdi_call *call)
+/* delta, dq, dk and dv on plain cores. */
+grd_status run_plain(const grdi_call *call, attention_task t)
 {
-    attention_task t = grdi_attention_task(call, Q, INPUTS);
-    t.g = heads_of(call->in[G]), t.out = heads_of(call->in[OUT]);
-    t.lse = cells_of(call->in[LSE]);
-    t.dq = heads_of(call->out[0]), t.dk = heads_of(call->out[1]), t.dv = heads_of(call->out[2]);
-    t.dmask = cells_of(call->out[3]);
-    t.delta = (float *)call->scratch;
     choose_tiles(&t);
     size_t shared = shared_bytes(t);
     grd_status status = grdi_launch(call, delta_kernel, blocks_for((int64_t)t.b * t.h * t.t, ATTENTION_THREADS / WARP),
@@ -254,6 +250,18 @@ grd_status run(grdi_call *call)
     if (!status && (t.dk.at.data || t.dv.at.data))
         status = grdi_launch(call, key_gradient_kernel, dim3(blocks_for(t.s, t.keys), (unsigned)(t.b * t.hkv)),
                              ATTENTION_THREADS, shared, t);
+    return status;
+}
+
+grd_status run(grdi_call *call)
+{
+    attention_task t = grdi_attention_task(call, Q, INPUTS);
+    t.g = heads_of(call->in[G]), t.out = heads_of(call->in[OUT]);
+    t.lse = cells_of(call->in[LSE]);
+    t.dq = heads_of(call->out[0]), t.dk = heads_of(call->out[1]), t.dv = heads_of(call->out[2]);
+    t.dmask = cells_of(call->out[3]);
+    t.delta = (float *)call->scratch;
+    grd_status status = grdi_flash_takes(t) ? grdi_flash_backward(call, t) : run_plain(call, t);
     if (!status && !t.mask.data && t.dmask.data) /* there is nothing that it could be the gradient of */
         status = grdi_cuda_check(
             call->device, cudaMemsetAsync(t.dmask.data, 0, grd_dtype_size(call->out[3].dtype), grdi_cuda_stream(call)),
@@ -283,7 +291,7 @@ const grdi_kernel kernel = {.op = "attention_backward",
                             .supports = supports,
                             .prepare = prepare,
                             .run = run,
-                            .rate_part = 0.05};
+                            .rate_part_of = grdi_attention_part};
 
 } // namespace
 

@@ -52,6 +52,9 @@ struct simulator {
     gate warp_gate[WARPS_MAX], block_gate;
     unsigned char slot[2][THREADS_MAX][EXCHANGE_BYTES];
     uint64_t given_at[2][THREADS_MAX]; /* which exchange of the warp a slot was filled for, counted from 1 */
+    void *together[THREADS_MAX];       /* what the lanes of a warp bring to what they do at once */
+    const char *together_call[THREADS_MAX];
+    uint64_t together_at[THREADS_MAX], acted_at[WARPS_MAX];
     unsigned count, live, warp_live[WARPS_MAX], current;
     shared_array shared[SHARED_MAX];
     unsigned shared_count;
@@ -254,6 +257,35 @@ unsigned grdi_sim_ballot(unsigned mask, bool vote)
     return bits;
 }
 
+/* The last lane that comes does it for all. Results go to the lanes' own memory, so nobody need wait to read them. */
+void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *lanes))
+{
+    unsigned me = sim.current, warp = me / 32, first = warp * 32;
+    const gate *g = &sim.warp_gate[warp];
+    uint64_t number = g->passed + 1;
+    sim.together[me] = mine;
+    sim.together_call[me] = call;
+    sim.together_at[me] = number;
+    if (g->waiting + 1 >= sim.warp_live[warp]) {
+        bool whole = sim.warp_live[warp] == 32;
+        for (unsigned i = first; i < first + 32; i++)
+            whole &= sim.together_at[i] == number && strcmp(sim.together_call[i], call) == 0;
+        if (whole) act(&sim.together[first]), sim.acted_at[warp] = number;
+    }
+    pass(&sim.warp_gate[warp], sim.warp_live[warp], call);
+    if (sim.acted_at[warp] != number) grdi_sim_wrong("%s: %s by some lanes of warp %u only", sim.kernel, call, warp);
+}
+
+unsigned grdi_sim_thread()
+{
+    return sim.current;
+}
+
+const char *grdi_sim_kernel()
+{
+    return sim.kernel;
+}
+
 /* ---- shared memory ---- */
 
 /* Without AddressSanitizer a guard behind each array shows writes past it. */
@@ -286,6 +318,20 @@ void *grdi_sim_shared(size_t size_bytes)
     return array->data;
 }
 
+bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, const char *call)
+{
+    const unsigned char *first = (const unsigned char *)at;
+    bool within = false;
+    for (unsigned k = 0; k < sim.shared_count; k++)
+        within |= first >= sim.shared[k].data && first + size_bytes <= sim.shared[k].data + sim.shared[k].size_bytes;
+    if (!within)
+        grdi_sim_wrong("%s: thread %u: %s of %zu bytes that do not lie within a shared array", sim.kernel, thread, call,
+                       size_bytes);
+    else if ((uintptr_t)at % size_bytes)
+        grdi_sim_wrong("%s: thread %u: %s of a row that is not %zu-byte aligned", sim.kernel, thread, call, size_bytes);
+    return within && (uintptr_t)at % size_bytes == 0;
+}
+
 static void release_shared()
 {
     for (unsigned k = 0; k < sim.shared_count; k++) {
@@ -311,6 +357,7 @@ static void enter()
     (*sim.body)();
     f = &sim.fibers[sim.current];
     unsigned warp = sim.current / 32;
+    grdi_sim_thread_ended(sim.current);
     f->done = true; /* threads that have ended count at no barrier, as on sm_70 and later */
     try_open(&sim.block_gate, --sim.live);
     try_open(&sim.warp_gate[warp], --sim.warp_live[warp]);
@@ -384,11 +431,11 @@ static bool run_block()
 }
 
 cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                            const std::function<void()> &body)
+                            const std::function<void()> &body, const void *function)
 {
     uint64_t threads = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
     if (threads < 1 || threads > THREADS_MAX || blocks < 1 || grid.x > 0x7FFFFFFFu || grid.y > 65535 ||
-        grid.z > 65535 || shared_bytes > 48 * 1024) {
+        grid.z > 65535 || shared_bytes > grdi_sim_shared_limit(function)) {
         grdi_sim_wrong("%s: %llu x %llu threads with %zu bytes of shared memory cannot be launched", name,
                        (unsigned long long)blocks, (unsigned long long)threads, shared_bytes);
         return cudaErrorInvalidConfiguration;

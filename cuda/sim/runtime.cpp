@@ -37,6 +37,7 @@ namespace
 
 std::map<char *, size_t> device_blocks, pinned_blocks;
 std::set<cudaStream_t> streams;
+std::map<const void *, size_t> shared_limits; /* of kernels that may have more than 48 KB */
 cudaError_t last_error = cudaSuccess;
 
 cudaError_t failed(cudaError_t error)
@@ -129,6 +130,12 @@ cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> wo
     return failed(work());
 }
 
+size_t grdi_sim_shared_limit(const void *function)
+{
+    auto found = shared_limits.find(function);
+    return found == shared_limits.end() ? 48 * 1024 : found->second;
+}
+
 extern "C" {
 
 const char *cudaGetErrorName(cudaError_t error)
@@ -183,6 +190,17 @@ cudaError_t cudaDriverGetVersion(int *version)
 cudaError_t cudaRuntimeGetVersion(int *version)
 {
     return cudaDriverGetVersion(version);
+}
+
+/* 99 KB is the most that sm_86, sm_89 and sm_120 give; others give more. */
+cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute attribute, int value)
+{
+    if (!function || attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > 99 * 1024) {
+        grdi_sim_wrong("cudaFuncSetAttribute: %d bytes of shared memory cannot be allowed", value);
+        return failed(cudaErrorInvalidValue);
+    }
+    shared_limits[function] = (size_t)value;
+    return cudaSuccess;
 }
 
 /* Not zeroed, as on a device. */

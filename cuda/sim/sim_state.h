@@ -4,9 +4,21 @@
 
 #include "sim.h"
 
+#include <stddef.h>
+
 /* Notes what was done wrong, for grdi_sim_take_error(); the first note stays. */
 void grdi_sim_wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The order in which warps run. */
 int grdi_sim_order(void);
+/* The running thread of the block, and the kernel's name. */
+unsigned grdi_sim_thread(void);
+const char *grdi_sim_kernel(void);
+/* Whether as many bytes, aligned to their number, lie within one shared array of the block; notes where not. */
+bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, const char *call);
+/* All live lanes of the warp bring something of theirs (`lanes`), and `act` is called once. */
+void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *lanes));
+void grdi_sim_thread_ended(unsigned thread);
+/* What a launch of the kernel may ask for: 48 KB, or what cudaFuncSetAttribute has allowed. */
+size_t grdi_sim_shared_limit(const void *function);
 
 #endif

@@ -1,22 +1,25 @@
 /* profiles.c - published rates of GPUs. Sources, by row: NVIDIA's datasheets "A100 80GB" (2021), "H100" (SXM, 2023),
  * "H200" (SXM, 2024), "HGX B200" (2024), "L4" (2023); architecture whitepapers "GA102" v2.1 (2021), "Ada" v1.1 (2022),
- * "RTX Blackwell" v1.1 (2025) for the GeForce cards, where bf16 is the rate with sums in f32. None is measured here. */
+ * "RTX Blackwell" v1.1 (2025) for the GeForce cards, where bf16 is the rate with sums in f32. None is measured here.
+ * mma.sync has two thirds of Hopper's peak (Shah et al., "FlashAttention-3", 2024); for B200, half of that is assumed.
+ */
 #include "backend/profiles.h"
 
 #include <string.h>
 
 #define TERA 1e12
+#define PRODUCT_PART 0.75 /* of the peak that large products reach */
 #define GIB (1024.0 * 1024 * 1024)
 
 static const grdi_profile profiles[] = {
-    {"a100", "A100", 19.5 * TERA, 312 * TERA, 2.039 * TERA, 80 * GIB},
-    {"h100", "H100", 66.9 * TERA, 989.4 * TERA, 3.352 * TERA, 80 * GIB},
-    {"h200", "H200", 66.9 * TERA, 989.4 * TERA, 4.8 * TERA, 141 * GIB},
-    {"b200", "B200", 75 * TERA, 2250 * TERA, 7.7 * TERA, 180 * GIB},
-    {"l4", "L4", 30.3 * TERA, 121 * TERA, 0.3 * TERA, 24 * GIB},
-    {"rtx3090", "RTX 3090", 35.6 * TERA, 71 * TERA, 0.936 * TERA, 24 * GIB},
-    {"rtx4090", "RTX 4090", 82.6 * TERA, 165.2 * TERA, 1.008 * TERA, 24 * GIB},
-    {"rtx5090", "RTX 5090", 104.8 * TERA, 209.5 * TERA, 1.792 * TERA, 32 * GIB},
+    {"a100", "A100", 19.5 * TERA, 312 * TERA, 2.039 * TERA, 80 * GIB, 1},
+    {"h100", "H100", 66.9 * TERA, 989.4 * TERA, 3.352 * TERA, 80 * GIB, 2.0 / 3},
+    {"h200", "H200", 66.9 * TERA, 989.4 * TERA, 4.8 * TERA, 141 * GIB, 2.0 / 3},
+    {"b200", "B200", 75 * TERA, 2250 * TERA, 7.7 * TERA, 180 * GIB, 1.0 / 3},
+    {"l4", "L4", 30.3 * TERA, 121 * TERA, 0.3 * TERA, 24 * GIB, 1},
+    {"rtx3090", "RTX 3090", 35.6 * TERA, 71 * TERA, 0.936 * TERA, 24 * GIB, 1},
+    {"rtx4090", "RTX 4090", 82.6 * TERA, 165.2 * TERA, 1.008 * TERA, 24 * GIB, 1},
+    {"rtx5090", "RTX 5090", 104.8 * TERA, 209.5 * TERA, 1.792 * TERA, 32 * GIB, 1},
 };
 enum { PROFILES = sizeof profiles / sizeof *profiles };
 
@@ -42,13 +45,29 @@ const grdi_profile *grdi_profile_of_device(const char *device)
     return NULL;
 }
 
+/* Kernels on tensor cores (bf16, heads of one size): the part of mma.sync's rate that counted turns of tensor cores,
+ * shared memory and exponentials leave them, causal tiles that are computed and not seen, and seven products instead of
+ * five in the gradient; the arithmetic is in docs/LOG.md. Plain cores read shared memory twice for each multiplication.
+ * Assumptions until they are measured. */
+double grdi_gpu_attention_part(const grdi_profile *profile, const grdi_call *call)
+{
+    bool forward = strcmp(call->op->name, "attention") == 0;
+    const grdi_view *q = &call->in[forward ? 0 : 1], *v = &call->in[forward ? 2 : 3];
+    int64_t width = q->dims.dim[3];
+    if (q->dtype != GRD_BF16) return 0.1;
+    if (width != v->dims.dim[3] || width % 8 || width > 128) return 0.01;
+    double mma = (profile ? profile->mma_part : 2.0 / 3) / PRODUCT_PART;
+    if (width > 64) return mma * (forward ? 0.34 : 0.23);
+    return mma * (forward ? 0.41 : 0.27);
+}
+
 /* Large products of bf16 reach about three quarters of the published peak on these cards, copies nine tenths of the
  * memory's; a launch out of a captured graph costs about a microsecond and a half. Assumptions until they are measured.
  */
 grdi_rates grdi_profile_rates(const grdi_profile *p)
 {
-    return (grdi_rates){.matmul_flops_per_s = 0.75 * p->f32_flops_per_s,
-                        .matmul_bf16_flops_per_s = 0.75 * p->bf16_flops_per_s,
+    return (grdi_rates){.matmul_flops_per_s = PRODUCT_PART * p->f32_flops_per_s,
+                        .matmul_bf16_flops_per_s = PRODUCT_PART * p->bf16_flops_per_s,
                         .copy_bytes_per_s = 0.9 * p->memory_bytes_per_s,
                         .map_flops_per_s = 0.5 * p->f32_flops_per_s,
                         .launch_s = 1.5e-6};

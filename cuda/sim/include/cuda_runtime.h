@@ -52,8 +52,16 @@ unsigned grdi_sim_lane();
 void *grdi_sim_shared(size_t size_bytes);
 /* Runs work on a stream, or notes it down where the stream is being captured. */
 cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> work);
+/* `function` is the kernel's address, by which cudaFuncSetAttribute knows it. */
 cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                            const std::function<void()> &body);
+                            const std::function<void()> &body, const void *function = nullptr);
+
+/* tensor.cpp: what device/tensor.cuh wraps. */
+void grdi_sim_mma_bf16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1);
+void grdi_sim_load_matrices(uint32_t *x, const uint16_t *row, bool transposed);
+void grdi_sim_copy_async(void *shared, const void *global, unsigned size_bytes);
+void grdi_sim_copies_commit();
+void grdi_sim_copies_wait(unsigned left);
 
 inline void __syncthreads()
 {

@@ -1,6 +1,6 @@
 /* null.c - backend `null`: a device to plan for without having it. Its memory is addresses that nobody may touch, its
  * kernels are the CPU's (so scratch sizes and in-place rules are real), and its rates come from the profile that the
- * name asks for. */
+ * name asks for; but for attention, which GPUs have kernels of another kind for. */
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
 #include "backend/profiles.h"
@@ -31,6 +31,8 @@ struct grdi_device {
     profile profile;
     int32_t threads;
     uintptr_t next;
+    const grdi_profile *gpu;
+    grdi_kernel attention, attention_backward; /* on a GPU: the CPU's, at the rate of the GPU's */
 };
 
 static grd_status unknown(const char *argument, grd_error *error)
@@ -52,6 +54,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     *device = grdi_alloc_zero(1, sizeof **device);
     if (!*device) return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
     **device = (grdi_device){.threads = threads < 1 || gpu ? 1 : threads, .next = (uintptr_t)1 << 44};
+    (*device)->gpu = gpu;
     (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu)} : *found;
     return GRD_OK;
 }
@@ -92,10 +95,21 @@ static void download(grdi_device *device, void *host, const void *from, size_t s
     memset(host, 0, size_bytes);
 }
 
+static double attention_part(const grdi_call *call)
+{
+    return grdi_gpu_attention_part(call->device->gpu, call);
+}
+
 static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
 {
-    (void)device;
-    return grdi_cpu_find(grdi_isa_best(), call);
+    const grdi_kernel *kernel = grdi_cpu_find(grdi_isa_best(), call);
+    bool forward = strcmp(call->op->name, "attention") == 0;
+    bool own_rate = device->gpu && (forward || strcmp(call->op->name, "attention_backward") == 0);
+    if (!own_rate || !kernel || !kernel->rate_part_of) return kernel; /* the reference has none */
+    grdi_kernel *own = forward ? &device->attention : &device->attention_backward;
+    *own = *kernel;
+    own->rate_part_of = attention_part;
+    return own;
 }
 
 static grd_status measure_host(int32_t threads, grdi_rates *rates)
