@@ -317,16 +317,45 @@ static int64_t sample_every(const grd_settings *settings)
     return settings->train.sample_every < 0 ? settings->train.eval_every : settings->train.sample_every;
 }
 
+grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_session *s, void *context),
+                                     void *context)
+{
+    bool solves = s->task->solves && s->task->solves(s); /* without a step */
+    if (s->settings->train.ema <= 0 || solves) return act(s, context);
+    grd_status status = grd_step_swap_ema(s->step), back;
+    if (status) return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
+    status = act(s, context);
+    back = grd_step_swap_ema(s->step);
+    if (status || !back) return status;
+    return grd_fail(s->error, back, "%s", grd_step_error(s->step)->message);
+}
+
+typedef struct evaluation {
+    int64_t most;
+    grd_event event;
+} evaluation;
+
+static grd_status evaluate(grdi_session *s, void *context)
+{
+    evaluation *e = context;
+    return s->task->evaluate(s, e->most, &e->event);
+}
+
+static grd_status sample(grdi_session *s, void *context)
+{
+    return grdi_session_sample(s, *(double *)context);
+}
+
 /* *whole, unless NULL, tells whether the run was not asked to stop meanwhile. */
 static grd_status evaluate_and_emit(grdi_session *s, int64_t most, bool *whole)
 {
-    grd_event event = {.part = 1};
+    evaluation e = {most, {.part = 1}};
     grd_status status = GRD_OK;
     if (s->task->can_evaluate(s)) {
-        status = s->task->evaluate(s, most, &event);
-        if (!status && event.part > 0) grdi_session_emit(s, &event);
+        status = grdi_session_with_average(s, evaluate, &e);
+        if (!status && e.event.part > 0) grdi_session_emit(s, &e.event);
     }
-    if (whole) *whole = event.part > 0;
+    if (whole) *whole = e.event.part > 0;
     return status;
 }
 
@@ -367,7 +396,8 @@ static grd_status train(grdi_session *s)
         over = !status && settled(s);
         if (!status && measured) status = grdi_session_emit_layers(s);
         if (!status && !over && evaluates) status = evaluate_and_emit(s, settings->train.eval_windows, NULL);
-        if (!status && !over && samples) status = grdi_session_sample(s, progress(s));
+        double part = progress(s);
+        if (!status && !over && samples) status = grdi_session_with_average(s, sample, &part);
         if (!status && !over && saves) status = grdi_session_save(s);
         write_report(s);
     }
@@ -401,7 +431,7 @@ static grd_status finish(grdi_session *s, grd_status status)
     grd_status after = s->ended ? GRD_OK : grdi_session_save(s);
     if (!after && !spoilt && !stopped) after = evaluate_and_emit(s, 0, &whole);
     stopped = stopped || !whole;
-    if (!after && !spoilt && !stopped) after = grdi_session_sample(s, 1);
+    if (!after && !spoilt && !stopped) after = grdi_session_with_average(s, sample, &(double){1});
     s->error = first;
     if (after && spoilt) grdi_session_note(s, "the weights are not saved: %s", later.message);
     if (after || spoilt) return spoilt ? status : after;

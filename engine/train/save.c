@@ -17,6 +17,12 @@ static bool kept_beside(const grd_variable *v)
     return v->kind == GRD_VARIABLE_MOMENT || v->kind == GRD_VARIABLE_STATE;
 }
 
+/* Where model.safetensors has their moving average: the weights that training goes on with, too. */
+static bool kept_beside_average(const grd_variable *v)
+{
+    return kept_beside(v) || v->kind == GRD_VARIABLE_PARAMETER;
+}
+
 /* What the data are known again by; NULL when out of memory. */
 static json_t *data_json(const grdi_session *s)
 {
@@ -65,6 +71,11 @@ static grd_status add_tokenizer(grdi_session *s, grdi_checkpoint_writer *w)
     return status;
 }
 
+static grd_status add_weights(grdi_session *s, void *writer)
+{
+    return s->task->add_weights(s, writer);
+}
+
 grd_status grdi_session_save(grdi_session *s)
 {
     if (!s->settings->out) return GRD_OK;
@@ -73,9 +84,10 @@ grd_status grdi_session_save(grdi_session *s)
     grdi_checkpoint_writer w;
     grd_status status = grdi_checkpoint_begin(&w, root, (uint64_t)s->done);
     w.follows = (uint64_t)s->saved;
-    if (!status) status = s->task->add_weights(s, &w);
+    if (!status) status = grdi_session_with_average(s, add_weights, &w);
     if (!status)
-        status = grdi_checkpoint_add_variables(&w, "optimizer.safetensors", s->model, s->variable_count, kept_beside);
+        status = grdi_checkpoint_add_variables(&w, "optimizer.safetensors", s->model, s->variable_count,
+                                               s->settings->train.ema > 0 ? kept_beside_average : kept_beside);
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
     if (status) {
@@ -116,8 +128,9 @@ static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c, grd_
     const grd_safetensors *tensors = grdi_checkpoint_tensors(c, file);
     if (!tensors) return grd_fail(error, GRD_E_FORMAT, "%s: missing from the checkpoint" EARLIER, file);
     grd_variable v;
+    bool (*kept)(const grd_variable *v) = s->settings->train.ema > 0 ? kept_beside_average : kept_beside;
     for (int64_t i = 0; i < s->variable_count && grd_model_variable_at(s->model, i, &v); i++) {
-        if (!kept_beside(&v)) continue;
+        if (!kept(&v)) continue;
         const grd_file_tensor *t = grd_safetensors_find(tensors, v.path);
         if (!t) return grd_fail(error, GRD_E_FORMAT, "%s: has no tensor '%s'" CHANGED, file, v.path);
         if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims)) {
@@ -131,7 +144,7 @@ static grd_status load_optimizer(grdi_session *s, const grdi_checkpoint *c, grd_
     }
     for (size_t i = 0; i < grd_safetensors_count(tensors); i++) {
         const char *name = grd_safetensors_at(tensors, i)->name;
-        if (!grd_model_variable_find(s->model, name, &v) || !kept_beside(&v))
+        if (!grd_model_variable_find(s->model, name, &v) || !kept(&v))
             return grd_fail(error, GRD_E_FORMAT, "%s: '%.100s' is nothing that this optimizer keeps" CHANGED, file,
                             name);
     }

@@ -124,10 +124,14 @@ void grdi_layers_close(grdi_layers *l);
 grd_status grdi_session_build_sampler(grdi_session *s);
 grd_status grdi_session_sample(grdi_session *s, double progress);
 
-/* loop.c. The key of dropout, see grd_dropout: declared as an input of the step's graph where model.dropout asks for
- * it (else poison), and fed for a micro-batch. */
+/* The key of dropout, see grd_dropout: declared as an input of the step's graph where model.dropout asks for it (else
+ * poison), and fed for a micro-batch. */
 grd_tensor grdi_session_dropout_key(grdi_session *s);
 void grdi_session_feed_key(const grdi_session *s, int64_t micro);
+
+/* loop.c: does something with the moving average of the weights in their place, where the run keeps one (train.ema). */
+grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_session *s, void *context),
+                                     void *context);
 
 /* save.c: checkpoints. */
 grd_status grdi_session_save(grdi_session *s);

@@ -172,6 +172,24 @@ static int by_place(const void *a, const void *b)
     return x->offset_bytes < y->offset_bytes ? -1 : x->offset_bytes > y->offset_bytes;
 }
 
+/* Statistics of batch norm belong to the weights that they were measured with, so they are averaged as these are. */
+static bool average_states(grd_step *step)
+{
+    size_t nodes = step->options.ema_decay > 0 ? step->graph->count : 0;
+    step->averaged = grdi_alloc_zero(nodes + 1, sizeof(*step->averaged));
+    bool ok = step->averaged || !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
+    for (size_t n = 0; n < nodes && ok; n++) {
+        grdi_variable *v = step->graph->nodes[n]->variable;
+        bool known = !v || v->kind != GRDI_VARIABLE_STATE || v->type.dtype != GRD_F32;
+        for (int32_t i = 0; i < step->averaged_count && !known; i++) known = step->averaged[i].state == v;
+        if (known) continue;
+        grdi_averaged *a = &step->averaged[step->averaged_count++];
+        *a = (grdi_averaged){v, own_variable(step, "ema", v, GRDI_VARIABLE_MOMENT)};
+        ok = a->average != NULL;
+    }
+    return ok;
+}
+
 static bool make_variables(grd_step *step)
 {
     if (grdi_model_place(step->model, &step->error)) return false; /* parameters first: gradients follow their order */
@@ -198,6 +216,7 @@ static bool make_variables(grd_step *step)
         t->average = own_variable(step, "ema", t->parameter, GRDI_VARIABLE_MOMENT, t->parameter->type);
         if (!t->average) return false;
     }
+    if (!average_states(step)) return false;
     return grdi_model_place(step->model, &step->error) == GRD_OK;
 }
 
@@ -259,7 +278,7 @@ static bool compile_micro(grd_step *step)
 
 static bool compile_update(grd_step *step, grdi_update *u, bool measured)
 {
-    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + step->kept_count + 2, count = 0;
+    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + step->kept_count + step->averaged_count + 2, count = 0;
     grd_tensor *roots = grdi_alloc_zero((size_t)max, sizeof(*roots));
     *u = (grdi_update){.step = step, .graph = grdi_graph_create(step->model)};
     if (measured) u->squares = grdi_alloc_zero((size_t)step->trained_count, GRDI_MEASURES * sizeof(*u->squares));
@@ -310,6 +329,7 @@ static void step_destroy(void *object)
     grdi_free(step->measured.squares);
     grdi_free(step->kept);
     grdi_free(step->trained);
+    grdi_free(step->averaged);
     grdi_free(step->settings);
     grdi_free(step);
 }
@@ -381,12 +401,13 @@ static grd_status run_program(grd_step *step, grd_program *program)
 static grd_status update(grd_step *step, const grdi_update *u)
 {
     const grd_engine *engine = step->model->engine;
-    double t = (double)(step->count + 1);
+    double t = (double)(step->count + 1), decay = step->options.ema_decay;
     for (int32_t i = 0; i < step->setting_count; i++) {
         const grdi_setting *s = &step->settings[i];
         const float hyper[4] = {(float)(s->optimizer.lr * s->lr_scale * step->lr_factor),
                                 (float)(1 / (1 - pow(s->optimizer.beta1, t))),
-                                (float)(1 / (1 - pow(s->optimizer.beta2, t))), 0};
+                                (float)(1 / (1 - pow(s->optimizer.beta2, t))),
+                                (float)((1 - decay) / (1 - pow(decay, t)))};
         void *to = grdi_program_input(u->program, s->hyper, NULL);
         if (to) engine->backend->upload(engine->device, to, hyper, sizeof(hyper));
     }
@@ -541,6 +562,23 @@ void grd_step_set_count(grd_step *step, int64_t count)
     step->count = count;
 }
 
+/* Parameters first, then states. */
+static grdi_averaged averaged_at(const grd_step *step, int32_t i)
+{
+    if (i >= step->trained_count) return step->averaged[i - step->trained_count];
+    return (grdi_averaged){step->trained[i].parameter, step->trained[i].average};
+}
+
+static void swap(const grd_engine *engine, grdi_averaged a, char *room)
+{
+    size_t size = grdi_type_bytes(a.state->type);
+    void *value = grdi_variable_data(a.state), *average = grdi_variable_data(a.average);
+    engine->backend->download(engine->device, room, value, size);
+    engine->backend->download(engine->device, room + size, average, size);
+    engine->backend->upload(engine->device, value, room + size, size);
+    engine->backend->upload(engine->device, average, room, size);
+}
+
 grd_status grd_step_swap_ema(grd_step *step)
 {
     if (!step) return GRD_E_STATE;
@@ -548,22 +586,16 @@ grd_status grd_step_swap_ema(grd_step *step)
         return grd_fail(&step->error, GRD_E_STATE, "step: there is no moving average (set .ema_decay)");
     grd_status status = grdi_results_look(step, true);
     if (status) return status;
-    const grd_engine *engine = step->model->engine;
+    const int32_t count = step->count > 0 ? step->trained_count + step->averaged_count : 0;
     size_t most = 0;
-    for (int32_t i = 0; i < step->trained_count; i++)
-        if (grdi_type_bytes(step->trained[i].parameter->type) > most)
-            most = grdi_type_bytes(step->trained[i].parameter->type);
-    char *weights = grdi_alloc_zero(2, most); /* once, before anything moves: half of them swapped helps nobody */
-    if (!weights) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for swapping in the moving average");
-    for (int32_t i = 0; i < step->trained_count; i++) {
-        grdi_trained *t = &step->trained[i];
-        size_t size = grdi_type_bytes(t->parameter->type);
-        engine->backend->download(engine->device, weights, grdi_variable_data(t->parameter), size);
-        engine->backend->download(engine->device, weights + most, grdi_variable_data(t->average), size);
-        engine->backend->upload(engine->device, grdi_variable_data(t->parameter), weights + most, size);
-        engine->backend->upload(engine->device, grdi_variable_data(t->average), weights, size);
+    for (int32_t i = 0; i < count; i++) {
+        size_t size = grdi_type_bytes(averaged_at(step, i).state->type);
+        most = size > most ? size : most;
     }
-    grdi_free(weights);
+    char *room = grdi_alloc_zero(2, most + 1); /* once, before anything moves: half of them swapped helps nobody */
+    if (!room) return grd_fail(&step->error, GRD_E_MEMORY, "out of memory for swapping in the moving average");
+    for (int32_t i = 0; i < count; i++) swap(step->model->engine, averaged_at(step, i), room);
+    grdi_free(room);
     step->ema_swapped = !step->ema_swapped;
     step->model->weights_version++;
     return GRD_OK;

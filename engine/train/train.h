@@ -15,7 +15,7 @@ bool grdi_path_matches(const char *pattern, const char *path);
 typedef struct grdi_setting {
     grd_optimizer optimizer;
     double lr_scale, weight_decay;
-    char hyper[24]; /* name of the update graph's input {lr, 1/(1-beta1^t), 1/(1-beta2^t), 0} */
+    char hyper[24]; /* name of the update graph's input {lr, 1/(1-beta1^t), 1/(1-beta2^t), (1-decay)/(1-decay^t)} */
 } grdi_setting;
 
 enum { GRDI_MOMENTS_MAX = 2 };
@@ -26,6 +26,11 @@ typedef struct grdi_trained {
     grd_tensor node, derivative; /* in the loss's graph */
     int32_t setting;
 } grdi_trained;
+
+/* A state that training changes (statistics of batch norm) and its moving average. */
+typedef struct grdi_averaged {
+    grdi_variable *state, *average;
+} grdi_averaged;
 
 /* What of each trained parameter a measured update adds up the squares of. */
 enum { GRDI_MEASURE_WEIGHT, GRDI_MEASURE_GRADIENT, GRDI_MEASURE_CHANGE, GRDI_MEASURES };
@@ -76,6 +81,8 @@ struct grd_step {
     grdi_trained *trained;
     int32_t trained_count;
     grdi_variable *scale; /* f32: what gradients were multiplied by last, below zero where weights were left alone */
+    grdi_averaged *averaged; /* with ema_decay */
+    int32_t averaged_count;
     grdi_setting *settings;
     int32_t setting_count;
     int32_t index; /* of this step among its model's, part of the names of its variables */

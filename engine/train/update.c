@@ -172,6 +172,15 @@ static void measure(grd_tensor *squares, grd_tensor p, grd_tensor g, grd_tensor 
     }
 }
 
+/* a += (w - a) (1 - decay) / (1 - decay^t): the moving average of t values divided by the sum of their weights, so that
+ * it does not lean to the zeros that it began with (Kingma and Ba, "Adam", 2015, section 7.2). */
+static bool average_in(grd_tensor average, grd_tensor value, grd_tensor hyper, grd_tensor *roots, int32_t *count,
+                       int32_t max)
+{
+    grd_tensor part = grd_mul(grd_sub(value, average), grd_slice(hyper, 0, 3, 1));
+    return keep(grd_assign(average, grd_add(average, part)), roots, count, max);
+}
+
 /* One range: the optimizer's op, and assigns of all that it changed. */
 static bool build_run(const grdi_update *u, run r, grd_tensor g, grd_tensor *roots, int32_t *count, int32_t max)
 {
@@ -212,12 +221,7 @@ static bool build_run(const grdi_update *u, run r, grd_tensor g, grd_tensor *roo
     grd_tensor assigned = grd_assign(p, out[0]);
     bool ok = keep(assigned, roots, count, max);
     for (int32_t m = 0; m < moments && ok; m++) ok = keep(grd_assign(state[m], out[m + 1]), roots, count, max);
-    if (ok && t->average) {
-        grd_tensor average = RANGE(u, r, average);
-        grd_tensor next = grd_call(u->graph, "ema", (grd_tensor[]){average, assigned}, 2,
-                                   (grd_attr[]){GRD_FLOAT("decay", u->step->options.ema_decay)}, 1, NULL);
-        ok = keep(grd_assign(average, next), roots, count, max);
-    }
+    if (ok && t->average) ok = average_in(RANGE(u, r, average), assigned, hyper, roots, count, max);
     return ok;
 }
 
@@ -229,6 +233,13 @@ static bool build_runs(grdi_update *u, const grd_tensor *gradients, grd_tensor *
         run r = u->squares ? (run){i, i} : next_run(step, i);
         ok = build_run(u, r, u->squares ? RANGE(u, r, gradient) : gradients[k], roots, count, max);
         i = r.last + 1;
+    }
+    for (int32_t i = 0; ok && i < step->averaged_count; i++) {
+        grd_tensor average = grdi_variable_node(u->graph, step->averaged[i].average),
+                   state = grdi_variable_node(u->graph, step->averaged[i].state),
+                   go_on = grd_ge(u->scale, grd_scalar_constant(u->graph, 0.0));
+        state = grd_where(go_on, state, average); /* of a step that is left out, which may be no number */
+        ok = average_in(average, state, u->hyper[step->trained[0].setting], roots, count, max);
     }
     for (int32_t i = 0; ok && u->squares && i < step->trained_count * GRDI_MEASURES; i++)
         ok = keep(u->squares[i], roots, count, max);

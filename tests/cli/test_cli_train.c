@@ -140,6 +140,36 @@ Test(cli_train, trains_all_kinds_and_optimizers)
     cr_assert(strstr(o.out, "vocabulary 300"), "%s", o.out);
 }
 
+/* What is evaluated is what is saved as the model, and not the weights that training goes on with. */
+Test(cli_train, evaluates_and_saves_the_moving_average)
+{
+    outcome o = gradus("train " TINY "--set train.steps=40 --set train.ema=0.9 --set out=smooth --json");
+    assert_done(o);
+    json_t *evals = events_named(o.out, "eval");
+    const json_t *average = json_array_get(evals, json_array_size(evals) - 1);
+    const json_t *saved = only_event(gradus("eval smooth --json"), "eval");
+    o = gradus("train " TINY "--set train.steps=40 --set out=rough --json");
+    assert_done(o);
+    const json_t *last = only_event(gradus("eval rough --json"), "eval");
+    cr_assert(fabs(number_of(saved, "loss") - number_of(average, "loss")) < 1e-6, "saved: %.9g, evaluated: %.9g",
+              number_of(saved, "loss"), number_of(average, "loss"));
+    cr_assert(fabs(number_of(last, "loss") - number_of(average, "loss")) > 1e-4, "the last weights: %.9g",
+              number_of(last, "loss"));
+    cr_assert(!scratch_same("smooth/checkpoints/step-000040/model.safetensors",
+                            "rough/checkpoints/step-000040/model.safetensors"));
+    /* Training goes on from the weights, not from their average: as the run without one would. */
+    assert_done(gradus("train --resume smooth --set train.steps=45 --set train.schedule=constant"));
+    assert_done(gradus("train --resume rough --set train.steps=45 --set train.schedule=constant"));
+    char *smooth = scratch_read(scratch_path("smooth/metrics.jsonl"), &(size_t){0}),
+         *rough = scratch_read(scratch_path("rough/metrics.jsonl"), &(size_t){0});
+    json_t *a = events_named(smooth, "step"), *b = events_named(rough, "step");
+    cr_assert(json_array_size(a) == 45 && json_array_size(b) == 45, "%s", smooth);
+    for (size_t i = 0; i < 45; i++)
+        cr_assert(number_of(json_array_get(a, i), "loss") == number_of(json_array_get(b, i), "loss"), "step %zu", i);
+    free(smooth);
+    free(rough);
+}
+
 Test(cli_train, trains_from_a_config_and_token_shards)
 {
     static int32_t shard[256 + 500];

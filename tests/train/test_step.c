@@ -178,6 +178,55 @@ Test(step, moving_average_swaps_in_and_out)
     tiny_close(&t);
 }
 
+enum { AVERAGED = 3 };
+
+static void read_variable(grd_model *model, const char *path, float *values)
+{
+    grd_error error = {GRD_OK, ""};
+    cr_assert(grd_model_read(model, path, values, &error) == GRD_OK, "%s", error.message);
+}
+
+/* sum of (1 - d) d^(t-i) x_i over the steps i, divided by 1 - d^t; statistics of batch norm are averaged, too. */
+Test(step, moving_average_is_the_weighted_mean_of_what_was)
+{
+    static const char *const paths[2] = {"fc/weight", "bn/running_mean"}, *const averages[2] = {"ema/fc/weight",
+                                                                                             "ema/bn/running_mean"};
+    grd_engine *engine = grd_engine_open("cpu", .threads = 1);
+    grd_model *model = grd_model_new(engine, 1);
+    grd_graph *graph = grd_graph_new(model);
+    grd_tensor x = grd_input(graph, "x", GRD_F32, grd_shape(8, 4));
+    grd_tensor h = grd_batch_norm(grd_linear(x, "fc", 6), "bn", true);
+    const double decay = 0.9;
+    grd_step *step = grd_step_new(grd_mean(grd_square(grd_add_scalar(h, -1))), grd_adamw(0.1), .ema_decay = decay);
+    cr_assert(step, "%s", grd_graph_error(graph)->message);
+    double sum[2][24] = {{0}};
+    float data[32], before[24];
+    cr_assert(grd_step_swap_ema(step) == GRD_OK && grd_step_swap_ema(step) == GRD_OK);
+    for (int t = 1; t <= AVERAGED; t++) {
+        for (int i = 0; i < 32; i++) data[i] = (float)((i * 7 + t * 5) % 11) / 5 - 1;
+        cr_assert(!grd_step_feed(step, x, data) && !grd_step_run(step, NULL), "%s", grd_step_error(step)->message);
+        for (int k = 0; k < 2; k++) {
+            float value[24], average[24];
+            read_variable(model, paths[k], value), read_variable(model, averages[k], average);
+            for (int i = 0; i < (k ? 6 : 24); i++) {
+                sum[k][i] = decay * sum[k][i] + (1 - decay) * (double)value[i];
+                double want = sum[k][i] / (1 - pow(decay, t));
+                cr_assert(fabs(average[i] - want) < 1e-6, "%s[%d] after step %d: %.9g, must be %.9g", averages[k], i, t,
+                          (double)average[i], want);
+            }
+        }
+    }
+    float after[24], average[24];
+    read_variable(model, paths[1], before), read_variable(model, averages[1], average);
+    cr_assert(grd_step_swap_ema(step) == GRD_OK);
+    read_variable(model, paths[1], after);
+    cr_assert(memcmp(after, average, 6 * sizeof(float)) == 0 && memcmp(after, before, 6 * sizeof(float)) != 0);
+    cr_assert(grd_step_swap_ema(step) == GRD_OK);
+    read_variable(model, paths[1], after);
+    cr_assert(memcmp(after, before, 6 * sizeof(float)) == 0, "the statistics did not come back");
+    grd_engine_close(engine);
+}
+
 /* Two networks that pull in opposite directions, each trained by its own step over one model. */
 Test(step, two_steps_train_disjoint_parts)
 {

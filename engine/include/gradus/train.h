@@ -76,7 +76,8 @@ typedef struct grd_step_options {
     const char *train;  /* train only parameters matching this pattern; NULL: all that are not frozen */
     const grd_group *groups;
     int32_t group_count;
-    double ema_decay;          /* keep an exponential moving average of the weights; 0: none */
+    double ema_decay; /* keep an exponential moving average of the weights after each step, divided by the sum of its
+                         weights, 1 - decay^steps; 0: none */
     bool skip_nonfinite;       /* a step whose gradient is not finite is left out instead of being an error */
     bool statistics;           /* prepare for grd_step_measure */
     const grd_tensor *outputs; /* further values to be readable after a micro-batch */
@@ -144,8 +145,9 @@ GRD_API const grd_error *grd_step_error(const grd_step *step);
  * checkpoint. */
 GRD_API int64_t grd_step_count(const grd_step *step);
 GRD_API void grd_step_set_count(grd_step *step, int64_t count);
-/* Swaps the weights with their moving average (ema_decay), for evaluation, and back. Between the two, grd_step_run
- * refuses with GRD_E_STATE. */
+/* Swaps the weights with their moving average (ema_decay), for evaluation, and back; states that training changes
+ * (batch norm's) too. Between the two, grd_step_run refuses with GRD_E_STATE. Before the first step there is no average
+ * and nothing moves. */
 GRD_API grd_status grd_step_swap_ema(grd_step *step);
 
 /* ---- what a plan needs ---- */
