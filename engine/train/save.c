@@ -65,7 +65,8 @@ static grd_status add_tokenizer(grdi_session *s, grdi_checkpoint_writer *w)
     grd_status status = GRD_OK;
     for (int i = 0; i < 2 && s->tokenizer && !status; i++) {
         char *path = grdi_path_join(s->settings->out, names[i]);
-        status = path ? grdi_checkpoint_copy_file(w, names[i], path) : GRD_E_MEMORY;
+        status = path ? grdi_checkpoint_copy_file(w, names[i], path)
+                      : grd_fail(s->error, GRD_E_MEMORY, "%s: out of memory", names[i]);
         grdi_free(path);
     }
     return status;

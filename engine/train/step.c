@@ -184,7 +184,7 @@ static bool average_states(grd_step *step)
         for (int32_t i = 0; i < step->averaged_count && !known; i++) known = step->averaged[i].state == v;
         if (known) continue;
         grdi_averaged *a = &step->averaged[step->averaged_count++];
-        *a = (grdi_averaged){v, own_variable(step, "ema", v, GRDI_VARIABLE_MOMENT)};
+        *a = (grdi_averaged){v, own_variable(step, "ema", v, GRDI_VARIABLE_MOMENT, v->type)};
         ok = a->average != NULL;
     }
     return ok;
