@@ -75,6 +75,15 @@ __device__ __forceinline__ void copy_tile(uint16_t *tile, const heads_view &x, i
     }
 }
 
+/* Asks for a tile of keys and values, those from `key` on. */
+template <class S>
+__device__ __forceinline__ void copy_keys(const attention_task &t, uint16_t *k, uint16_t *v, int batch, int kv, int key)
+{
+    copy_tile<S::WIDTH, S::COLUMNS>(k, t.k, batch, kv, key, (int)t.s, t.d);
+    copy_tile<S::WIDTH, S::COLUMNS>(v, t.v, batch, kv, key, (int)t.s, t.d);
+    copies_commit();
+}
+
 /* s = a b^T: the warp's rows of a with all rows of b. */
 template <class S>
 __device__ __forceinline__ void multiply_rows(flash_sums<S::BLOCKS, S::COLUMNS> &s, const uint16_t *a,

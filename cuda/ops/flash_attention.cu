@@ -92,17 +92,13 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_kernel(
 #pragma unroll
         for (int h = 0; h < 2; h++) state.most[m][h] = -INFINITY, state.sum[m][h] = 0;
     copy_tile<S::WIDTH, S::ROWS>(q, t.q, batch, head, first, end, t.d);
-    copy_tile<S::WIDTH, S::COLUMNS>(k, t.k, batch, kv, key, (int)t.s, t.d);
-    copy_tile<S::WIDTH, S::COLUMNS>(v, t.v, batch, kv, key, (int)t.s, t.d);
-    copies_commit();
+    copy_keys<S>(t, k, v, batch, kv, key);
     for (int stage = 0; key < last; key += S::COLUMNS, stage ^= 1) {
         copies_wait<0>();
         __syncthreads(); /* this tile is there, the one before is done with */
         if (key + S::COLUMNS < last) {
             int next = (stage ^ 1) * TILE;
-            copy_tile<S::WIDTH, S::COLUMNS>(k + next, t.k, batch, kv, key + S::COLUMNS, (int)t.s, t.d);
-            copy_tile<S::WIDTH, S::COLUMNS>(v + next, t.v, batch, kv, key + S::COLUMNS, (int)t.s, t.d);
-            copies_commit();
+            copy_keys<S>(t, k + next, v + next, batch, kv, key + S::COLUMNS);
         }
         if (sight.none(key)) continue;
         flash_sums<S::BLOCKS, S::COLUMNS> s;

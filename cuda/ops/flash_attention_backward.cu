@@ -49,9 +49,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_query_g
     float factor = S::MASKED ? 1.0f : t.scale * LOG2_E;
     copy_tile<S::WIDTH, S::ROWS>(q, t.q, batch, head, first, end, t.d);
     copy_tile<S::WIDTH, S::ROWS>(g, t.g, batch, head, first, end, t.d);
-    copy_tile<S::WIDTH, S::COLUMNS>(k, t.k, batch, kv, key, (int)t.s, t.d);
-    copy_tile<S::WIDTH, S::COLUMNS>(v, t.v, batch, kv, key, (int)t.s, t.d);
-    copies_commit();
+    copy_keys<S>(t, k, v, batch, kv, key);
     float lse[S::BLOCKS][2], delta[S::BLOCKS][2];
     flash_sight<S> sight = {seen};
     flash_sums<S::BLOCKS, S::WIDTH> dq;
@@ -79,9 +77,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_query_g
         __syncthreads();
         if (key + S::COLUMNS < last) {
             int next = (stage ^ 1) * TILE;
-            copy_tile<S::WIDTH, S::COLUMNS>(k + next, t.k, batch, kv, key + S::COLUMNS, (int)t.s, t.d);
-            copy_tile<S::WIDTH, S::COLUMNS>(v + next, t.v, batch, kv, key + S::COLUMNS, (int)t.s, t.d);
-            copies_commit();
+            copy_keys<S>(t, k + next, v + next, batch, kv, key + S::COLUMNS);
         }
         if (sight.none(key)) continue;
         flash_sums<S::BLOCKS, S::COLUMNS> s, along;

@@ -323,11 +323,10 @@ grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_ses
     bool solves = s->task->solves && s->task->solves(s); /* without a step */
     if (s->settings->train.ema <= 0 || solves) return act(s, context);
     grd_status status = grd_step_swap_ema(s->step), back;
-    if (status) return grd_fail(s->error, status, "%s", grd_step_error(s->step)->message);
+    if (status) return step_failed(s, status);
     status = act(s, context);
     back = grd_step_swap_ema(s->step);
-    if (status || !back) return status;
-    return grd_fail(s->error, back, "%s", grd_step_error(s->step)->message);
+    return status || !back ? status : step_failed(s, back);
 }
 
 typedef struct evaluation {

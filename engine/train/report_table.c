@@ -63,6 +63,11 @@ static void end_row(grdi_writer *w, const grdi_table_run *run, int64_t row)
     grdi_writer_print(w, "</tr>\n");
 }
 
+static void end_rows(grdi_writer *w)
+{
+    grdi_writer_print(w, "</table></div></section>\n");
+}
+
 static void put_mistakes(grdi_writer *w, const grdi_table_run *run)
 {
     const grd_classification *c = &run->seen.classes;
@@ -81,7 +86,7 @@ static void put_mistakes(grdi_writer *w, const grdi_table_run *run)
         grdi_writer_print(w, "<td>%.3g</td>", 100 * m->predicted_probability);
         end_row(w, run, m->index);
     }
-    grdi_writer_print(w, "</table></div></section>\n");
+    end_rows(w);
 }
 
 static void put_errors(grdi_writer *w, const grdi_table_run *run)
@@ -103,7 +108,7 @@ static void put_errors(grdi_writer *w, const grdi_table_run *run)
         put_number(w, r->is - r->said);
         end_row(w, run, r->row);
     }
-    grdi_writer_print(w, "</table></div></section>\n");
+    end_rows(w);
 }
 
 void grdi_report_table(grdi_writer *w, const grdi_table_run *run)

@@ -39,11 +39,6 @@ typedef struct winograd {
     float *none, *u, *tiled; /* a row of zeros; filters, or their gradient; tiles of each thread */
 } winograd;
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Whole cache lines, an odd number of them: what lies so far apart falls into different sets of a cache. */
 static int64_t odd_lines(int64_t floats)
 {
@@ -250,7 +245,7 @@ static void multiply_sliver(const winograd *p, int64_t count, int64_t column, in
         for (int64_t t = 0; t < count; t += GEMM_ROWS) {
             gemm_end end = {.c = to + e * p->b_plane + t * p->b_row, .c_row = p->b_row};
             GRDI_ISA_NAME(grdi_gemm_tile)
-            ((int)least(GEMM_ROWS, count - t), columns < GEMM_COLUMNS ? 1 : GEMM_VECTORS, GEMM_BY_K, p->from,
+            ((int)gemm_least(GEMM_ROWS, count - t), columns < GEMM_COLUMNS ? 1 : GEMM_VECTORS, GEMM_BY_K, p->from,
              a + e * p->a_plane + t * p->a_row, p->a_row, p->u + e * p->u_plane + column * p->from, GEMM_COLUMNS, &end);
         }
 }
@@ -261,14 +256,14 @@ static void convolve_tiles(int64_t begin, int64_t end, int32_t thread, void *con
     float *a = p->tiled + thread * ELEMENTS * (p->a_plane + p->b_plane), *b = a + ELEMENTS * p->a_plane;
     int64_t at[CHUNK][4];
     for (int64_t first = begin; first < end; first += p->chunk) {
-        int64_t count = least(p->chunk, end - first);
+        int64_t count = gemm_least(p->chunk, end - first);
         tile_place place = place_of(p, first);
         for (int64_t t = 0; t < count; t++, next_place(p, &place))
             for (int e = 0; e < 4; e++)
                 at[t][e] = result_at(p, place.sample, 2 * place.row + e / 2, 2 * place.column + e % 2);
         transform_inputs(p, first, count, a);
         for (int64_t column = 0; column < p->into; column += GEMM_COLUMNS) {
-            int64_t columns = least(GEMM_COLUMNS, p->into - column);
+            int64_t columns = gemm_least(GEMM_COLUMNS, p->into - column);
             multiply_sliver(p, count, column, columns, a, b);
             transform_results(p, count, column, columns, (const int64_t(*)[4])at, b);
         }
@@ -335,8 +330,8 @@ static void sum_element(const winograd *p, int64_t channels, int64_t count, cons
         for (int64_t c = 0; c < channels; c += GEMM_ROWS) {
             gemm_end end = {.c = u + c * p->into + column, .c_row = p->into, .add = add};
             GRDI_ISA_NAME(grdi_gemm_tile)
-            ((int)least(GEMM_ROWS, channels - c), vectors, GEMM_BY_ROW, count, a + c, p->a_row, b + column, p->b_row,
-             &end);
+            ((int)gemm_least(GEMM_ROWS, channels - c), vectors, GEMM_BY_ROW, count, a + c, p->a_row, b + column,
+             p->b_row, &end);
         }
     }
 }
@@ -351,7 +346,7 @@ static void sum_rows(int64_t begin, int64_t end, int32_t thread, void *context)
         int64_t part = item % p->parts, from = blocks * part / p->parts * BLOCK;
         int64_t to = blocks * (part + 1) / p->parts * BLOCK;
         for (int64_t first = 0; first < p->tiles && from < to; first += p->chunk) {
-            int64_t count = least(p->chunk, p->tiles - first);
+            int64_t count = gemm_least(p->chunk, p->tiles - first);
             if (p->x_half) transform_input_row(p, first, count, row, from, to, true, a);
             else transform_input_row(p, first, count, row, from, to, false, a);
             if (p->y_half) transform_gradient_row(p, first, count, row, true, b);
