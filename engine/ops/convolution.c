@@ -257,6 +257,7 @@ static const grdi_sample convolution_samples[] = {
     {.in = {"f32[1,24,24,1]", "f32[16,1,7,7]"}, "stride=2 padding=3", .no_gradient = true},
     {.in = {"f32[3,9,10,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,10,9,48]", "f32[32,48,3,3]", "f32[32]"}, "padding=0,2", .no_gradient = true}, /* products */
+    {.in = {"f32[5,17,14,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[64,64,3,3]"}, "padding=1", .large = true},
     {.in = {"f32[2,5,6,3]", "f32[4,2,3,3]"}, .bad = "has 3 channels, the weight [4,2,3,3] takes 2"},
     {.in = {"f32[2,5,6,3]", "f32[4,3,7,3]"}, .bad = "does not fit into [2,5,6,3]"},
@@ -387,6 +388,7 @@ static const grdi_sample input_gradient_samples[] = {
     {.in = {"f32[2,7,7,64]", "f32[64,32,3,3]"}, "stride=2 padding=1 size=13,13", .no_gradient = true},
     {.in = {"f32[3,9,10,48]", "f32[48,32,3,3]"}, "padding=1 size=9,10", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[32,48,3,3]"}, "padding=0,2 size=10,9", .no_gradient = true}, /* products */
+    {.in = {"f32[5,15,14,48]", "f32[48,32,3,3]"}, "padding=0,1 size=17,14", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[64,64,3,3]"}, "padding=1 size=32,32", .large = true},
     {.in = {"f32[2,3,4,4]", "f32[4,3,3,3]"},
      "size=6,6",
@@ -497,6 +499,7 @@ static const grdi_sample weight_gradient_samples[] = {
     {.in = {"f32[2,7,7,64]", "f32[2,13,13,32]"}, "stride=2 padding=1 kernel=3,3", .no_gradient = true},
     {.in = {"f32[3,9,10,48]", "f32[3,9,10,32]"}, "padding=1 kernel=3,3", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[4,10,9,48]"}, "padding=0,2 kernel=3,3", .no_gradient = true}, /* products */
+    {.in = {"f32[5,16,15,48]", "f32[5,18,15,32]"}, "padding=0,1 kernel=3,3", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[32,32,32,64]"}, "padding=1 kernel=3,3", .large = true},
     {.in = {"f32[2,3,4,4]", "f32[2,5,6,3]"}, "kernel=3", .bad = "1 sizes"},
     {.in = {"f32[2,3,4,4]", "f32[2,5,6,3]"}, "kernel=2,3", .bad = "the convolution gives [2,4,4,4]"},

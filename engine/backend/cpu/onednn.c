@@ -160,7 +160,7 @@ bool grdi_onednn_takes_bf16(void)
     return asks_for("onednn") || (fast && !asks_for("own"));
 }
 
-static bool has_amx(void)
+bool grdi_onednn_has_amx(void)
 {
     return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
 }
@@ -170,7 +170,7 @@ static bool has_amx(void)
 static bool faster_in_bf16(const grdi_gemm *g, bool own_pairs)
 {
     bool large = g->m >= OWN_FROM && g->n >= OWN_FROM && g->k >= OWN_FROM;
-    return grdi_onednn_takes_bf16() && !(own_pairs && large && !has_amx());
+    return grdi_onednn_takes_bf16() && !(own_pairs && large && !grdi_onednn_has_amx());
 }
 
 static bool wanted(const grdi_gemm *g, bool own_pairs)
@@ -243,6 +243,11 @@ grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs)
 }
 
 bool grdi_onednn_takes_bf16(void)
+{
+    return false;
+}
+
+bool grdi_onednn_has_amx(void)
 {
     return false;
 }

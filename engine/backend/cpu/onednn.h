@@ -15,6 +15,9 @@ typedef struct grdi_onednn grdi_onednn;
 grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs);
 /* Whether oneDNN is there and takes products of bf16 (AVX512_BF16 or AMX). */
 bool grdi_onednn_takes_bf16(void);
+
+/* Whether it multiplies bf16 in AMX, at rates that nothing here reaches. */
+bool grdi_onednn_has_amx(void);
 /* 64-byte aligned scratch for a run. */
 size_t grdi_onednn_scratch(const grdi_onednn *product);
 /* Runs on all threads of the OpenMP pool. Takes pointers and `add` from g. */

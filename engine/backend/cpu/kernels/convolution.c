@@ -9,7 +9,11 @@
 #include "backend/cpu/parallel.h"
 #include "base/memory.h"
 
-#define FILTERED_RATE 1.7 /* of products in f32, on Zen 4 */
+/* Of fewer products, on Zen 4: what they save must pay for their transforms, and in bf16 for pairs that are not used.
+ */
+#define GAIN_LEAST 1.5
+#define GAIN_LEAST_PAIRS 2.8
+#define FILTERED_RATE 0.75 /* of products in f32 */
 
 enum {
     SOME = 32,
@@ -21,6 +25,7 @@ enum {
 typedef struct convolution_state {
     grdi_convolution what;
     bool filtered;                    /* by winograd.c */
+    double gain;                      /* plain products for each of its */
     grdi_onednn_convolution *library; /* NULL: our own loops */
     int64_t taps, inputs, outputs;    /* inputs and outputs are channels of one group */
     int64_t in, out;                  /* positions of a sample */
@@ -288,12 +293,14 @@ static size_t own_scratch(convolution_state *s, int32_t threads)
 
 /* Whether our own ways beat the library's. In f32 fewer products do; its products of bf16 are at their full rate but
  * for gradients of many weights and of windows that lie apart. */
-static bool beats_library(const grdi_convolution *c, bool fits)
+static bool beats_library(const grdi_convolution *c, double gain)
 {
-    if (c->x_type != GRD_BF16) return fits;
+    if (c->x_type != GRD_BF16) return gain >= GAIN_LEAST;
+    if (grdi_onednn_has_amx()) return false;
+    if (gain >= (GRDI_PAIRS ? GAIN_LEAST_PAIRS : GAIN_LEAST)) return true;
     if (c->kind != GRDI_CONVOLUTION_WEIGHT_GRADIENT) return false;
     bool apart = c->window[GRDI_WINDOW_AXES - 1].stride > 1 && c->groups == 1;
-    return fits ? c->c >= MANY : GRDI_PAIRS && apart && c->c >= SOME;
+    return gain >= GAIN_LEAST ? c->c >= MANY : GRDI_PAIRS && apart && c->c >= SOME;
 }
 
 static grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution what)
@@ -309,9 +316,9 @@ static grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution wh
     }
     s->inputs = what.c / what.groups, s->outputs = what.o / what.groups;
     s->what = what;
-    bool fits = GRDI_ISA_NAME(grdi_winograd_fits)(&what);
-    s->library = beats_library(&what, fits) ? NULL : grdi_onednn_convolution_new(&what);
-    s->filtered = fits && !s->library;
+    s->gain = GRDI_ISA_NAME(grdi_winograd_gain)(&what);
+    s->library = beats_library(&what, s->gain) ? NULL : grdi_onednn_convolution_new(&what);
+    s->filtered = s->gain >= GAIN_LEAST && !s->library;
     call->scratch_bytes = s->filtered  ? GRDI_ISA_NAME(grdi_winograd_scratch)(&what, call->threads)
                           : s->library ? grdi_onednn_convolution_scratch(s->library)
                                        : own_scratch(s, call->threads);
@@ -389,12 +396,12 @@ static bool weight_gradient_supports(const grdi_call *call)
     return supports(call) && call->out[0].dtype == GRD_F32;
 }
 
-/* What fewer products are worth: 36 multiplications in the time of 16 and of the transforms around them. */
+/* What fewer products are worth, less the transforms around them. */
 static double rate_part_of(const grdi_call *call)
 {
     const convolution_state *s = call->state;
     double pairs = GRDI_PAIRS && call->in[0].dtype == GRD_BF16 ? 2 : 1; /* the device's rate is that of bf16 */
-    return s && s->filtered ? FILTERED_RATE / pairs : 0;
+    return s && s->filtered ? FILTERED_RATE * s->gain / pairs : 0;
 }
 
 static const grdi_kernel forward = {.op = "convolution",

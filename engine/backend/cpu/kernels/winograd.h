@@ -7,9 +7,10 @@
 
 #include <stddef.h>
 
-/* Whether this convolution can be done here, and faster than product by product in f32: two axes, 3x3, stride 1,
- * channels in whole vectors, enough of them and of tiles. */
-bool GRDI_ISA_NAME(grdi_winograd_fits)(const grdi_convolution *c);
+/* Plain multiplications for each that is made here; 0 where this convolution cannot be done here: it takes two axes,
+ * 3x3, stride 1, channels in whole blocks, and enough of them and of tiles. Tiles of 4x4 results are taken where they,
+ * or the sums' operands, are in bf16, of 2x2 elsewhere. */
+double GRDI_ISA_NAME(grdi_winograd_gain)(const grdi_convolution *c);
 
 size_t GRDI_ISA_NAME(grdi_winograd_scratch)(const grdi_convolution *c, int32_t threads);
 
