@@ -70,6 +70,7 @@ esac
 install_missing "$build_packages" "$test_packages"
 build "$folder" -DGRADUS_TESTS=ON $options
 
+cat "$folder/tests/not_run.txt"
 summary=$folder/summary.txt
 status=0
 {
