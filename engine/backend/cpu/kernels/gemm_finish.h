@@ -18,7 +18,7 @@ static inline grdi_vf gemm_activation(grdi_activation activation, grdi_vf x)
     case GRDI_ACT_RELU: return grdi_max(grdi_set(0.0f), x); /* NaN stays NaN */
     case GRDI_ACT_GELU: return x * grdi_normal_cdf(x, &unused);
     case GRDI_ACT_GELU_TANH: return x * grdi_gelu_tanh_gate(x);
-    case GRDI_ACT_SILU: return x * grdi_silu_gate(x);
+    case GRDI_ACT_SILU: return x * grdi_sigmoid_gate(x);
     case GRDI_ACT_RELU_SQUARED: positive = grdi_max(grdi_set(0.0f), x); return positive * positive;
     case GRDI_ACT_TANH: return grdi_tanh(x);
     case GRDI_ACT_SIGMOID: return grdi_sigmoid(x);

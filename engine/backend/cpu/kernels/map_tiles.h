@@ -74,7 +74,7 @@ static inline grdi_vf gelu_tanh_slope(grdi_vf a)
 
 static inline grdi_vf silu_slope(grdi_vf a)
 {
-    grdi_vf s = grdi_silu_gate(a);
+    grdi_vf s = grdi_sigmoid_gate(a);
     return s * (1.0f + a * (1.0f - s));
 }
 
@@ -120,7 +120,7 @@ TILE1(relu, positive_part(a))
 TILE1(relu_squared, positive_part(a) * positive_part(a))
 TILE1(gelu, gelu(a))
 TILE1(gelu_tanh, a * grdi_gelu_tanh_gate(a))
-TILE1(silu, a * grdi_silu_gate(a))
+TILE1(silu, a * grdi_sigmoid_gate(a))
 TILE1(softplus, positive_part(a) + softplus_tail(a))
 TILE1(leaky_relu, grdi_select(a > 0.0f, a, a * c[0]))
 TILE1(elu, grdi_select(a > 0.0f, a, c[0] * grdi_expm1(a)))

@@ -168,27 +168,6 @@ static inline grdi_vf grdi_log1p(grdi_vf x)
     return grdi_select(grdi_abs(x) < 5.96046448e-08f, x, y);
 }
 
-/* 2 ulp. */
-static inline grdi_vf grdi_tanh(grdi_vf x)
-{
-    grdi_vf size = grdi_abs(x), square = x * x;
-    grdi_vf p = square * -5.709497258e-03f + 2.064413577e-02f;
-    p = p * square - 5.374162272e-02f;
-    p = p * square + 1.333146989e-01f;
-    p = p * square - 3.333328366e-01f;
-    grdi_vf small = x + x * (square * p);
-    grdi_vf large = 1.0f - 2.0f / (grdi_exp(size + size) + 1.0f);
-    return grdi_select(size < 0.625f, small, grdi_copysign(large, x));
-}
-
-/* 3 ulp. */
-static inline grdi_vf grdi_sigmoid(grdi_vf x)
-{
-    grdi_vf e =
-        grdi_exp((grdi_vf)((grdi_vi)x | INT32_MIN)); /* exp(-|x|): no overflow, and small results stay accurate */
-    return grdi_select(x >= 0.0f, grdi_set(1.0f), e) / (1.0f + e);
-}
-
 /* 1 / x for positive x, infinity included; what is less than 2^-126 is right to a factor of two. 1 ulp. */
 static inline grdi_vf grdi_reciprocal_positive(grdi_vf x)
 {
@@ -200,6 +179,28 @@ static inline grdi_vf grdi_reciprocal_positive(grdi_vf x)
 #endif
 }
 
+/* 2 ulp. */
+static inline grdi_vf grdi_tanh(grdi_vf x)
+{
+    grdi_vf size = grdi_abs(x), square = x * x;
+    grdi_vf p = square * -5.709497258e-03f + 2.064413577e-02f;
+    p = p * square - 5.374162272e-02f;
+    p = p * square + 1.333146989e-01f;
+    p = p * square - 3.333328366e-01f;
+    grdi_vf small = x + x * (square * p);
+    grdi_vf e = grdi_exp2(grdi_min(grdi_set(64.0f), size * 2.88539008f)); /* e^2|x|, or more than enough */
+    grdi_vf large = 1.0f - 2.0f * grdi_reciprocal_positive(e + 1.0f);
+    return grdi_select(size < 0.625f, small, grdi_copysign(large, x));
+}
+
+/* 3 ulp. */
+static inline grdi_vf grdi_sigmoid(grdi_vf x)
+{
+    grdi_vf e =
+        grdi_exp((grdi_vf)((grdi_vi)x | INT32_MIN)); /* exp(-|x|): no overflow, and small results stay accurate */
+    return grdi_select(x >= 0.0f, grdi_set(1.0f), e) / (1.0f + e);
+}
+
 /* 1 / (1 + 2^-x), with fewer steps than the sigmoid. 5 ulp for x > -126. */
 static inline grdi_vf grdi_gate(grdi_vf x)
 {
@@ -207,7 +208,7 @@ static inline grdi_vf grdi_gate(grdi_vf x)
 }
 
 /* sigmoid(x), as a gate */
-static inline grdi_vf grdi_silu_gate(grdi_vf x) { return grdi_gate(x * 1.44269504f); }
+static inline grdi_vf grdi_sigmoid_gate(grdi_vf x) { return grdi_gate(x * 1.44269504f); }
 
 /* (1 + tanh z) / 2 = sigmoid(2 z), with z = sqrt(2 / pi) (x + 0.044715 x^3) */
 static inline grdi_vf grdi_gelu_tanh_gate(grdi_vf x)

@@ -13,7 +13,8 @@ enum {
     APART = 16,             /* floats added to a row of states, so that rows are not a power of two apart */
     THREAD_WORK = 1 << 18,  /* FLOP of a step that pay for another thread */
     WEIGHT_BYTES = 2 << 20, /* a weight that may be read whole by every thread */
-    ROWS_LEAST = 8          /* rows that keep a tile busy */
+    ROWS_LEAST = 8,         /* rows that keep a tile busy */
+    TOGETHER = 8            /* pieces of rows that follow each other through a sliver of the weight */
 };
 
 /* Rows [B,width] of one step. */
@@ -23,14 +24,15 @@ typedef struct rows {
 } rows;
 
 /* Products are states [B,depth] by weight [depth, ...]: forward h by [H, parts H], backward the gates' gradients by
- * [parts H, H]. The weight is cut into blocks of units; one line of a block's panel has `width` floats. */
+ * [parts H, H]. The weight is cut into blocks of units, a block's `width` columns into slivers that tiles read line by
+ * line, [depth, GEMM_COLUMNS] each. */
 typedef struct recurrent_state {
     const grdi_call *call;
     int64_t b, t, h, parts; /* parts: gates */
     bool backward, relu;
-    int64_t depth, units, width, blocks;
-    int64_t state_step;                /* from row to row of states */
-    float *panels, *states[2], *tiles; /* in scratch; tiles: sums of GEMM_ROWS rows for each thread */
+    int64_t depth, units, width, blocks, panel; /* floats of a block's slivers */
+    int64_t state_step;                         /* from row to row of states */
+    float *panels, *states[2], *tiles; /* in scratch; tiles: sums of TOGETHER x GEMM_ROWS rows for each thread */
     float *spare;                      /* rows for outputs that nobody wants, B 4H floats for each */
 } recurrent_state;
 
@@ -110,10 +112,10 @@ static void lstm_cell(const part *m)
             int64_t n = h - j;
             fetch(i + j, 4, h, 4 * h), fetch_to_write(g + j, 4, h, 4 * h);
             fetch_to_write(cell + j, 1, h, h), fetch_to_write(out + j, 1, h, h);
-            grdi_vf gi = grdi_sigmoid(get(i + j, n) + grdi_load(sum + j));
-            grdi_vf gf = grdi_sigmoid(get(i + h + j, n) + grdi_load(sum + u + j));
+            grdi_vf gi = grdi_sigmoid_gate(get(i + j, n) + grdi_load(sum + j));
+            grdi_vf gf = grdi_sigmoid_gate(get(i + h + j, n) + grdi_load(sum + u + j));
             grdi_vf gg = grdi_tanh(get(i + 2 * h + j, n) + grdi_load(sum + 2 * u + j));
-            grdi_vf go = grdi_sigmoid(get(i + 3 * h + j, n) + grdi_load(sum + 3 * u + j));
+            grdi_vf go = grdi_sigmoid_gate(get(i + 3 * h + j, n) + grdi_load(sum + 3 * u + j));
             grdi_vf now = gf * get(from + j, n) + gi * gg, result = go * grdi_tanh(now);
             put(g + j, gi, n), put(g + h + j, gf, n), put(g + 2 * h + j, gg, n), put(g + 3 * h + j, go, n);
             put(cell + j, now, n);
@@ -171,8 +173,8 @@ static void gru_cell(const part *m)
         float *g = gates.data + b * gates.step, *out = y.data + b * y.step;
         for (int64_t j = m->first; j < m->last; j += GRDI_LANES) {
             int64_t n = h - j;
-            grdi_vf r = grdi_sigmoid(get(i + j, n) + grdi_load(sum + j) + get(bias + j, n));
-            grdi_vf z = grdi_sigmoid(get(i + h + j, n) + grdi_load(sum + u + j) + get(bias + h + j, n));
+            grdi_vf r = grdi_sigmoid_gate(get(i + j, n) + grdi_load(sum + j) + get(bias + j, n));
+            grdi_vf z = grdi_sigmoid_gate(get(i + h + j, n) + grdi_load(sum + u + j) + get(bias + h + j, n));
             grdi_vf hidden = grdi_load(sum + 2 * u + j) + get(bias + 2 * h + j, n);
             grdi_vf fresh = grdi_tanh(get(i + 2 * h + j, n) + r * hidden);
             grdi_vf now = (1.0f - z) * fresh + z * get(from + j, n);
@@ -270,32 +272,39 @@ static const struct cell *cell_of(const grdi_call *call)
     return c;
 }
 
-/* A block's panel, from w [parts H, H]; units that are not there are zeros. */
+/* A block's slivers, from w [parts H, H]; units that are not there are zeros. */
 static void pack_block(const recurrent_state *s, const float *w, int64_t block)
 {
     const int64_t h = s->h, first = block * s->units, count = gemm_least(s->units, h - first);
-    float *to = s->panels + block * s->depth * s->width;
+    float *to = s->panels + block * s->panel;
     if (s->backward) {
         gemm_pack(w + first, GRD_F32, 1, h, count, s->depth, to, GEMM_COLUMNS, false);
         return;
     }
-    if (count < s->units) memset(to, 0, (size_t)(s->depth * s->width) * sizeof *to);
-    for (int64_t p = 0; p < s->parts; p++)
+    if (count < s->units) memset(to, 0, (size_t)s->panel * sizeof *to);
+    for (int64_t p = 0; p < s->parts; p++) {
+        const int64_t column = p * s->units % GEMM_COLUMNS, sliver = p * s->units / GEMM_COLUMNS;
         for (int64_t k = 0; k < h; k += GRDI_TRANSPOSE_BAND)
-            grdi_transpose_band((uint32_t *)(to + k * s->width + p * s->units), s->width,
+            grdi_transpose_band((uint32_t *)(to + (sliver * s->depth + k) * GEMM_COLUMNS + column), GEMM_COLUMNS,
                                 (const uint32_t *)(w + (p * h + first) * h + k), h,
                                 gemm_least(GRDI_TRANSPOSE_BAND, h - k), count);
+    }
 }
 
-/* sums [count, width] = rows of `state` by the block's panel. */
-static void multiply(const recurrent_state *s, const float *state, int64_t count, int64_t block, float *sums)
+/* `to` [count, width], rows `row` apart, = rows of `state` by a block of the weight, `piece` rows at a time; or that is
+ * added to it. */
+static void multiply(const recurrent_state *s, const float *state, int64_t count, int64_t piece, int64_t block,
+                     bool add, float *to, int64_t row)
 {
-    const float *panel = s->panels + block * s->depth * s->width;
     for (int64_t j = 0; j < s->width; j += GEMM_COLUMNS) {
-        gemm_end end = {.c = sums + j, .c_row = s->width};
+        const float *sliver = s->panels + block * s->panel + j * s->depth;
         int vectors = (int)gemm_least(GEMM_VECTORS, (s->width - j) / GRDI_LANES);
-        GRDI_ISA_NAME(grdi_gemm_tile)
-        ((int)count, vectors, GEMM_BY_K, s->depth, state, s->state_step, panel + j, s->width, &end);
+        for (int64_t r = 0; r < count; r += piece) {
+            gemm_end end = {.c = to + r * row + j, .c_row = row, .add = add};
+            GRDI_ISA_NAME(grdi_gemm_tile)
+            ((int)gemm_least(piece, count - r), vectors, GEMM_BY_K, s->depth, state + r * s->state_step, s->state_step,
+             sliver, GEMM_COLUMNS, &end);
+        }
     }
 }
 
@@ -310,7 +319,7 @@ typedef struct share {
  * each other, nor for what another core has just written. Else units are, and each reads its part of the weight. */
 static share share_of(const recurrent_state *s, int32_t thread, int32_t size)
 {
-    int64_t weight = s->blocks * s->depth * s->width * (int64_t)sizeof(float);
+    int64_t weight = s->blocks * s->panel * (int64_t)sizeof(float);
     int64_t apart = weight <= WEIGHT_BYTES ? gemm_least(size, s->b / ROWS_LEAST) : 1;
     int64_t columns = gemm_least(apart > 1 ? size / apart : size, s->blocks);
     int64_t groups = gemm_least(size / columns, (s->b + ROWS_LEAST - 1) / ROWS_LEAST);
@@ -320,18 +329,31 @@ static share share_of(const recurrent_state *s, int32_t thread, int32_t size)
     if (group < groups) a.begin = s->b * group / groups, a.end = s->b * (group + 1) / groups;
     int64_t pieces = (a.end - a.begin + GEMM_ROWS - 1) / GEMM_ROWS;
     a.rows = pieces ? (a.end - a.begin + pieces - 1) / pieces : 1;
-    a.sums = s->tiles + thread * GEMM_ROWS * s->width;
+    a.sums = s->tiles + thread * TOGETHER * GEMM_ROWS * s->width;
     return a;
+}
+
+/* Whether rows [begin, end) of the first states are zeros, as they mostly are: their product is not worth making. */
+static bool nothing_before(const recurrent_state *s, int64_t begin, int64_t end)
+{
+    for (int64_t b = begin; b < end; b++)
+        for (int64_t j = 0; j < s->h; j++)
+            if (s->states[0][b * s->state_step + j] != 0) return false;
+    return true;
 }
 
 static void step_forward(const recurrent_state *s, const struct cell *cell, const share *a, int64_t t)
 {
+    const bool none = t == 0 && nothing_before(s, a->begin, a->end);
     part m = {.s = s, .t = t, .sums = a->sums, .state = s->states[t % 2], .next = s->states[1 - t % 2]};
     for (int64_t block = a->first; block < a->last; block++) {
         m.first = block * s->units, m.last = gemm_least(m.first + s->units, s->h);
         for (m.begin = a->begin; m.begin < a->end; m.begin = m.end) {
-            m.end = gemm_least(m.begin + a->rows, a->end);
-            multiply(s, m.state + m.begin * s->state_step, m.end - m.begin, block, a->sums);
+            m.end = gemm_least(m.begin + TOGETHER * a->rows, a->end);
+            if (none) memset(a->sums, 0, (size_t)((m.end - m.begin) * s->width) * sizeof *a->sums);
+            else
+                multiply(s, m.state + m.begin * s->state_step, m.end - m.begin, a->rows, block, false, a->sums,
+                         s->width);
             cell->run(&m);
         }
     }
@@ -342,7 +364,8 @@ static void step_forward(const recurrent_state *s, const struct cell *cell, cons
  * meanwhile others may still read the states of the step behind. */
 static void step_backward(const recurrent_state *s, const struct cell *cell, const share *a, int64_t t)
 {
-    rows dh = whole(s, &s->call->out[cell->state], s->h, cell->state);
+    const grdi_view *wanted = &s->call->out[cell->state];
+    rows dh = whole(s, wanted, s->h, cell->state);
     part m = {.s = s,
               .t = t,
               .begin = a->begin,
@@ -352,17 +375,21 @@ static void step_backward(const recurrent_state *s, const struct cell *cell, con
               .next = s->states[t % 2]};
     cell->run(&m);
     if (a->meets) grdi_parallel_meet();
+    if (t == 0 && !wanted->data) return;
     for (int64_t block = a->first; block < a->last; block++) {
         const int64_t first = block * s->units;
-        for (int64_t begin = a->begin; begin < a->end; begin += a->rows) {
-            int64_t count = gemm_least(a->rows, a->end - begin);
-            multiply(s, m.next + begin * s->state_step, count, block, a->sums);
+        for (int64_t begin = a->begin; begin < a->end; begin += TOGETHER * a->rows) {
+            const float *state = m.next + begin * s->state_step;
+            int64_t count = gemm_least(TOGETHER * a->rows, a->end - begin);
+            float *to = dh.data + begin * dh.step + first;
+            if (first + s->units <= s->h) {
+                multiply(s, state, count, a->rows, block, cell->keeps, to, dh.step);
+                continue;
+            }
+            multiply(s, state, count, a->rows, block, false, a->sums, s->width);
             for (int64_t i = 0; i < count; i++)
-                for (int64_t j = first; j < m.last && j < first + s->units; j += GRDI_LANES) {
-                    float *to = dh.data + (begin + i) * dh.step + j;
-                    grdi_vf sum = grdi_load(a->sums + i * s->width + j - first);
-                    put(to, cell->keeps ? sum + get(to, s->h - j) : sum, s->h - j);
-                }
+                for (int64_t j = 0; j < s->h - first; j++)
+                    to[i * dh.step + j] = a->sums[i * s->width + j] + (cell->keeps ? to[i * dh.step + j] : 0.0f);
         }
     }
 }
@@ -372,8 +399,7 @@ static void do_share(int32_t thread, int32_t size, void *context)
     const recurrent_state *s = context;
     const struct cell *cell = cell_of(s->call);
     const share a = share_of(s, thread, size);
-    for (int64_t block = thread; block < s->blocks; block += size)
-        pack_block(s, s->call->in[cell->weight].data, block);
+    for (int64_t block = thread; block < s->blocks; block += size) pack_block(s, s->call->in[cell->weight].data, block);
     for (int64_t b = a.begin; !s->backward && a.first == 0 && b < a.end; b++)
         memcpy(s->states[0] + b * s->state_step, (const float *)s->call->in[cell->state].data + b * s->h,
                (size_t)s->h * sizeof(float));
@@ -394,8 +420,8 @@ static int32_t threads_of(const recurrent_state *s, int32_t threads)
 static size_t carve(recurrent_state *s, char *scratch, int32_t threads)
 {
     float **piece[] = {&s->panels, &s->states[0], &s->states[1], &s->tiles, &s->spare};
-    const int64_t floats[] = {s->blocks * s->depth * s->width, s->b * s->state_step, s->b * s->state_step,
-                              threads * GEMM_ROWS * s->width, SPARES * spare_floats(s)};
+    const int64_t floats[] = {s->blocks * s->panel, s->b * s->state_step, s->b * s->state_step,
+                              threads * TOGETHER * GEMM_ROWS * s->width, SPARES * spare_floats(s)};
     int64_t used = 0;
     for (int i = 0; i < 5; i++) {
         *piece[i] = (float *)scratch + used;
@@ -413,9 +439,10 @@ static grd_status prepare(grdi_call *call, grd_error *error)
     s->b = series.dim[0], s->t = series.dim[1], s->h = series.dim[2];
     s->parts = c->parts, s->backward = c->backward, s->relu = grdi_attr_int(call->attrs, "relu");
     s->depth = s->backward ? s->parts * s->h : s->h;
-    s->units = s->backward || s->parts == 1 ? GEMM_COLUMNS : GRDI_LANES;
+    s->units = GEMM_COLUMNS;
     s->width = s->backward ? s->units : s->parts * s->units;
     s->blocks = (s->h + s->units - 1) / s->units;
+    s->panel = s->depth * gemm_up(s->width, GEMM_COLUMNS);
     s->state_step = gemm_up(s->depth, APART) + APART;
     call->scratch_bytes = carve(s, NULL, call->threads);
     call->state = s;
