@@ -14,6 +14,7 @@
 #include <string>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define SIM_ASAN 1
 #else
@@ -371,13 +372,18 @@ static void start_block()
     sim.block_gate.waiting = 0;
     for (unsigned i = 0; i < sim.count; i++) {
         fiber *f = &sim.fibers[i];
+        char *top = sim.stacks + (i + 1) * stack_bytes;
+#if SIM_ASAN
+        /* The frames that a fiber ended in never return, and so leave their red zones to the next one. */
+        if (f->stack_pointer) __asan_unpoison_memory_region(f->stack_pointer, (size_t)(top - (char *)f->stack_pointer));
+#endif
         *f = fiber{};
         f->place = uint3{i % size.x, i / size.x % size.y, i / (size.x * size.y)};
         if (i % 32 == 0) {
             sim.warp_gate[i / 32].waiting = 0;
             sim.warp_live[i / 32] = sim.count - i < 32 ? sim.count - i : 32;
         }
-        f->stack_pointer = new_stack(sim.stacks + (i + 1) * stack_bytes, enter);
+        f->stack_pointer = new_stack(top, enter);
     }
 }
 
