@@ -118,6 +118,8 @@ static const char *against_the_run(const grd_settings *run, const grd_settings *
         return "a run goes on with its own tokenizer";
     if (run->data.order != now->data.order || run->data.validation_part != now->data.validation_part)
         return "it would mix two orders of the data";
+    if (run->data.split != now->data.split || !same_text(run->data.group, now->data.group))
+        return "what it has held out would be learnt from";
     if (!same_text(run->data.time, now->data.time) || !same_text(run->data.target, now->data.target) ||
         run->data.horizon != now->data.horizon || run->data.season != now->data.season)
         return "a run goes on with the series that it learns";

@@ -262,6 +262,7 @@ grd_status grdi_features_fit(grdi_features *features, const grdi_features_option
     for (int64_t i = 0; i < columns && !status; i++) {
         grd_column_info info = grd_table_column(options->table, i);
         if (i == options->target || is_named(options->ignored, options->ignored_count, info.name)) continue;
+        if (options->group && strcmp(options->group, info.name) == 0) continue;
         if (options->only_count && !is_named(options->only, options->only_count, info.name)) continue;
         if (info.kind == GRD_COLUMN_EMPTY) note(&f, "column '%.100s': is empty: left out", info.name);
         else if (info.kind == GRD_COLUMN_TEXT)

@@ -40,6 +40,7 @@ typedef struct grdi_features_options {
     bool reference; /* leave one category of each column out, as models that are solved exactly need */
     char *const *only, *const *ignored; /* names of columns */
     int only_count, ignored_count;
+    const char *group; /* a column that is not learnt from, as rows are held out by it; NULL: none */
     void (*note)(void *context, const char *text); /* on each column that is not taken as it is */
     void *context;
 } grdi_features_options;
@@ -90,9 +91,24 @@ typedef struct grdi_split {
     int64_t without;            /* rows that have no target */
 } grdi_split;
 
-/* Holds `part` of the rows that have a target out, of each class (class_count 0: of all) alike, chosen by the seed. */
-grd_status grdi_table_split(const grd_table *table, const grdi_target *target, int64_t class_count, double part,
-                            uint64_t seed, grdi_split *split, grd_error *error);
+typedef enum grdi_split_kind {
+    GRDI_SPLIT_RANDOM = 0, /* rows chosen by the seed */
+    GRDI_SPLIT_STRATIFIED, /* the same, of each class alike */
+    GRDI_SPLIT_GROUPED,    /* rows with one value in `column` are on one side; whole groups chosen by the seed */
+    GRDI_SPLIT_TIME        /* the last rows by `column`; those of one time are on one side */
+} grdi_split_kind;
+
+typedef struct grdi_split_options {
+    grdi_split_kind kind;
+    int64_t column;      /* of numbers, times or categories */
+    int64_t class_count; /* 0: the target is a number */
+    double part;         /* to hold out, of the rows that have a target */
+    uint64_t seed;
+} grdi_split_options;
+
+/* Errors name the column where it leaves nothing to choose from, or has no value in a row that needs one. */
+grd_status grdi_table_split(const grd_table *table, const grdi_target *target, const grdi_split_options *options,
+                            grdi_split *split, grd_error *error);
 void grdi_split_free(grdi_split *split);
 void grdi_binding_free(grdi_binding *binding);
 /* x [width] of one row. */

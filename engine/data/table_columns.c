@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <xxhash.h>
 
 /* ---- different texts ---- */
@@ -318,7 +319,7 @@ grd_status grd_table_need(const grd_table *table, const char *name, const char *
     const char *nearest = "";
     size_t least = SIZE_MAX;
     for (int64_t i = 0; i < table->info.columns; i++) {
-        size_t d = grdi_text_distance(name, table->names[i]);
+        size_t d = strcasecmp(name, table->names[i]) ? grdi_text_distance(name, table->names[i]) : 0;
         if (d >= least) continue;
         least = d;
         nearest = table->names[i];

@@ -24,11 +24,13 @@ static grd_tensor normalised(grd_tensor x)
     return grd_div(grd_sub(x, mean), deviation);
 }
 
-static grd_tensor resnet(grd_tensor x, const grd_settings *settings, grd_resnet_depth depth, bool training)
+static grd_tensor resnet(grd_tensor x, const grd_settings *settings, grd_resnet_depth depth, bool training,
+                         const grd_drop *drop)
 {
     grd_resnet net = {.depth = depth, .classes = settings->model.classes, .width = settings->model.gpt.width};
     net.imagenet_stem = grd_dim(x, 1) > 64 && grd_dim(x, 2) > 64;
     net.training = training;
+    net.drop = *drop;
     return grd_resnet_logits(x, &net);
 }
 
@@ -58,18 +60,28 @@ grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_
     return settings->model.kind == GRD_MODEL_VIT ? grd_vit_resolve(&net, info->height, info->width, error) : GRD_OK;
 }
 
+grd_tensor grdi_mlp_values(const grd_settings *settings, grd_tensor x, int64_t outputs, const grd_drop *drop)
+{
+    int64_t widths[GRDI_HIDDEN_MAX + 1];
+    int32_t hidden = settings->model.gpt.layers < GRDI_HIDDEN_MAX ? settings->model.gpt.layers : GRDI_HIDDEN_MAX;
+    for (int32_t i = 0; i < hidden; i++) widths[i] = settings->model.gpt.width;
+    widths[hidden] = outputs;
+    return grd_mlp_with(x, widths, hidden + 1, drop);
+}
+
 grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training, grd_tensor key)
 {
     int64_t classes = settings->model.classes, width = settings->model.gpt.width;
+    const grd_drop drop = {settings->model.gpt.dropout, key};
     x = normalised(x);
     switch (settings->model.kind) {
-    case GRD_MODEL_RESNET18: return resnet(x, settings, GRD_RESNET18, training);
-    case GRD_MODEL_RESNET34: return resnet(x, settings, GRD_RESNET34, training);
-    case GRD_MODEL_RESNET50: return resnet(x, settings, GRD_RESNET50, training);
+    case GRD_MODEL_RESNET18: return resnet(x, settings, GRD_RESNET18, training, &drop);
+    case GRD_MODEL_RESNET34: return resnet(x, settings, GRD_RESNET34, training, &drop);
+    case GRD_MODEL_RESNET50: return resnet(x, settings, GRD_RESNET50, training, &drop);
     case GRD_MODEL_VIT: return vit(x, settings, key);
-    case GRD_MODEL_MLP: return grd_mlp(grd_flatten(x, 1, -1), (int64_t[]){width, classes}, 2);
+    case GRD_MODEL_MLP: return grdi_mlp_values(settings, grd_flatten(x, 1, -1), classes, &drop);
     case GRD_MODEL_LOGISTIC: return grd_linear(grd_flatten(x, 1, -1), "head", classes, .zero_init = true);
-    default: return grd_lenet(x, classes, width);
+    default: return grd_lenet_with(x, classes, width, &drop);
     }
 }
 

@@ -31,8 +31,13 @@ grd_status grdi_classifier_read_about(const char *folder, grdi_classifier_about 
 void grdi_classifier_free_about(grdi_classifier_about *about);
 
 /* x [N,height,width,channels] in 0..1 to logits. The states input/mean and input/deviation, one value a channel, are
- * taken from the pixels first. `key` drives the dropout of a vision transformer; poison: none. */
+ * taken from the pixels first. `key` drives the dropout; poison: none. */
 grd_tensor grdi_classifier_logits(const grd_settings *settings, grd_tensor x, bool training, grd_tensor key);
+
+enum { GRDI_HIDDEN_MAX = 100 };
+
+/* The mlp of the settings: model.layers hidden layers (at most GRDI_HIDDEN_MAX) of model.width, then `outputs`. */
+grd_tensor grdi_mlp_values(const grd_settings *settings, grd_tensor x, int64_t outputs, const grd_drop *drop);
 
 /* Whether the model's sizes fit these images; the error names the key that does not. */
 grd_status grdi_classifier_check(const grd_settings *settings, const grd_images_info *info, grd_error *error);

@@ -198,8 +198,8 @@ static grd_status score_table(evaluator *e, grdi_tabular *t, const grdi_target *
     const grd_settings *settings = e->from.settings;
     grdi_split split = {.without = 0};
     double part = e->options->data ? 0 : settings->data.validation_part;
-    grd_status status = grdi_table_split(t->table, target, t->features->class_count, part,
-                                         (uint64_t)settings->train.seed, &split, e->error);
+    grd_status status =
+        grdi_tabular_split(t->table, target, settings, t->features->class_count, part, &split, e->error);
     int held = split.count[1] > 0;
     grdi_tabular_seen seen = {.worst_count = 0};
     if (!status)
@@ -241,8 +241,7 @@ static grd_status evaluate_series(evaluator *e, grd_event *event)
 {
     const char *data = e->options->data;
     grdi_series_model model;
-    grd_status status =
-        grdi_series_model_open(&model, &e->from, data ? data : e->from.settings->data.path, e->error);
+    grd_status status = grdi_series_model_open(&model, &e->from, data ? data : e->from.settings->data.path, e->error);
     int64_t least = grdi_framing_first(&model.framing) + 1, first = data ? least : model.split;
     if (!status && model.series->count - first < model.framing.horizon)
         status = grd_fail(e->error, GRD_E_ARGUMENT,

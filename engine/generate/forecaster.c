@@ -14,12 +14,13 @@ enum { CONFIG_BYTES_MAX = 1 << 20 };
 
 /* ---- the graph ---- */
 
-grd_tensor grdi_forecaster_values(const grd_settings *settings, grd_tensor x)
+grd_tensor grdi_forecaster_values(const grd_settings *settings, grd_tensor x, grd_tensor key)
 {
     grd_forecaster net = {.layers = settings->model.gpt.layers,
                           .width = settings->model.gpt.width,
                           .horizon = settings->data.horizon,
-                          .zero_head = true};
+                          .zero_head = true,
+                          .drop = {settings->model.gpt.dropout, key}};
     switch (settings->model.kind) {
     case GRD_MODEL_GRU: net.kind = GRD_FORECASTER_GRU; break;
     case GRD_MODEL_TCN: net.kind = GRD_FORECASTER_TCN; break;
@@ -57,7 +58,7 @@ grd_status grdi_forecaster_open(grdi_forecaster *f, grd_model *model, const grd_
     f->framing = framing;
     f->batch = settings->train.batch;
     f->x = grd_input(graph, "x", GRD_F32, grd_shape(f->batch, framing->context, grdi_framing_channels(framing)));
-    f->values = grdi_forecaster_values(settings, f->x);
+    f->values = grdi_forecaster_values(settings, f->x, (grd_tensor){NULL, 0});
     f->program = grd_program_new(&f->values, 1);
     const grd_error *e = grd_graph_error(graph);
     if (!f->program) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);

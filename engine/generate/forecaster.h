@@ -17,8 +17,9 @@ typedef struct grdi_forecaster {
     float *inputs, *outputs;
 } grdi_forecaster;
 
-/* x [B,context,channels] to what is added to the simple forecast, [B,horizon], see framing.h. */
-grd_tensor grdi_forecaster_values(const grd_settings *settings, grd_tensor x);
+/* x [B,context,channels] to what is added to the simple forecast, [B,horizon], see framing.h. `key` drives the
+ * dropout; poison: none. */
+grd_tensor grdi_forecaster_values(const grd_settings *settings, grd_tensor x, grd_tensor key);
 
 /* The columns and steps that the settings name, from the file `path`. */
 grd_status grdi_forecaster_series(const grd_settings *settings, const char *path, grdi_series **series,

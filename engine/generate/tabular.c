@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "generate/classifier.h"
 #include "generate/figures.h"
 
 #include <math.h>
@@ -19,11 +20,40 @@ int64_t grdi_tabular_outputs(const grdi_features *features)
     return features->class_count > 2 ? features->class_count : 1;
 }
 
-grd_tensor grdi_tabular_graph(const grd_settings *settings, const grdi_features *features, grd_tensor x)
+grd_tensor grdi_tabular_graph(const grd_settings *settings, const grdi_features *features, grd_tensor x, grd_tensor key)
 {
-    int64_t outputs = grdi_tabular_outputs(features), width = settings->model.gpt.width;
-    if (settings->model.kind == GRD_MODEL_MLP) return grd_mlp(x, (int64_t[]){width, width, outputs}, 3);
+    int64_t outputs = grdi_tabular_outputs(features);
+    const grd_drop drop = {settings->model.gpt.dropout, key};
+    if (settings->model.kind == GRD_MODEL_MLP) return grdi_mlp_values(settings, x, outputs, &drop);
     return grd_linear(x, "head", outputs, .zero_init = true);
+}
+
+grd_row_split grdi_tabular_split_kind(const grd_settings *settings, int64_t class_count)
+{
+    if (settings->data.split != GRD_SPLIT_AUTO) return (grd_row_split)settings->data.split;
+    if (settings->data.group) return GRD_SPLIT_GROUPED;
+    if (settings->data.time) return GRD_SPLIT_TIME;
+    return class_count ? GRD_SPLIT_STRATIFIED : GRD_SPLIT_RANDOM;
+}
+
+grd_status grdi_tabular_split(const grd_table *table, const grdi_target *target, const grd_settings *settings,
+                              int64_t class_count, double part, grdi_split *split, grd_error *error)
+{
+    static const grdi_split_kind kinds[] = {[GRD_SPLIT_STRATIFIED] = GRDI_SPLIT_STRATIFIED,
+                                            [GRD_SPLIT_GROUPED] = GRDI_SPLIT_GROUPED,
+                                            [GRD_SPLIT_TIME] = GRDI_SPLIT_TIME};
+    grdi_split_options options = {.kind = kinds[grdi_tabular_split_kind(settings, class_count)],
+                                  .class_count = class_count,
+                                  .part = part,
+                                  .seed = (uint64_t)settings->train.seed};
+    grd_status status = GRD_OK;
+    if (options.kind == GRDI_SPLIT_STRATIFIED && !class_count)
+        return grd_fail(error, GRD_E_ARGUMENT, "data.split: stratified is for classes, and the target is a number");
+    if (options.kind == GRDI_SPLIT_GROUPED && part > 0)
+        status = grd_table_need(table, settings->data.group, "data.group", &options.column, error);
+    if (options.kind == GRDI_SPLIT_TIME && part > 0)
+        status = grd_table_need(table, settings->data.time, "data.time", &options.column, error);
+    return status ? status : grdi_table_split(table, target, &options, split, error);
 }
 
 static grd_status out_of_memory(grd_error *error)
@@ -40,7 +70,7 @@ grd_status grdi_tabular_open(grdi_tabular *t, grd_model *model, const grd_settin
     t->batch = settings->train.batch;
     t->outputs = grdi_tabular_outputs(features);
     t->x = grd_input(graph, "x", GRD_F32, grd_shape(t->batch, features->width));
-    t->y = grdi_tabular_graph(settings, features, t->x);
+    t->y = grdi_tabular_graph(settings, features, t->x, (grd_tensor){NULL, 0});
     t->program = grd_program_new(&t->y, 1);
     const grd_error *e = grd_graph_error(graph);
     if (!t->program) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);

@@ -39,8 +39,14 @@ typedef struct grdi_tabular_seen {
 
 /* One for a number or two classes (the logit of the second), else one for each class. */
 int64_t grdi_tabular_outputs(const grdi_features *features);
-/* x [B,width] to [B,outputs]. */
-grd_tensor grdi_tabular_graph(const grd_settings *settings, const grdi_features *features, grd_tensor x);
+/* x [B,width] to [B,outputs]. `key` drives the dropout; poison: none. */
+grd_tensor grdi_tabular_graph(const grd_settings *settings, const grdi_features *features, grd_tensor x,
+                              grd_tensor key);
+
+/* Which rows the settings hold out, and how that was chosen. */
+grd_row_split grdi_tabular_split_kind(const grd_settings *settings, int64_t class_count);
+grd_status grdi_tabular_split(const grd_table *table, const grdi_target *target, const grd_settings *settings,
+                              int64_t class_count, double part, grdi_split *split, grd_error *error);
 
 grd_status grdi_tabular_open(grdi_tabular *t, grd_model *model, const grd_settings *settings,
                              const grdi_features *features, grd_table *table, grd_error *error);

@@ -46,6 +46,16 @@ grd_tensor grd_embed(grd_tensor ids, const char *name, int64_t vocab, int64_t wi
     return grd_embedding(table, ids);
 }
 
+grd_tensor grd_drop_some(grd_tensor x, const char *name, const grd_drop *drop)
+{
+    grd_graph *graph = grd_tensor_graph(x);
+    if (!graph || !drop || drop->p == 0 || grd_is_poison(drop->key)) return x;
+    grd_scope_push(graph, name ? "%s" : NULL, name);
+    x = grd_dropout(x, drop->key, drop->p);
+    grd_scope_pop(graph);
+    return x;
+}
+
 grd_tensor grd_norm(grd_tensor x, const char *name, grd_norm_kind kind, double eps, bool no_gain, bool bias)
 {
     grd_graph *graph = grd_tensor_graph(x);

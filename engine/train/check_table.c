@@ -364,6 +364,7 @@ static void choose_columns(columns *z, int64_t time)
     int64_t columns_count = grd_table_about(z->table).columns;
     for (int64_t k = 0; k < columns_count; k++) {
         const char *name = name_of(z, k);
+        if (s->data.group && strcmp(s->data.group, name) == 0) continue;
         if (k == z->target || k == time || is_named(s->data.ignore, s->data.ignore_count, name)) continue;
         bool chosen = !s->data.feature_count || is_named(s->data.features, s->data.feature_count, name);
         if (time >= 0) chosen = is_named(s->data.inputs, s->data.input_count, name);
@@ -403,7 +404,7 @@ grd_status grdi_check_table(grdi_checker *c, const grd_settings *settings, bool 
     grd_status status = grd_table_open(settings->data.path, NULL, &z.table, c->error);
     if (status) return status;
     status = grd_table_need(z.table, settings->data.target, "data.target", &z.target, c->error);
-    if (!status && settings->data.time)
+    if (!status && settings->data.time && settings->data.kind != GRD_DATA_TABLE)
         status = grd_table_need(z.table, settings->data.time, "data.time", &time, c->error);
     if (!status && time < 0) status = as_classes(&z, classifies);
     z.rows = grd_table_about(z.table).rows;

@@ -117,7 +117,7 @@ grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, 
 
 /* ---- images ---- */
 
-enum { IMAGE_BATCH = 64, SMALL_SIDE = 56, PHOTO_SIDE = 64, TESTS_IN_A_RUN = 8 };
+enum { IMAGE_BATCH = 64, SMALL_SIDE = 56, PHOTO_SIDE = 64, TESTS_IN_A_RUN = 8, TESTED = 2000 };
 enum { EPOCHS = 16, EPOCHS_MOST = 100, IMAGES_LEAST = 50000 };
 #define IMAGE_MINUTES 5
 #define PHOTO_MINUTES 20
@@ -160,6 +160,8 @@ static void choose_length(grd_settings *s, int64_t count)
     s->train.steps = (epochs * count + s->train.batch - 1) / s->train.batch;
     s->train.warmup = s->train.steps / 50;
     s->train.eval_every = s->train.steps / TESTS_IN_A_RUN > 0 ? s->train.steps / TESTS_IN_A_RUN : 1;
+    s->train.eval_windows =
+        TESTED; /* of the images, during the run: all of them would take a good part of a short one */
 }
 
 enum { VIT_LAYERS = 4, VIT_HEADS = 4, VIT_WIDTH = 128, VIT_PATCHES = 16, VIT_WARMUP = 50 };

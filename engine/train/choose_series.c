@@ -37,8 +37,8 @@ static grd_status check_keys(const grd_settings *s, grd_error *error)
 static void choose_training(grd_settings *s)
 {
     bool linear = s->model.kind == GRD_MODEL_LINEAR;
-    if (!given(s, "model.layers")) s->model.gpt.layers = 1;
-    if (!given(s, "model.width")) s->model.gpt.width = WIDTH;
+    if (!given(s, "model.layers") && !linear) s->model.gpt.layers = 1;
+    if (!given(s, "model.width") && !linear) s->model.gpt.width = WIDTH;
     if (!given(s, "train.precision")) s->train.precision = GRD_PRECISION_F32;
     if (!given(s, "train.batch")) s->train.batch = BATCH;
     if (!given(s, "train.lr")) s->train.lr = linear ? 1e-3 : 2e-3;

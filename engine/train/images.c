@@ -112,10 +112,22 @@ static grd_status take_about(grdi_session *s)
     return run->names ? GRD_OK : out_of_memory(s);
 }
 
-static void say_notes(grdi_session *s, const grd_images *images)
+static bool has_note(const grd_images *images, const char *note)
 {
     char line[GRD_MESSAGE_MAX];
-    for (int32_t i = 0; images && grd_images_note(images, i, line, sizeof(line)); i++) grdi_session_note(s, "%s", line);
+    for (int32_t i = 0; grd_images_note(images, i, line, sizeof(line)); i++)
+        if (strcmp(line, note) == 0) return true;
+    return false;
+}
+
+/* Both parts of one folder say the same of what lies there. */
+static void say_notes(grdi_session *s)
+{
+    char line[GRD_MESSAGE_MAX];
+    grd_images *const *images = s->images->images;
+    for (int part = 0; part < 2 && images[part]; part++)
+        for (int32_t i = 0; grd_images_note(images[part], i, line, sizeof(line)); i++)
+            if (part == 0 || !has_note(images[0], line)) grdi_session_note(s, "%s", line);
 }
 
 static grd_status open_images(grdi_session *s)
@@ -147,7 +159,7 @@ static grd_status open_images(grdi_session *s)
         status = grdi_session_add_source(s, settings->data.path, size_bytes, info.checksum);
     }
     if (status) return status;
-    for (int i = 0; i < 2; i++) say_notes(s, run->images[i]);
+    say_notes(s);
     long long tests = run->images[1] ? (long long)grd_images_about(run->images[1]).count : 0;
     grdi_session_note(s, "data: %lld training images of %lldx%lldx%lld in %lld classes, %lld test images",
                       (long long)run->info.count, (long long)run->info.height, (long long)run->info.width,
@@ -236,9 +248,7 @@ static grd_tensor loss(grdi_session *s)
     run->y = grd_input(s->graph, "y", GRD_I32, grd_shape(batch));
     s->ids = run->x;
     s->targets = run->y;
-    grd_tensor key = {NULL, 0};
-    if (s->settings->model.kind == GRD_MODEL_VIT) key = grdi_session_dropout_key(s);
-    grd_tensor logits = grdi_classifier_logits(s->settings, run->x, true, key);
+    grd_tensor logits = grdi_classifier_logits(s->settings, run->x, true, grdi_session_dropout_key(s));
     grd_tensor mean = grd_cross_entropy_mean(logits, run->y, .label_smoothing = smoothing);
     if (mixes(s)) { /* other + part (mean - other) */
         run->other = grd_input(s->graph, "other", GRD_I32, grd_shape(batch));

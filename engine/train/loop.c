@@ -62,6 +62,8 @@ void grdi_session_note(grdi_session *s, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    for (char *c = text; *c; c++) /* a category may have line ends */
+        if ((unsigned char)*c < ' ') *c = ' ';
     grdi_session_emit(s, &(grd_event){.kind = GRD_EVENT_NOTE, .text = text});
 }
 
@@ -249,6 +251,8 @@ static void emit_step(grdi_session *s, const grd_metrics *metrics)
     event.tokens_per_s = (double)event.tokens / seconds;
     event.samples_per_s = (double)event.samples / seconds;
     s->told = now;
+    s->told_steps++;
+    s->skipped += metrics->skipped;
     s->unchanged = metrics->converged ? s->unchanged + settings->train.batch * settings->train.accumulate : 0;
     grdi_session_emit(s, &event);
 }
@@ -317,8 +321,7 @@ static int64_t sample_every(const grd_settings *settings)
     return settings->train.sample_every < 0 ? settings->train.eval_every : settings->train.sample_every;
 }
 
-grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_session *s, void *context),
-                                     void *context)
+grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_session *s, void *context), void *context)
 {
     bool solves = s->task->solves && s->task->solves(s); /* without a step */
     if (s->settings->train.ema <= 0 || solves) return act(s, context);
@@ -372,6 +375,20 @@ static bool settled(grdi_session *s)
     return true;
 }
 
+/* With on_nan: skip a run goes on whatever comes; that should be known at its end. */
+static grd_status tell_skipped(grdi_session *s)
+{
+    if (s->skipped && s->skipped == s->told_steps)
+        return grd_fail(s->error, GRD_E_NUMERIC,
+                        "train.on_nan: none of %lld steps was finite, all were skipped and nothing was learnt (set "
+                        "train.lr lower; train.on_nan=stop names the op)",
+                        (long long)s->skipped);
+    if (s->skipped)
+        grdi_session_note(s, "%lld of %lld steps were not finite and were skipped (train.on_nan)",
+                          (long long)s->skipped, (long long)s->told_steps);
+    return GRD_OK;
+}
+
 static grd_status train(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
@@ -404,7 +421,7 @@ static grd_status train(grdi_session *s)
     if (told) status = told;
     s->elapsed_before = grdi_session_elapsed(s);
     s->start = 0;
-    return status;
+    return status ? status : tell_skipped(s);
 }
 
 /* ---- the whole run ---- */

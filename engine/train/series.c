@@ -158,6 +158,7 @@ static grd_status feed(grdi_session *s, int64_t micro)
         grdi_framing_targets(f, run->series, last, run->targets + b * f->horizon, run->known + b * f->horizon);
     }
     s->last_inputs = run->windows;
+    grdi_session_feed_key(s, micro);
     grd_status status = grd_step_feed(s->step, run->x, run->windows);
     if (!status) status = grd_step_feed(s->step, run->y, run->targets);
     return status ? status : grd_step_feed(s->step, run->weights, run->known);
@@ -181,7 +182,8 @@ static grd_tensor loss(grdi_session *s)
     run->weights = grd_input(s->graph, "weights", GRD_F32, grd_shape(batch, f->horizon));
     s->ids = run->x;
     s->targets = run->y;
-    grd_tensor squares = grd_mse(grdi_forecaster_values(s->settings, run->x), run->y);
+    grd_tensor values = grdi_forecaster_values(s->settings, run->x, grdi_session_dropout_key(s));
+    grd_tensor squares = grd_mse(values, run->y);
     return grd_mul_scalar(grd_mean(grd_mul(run->weights, squares)), 1.0 / (double)s->settings->train.accumulate);
 }
 

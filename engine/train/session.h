@@ -70,6 +70,7 @@ typedef struct grdi_session {
 
     int64_t samples;                 /* that an epoch has; 0: not known */
     int64_t unchanged;               /* of them, those in the last steps that changed nothing */
+    int64_t told_steps, skipped;     /* of this process: steps told of, and those left out as they were not finite */
     int64_t done;                    /* steps */
     bool ended;                      /* a resumed run had its last step already: it is only evaluated */
     int64_t saved;                   /* step of the checkpoint that was read or written last; 0: none */
@@ -130,8 +131,7 @@ grd_tensor grdi_session_dropout_key(grdi_session *s);
 void grdi_session_feed_key(const grdi_session *s, int64_t micro);
 
 /* loop.c: does something with the moving average of the weights in their place, where the run keeps one (train.ema). */
-grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_session *s, void *context),
-                                     void *context);
+grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_session *s, void *context), void *context);
 
 /* save.c: checkpoints. */
 grd_status grdi_session_save(grdi_session *s);

@@ -11,8 +11,9 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const model_kinds[] = {"gpt2",     "llama", "fast", "lenet",    "resnet18", "resnet34", "resnet50",
-                                          "vit",      "mlp",   "logistic", "linear", "lstm", "gru", "tcn", NULL};
+static const char *const model_kinds[] = {"gpt2",     "llama",    "fast", "lenet", "resnet18",
+                                          "resnet34", "resnet50", "vit",  "mlp",   "logistic",
+                                          "linear",   "lstm",     "gru",  "tcn",   NULL};
 static const char *const pools[] = {"class", "mean", NULL};
 static const char *const data_kinds[] = {"auto", "text", "idx", "series", "table", "images", NULL};
 static const char *const mlp_kinds[] = {"gelu", "gelu_tanh", "swiglu", "relu2", NULL};
@@ -24,6 +25,7 @@ static const char *const orders[] = {"shuffled", "sequential", NULL};
 static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", NULL};
 static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", "lbfgs", "exact", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const splits[] = {"auto", "random", "stratified", "grouped", "time", NULL};
 static const char *const bad_ways[] = {"stop", "skip", NULL};
 static const char *const crops[] = {"none", "shift", "resized", NULL};
 static const char *const nan_ways[] = {"stop", "skip", NULL};
@@ -108,6 +110,8 @@ const grdi_key grdi_keys[] = {
     NUMBER("data.validation_part", data.validation_part, 0, 0.9),
     TEXT("data.target", data.target),
     TEXT("data.time", data.time),
+    TEXT("data.group", data.group),
+    CHOICE("data.split", data.split, splits),
     LIST("data.inputs", data.inputs, data.input_count),
     LIST("data.features", data.features, data.feature_count),
     LIST("data.ignore", data.ignore, data.ignore_count),
@@ -349,6 +353,11 @@ static grd_status resolve_table(grd_settings *s, grd_error *error)
     if (!s->data.target)
         return grd_fail(error, GRD_E_ARGUMENT,
                         "data.target: is not set (set it to the column that is to be predicted)");
+    if (s->data.split == GRD_SPLIT_GROUPED && !s->data.group)
+        return grd_fail(error, GRD_E_ARGUMENT,
+                        "data.group: is not set (set it to the column whose values make groups)");
+    if (s->data.split == GRD_SPLIT_TIME && !s->data.time)
+        return grd_fail(error, GRD_E_ARGUMENT, "data.time: is not set (set it to the column that orders the rows)");
     if (!known && grdi_key_was_set(s, grdi_key_find("model.kind")))
         return grd_fail(error, GRD_E_ARGUMENT, "model.kind: %s is no model of tables (set linear, logistic or mlp)",
                         model_kinds[kind]);
@@ -372,9 +381,11 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
     if (s->data.kind == GRD_DATA_TABLE) return resolve_table(s, error);
     if (s->train.optimizer == GRD_OPTIMIZER_EXACT)
         return grd_fail(error, GRD_E_ARGUMENT, "train.optimizer: exact is for linear regression of tables");
-    static const int64_t widths[GRD_MODEL_KINDS] = {
-        [GRD_MODEL_LENET] = 32,    [GRD_MODEL_RESNET18] = 64, [GRD_MODEL_RESNET34] = 64,
-        [GRD_MODEL_RESNET50] = 64, [GRD_MODEL_MLP] = 256,     [GRD_MODEL_LOGISTIC] = 1};
+    static const int64_t widths[GRD_MODEL_KINDS] = {[GRD_MODEL_LENET] = 32,
+                                                    [GRD_MODEL_RESNET18] = 64,
+                                                    [GRD_MODEL_RESNET34] = 64,
+                                                    [GRD_MODEL_RESNET50] = 64,
+                                                    [GRD_MODEL_MLP] = 256};
     if (is_series(s)) return grdi_settings_resolve_series(s, error);
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_idx_found(s->data.path)) s->data.kind = GRD_DATA_IDX;
     if (s->data.kind == GRD_DATA_AUTO && s->data.path && grd_image_folder_found(s->data.path))
@@ -407,7 +418,9 @@ static grd_status resolve_kinds(grd_settings *s, grd_error *error)
         return grd_fail(error, GRD_E_ARGUMENT,
                         "model.kind: %s is a language model, and data.path holds images (set lenet, resnet18, ...)",
                         model_kinds[s->model.kind]);
-    if (classifies && !grdi_key_was_set(s, grdi_key_find("model.width"))) s->model.gpt.width = widths[s->model.kind];
+    bool chosen = !grdi_key_was_set(s, grdi_key_find("model.width"));
+    if (classifies && chosen && widths[s->model.kind]) s->model.gpt.width = widths[s->model.kind];
+    if (s->model.kind == GRD_MODEL_MLP && !grdi_key_was_set(s, grdi_key_find("model.layers"))) s->model.gpt.layers = 1;
     if (s->model.kind == GRD_MODEL_VIT) resolve_vit(s);
     return GRD_OK;
 }
@@ -445,6 +458,7 @@ static grd_status resolve_language(grd_settings *s, grd_error *error)
 grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
 {
     grd_status status = resolve_kinds(s, error);
+    if (!status) status = grdi_settings_refuse_idle(s, error);
     bool language = grd_settings_of_language(s), left_open = s->data.kind == GRD_DATA_TABLE;
     if (!status && language) status = resolve_language(s, error);
     if (status) return status;

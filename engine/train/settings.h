@@ -45,6 +45,9 @@ grd_status grdi_settings_resolve_series(grd_settings *settings, grd_error *error
 struct grdi_framing;
 void grdi_settings_fit_series(grd_settings *settings, const struct grdi_framing *framing, int64_t end);
 
+/* settings_idle.c: an error for a key that was set and asks for something that such a run does not have. */
+grd_status grdi_settings_refuse_idle(const grd_settings *settings, grd_error *error);
+
 /* init_from.c: with init.from, takes the model's keys and the tokenizer from that folder. */
 grd_status grdi_settings_take_model(grd_settings *settings, grd_error *error);
 

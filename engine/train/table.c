@@ -69,6 +69,7 @@ static grd_status feed(grdi_session *s, int64_t micro)
         else ((float *)run->targets)[b] = (float)((is - f->target_mean) / f->target_deviation);
     }
     s->last_inputs = run->inputs;
+    grdi_session_feed_key(s, micro);
     grd_status status = grd_step_feed(s->step, run->x, run->inputs);
     return status ? status : grd_step_feed(s->step, run->y, run->targets);
 }
@@ -100,7 +101,7 @@ static grd_tensor loss(grdi_session *s)
     run->y = grd_input(s->graph, "y", classes ? GRD_I32 : GRD_F32, grd_shape(batch));
     s->ids = run->x;
     s->targets = run->y;
-    grd_tensor out = grdi_tabular_graph(s->settings, f, run->x), mean;
+    grd_tensor out = grdi_tabular_graph(s->settings, f, run->x, grdi_session_dropout_key(s)), mean;
     if (!classes) {
         mean = grd_mean(grd_square(grd_sub(grd_reshape(out, grd_shape(batch)), run->y)));
     } else {

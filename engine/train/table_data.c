@@ -104,9 +104,8 @@ static grd_status split_rows(grdi_session *s)
 {
     grdi_table_run *run = s->table;
     const grd_settings *settings = s->settings;
-    grd_status status =
-        grdi_table_split(run->table, &run->target, run->features.class_count, settings->data.validation_part,
-                         (uint64_t)settings->train.seed, &run->split, s->error);
+    grd_status status = grdi_tabular_split(run->table, &run->target, settings, run->features.class_count,
+                                           settings->data.validation_part, &run->split, s->error);
     if (status) return status;
     if (run->split.without)
         grdi_session_note(s, "target '%s': %lld rows have none and are left out", run->features.target,
@@ -186,7 +185,9 @@ static void choose_network(grd_settings *settings, int64_t rows, int64_t width)
         settings->train.steps = steps < NETWORK_STEPS_LEAST && !all_at_once ? NETWORK_STEPS_LEAST : steps;
         settings->train.minutes = 5;
     }
-    if (!given(settings, "model.width")) settings->model.gpt.width = width > 64 ? 128 : 64;
+    bool hidden = settings->model.kind == GRD_MODEL_MLP;
+    if (!given(settings, "model.width") && hidden) settings->model.gpt.width = width > 64 ? 128 : 64;
+    if (!given(settings, "model.layers") && hidden) settings->model.gpt.layers = 2;
     if (!given(settings, "train.lr")) settings->train.lr = all_at_once ? 1 : 3e-3;
     if (!given(settings, "train.eval_every"))
         settings->train.eval_every = settings->train.steps > 10 ? settings->train.steps / 10 : 1;
@@ -218,6 +219,10 @@ static grd_status choose_settings(grdi_session *s)
         return grd_fail(s->error, GRD_E_ARGUMENT,
                         "train.l2: is for linear and logistic with their own solvers (set "
                         "train.weight_decay)");
+    if (settings->train.label_smoothing > 0 && s->table->features.class_count == 0)
+        return grd_fail(s->error, GRD_E_ARGUMENT,
+                        "train.label_smoothing: is for classes, and '%.100s' is a number (leave it out)",
+                        s->table->features.target);
     return GRD_OK;
 }
 
@@ -247,6 +252,8 @@ static grd_status check_columns(grdi_session *s)
     grd_status status = check_names(s, settings->data.features, settings->data.feature_count, "data.features");
     if (!status) status = check_names(s, settings->data.ignore, settings->data.ignore_count, "data.ignore");
     if (!status) status = check_names(s, settings->data.categories, settings->data.category_count, "data.categories");
+    if (!status && settings->data.group) status = check_names(s, &settings->data.group, 1, "data.group");
+    if (!status && settings->data.time) status = check_names(s, &settings->data.time, 1, "data.time");
     for (int i = 0; i < settings->data.category_count && !status; i++)
         status = grd_table_as_categories(s->table->table, grd_table_find(s->table->table, settings->data.categories[i]),
                                          s->error);
@@ -266,6 +273,7 @@ static grd_status fit_features(grdi_session *s)
                                            .only_count = settings->data.feature_count,
                                            .ignored = settings->data.ignore,
                                            .ignored_count = settings->data.ignore_count,
+                                           .group = settings->data.group,
                                            .note = take_note,
                                            .context = s};
     grd_status status = grdi_features_fit(&run->features, &options, s->error);
@@ -293,6 +301,18 @@ static grd_status take_target(grdi_session *s)
     return status ? status : measure_target(s);
 }
 
+static const char *how_split(const grdi_session *s, char *text, size_t size)
+{
+    const grd_settings *settings = s->settings;
+    switch (grdi_tabular_split_kind(settings, s->table->features.class_count)) {
+    case GRD_SPLIT_STRATIFIED: return ", as many of each class";
+    case GRD_SPLIT_GROUPED: snprintf(text, size, ", each '%.100s' wholly here or there", settings->data.group); break;
+    case GRD_SPLIT_TIME: snprintf(text, size, ", the last by '%.100s'", settings->data.time); break;
+    default: return "";
+    }
+    return text;
+}
+
 grd_status grdi_table_open_data(grdi_session *s)
 {
     grdi_table_run *run = s->table = grdi_alloc_zero(1, sizeof(*run));
@@ -311,9 +331,10 @@ grd_status grdi_table_open_data(grdi_session *s)
     if (!status) status = choose_settings(s);
     if (!status) status = grdi_session_add_source(s, s->settings->data.path, info.size_bytes, info.checksum);
     if (status) return status;
+    char how[256];
     grdi_session_note(s, "features: %lld from %lld columns; %lld rows to learn from, %lld held out%s",
                       (long long)run->features.width, (long long)run->features.column_count,
                       (long long)run->split.count[0], (long long)run->split.count[1],
-                      run->features.class_count && run->split.count[1] ? ", as many of each class" : "");
+                      run->split.count[1] ? how_split(s, how, sizeof(how)) : "");
     return GRD_OK;
 }

@@ -641,6 +641,42 @@ table("the target as a feature", "x,c,y\n" + ROWS, "data.features: 'y' is the ta
 table("l2 for a network", "x,c,y\n" + ROWS, "train.l2", "train.weight_decay", more="--model mlp --set train.l2=1")
 table("exact for a network", "x,c,y\n" + ROWS, "train.optimizer: exact is for linear",
       more="--model mlp --set train.optimizer=exact")
+table("no such group", "x,c,y\n" + ROWS, "data.group", "no column 'z'", more="--set data.group=z")
+table("the target as group", "x,c,y\n" + ROWS, "data.group: 'y' is the target", more="--set data.group=y")
+table("one group", "x,c,y\n" + ROWS.replace("b", "a"), "data.group: column 'c' has only one value",
+      more="--set data.group=c")
+table("a row without a group", "x,c,y\n" + ROWS + "12,,1\n", "data.group: row 13 has no 'c'",
+      more="--set data.group=c")
+table("groups without a column", "x,c,y\n" + ROWS, "data.group: is not set", more="--set data.split=grouped")
+table("a split by time without a column", "x,c,y\n" + ROWS, "data.time: is not set", more="--set data.split=time")
+table("a split by time by texts", "x,c,y\n" + ROWS, "data.time: column 'c' holds texts", more="--set data.time=c")
+table("stratified numbers", "x,c,y\n" + ROWS, "data.split: stratified is for classes",
+      more="--set data.split=stratified")
+table("another case", "Area,Price\n1,2\n2,3\n", "no column 'price'", "is 'Price'", target="price")
+table("smoothed numbers", "x,c,y\n" + ROWS, "train.label_smoothing: is for classes, and 'y' is a number",
+      more="--set train.label_smoothing=0.1 --model mlp")
+
+# ---- keys that such a run has no use for ----
+
+for given, key, what in [
+        ("--data t.csv --target y", "train.mixup=0.4", "is for images, and this run trains a model on a table"),
+        ("--data t.csv --target y", "data.horizon=3", "is for series"),
+        ("--data t.csv --target y --model linear", "model.dropout=0.1", "is for networks, and this run trains linear"),
+        ("--data t.csv --target y --model mlp", "model.heads=2", "is for transformers"),
+        ("--data t.csv --target y --model mlp", "train.eval_windows=5", "is for texts, images and series"),
+        ("--data s.csv --time t --target y", "model.tied=false", "is for language models, and this run trains lstm"),
+        ("--data s.csv --time t --target y", "data.group=t", "is for tables"),
+        ("--data s.csv --time t --target y --model linear", "model.layers=3", "is for transformers, mlp"),
+        ("--data pets", "data.tokenizer=byte", "is for language models, and this run trains resnet18 on images"),
+        ("--data pets --model lenet", "model.layers=7", "is for transformers, mlp, lstm, gru and tcn"),
+        ("--data pets --model vit", "train.l2=1", "is for linear and logistic models of tables"),
+        ("--data pets --model logistic", "model.dropout=0.5", "is for networks"),
+        ("--data good.txt", "data.hflip=true", "is for images, and this run trains a language model"),
+        ("--data good.txt", "data.on_bad=skip", "is for folders of images"),
+        ("--data good.txt", "model.patch=4", "is for vit")]:
+    case(f"idle key: {given}, {key}", f"train {given} --set {key} --set out=new", key.split("=")[0] + ": " + what[:30],
+         what, "(leave it out)", files={"t.csv": "x,c,y\n" + ROWS, "s.csv": series_text()})
+
 case("table: a folder", "train --data . --target y --set out=new", ".", "is a directory")
 case("table: a file that is not there", "train --data none.csv --target y --set out=new", "none.csv")
 for given in ["train --data t.csv --set out=new", "check --data t.csv"]:

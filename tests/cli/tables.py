@@ -239,6 +239,37 @@ def figures(folder):
             check(abs(own[name] - value) < 1e-4 * abs(value), f"{run}: {name} is {own[name]}, should be {value}")
 
 
+def held_out(folder, run, *arguments):
+    """The rows that a run holds out: by the report's list of those that are most wrong, all of a small table."""
+    events = train(folder, run, "--data", "visits.csv", "--target", "y", *arguments)
+    report = (folder / run / "report.html").read_text()
+    table = report[report.index("<h2>Most wrong</h2>"):]
+    rows = [int(cell.split("<")[0]) for cell in table[:table.index("</table>")].split("<tr><td>")[1:]]
+    again = json.loads(gradus("eval", run, "--json", folder=folder).stdout)
+    check(again["rmse"] == last_eval(events)["rmse"] and again["samples"] == len(rows), f"{run}: {again}")
+    return [row - 1 for row in rows], notes(events)
+
+
+def splits(folder):
+    random.seed(11)
+    rows = [[f"2026-{1 + i // 28:02}-{1 + i % 28:02}", f"p{i * 7 % 25}", random.random(), random.random()]
+            for i in range(100)]
+    random.shuffle(rows)
+    write(folder / "visits.csv", ["day", "patient", "x", "y"], rows)
+    part = ["--set", "data.validation_part=0.2"]
+    rows_out, said = held_out(folder, "grouped", *part, "--set", "data.group=patient")
+    patients = {rows[i][1] for i in rows_out}
+    check(len(patients) == 5 and sorted(rows_out) == [i for i, r in enumerate(rows) if r[1] in patients], rows_out)
+    check("each 'patient' wholly here or there" in said and "patient" not in str(coefficients(folder, "grouped")), said)
+    rows_out, said = held_out(folder, "timed", *part, "--set", "data.time=day", "--set", "data.ignore=[patient]")
+    check(sorted(rows[i][0] for i in rows_out) == sorted(r[0] for r in rows)[80:], rows_out)
+    check("the last by 'day'" in said, said)
+    chance = held_out(folder, "random", *part, "--set", "data.ignore=[patient]")[0]
+    check(len(chance) == 20 and set(chance) != set(rows_out), chance)
+    ran = gradus("train", "--resume", "timed", "--set", "data.split=random", folder=folder)
+    check(ran.returncode == 2 and "what it has held out would be learnt from" in ran.stderr, ran.stderr)
+
+
 def collinear_and_separated(folder):
     write(folder / "twice.csv", ["a", "b", "twice", "y"],
           [[i, (i * 7) % 5, 2 * i + 1, 3 * i - (i * 7) % 5] for i in range(40)])
@@ -297,6 +328,7 @@ def main():
         what_a_report_shows(folder)
         figures(folder)
         collinear_and_separated(folder)
+        splits(folder)
         categories_that_look_like_numbers(folder)
     print(f"{len(cases)} tables, {len(failures)} failures")
     return 1 if failures else 0

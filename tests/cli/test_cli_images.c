@@ -104,22 +104,26 @@ Test(cli_images, learns_tests_and_evaluates)
 
 /* Dropout is in the steps and not in the evaluation: a first step's loss is another one, what is evaluated is the same
  * each time. */
-Test(cli_images, drops_out_in_a_vision_transformer)
+Test(cli_images, drops_out)
 {
     static const char *const rates[] = {"0", "0.3", "0.3"};
-    double loss[3], tested[3];
-    for (int i = 0; i < 3; i++) {
-        outcome o = gradus("train --data plain --model vit " QUICK " --set model.layers=1 --set model.width=24 "
-                           "--set train.warmup=0 --set model.dropout=%s --set out=drop%d --json",
-                           rates[i], i);
-        cr_assert(o.code == 0, "%s", o.err);
-        json_t *steps = events_named(o.out, "step");
-        loss[i] = number_of(json_array_get(steps, 29), "loss");
-        tested[i] = number_of(last_eval(o.out), "loss");
-        cr_assert(number_of(only_event(gradus("eval drop%d --json", i), "eval"), "loss") == tested[i]);
+    static const char *const models[] = {"vit --set model.layers=1", "lenet", "mlp --set model.layers=2", "resnet18"};
+    for (int m = 0; m < 4; m++) {
+        double loss[3], tested[3];
+        for (int i = 0; i < 3; i++) {
+            outcome o = gradus("train --data plain --model %s " QUICK " --set model.width=%d --set train.warmup=0 "
+                               "--set train.steps=10 --set model.dropout=%s --set out=drop%d-%d --json",
+                               models[m], m == 3 ? 2 : 24, rates[i], m, i);
+            cr_assert(o.code == 0, "%s", o.err);
+            json_t *steps = events_named(o.out, "step");
+            loss[i] = number_of(json_array_get(steps, 9), "loss");
+            tested[i] = number_of(last_eval(o.out), "loss");
+            cr_assert(number_of(only_event(gradus("eval drop%d-%d --json", m, i), "eval"), "loss") == tested[i]);
+        }
+        cr_assert(loss[0] != loss[1] && tested[0] != tested[1], "%s: no effect: %.9g", models[m], loss[0]);
+        cr_assert(loss[1] == loss[2] && tested[1] == tested[2], "%s: two runs of one seed: %.9g and %.9g", models[m],
+                  loss[1], loss[2]);
     }
-    cr_assert(loss[0] != loss[1] && tested[0] != tested[1], "dropout had no effect: %.9g", loss[0]);
-    cr_assert(loss[1] == loss[2] && tested[1] == tested[2], "two runs of one seed: %.9g and %.9g", loss[1], loss[2]);
 }
 
 /* Predictions of the test images are right as often as the evaluation says, as CSV and as JSON lines. */

@@ -61,6 +61,23 @@ Test(cli_series, every_model_beats_both_simple_forecasts)
     }
 }
 
+Test(cli_series, drops_out)
+{
+    static const char *const models[] = {"lstm --set model.layers=2", "tcn"};
+    for (int m = 0; m < 2; m++) {
+        double rmse[2];
+        for (int i = 0; i < 2; i++)
+            rmse[i] = number_of(
+                last_eval(gradus(TRAIN "--model %s --set train.steps=4 --set model.dropout=%s --json", "power.csv",
+                                 m   ? i ? "t1" : "t0"
+                                 : i ? "l1"
+                                     : "l0",
+                                 models[m], i ? "0.4" : "0")),
+                "rmse");
+        cr_assert(rmse[0] != rmse[1], "%s: no effect: %.9g", models[m], rmse[0]);
+    }
+}
+
 /* One step ahead each held-out step is scored once, so both figures follow from the errors and the file. */
 Test(cli_series, r2_and_mase_are_what_the_errors_make_them)
 {

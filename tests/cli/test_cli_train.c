@@ -332,6 +332,10 @@ Test(cli_train, stops_at_a_gradient_that_is_not_finite)
     cr_assert(number_of(json_array_get(saved, 0), "step") == (double)steps && steps < 40, "%zu steps", steps);
     o = gradus("train " DIVERGING "--set out=skip --set train.on_nan=skip");
     cr_assert(o.code == 0, "exit code %d: %s", o.code, o.err);
+    cr_assert(strstr(o.out, "of 40 steps were not finite and were skipped (train.on_nan)"), "%s", o.out);
+    gradus("train --resume skip --set train.steps=50"); /* to weights that no step gets away from */
+    o = gradus("train --resume skip --set train.steps=60");
+    cr_assert(o.code == 1 && strstr(o.err, "none of 10 steps was finite"), "exit code %d: %s%s", o.code, o.out, o.err);
 }
 
 /* ---- texts of all sizes ---- */

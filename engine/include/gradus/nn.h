@@ -36,6 +36,15 @@ typedef enum grd_norm_kind { GRD_NORM_LAYERNORM = 0, GRD_NORM_RMSNORM } grd_norm
  * name/bias (zeros). eps 0: 1e-5 (LayerNorm), 1e-6 (RMSNorm). */
 GRD_API grd_tensor grd_norm(grd_tensor x, const char *name, grd_norm_kind kind, double eps, bool no_gain, bool bias);
 
+/* What a network drops of its hidden values in training; a zeroed one, and one without a key: nothing. */
+typedef struct grd_drop {
+    double p;       /* the part of the values, 0 <= p < 1 */
+    grd_tensor key; /* i32 [4], see grd_dropout */
+} grd_drop;
+
+/* grd_dropout of x [...] under the scope `name`, or x itself where nothing is dropped. `drop` may be NULL. */
+GRD_API grd_tensor grd_drop_some(grd_tensor x, const char *name, const grd_drop *drop);
+
 /* ---- layers for images, volumes and series: x [N,S..,C], see ops_spatial.h ---- */
 
 typedef struct grd_conv_options {
@@ -114,6 +123,9 @@ GRD_API grd_tensor grd_rnn_with(grd_tensor x, const char *name, int64_t size, co
  * width, ReLU, fc2 to the classes. */
 GRD_API grd_tensor grd_lenet(grd_tensor x, int64_t classes, int64_t width);
 
+/* The same with dropout of what goes into fc2. `drop` may be NULL. */
+GRD_API grd_tensor grd_lenet_with(grd_tensor x, int64_t classes, int64_t width, const grd_drop *drop);
+
 typedef enum grd_resnet_depth { GRD_RESNET18 = 0, GRD_RESNET34, GRD_RESNET50 } grd_resnet_depth;
 
 typedef struct grd_resnet {
@@ -121,6 +133,7 @@ typedef struct grd_resnet {
     int64_t classes, width; /* width of the first stage; 0: 64 */
     bool imagenet_stem;     /* 7x7 with stride 2 and a maximum of 3x3 with stride 2; else 3x3 (for CIFAR's 32x32) */
     bool training;          /* see grd_batch_norm */
+    grd_drop drop;          /* of what goes into the head */
 } grd_resnet;
 
 /* He et al., "Deep residual learning for image recognition", 2015, with the stride in the 3x3 convolution. Parameters:
@@ -133,8 +146,8 @@ typedef struct grd_vit {
     int64_t width, mlp_width; /* [192, 4 width] */
     int64_t patch;            /* side of the squares that images are cut into [the largest that leaves 36] */
     int64_t classes;
-    bool mean_pool;           /* the head sees the mean of all patches, else a class token that stands before them */
-    double dropout;           /* after the embedding, attention and MLP; needs a key */
+    bool mean_pool; /* the head sees the mean of all patches, else a class token that stands before them */
+    double dropout; /* after the embedding, attention and MLP; needs a key */
 } grd_vit;
 
 /* Fills in the defaults for images of that size; an error message names the key that does not fit: a patch that does
@@ -171,6 +184,7 @@ typedef struct grd_forecaster {
     int64_t width;  /* of the states; 0: 32 */
     int64_t horizon;
     bool zero_head; /* all outputs are 0 at first: for what is added to another forecast */
+    grd_drop drop;  /* of what goes into the head; of recurrent layers into each but the first, too (as torch's) */
 } grd_forecaster;
 
 /* The last step's state, or for LINEAR all steps one after the other, through a linear layer to `horizon` values.
@@ -181,6 +195,8 @@ GRD_API grd_tensor grd_forecaster_values(grd_tensor x, const grd_forecaster *net
 
 /* widths[0..count-1) hidden layers with ReLU, then a linear layer to widths[count-1]: "fc1", "fc2", ... */
 GRD_API grd_tensor grd_mlp(grd_tensor x, const int64_t *widths, int32_t count);
+/* The same with dropout behind each ReLU. `drop` may be NULL. */
+GRD_API grd_tensor grd_mlp_with(grd_tensor x, const int64_t *widths, int32_t count, const grd_drop *drop);
 
 /* ---- transformer language models ---- */
 

@@ -44,6 +44,15 @@ typedef enum grd_data_kind {
     GRD_DATA_IMAGES /* JPEG and PNG files in a folder for each class */
 } grd_data_kind;
 typedef enum grd_on_bad { GRD_BAD_STOP = 0, GRD_BAD_SKIP } grd_on_bad;
+/* Which rows of a table are held out: AUTO is GROUPED with data.group, TIME with data.time, STRATIFIED where the target
+ * is classes, else RANDOM. */
+typedef enum grd_row_split {
+    GRD_SPLIT_AUTO = 0,
+    GRD_SPLIT_RANDOM,
+    GRD_SPLIT_STRATIFIED, /* of each class alike */
+    GRD_SPLIT_GROUPED,    /* whole groups */
+    GRD_SPLIT_TIME        /* the last rows */
+} grd_row_split;
 typedef enum grd_on_nan { GRD_NAN_STOP = 0, GRD_NAN_SKIP } grd_on_nan;
 typedef enum grd_precision {
     GRD_PRECISION_AUTO = 0,
@@ -84,9 +93,11 @@ typedef struct grd_settings {
         int on_bad;                      /* grd_on_bad: what is done about an image that cannot be read */
         int64_t height, width, channels; /* of images; 0: chosen by the images */
         int32_t workers;                 /* threads that draw images ahead; 0: by what they have to do */
-        char *target;                /* of a table or series: the column that is predicted */
-        char *time;                  /* of a series: the column that orders its rows */
-        char *inputs[GRD_FILES_MAX]; /* of a series: columns beside the target whose past is known */
+        char *target;                    /* of a table or series: the column that is predicted */
+        char *time;                      /* of a series: the column that orders its rows; of a table: its split */
+        char *group;                     /* of a table: rows with one value in that column are held out together */
+        int split;                       /* of a table, grd_row_split */
+        char *inputs[GRD_FILES_MAX];     /* of a series: columns beside the target whose past is known */
         int input_count;
         char *features[GRD_FILES_MAX], *ignore[GRD_FILES_MAX], *categories[GRD_FILES_MAX];
         int feature_count, ignore_count, category_count; /* of a table: columns to learn from (0: all that may tell
@@ -110,7 +121,7 @@ typedef struct grd_settings {
         int precision; /* grd_precision */
         int optimizer; /* grd_optimizer_kind */
         double lr, betas[2], eps, momentum, weight_decay, clip_norm, label_smoothing, min_lr, ema;
-        double l2;         /* linear and logistic: half of it times the squares of the weights is added to the loss */
+        double l2; /* linear and logistic: half of it times the squares of the weights is added to the loss */
         int32_t history_size, max_iter, max_eval; /* of lbfgs, see grd_lbfgs */
         double tolerance_grad, tolerance_change;
         int schedule;      /* grd_schedule_kind */

@@ -3,14 +3,19 @@
 
 #include <stdio.h>
 
-grd_tensor grd_lenet(grd_tensor x, int64_t classes, int64_t width)
+grd_tensor grd_lenet_with(grd_tensor x, int64_t classes, int64_t width, const grd_drop *drop)
 {
     if (width < 1) width = 32;
     grd_tensor h = grd_relu(grd_conv(x, "conv1", width, 3));
     h = grd_max_pool(grd_conv(h, "conv2", 2 * width, 3), 2);
     h = grd_flatten(grd_relu(h), 1, -1); /* behind the pool: the same values, and a quarter of them to go through */
     h = grd_linear(h, "fc1", 4 * width, .activation = GRD_ACTIVATION_RELU);
-    return grd_linear(h, "fc2", classes);
+    return grd_linear(grd_drop_some(h, "fc1", drop), "fc2", classes);
+}
+
+grd_tensor grd_lenet(grd_tensor x, int64_t classes, int64_t width)
+{
+    return grd_lenet_with(x, classes, width, NULL);
 }
 
 /* ---- residual networks ---- */
@@ -62,5 +67,6 @@ grd_tensor grd_resnet_logits(grd_tensor x, const grd_resnet *net)
             h = block(h, width << stage, stage > 0 && i == 0 ? 2 : 1, depths[net->depth].bottleneck, net);
             grd_scope_pop(graph);
         }
-    return grd_linear(grd_global_average_pool(h), "head", net->classes);
+    h = grd_drop_some(grd_global_average_pool(h), "head", &net->drop);
+    return grd_linear(h, "head", net->classes);
 }

@@ -40,6 +40,7 @@ static grd_tensor recurrent(grd_tensor x, const grd_forecaster *net, int64_t wid
     for (int32_t i = 0; i < layers; i++) {
         char name[24];
         snprintf(name, sizeof(name), "layer%d", i + 1);
+        if (i > 0) x = grd_drop_some(x, name, &net->drop);
         x = net->kind == GRD_FORECASTER_GRU ? grd_gru(x, name, width, .last_h = &last)
                                             : grd_lstm(x, name, width, .last_h = &last);
     }
@@ -58,5 +59,6 @@ grd_tensor grd_forecaster_values(grd_tensor x, const grd_forecaster *net)
         break;
     default: h = recurrent(x, net, width);
     }
+    h = grd_drop_some(h, "head", &net->drop);
     return grd_linear(h, "head", net->horizon, .zero_init = net->zero_head);
 }
