@@ -21,12 +21,22 @@ __device__ __forceinline__ float from_bf16(uint16_t bits)
 #endif
 }
 
-/* To nearest, ties to even; NaN stays NaN. */
-__device__ __forceinline__ uint16_t to_bf16(float value)
+__device__ __forceinline__ uint32_t float_bits(float value)
 {
 #ifdef GRDI_SIM
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
+    return bits;
+#else
+    return __float_as_uint(value);
+#endif
+}
+
+/* To nearest, ties to even; NaN stays NaN. */
+__device__ __forceinline__ uint16_t to_bf16(float value)
+{
+#ifdef GRDI_SIM
+    uint32_t bits = float_bits(value);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0x7FFF;
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 #else

@@ -1,5 +1,6 @@
 /* random.cu - full, arange, and random values: element i is a function of (seed, step, stream, i), see base/random.h.
  */
+#include "device/philox.cuh"
 #include "device/space.cuh"
 #include "device/table.cuh"
 
@@ -10,32 +11,6 @@ namespace
 
 enum { THREADS = 256, EACH = 4 };
 
-/* ---- Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) ---- */
-
-struct stream {
-    const int32_t *key; /* seed and step, low words first, in device memory */
-    uint64_t path;
-};
-
-struct words {
-    uint32_t v[4];
-};
-
-/* The block of four words that holds element 4 `block`. */
-__device__ inline words philox(const stream &s, uint64_t block)
-{
-    uint64_t seed = (uint64_t)(uint32_t)s.key[1] << 32 | (uint32_t)s.key[0], key = seed ^ s.path;
-    words c = {{(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)s.key[2], (uint32_t)s.key[3]}};
-    uint32_t low = (uint32_t)key, high = (uint32_t)(key >> 32);
-    for (int round = 0; round < 10; round++) {
-        uint64_t p = (uint64_t)0xD2511F53u * c.v[0], q = (uint64_t)0xCD9E8D57u * c.v[2];
-        c = {{(uint32_t)(q >> 32) ^ c.v[1] ^ low, (uint32_t)q, (uint32_t)(p >> 32) ^ c.v[3] ^ high, (uint32_t)p}};
-        low += 0x9E3779B9u;
-        high += 0xBB67AE85u;
-    }
-    return c;
-}
-
 __device__ __forceinline__ float unit(uint32_t bits)
 {
     return (float)(bits >> 8) * (1.0f / 16777216.0f);
@@ -43,7 +18,7 @@ __device__ __forceinline__ float unit(uint32_t bits)
 
 /* Box-Muller on the pair of words that holds the element; the angle in double, since an error there grows with the
  * radius. */
-__device__ inline float normal(const words &w, int index)
+__device__ inline float normal(const philox_words &w, int index)
 {
     double u = (w.v[index & ~1] + 1.0) * (1.0 / 4294967296.0), v = w.v[index | 1] * (1.0 / 4294967296.0);
     double radius = sqrt(-2.0 * log(u)), angle = 6.28318530717958647692 * v;
@@ -54,7 +29,7 @@ enum random_kind { UNIFORM, NORMAL, DROPOUT };
 
 struct random_task {
     int32_t kind;
-    stream from;
+    philox_stream from;
     int64_t count;
     cells out, in; /* in: dropout */
     double low, range;
@@ -66,7 +41,7 @@ __global__ void __launch_bounds__(THREADS) random_kernel(const random_task t)
 {
     int64_t block = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (block * EACH >= t.count) return;
-    words w = philox(t.from, (uint64_t)block);
+    philox_words w = philox(t.from, (uint64_t)block);
     for (int k = 0; k < EACH; k++) {
         int64_t e = block * EACH + k;
         if (e >= t.count) return;
@@ -78,10 +53,10 @@ __global__ void __launch_bounds__(THREADS) random_kernel(const random_task t)
     }
 }
 
-stream stream_of(const grdi_call *call, int32_t key)
+philox_stream stream_of(const grdi_call *call, int32_t key)
 {
     uint64_t given = (uint64_t)grdi_attr_int(call->attrs, "stream");
-    return stream{(const int32_t *)call->in[key].data, given ? given : call->path_hash};
+    return philox_stream{(const int32_t *)call->in[key].data, given ? given : call->path_hash};
 }
 
 grd_status launch(const grdi_call *call, const random_task &t)

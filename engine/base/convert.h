@@ -30,6 +30,15 @@ static inline uint16_t grdi_f32_to_bf16(float value)
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
+/* Up with a probability of how far the value lies from the bf16 below it to the one above: right on average. `random`:
+ * 16 bits; values that bf16 holds do not change. */
+static inline uint16_t grdi_f32_to_bf16_randomly(float value, uint32_t random)
+{
+    uint32_t bits = grdi_f32_to_bits(value);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + random) >> 16);
+}
+
 static inline float grdi_f16_to_f32(uint16_t value)
 {
     uint32_t sign = (uint32_t)(value & 0x8000u) << 16, exponent = value >> 10 & 0x1Fu, mantissa = value & 0x3FFu;

@@ -31,6 +31,15 @@ static inline uint32_t grdi_random_u32(uint64_t seed, uint64_t step, uint64_t pa
     return grdi_philox4x32(counter, (uint32_t)key, (uint32_t)(key >> 32)).v[index & 3];
 }
 
+/* The stream of the bits by which weights are rounded: grdi_hash_text("stochastic rounding"). */
+#define GRDI_ROUNDING_STREAM 0x9827F9AB9E46AF30ULL
+
+/* Half a word for each element: element `index` takes word index / 2, an even one its low half. */
+static inline uint32_t grdi_random_u16(uint64_t seed, uint64_t step, uint64_t path_hash, uint64_t index)
+{
+    return grdi_random_u32(seed, step, path_hash, index >> 1) >> (index & 1 ? 16 : 0) & 0xFFFFu;
+}
+
 /* 24 random bits as a number in [0, 1). */
 static inline double grdi_unit(uint32_t bits)
 {

@@ -28,6 +28,11 @@ static void write_float(uint8_t *to, grd_dtype dtype, size_t i, float value)
         memcpy(to + 2 * i, &narrow, sizeof narrow);
 }
 
+void grdi_convert_floats(void *to, grd_dtype to_dtype, const void *from, grd_dtype dtype, size_t count)
+{
+    for (size_t i = 0; i < count; i++) write_float(to, to_dtype, i, read_float(from, dtype, i));
+}
+
 static bool changes(const grd_file_tensor *tensor, grd_dtype dtype)
 {
     return dtype != GRD_DTYPE_COUNT && grd_dtype_is_float(tensor->dtype) && tensor->dtype != dtype;

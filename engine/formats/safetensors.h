@@ -13,6 +13,10 @@ const char *grdi_safetensors_dtype_name(grd_dtype dtype);
 /* Sorts into the order in which a file holds its tensors: by falling element size, then by name. */
 void grdi_safetensors_sort(grd_file_tensor *tensors, size_t count);
 
+/* `count` floats of one type (f64, f32, bf16, f16) as those of another (f32, bf16, f16), rounded to nearest. Neither
+ * needs an alignment. */
+void grdi_convert_floats(void *to, grd_dtype to_dtype, const void *from, grd_dtype dtype, size_t count);
+
 /* A file in the making. Open it with all names, dtypes and dims (data and size_bytes are not looked at), in an order in
  * which element sizes never grow; give the data in that order, in pieces of any size; commit. After an error every
  * further call fails with it. As with grdi_writer, a file at `path` stays as it is until commit succeeds. */

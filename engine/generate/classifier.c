@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "data/images.h"
+#include "formats/safetensors.h"
 
 #include <math.h>
 #include <string.h>
@@ -285,6 +286,23 @@ grd_status grdi_classifier_add_weights(grd_model *model, const grd_settings *set
     return status ? status : add_config(settings, about, w, error);
 }
 
+/* Weights of another float type than the model's: those of a run that kept them in bf16, or for one that does. */
+static grd_status write_converted(grd_model *model, const grd_variable *v, const grd_file_tensor *t, grd_error *error)
+{
+    void *data = grdi_alloc(v->size_bytes + 1);
+    if (!data) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", v->path);
+    grdi_convert_floats(data, v->dtype, t->data, t->dtype, (size_t)grd_dims_count(v->dims));
+    grd_status status = grd_model_write(model, v->path, data, error);
+    grdi_free(data);
+    return status;
+}
+
+static bool is_weight(const grd_variable *v, grd_dtype dtype)
+{
+    bool either = (v->dtype == GRD_F32 && dtype == GRD_BF16) || (v->dtype == GRD_BF16 && dtype == GRD_F32);
+    return v->kind == GRD_VARIABLE_PARAMETER && either;
+}
+
 grd_status grdi_classifier_read_weights(grd_model *model, const grd_safetensors *file, grd_error *error)
 {
     grd_variable v;
@@ -294,10 +312,12 @@ grd_status grdi_classifier_read_weights(grd_model *model, const grd_safetensors 
         const grd_file_tensor *t = grd_safetensors_find(file, v.path);
         if (!t && v.kind == GRD_VARIABLE_STATE) continue;
         if (!t) return grd_fail(error, GRD_E_FORMAT, "has no tensor '%s'", v.path);
-        if (t->dtype != v.dtype || !grd_dims_equal(t->dims, v.dims))
+        bool converts = is_weight(&v, t->dtype);
+        if ((t->dtype != v.dtype && !converts) || !grd_dims_equal(t->dims, v.dims))
             return grd_fail(error, GRD_E_FORMAT, "'%s' is %s%s, the model's is %s%s", v.path, grd_dtype_name(t->dtype),
                             grd_dims_text(t->dims, a), grd_dtype_name(v.dtype), grd_dims_text(v.dims, b));
-        grd_status status = grd_model_write(model, v.path, t->data, error);
+        grd_status status =
+            converts ? write_converted(model, &v, t, error) : grd_model_write(model, v.path, t->data, error);
         if (status) return status;
     }
     return GRD_OK;

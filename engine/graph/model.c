@@ -66,6 +66,13 @@ grdi_variable *grdi_model_find(const grd_model *model, const char *path)
     return NULL;
 }
 
+grd_status grd_model_set_weight_dtype(grd_model *model, grd_dtype dtype)
+{
+    if (!model || (dtype != GRD_F32 && dtype != GRD_BF16)) return GRD_E_ARGUMENT;
+    model->weight_dtype = dtype;
+    return GRD_OK;
+}
+
 grdi_variable *grdi_model_add(grd_model *model, const char *path, grdi_variable_kind kind, grdi_type type)
 {
     if (!table_reserve(model)) return NULL;

@@ -65,6 +65,7 @@ typedef struct grdi_variable {
 struct grd_model {
     grd_engine *engine;
     uint64_t seed;
+    grd_dtype weight_dtype; /* what parameters of two or more dimensions that are made now are kept in */
     grdi_variable *variables, **variables_end;
     size_t variable_count;
     grdi_variable **table; /* open hash by path, a power of two, views left out */

@@ -107,8 +107,8 @@ static grdi_node *existing_node(const grd_graph *graph, const grdi_variable *var
 /* False, and an error of the graph, where the model has the path with another meaning. */
 static bool fits(grd_graph *graph, const grdi_variable *variable, grdi_variable_kind kind, grdi_type type)
 {
-    if (variable->kind == kind && variable->type.dtype == type.dtype && grd_dims_equal(variable->type.dims, type.dims))
-        return true;
+    bool kept_so = variable->type.dtype == type.dtype || kind == GRDI_VARIABLE_PARAMETER; /* whose nodes are f32 */
+    if (variable->kind == kind && kept_so && grd_dims_equal(variable->type.dims, type.dims)) return true;
     static const char *const kinds[] = {"parameter", "state", "gradient", "moment"};
     char was[GRD_DIMS_TEXT_MAX], now[GRD_DIMS_TEXT_MAX];
     grdi_graph_fail(graph, GRD_E_SHAPE, "'%s' is a %s %s%s already, asked for as %s %s%s", variable->path,
@@ -149,6 +149,7 @@ grd_tensor grd_parameter_with(grd_graph *graph, const char *name, grd_dims dims,
     bool made;
     grd_tensor t = variable_named(graph, &grdi_op_parameter, path, GRDI_VARIABLE_PARAMETER, type, &made);
     if (!made || !t.node) return t;
+    if (dims.rank >= 2) t.node->variable->type.dtype = graph->model->weight_dtype;
     t.node->variable->init = options->init;
     t.node->variable->scale = options->scale;
     t.node->variable->frozen = options->frozen;

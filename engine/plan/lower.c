@@ -78,8 +78,8 @@ static bool lower_source(lowering *l, grdi_node *node)
                                     : add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_INPUTS, grdi_type_bytes(type));
     if (buffer < 0) return false;
     l->plan->buffers[buffer].literal = node->literal;
-    grdi_value value;
-    row_major_value(&value, buffer, type.dtype, type.dims);
+    grdi_value value; /* a parameter may be kept in bf16, which kernels read through a cast as any other value in it */
+    row_major_value(&value, buffer, node->variable ? node->variable->type.dtype : type.dtype, type.dims);
     define(l, t, value);
     return true;
 }
@@ -303,7 +303,7 @@ static int32_t sink_buffer(const lowering *l, const grdi_launch *launch, grd_ten
     int64_t mode = grdi_attr_int(assign->attrs, "mode");
     if (mode != 0 && !((launch->kernel->accumulates >> o) & 1)) return -1;
     const grdi_value *target = grdi_value_of(l->plan, assign->in[0]);
-    if (target->buffer < 0) return -1;
+    if (target->buffer < 0 || target->dtype != grdi_type_of(t)->dtype) return -1;
     int32_t own_reads = 0; /* reads by this very launch are fine where the op may work in place */
     for (int32_t i = 0; i < launch->call.input_count; i++) {
         if (launch->in[i].buffer != target->buffer) continue;
@@ -499,7 +499,7 @@ static bool lower_kernel(lowering *l, grdi_node *node)
 static bool lower_as_view(lowering *l, grdi_node *node)
 {
     grdi_value value = *grdi_value_of(l->plan, node->in[0]);
-    value.rounded |= node->out[0].dtype == GRD_BF16;
+    value.rounded |= node->out[0].dtype == GRD_BF16 && value.dtype != GRD_BF16;
     l->plan->buffers[value.buffer].uses_left--;
     define(l, (grd_tensor){node, 0}, value);
     return true;
@@ -668,7 +668,8 @@ static void find_copied(lowering *l)
     for (size_t n = 0; n < graph->count && l->engine->backend->gathers_copies; n++) {
         const grdi_node *node = graph->nodes[n];
         bool reads = node->op == &grdi_op_cast && node->out[0].dtype == GRD_BF16 && node->in[0].node->variable;
-        if (reads && node->in[0].node->op == &grdi_op_parameter && grdi_type_of(node->in[0])->dtype == GRD_F32)
+        bool wide = reads && node->in[0].node->variable->type.dtype == GRD_F32;
+        if (wide && node->in[0].node->op == &grdi_op_parameter && grdi_type_of(node->in[0])->dtype == GRD_F32)
             l->copied[l->copied_count++] = node->in[0].node->variable;
         if (node->op != &grdi_op_assign || node->in[0].node->op != &grdi_op_parameter) continue;
         l->copied_count = 0;

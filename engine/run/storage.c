@@ -6,11 +6,12 @@
 
 #include <stdlib.h>
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 16 }; /* elements */
 
-static size_t aligned(size_t size)
+size_t grdi_variable_room(grdi_type type)
 {
-    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t element = grd_dtype_size(type.dtype), step = ALIGNMENT * element, size = grdi_type_bytes(type);
+    return (size + step - 1) / step * step;
 }
 
 /* Matrices first, then vectors; later parameters first, since backward reaches them first. */
@@ -45,7 +46,7 @@ static grd_status place_kind(grd_model *model, grdi_variable_kind kind, grdi_var
     grdi_storage *storage = grdi_alloc_zero(1, sizeof(*storage));
     if (!storage) return grd_fail(error, GRD_E_MEMORY, "out of memory for variables");
     for (size_t i = 0; i < count; i++) {
-        size_t own = aligned(grdi_type_bytes(list[i]->type));
+        size_t own = grdi_variable_room(list[i]->type);
         list[i]->offset_bytes = size;
         size = own > GRDI_SIZES_MAX - size ? GRDI_SIZES_MAX : size + own; /* no device has that much */
     }

@@ -9,6 +9,14 @@
  * or more dimensions come before the others (weight decay then applies to one range), each in reverse order of
  * creation. */
 grd_status grdi_model_place(grd_model *model, grd_error *error);
+/* The bytes from a variable to the one behind it: a whole number of elements, which is the same for all dtypes, so that
+ * a range of parameters in bf16 has as many as that of their gradients in f32. */
+size_t grdi_variable_room(grdi_type type);
+/* The number of its first element among those of its storage, were they all of its dtype; a multiple of 8. */
+static inline int64_t grdi_variable_element(const grdi_variable *variable)
+{
+    return (int64_t)(variable->offset_bytes / grd_dtype_size(variable->type.dtype));
+}
 /* A variable that covers elements [first element of `from` .. last of `to`] of their storage, for one launch over many
  * tensors. */
 grdi_variable *grdi_model_range(grd_model *model, grdi_variable *from, grdi_variable *to, grd_error *error);

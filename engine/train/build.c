@@ -121,6 +121,11 @@ static grd_status graph_failed(const grdi_session *s, const grd_graph *graph)
     return grd_fail(s->error, e->status ? e->status : GRD_E_MEMORY, "%s", e->status ? e->message : "out of memory");
 }
 
+static bool in_bf16(const grd_settings *settings)
+{
+    return settings->train.precision == GRD_PRECISION_BF16 || settings->train.precision == GRD_PRECISION_BF16_PURE;
+}
+
 static grd_status build_step(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
@@ -135,7 +140,7 @@ static grd_status build_step(grdi_session *s)
         loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
         .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
         .statistics = settings->train.statistics_every != 0, .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
-        .program = {.recompute = settings->train.recompute, .bf16 = settings->train.precision == GRD_PRECISION_BF16});
+        .program = {.recompute = settings->train.recompute, .bf16 = in_bf16(settings)});
     return s->step ? check_groups(s) : graph_failed(s, s->graph);
 }
 
@@ -234,6 +239,7 @@ grd_status grdi_session_build(grdi_session *s)
     }
     s->model = grd_model_new(s->engine, (uint64_t)s->settings->train.seed);
     if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
+    if (s->settings->train.precision == GRD_PRECISION_BF16_PURE) grd_model_set_weight_dtype(s->model, GRD_BF16);
     grd_status status = build_step(s);
     s->variable_count = grd_model_variable_count(s->model);
     if (!status) status = s->task->build_evaluation(s);

@@ -32,11 +32,6 @@ static int32_t assigned_states(const grd_step *step, grdi_variable **states)
     return kept;
 }
 
-static bool follows(const grdi_variable *a, const grdi_variable *b)
-{
-    return a->type.dtype == b->type.dtype && grdi_variable_follows(a, b);
-}
-
 static bool add_range(grd_step *step, grdi_variable *first, grdi_variable *last)
 {
     grdi_kept_states *k = &step->kept[step->kept_count];
@@ -56,7 +51,7 @@ bool grdi_states_find(grd_step *step)
     bool ok = states && step->kept;
     if (!ok) grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
     for (int32_t first = 0, last = 0; ok && first < count; first = ++last) {
-        while (last + 1 < count && follows(states[last], states[last + 1])) last++;
+        while (last + 1 < count && grdi_variable_follows(states[last], states[last + 1])) last++;
         ok = add_range(step, states[first], states[last]);
     }
     grdi_free(states);

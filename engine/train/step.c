@@ -199,7 +199,8 @@ static bool make_variables(grd_step *step)
     if (!step->scale || !grdi_states_find(step)) return false;
     for (int32_t i = step->trained_count - 1; i >= 0; i--) { /* placing reverses the order of creation */
         grdi_trained *t = &step->trained[i];
-        t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT, t->parameter->type);
+        t->gradient = own_variable(step, "gradient", t->parameter, GRDI_VARIABLE_GRADIENT,
+                                   (grdi_type){GRD_F32, t->parameter->type.dims});
         if (!t->gradient) return false;
     }
     for (int32_t m = 0; m < GRDI_MOMENTS_MAX; m++)
@@ -213,6 +214,11 @@ static bool make_variables(grd_step *step)
         }
     for (int32_t i = step->trained_count - 1; i >= 0 && step->options.ema_decay > 0; i--) {
         grdi_trained *t = &step->trained[i];
+        if (t->parameter->type.dtype != GRD_F32)
+            return !grd_fail(&step->error, GRD_E_DTYPE,
+                             "step: there is no moving average of %s, which is kept in %s (keep weights in f32, or set "
+                             "no ema_decay)",
+                             t->parameter->path, grd_dtype_name(t->parameter->type.dtype));
         t->average = own_variable(step, "ema", t->parameter, GRDI_VARIABLE_MOMENT, t->parameter->type);
         if (!t->average) return false;
     }
@@ -411,6 +417,10 @@ static grd_status update(grd_step *step, const grdi_update *u)
         void *to = grdi_program_input(u->program, s->hyper, NULL);
         if (to) engine->backend->upload(engine->device, to, hyper, sizeof(hyper));
     }
+    uint64_t seed = step->model->seed;
+    const int32_t key[4] = {(int32_t)seed, (int32_t)(seed >> 32), (int32_t)step->count, (int32_t)(step->count >> 32)};
+    void *to = u->key.node ? grdi_program_input(u->program, GRDI_UPDATE_KEY, NULL) : NULL;
+    if (to) engine->backend->upload(engine->device, to, key, sizeof(key));
     return run_program(step, u->program);
 }
 

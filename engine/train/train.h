@@ -35,12 +35,16 @@ typedef struct grdi_averaged {
 /* What of each trained parameter a measured update adds up the squares of. */
 enum { GRDI_MEASURE_WEIGHT, GRDI_MEASURE_GRADIENT, GRDI_MEASURE_CHANGE, GRDI_MEASURES };
 
+/* The input of an update that rounds weights stochastically: {seed, seed >> 32, step, step >> 32}. */
+#define GRDI_UPDATE_KEY "rounding_key"
+
 /* One way to change the weights. */
 typedef struct grdi_update {
     struct grd_step *step;
     grd_graph *graph;
     grd_program *program;
     grd_tensor norm, scale; /* the gradients' norm; what they are multiplied by */
+    grd_tensor key;      /* of stochastic rounding; poison where all weights are in f32 */
     grd_tensor *hyper;   /* while it is built: the input of each setting, once there is one */
     grd_tensor *squares; /* [trained_count][GRDI_MEASURES]; NULL: not measured */
 } grdi_update;
@@ -146,7 +150,7 @@ grdi_type grdi_moment_type(const grd_optimizer *optimizer, grdi_type parameter);
 void grdi_report_add_program(grd_plan_report *report, const grd_program *program);
 /* GRD_E_STATE, kept by the step, once its graph was freed; GRD_E_ARGUMENT without a step. */
 grd_status grdi_step_usable(grd_step *step);
-/* update.c: whether `b` lies right behind `a`. */
+/* update.c: whether `b`, of the same dtype, lies right behind `a`. */
 bool grdi_variable_follows(const grdi_variable *a, const grdi_variable *b);
 /* How many moments an optimizer keeps of each parameter, and their names ("exp_avg", ...). */
 int32_t grdi_moment_count(const grd_optimizer *optimizer);

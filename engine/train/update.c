@@ -29,6 +29,7 @@ grdi_type grdi_moment_type(const grd_optimizer *optimizer, grdi_type parameter)
 {
     if (optimizer->kind == GRD_OPTIMIZER_LBFGS)
         parameter.dims = grd_shape(optimizer->history_size, grd_dims_count(parameter.dims));
+    parameter.dtype = GRD_F32; /* as gradients are, whatever weights are kept in */
     return parameter;
 }
 
@@ -39,8 +40,8 @@ typedef struct run {
 
 bool grdi_variable_follows(const grdi_variable *a, const grdi_variable *b)
 {
-    size_t size = (grdi_type_bytes(a->type) + 63) / 64 * 64;
-    return a->storage == b->storage && b->offset_bytes == a->offset_bytes + size;
+    return a->storage == b->storage && a->type.dtype == b->type.dtype &&
+           b->offset_bytes == a->offset_bytes + grdi_variable_room(a->type);
 }
 
 static bool same_run(const grd_step *step, const grdi_trained *a, const grdi_trained *b)
@@ -147,6 +148,24 @@ static grd_tensor muon(const grdi_update *u, const grdi_trained *t, grd_tensor p
     return grd_where(ok, p_new, p);
 }
 
+/* The key of the bits by which weights in bf16 are rounded, an input of the graph from its first use on. */
+static grd_tensor rounding_key(grdi_update *u)
+{
+    if (!u->key.node) u->key = grd_input(u->graph, GRDI_UPDATE_KEY, GRD_I32, grd_shape(4));
+    return u->key;
+}
+
+/* An optimizer's op on inputs that end with `scale`: with the key behind it where p, the first, is in bf16. */
+static void optimize(grdi_update *u, const char *op, const grdi_variable *p, grd_tensor *in, int32_t count,
+                     grd_attr *attrs, int32_t attr_count, grd_tensor *out)
+{
+    if (p->type.dtype == GRD_BF16) {
+        in[count++] = rounding_key(u);
+        attrs[attr_count++] = (grd_attr)GRD_INT("first", grdi_variable_element(p));
+    }
+    grd_call(u->graph, op, in, count, attrs, attr_count, out);
+}
+
 static bool keep(grd_tensor value, grd_tensor *roots, int32_t *count, int32_t max)
 {
     if (!value.node || *count >= max) return false;
@@ -182,7 +201,7 @@ static bool average_in(grd_tensor average, grd_tensor value, grd_tensor hyper, g
 }
 
 /* One range: the optimizer's op, and assigns of all that it changed. */
-static bool build_run(const grdi_update *u, run r, grd_tensor g, grd_tensor *roots, int32_t *count, int32_t max)
+static bool build_run(grdi_update *u, run r, grd_tensor g, grd_tensor *roots, int32_t *count, int32_t max)
 {
     const grd_step *step = u->step;
     const grdi_trained *t = &step->trained[r.first];
@@ -196,28 +215,34 @@ static bool build_run(const grdi_update *u, run r, grd_tensor g, grd_tensor *roo
     switch (o->kind) {
     case GRD_OPTIMIZER_ADAMW:
     case GRD_OPTIMIZER_ADAM: {
-        const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2), GRD_FLOAT("eps", o->eps),
-                                  GRD_FLOAT("weight_decay", s->weight_decay),
-                                  GRD_FLAG("coupled", o->kind == GRD_OPTIMIZER_ADAM)};
-        grd_call(u->graph, "adamw", (grd_tensor[]){p, g, state[0], state[1], hyper, u->scale}, 6, attrs, 5, out);
+        grd_attr attrs[6] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2), GRD_FLOAT("eps", o->eps),
+                             GRD_FLOAT("weight_decay", s->weight_decay),
+                             GRD_FLAG("coupled", o->kind == GRD_OPTIMIZER_ADAM)};
+        grd_tensor in[7] = {p, g, state[0], state[1], hyper, u->scale};
+        optimize(u, "adamw", t->parameter, in, 6, attrs, 5, out);
         break;
     }
     case GRD_OPTIMIZER_SGD: {
-        const grd_attr attrs[] = {GRD_FLOAT("momentum", o->momentum), GRD_FLOAT("dampening", o->dampening),
-                                  GRD_FLAG("nesterov", o->nesterov), GRD_FLOAT("weight_decay", s->weight_decay)};
-        grd_tensor with[] = {p, g, state[0], hyper, u->scale}, without[] = {p, g, hyper, u->scale};
-        grd_call(u->graph, "sgd", moments ? with : without, moments ? 5 : 4, attrs, 4, out);
+        grd_attr attrs[5] = {GRD_FLOAT("momentum", o->momentum), GRD_FLOAT("dampening", o->dampening),
+                             GRD_FLAG("nesterov", o->nesterov), GRD_FLOAT("weight_decay", s->weight_decay)};
+        grd_tensor with[6] = {p, g, state[0], hyper, u->scale}, without[6] = {p, g, hyper, u->scale};
+        optimize(u, "sgd", t->parameter, moments ? with : without, moments ? 5 : 4, attrs, 4, out);
         break;
     }
     case GRD_OPTIMIZER_LION: {
-        const grd_attr attrs[] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2),
-                                  GRD_FLOAT("weight_decay", s->weight_decay)};
-        grd_call(u->graph, "lion", (grd_tensor[]){p, g, state[0], hyper, u->scale}, 5, attrs, 3, out);
+        grd_attr attrs[4] = {GRD_FLOAT("beta1", o->beta1), GRD_FLOAT("beta2", o->beta2),
+                             GRD_FLOAT("weight_decay", s->weight_decay)};
+        grd_tensor in[6] = {p, g, state[0], hyper, u->scale};
+        optimize(u, "lion", t->parameter, in, 5, attrs, 3, out);
         break;
     }
-    default: out[0] = muon(u, t, p, g, state[0], hyper, &out[1]);
+    default:
+        out[0] = muon(u, t, grd_cast(p, GRD_F32), g, state[0], hyper, &out[1]);
+        if (t->parameter->type.dtype == GRD_BF16)
+            out[0] = grd_stochastic_round(out[0], rounding_key(u), grdi_variable_element(t->parameter));
     }
-    if (u->squares) measure(u->squares + (ptrdiff_t)r.first * GRDI_MEASURES, p, g, out[0]);
+    if (u->squares)
+        measure(u->squares + (ptrdiff_t)r.first * GRDI_MEASURES, grd_cast(p, GRD_F32), g, grd_cast(out[0], GRD_F32));
     grd_tensor assigned = grd_assign(p, out[0]);
     bool ok = keep(assigned, roots, count, max);
     for (int32_t m = 0; m < moments && ok; m++) ok = keep(grd_assign(state[m], out[m + 1]), roots, count, max);

@@ -6,6 +6,11 @@
 
 void tiny_build(tiny *t, const char *device, bool modern)
 {
+    tiny_build_kept(t, device, modern, GRD_F32);
+}
+
+void tiny_build_kept(tiny *t, const char *device, bool modern, grd_dtype weights)
+{
     grd_gpt gpt = {.layers = 2, .heads = 2, .width = 16, .vocab = TINY_VOCAB, .context = TINY_LENGTH};
     grd_error error = {GRD_OK, ""};
     if (modern) {
@@ -18,6 +23,7 @@ void tiny_build(tiny *t, const char *device, bool modern)
     cr_assert(grd_gpt_resolve(&gpt, &error) == GRD_OK, "%s", error.message);
     t->engine = grd_engine_open(device, .threads = 2);
     t->model = grd_model_new(t->engine, 42);
+    grd_model_set_weight_dtype(t->model, weights);
     t->graph = grd_graph_new(t->model);
     t->ids = grd_input(t->graph, "ids", GRD_I32, grd_shape(TINY_BATCH, TINY_LENGTH));
     t->targets = grd_input(t->graph, "targets", GRD_I32, grd_shape(TINY_BATCH, TINY_LENGTH));

@@ -16,6 +16,8 @@ typedef struct tiny {
 
 /* Two layers, 16 wide; `modern`: rotary, RMSNorm, grouped queries, SwiGLU, untied; else GPT-2's kind, tied. */
 void tiny_build(tiny *t, const char *device, bool modern);
+/* The same with matrices kept in that dtype. */
+void tiny_build_kept(tiny *t, const char *device, bool modern, grd_dtype weights);
 /* Feeds the batch, its targets and scale = part / tokens. */
 void tiny_feed(tiny *t, grd_step *step, float part);
 void tiny_close(tiny *t);

@@ -52,6 +52,11 @@ GRD_API const char *grd_engine_device_kind(const grd_engine *engine);
 /* A model: parameters and states by scope path. Initial values are a pure function of (seed, path). */
 GRD_API grd_model *grd_model_new(grd_engine *engine, uint64_t seed);
 GRD_API void grd_model_free(grd_model *model);
+/* What parameters of two or more dimensions that are made from now on are kept in: f32 (the preset) or bf16, half the
+ * memory. Graphs see them as f32 all the same; vectors (biases, gains of norms) stay in f32. An optimizer rounds new
+ * weights to bf16 stochastically: up or down at random, so that they are right on average (ops_optimizer.h); initial
+ * values are rounded to nearest. GRD_E_ARGUMENT: another dtype, or no model. */
+GRD_API grd_status grd_model_set_weight_dtype(grd_model *model, grd_dtype dtype);
 GRD_API grd_graph *grd_graph_new(grd_model *model);
 /* Frees the graph, its programs and what its steps need; those steps can then only be freed. */
 GRD_API void grd_graph_free(grd_graph *graph);

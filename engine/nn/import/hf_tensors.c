@@ -2,6 +2,7 @@
 #include "nn/import/hf_names.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +20,14 @@ static grd_status describe(grd_model *model, const hf_entry *e, grd_variable *v,
     return GRD_OK;
 }
 
-/* to[j, i] = from[i, j] */
-static void transpose(float *to, const float *from, int64_t rows, int64_t columns)
+/* to[j, i] = from[i, j], of elements of 4 or 2 bytes */
+static void transpose(void *to, const void *from, int64_t rows, int64_t columns, size_t element_bytes)
 {
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) to[j * rows + i] = from[i * columns + j];
+        for (int64_t j = 0; j < columns; j++) {
+            if (element_bytes == 4) ((uint32_t *)to)[j * rows + i] = ((const uint32_t *)from)[i * columns + j];
+            else ((uint16_t *)to)[j * rows + i] = ((const uint16_t *)from)[i * columns + j];
+        }
 }
 
 static int64_t row_size(grd_dims dims)
@@ -76,9 +80,11 @@ grd_status grd_hf_exporter_new(grd_model *model, const grd_gpt *gpt, grd_hf_expo
     for (size_t i = 0; !status && i < x->count; i++) {
         grd_variable v;
         grd_file_tensor *t = &x->tensors[i];
-        *t = (grd_file_tensor){.name = x->entries[i].theirs, .dtype = GRD_F32};
+        *t = (grd_file_tensor){.name = x->entries[i].theirs};
         status = describe(model, &x->entries[i], &v, &t->dims, error);
-        if (!status) t->size_bytes = (size_t)grd_dims_count(t->dims) * sizeof(float);
+        if (status) break;
+        t->dtype = v.dtype;
+        t->size_bytes = (size_t)grd_dims_count(t->dims) * grd_dtype_size(v.dtype);
     }
     if (!status) return GRD_OK;
     grd_hf_exporter_free(x);
@@ -113,11 +119,13 @@ grd_status grd_hf_exporter_read(void *exporter, const grd_file_tensor *tensor, v
     if (status) return status;
     bool whole = !e->transposed && !e->rows;
     if (whole) return grd_model_read(x->model, e->ours, data, error);
-    float *all = malloc(v.size_bytes);
+    size_t element_bytes = grd_dtype_size(v.dtype);
+    char *all = malloc(v.size_bytes);
     if (!all) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
     status = grd_model_read(x->model, e->ours, all, error);
-    if (!status && e->transposed) transpose(data, all, v.dims.dim[0], v.dims.dim[1]);
-    else if (!status) memcpy(data, all + e->first_row * row_size(v.dims), tensor->size_bytes);
+    if (!status && e->transposed) transpose(data, all, v.dims.dim[0], v.dims.dim[1], element_bytes);
+    else if (!status)
+        memcpy(data, all + (size_t)(e->first_row * row_size(v.dims)) * element_bytes, tensor->size_bytes);
     free(all);
     return status;
 }
@@ -194,8 +202,18 @@ static float element(const grd_file_tensor *t, int64_t i)
     return f;
 }
 
+/* To nearest, ties to even; NaN stays NaN. */
+static uint16_t rounded_to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+/* `all`: the whole of the model's variable, in f32 or bf16. */
 static grd_status import_entry(const hf_entry *e, const grd_file_tensor *t, const grd_variable *v, grd_dims want,
-                               float *all, grd_error *error)
+                               void *all, grd_error *error)
 {
     char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
     if (!grd_dims_equal(t->dims, want))
@@ -206,10 +224,11 @@ static grd_status import_entry(const hf_entry *e, const grd_file_tensor *t, cons
         return grd_fail(error, GRD_E_DTYPE, "tensor '%s' is %s (f32, bf16 and f16 can be read)", e->theirs,
                         t->dtype_name);
     int64_t count = grd_dims_count(want), columns = v->dims.rank > 1 ? v->dims.dim[1] : 1, rows = v->dims.dim[0];
-    float *to = all + e->first_row * row_size(v->dims);
+    int64_t first = e->first_row * row_size(v->dims);
     for (int64_t i = 0; i < count; i++) {
-        int64_t from = e->transposed ? (i % columns) * rows + i / columns : i;
-        to[i] = element(t, from);
+        float value = element(t, e->transposed ? (i % columns) * rows + i / columns : i);
+        if (v->dtype == GRD_BF16) ((uint16_t *)all)[first + i] = rounded_to_bf16(value);
+        else ((float *)all)[first + i] = value;
     }
     return GRD_OK;
 }
@@ -285,7 +304,7 @@ grd_status grd_hf_import(grd_model *model, const grd_gpt *gpt, const grd_safeten
         }
         status = describe(model, e, &v, &want, error);
         if (status) break;
-        float *all = malloc(v.size_bytes);
+        void *all = malloc(v.size_bytes);
         status = all ? grd_model_read(model, e->ours, all, error)
                      : grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
         if (!status) status = import_entry(e, t, &v, want, all, error);

@@ -1,64 +1,25 @@
 /* random.c - dropout and random values: Philox4x32-10 on many counters at once. Element i takes word i mod 4 of counter
  * i div 4 (see base/random.h), whatever thread computes it. */
 #include "backend/cpu/kernels/math.h"
+#include "backend/cpu/kernels/philox.h"
 #include "backend/cpu/kernels/run.h"
 #include "backend/cpu/parallel.h"
 #include "base/random.h"
 
-enum {
-    BLOCKS = 64,        /* counters at a time */
-    PIECE = 4 * BLOCKS, /* their words */
-    GRAIN = 8192
-};
+enum { PIECE = GRDI_PHILOX_WORDS, GRAIN = 8192 };
 
-typedef struct stream {
-    uint64_t key, step;
-} stream;
-
-/* key: i32[4] = {seed low, seed high, step, micro}. `path` takes the place of an attribute `stream` of 0. */
-static stream read_stream(const grdi_call *call, int32_t input, uint64_t path)
+/* `path` takes the place of an attribute `stream` of 0. */
+static grdi_stream read_stream(const grdi_call *call, int32_t input, uint64_t path)
 {
-    const int32_t *word = call->in[input].data;
     uint64_t given = (uint64_t)grdi_attr_int(call->attrs, "stream");
-    path = given ? given : path;
-    return (stream){((uint64_t)(uint32_t)word[1] << 32 | (uint32_t)word[0]) ^ path,
-                    (uint64_t)(uint32_t)word[3] << 32 | (uint32_t)word[2]};
-}
-
-/* words[0..PIECE): the words of counters first, first + 1, ... */
-static void draw(uint32_t *words, const stream *s, uint64_t first)
-{
-    uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS], c3[BLOCKS], key0 = (uint32_t)s->key, key1 = (uint32_t)(s->key >> 32);
-    for (int i = 0; i < BLOCKS; i++) {
-        c0[i] = (uint32_t)(first + (uint64_t)i);
-        c1[i] = (uint32_t)((first + (uint64_t)i) >> 32);
-        c2[i] = (uint32_t)s->step;
-        c3[i] = (uint32_t)(s->step >> 32);
-    }
-    for (int round = 0; round < 10; round++) {
-        for (int i = 0; i < BLOCKS; i++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
-            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ key0;
-            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ key1;
-            c1[i] = (uint32_t)p1;
-            c3[i] = (uint32_t)p0;
-        }
-        key0 += 0x9E3779B9u;
-        key1 += 0xBB67AE85u;
-    }
-    for (int i = 0; i < BLOCKS; i++) {
-        words[4 * i] = c0[i];
-        words[4 * i + 1] = c1[i];
-        words[4 * i + 2] = c2[i];
-        words[4 * i + 3] = c3[i];
-    }
+    return grdi_stream_of(call->in[input].data, given ? given : path);
 }
 
 /* ---- dropout ---- */
 
 typedef struct dropout_job {
     const grdi_call *call;
-    stream stream;
+    grdi_stream stream;
     uint32_t least; /* of the 24 bits that keep an element */
     float scale;
 } dropout_job;
@@ -78,7 +39,7 @@ static void dropout_range(int64_t begin, int64_t end, int32_t thread, void *cont
     float x[PIECE], y[PIECE];
     for (int64_t at = begin; at < end; at += PIECE) {
         int64_t n = end - at < PIECE ? end - at : PIECE;
-        draw(words, &job->stream, (uint64_t)at / 4);
+        grdi_draw(words, &job->stream, (uint64_t)at / 4);
         if (in->dtype == GRD_F32 && out->dtype == GRD_F32) {
             dropout_piece((float *)out->data + at, (const float *)in->data + at, words, job, n);
             continue;
@@ -108,21 +69,28 @@ static bool dropout_supports(const grdi_call *call)
 
 typedef struct random_job {
     const grdi_call *call;
-    stream stream;
+    grdi_stream stream;
     double a, b; /* low and high - low, or mean and std */
 } random_job;
+
+static void put_values(const random_job *job, int64_t at, const float *values, int64_t n)
+{
+    const grdi_view *out = &job->call->out[0];
+    grdi_run_store(grdi_run_at(out->data, out->dtype, at), out->dtype, 1, values, n, false);
+}
 
 static void uniform_range(int64_t begin, int64_t end, int32_t thread, void *context)
 {
     (void)thread;
     const random_job *job = context;
-    float *out = job->call->out[0].data;
     uint32_t words[PIECE];
+    float values[PIECE];
     for (int64_t at = begin; at < end; at += PIECE) {
         int64_t n = end - at < PIECE ? end - at : PIECE;
-        draw(words, &job->stream, (uint64_t)at / 4);
+        grdi_draw(words, &job->stream, (uint64_t)at / 4);
         for (int64_t i = 0; i < n; i++)
-            out[at + i] = (float)(job->a + job->b * grdi_unit(words[i]));
+            values[i] = (float)(job->a + job->b * grdi_unit(words[i]));
+        put_values(job, at, values, n);
     }
 }
 
@@ -167,14 +135,15 @@ static void normal_range(int64_t begin, int64_t end, int32_t thread, void *conte
 {
     (void)thread;
     const random_job *job = context;
-    float *out = job->call->out[0].data, values[PIECE];
     uint32_t words[PIECE];
+    float values[PIECE];
     for (int64_t at = begin; at < end; at += PIECE) {
         int64_t n = end - at < PIECE ? end - at : PIECE;
-        draw(words, &job->stream, (uint64_t)at / 4);
+        grdi_draw(words, &job->stream, (uint64_t)at / 4);
         normal_piece(values, words);
         for (int64_t i = 0; i < n; i++)
-            out[at + i] = (float)(job->a + job->b * values[i]);
+            values[i] = (float)(job->a + job->b * values[i]);
+        put_values(job, at, values, n);
     }
 }
 
@@ -189,10 +158,16 @@ static grd_status random_run(grdi_call *call)
     return GRD_OK;
 }
 
+static bool random_supports(const grdi_call *call)
+{
+    return call->in[0].dtype == GRD_I32 && (call->out[0].dtype == GRD_F32 || call->out[0].dtype == GRD_BF16);
+}
+
 static const grdi_kernel kernel_dropout = {
     .op = "dropout", .in_place = 1, .supports = dropout_supports, .run = dropout_run};
-static const grdi_kernel kernel_random_uniform = {.op = "random_uniform", .run = random_run};
-static const grdi_kernel kernel_random_normal = {.op = "random_normal", .run = random_run};
+static const grdi_kernel kernel_random_uniform = {
+    .op = "random_uniform", .supports = random_supports, .run = random_run};
+static const grdi_kernel kernel_random_normal = {.op = "random_normal", .supports = random_supports, .run = random_run};
 
 const grdi_kernel *const GRDI_ISA_TABLE(random)[] = {&kernel_dropout, &kernel_random_uniform, &kernel_random_normal,
                                                      NULL};
