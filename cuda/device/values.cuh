@@ -7,6 +7,9 @@
 
 #ifndef GRDI_SIM
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#else
+#include "base/convert.h"
 #endif
 
 __device__ __forceinline__ float from_bf16(uint16_t bits)
@@ -44,7 +47,26 @@ __device__ __forceinline__ uint16_t to_bf16(float value)
 #endif
 }
 
-/* Where elements lie, of f32, bf16, bool or i32. */
+__device__ __forceinline__ float from_f16(uint16_t bits)
+{
+#ifdef GRDI_SIM
+    return grdi_f16_to_f32(bits);
+#else
+    return __half2float(__ushort_as_half(bits));
+#endif
+}
+
+/* To nearest, ties to even; NaN stays NaN, and what is too large becomes infinite. */
+__device__ __forceinline__ uint16_t to_f16(float value)
+{
+#ifdef GRDI_SIM
+    return grdi_f32_to_f16(value);
+#else
+    return __half_as_ushort(__float2half_rn(value));
+#endif
+}
+
+/* Where elements lie, of f32, bf16, f16, bool or i32. */
 struct cells {
     void *data; /* NULL: an output that nobody uses */
     int32_t dtype;
@@ -59,6 +81,7 @@ __device__ __forceinline__ float get(const cells &c, int64_t i)
 {
     if (c.dtype == GRD_F32) return ((const float *)c.data)[i];
     if (c.dtype == GRD_BF16) return from_bf16(((const uint16_t *)c.data)[i]);
+    if (c.dtype == GRD_F16) return from_f16(((const uint16_t *)c.data)[i]);
     if (c.dtype == GRD_I32) return (float)((const int32_t *)c.data)[i];
     return ((const uint8_t *)c.data)[i] != 0;
 }
@@ -67,6 +90,7 @@ __device__ __forceinline__ void put(const cells &c, int64_t i, float value)
 {
     if (c.dtype == GRD_F32) ((float *)c.data)[i] = value;
     else if (c.dtype == GRD_BF16) ((uint16_t *)c.data)[i] = to_bf16(value);
+    else if (c.dtype == GRD_F16) ((uint16_t *)c.data)[i] = to_f16(value);
     else ((uint8_t *)c.data)[i] = value != 0;
 }
 
@@ -79,10 +103,10 @@ __device__ __forceinline__ void put_or_add(const cells &c, int64_t i, float valu
 
 inline bool is_value(grd_dtype dtype)
 {
-    return dtype == GRD_F32 || dtype == GRD_BF16;
+    return dtype == GRD_F32 || dtype == GRD_BF16 || dtype == GRD_F16;
 }
 
-/* Inputs [first, end) and all outputs are f32 or bf16. */
+/* Inputs [first, end) and all outputs are f32, bf16 or f16. */
 inline bool takes_values(const grdi_call *call, int32_t first, int32_t end)
 {
     for (int32_t i = first; i < end && i < call->input_count; i++)

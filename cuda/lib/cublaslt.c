@@ -45,7 +45,7 @@ void grdi_lt_close(grdi_device *device)
 
 static cudaDataType_t type_of(grd_dtype dtype)
 {
-    return dtype == GRD_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    return dtype == GRD_BF16 ? CUDA_R_16BF : dtype == GRD_F16 ? CUDA_R_16F : CUDA_R_32F;
 }
 
 /* The largest power of two up to 256 that divides all addresses that a matrix at `data` will have. */

@@ -46,7 +46,7 @@ typedef struct grdi_lt {
 /* A row-major matrix, rows `ld` elements apart; transposed: the memory holds it that way round. */
 typedef struct grdi_matrix {
     void *data;
-    grd_dtype dtype; /* f32 or bf16 */
+    grd_dtype dtype; /* f32, bf16 or f16 */
     bool transposed;
     int64_t ld, batch_stride;
     size_t steps; /* bytes by which runs move on from `data`, or-ed: they may be aligned to less */

@@ -24,7 +24,7 @@ struct classifier_state {
     chunk_products whole, rest; /* rest: of the last chunk, where it is shorter */
     int64_t rows, classes, channels, chunk;
     size_t slopes_at, losses_at; /* in scratch, behind the logits */
-    bool narrow;                 /* operands in bf16, and so the slopes */
+    grd_dtype slopes;            /* in bf16 where the operands are */
 };
 
 int64_t chunk_rows(int64_t rows, int64_t classes)
@@ -46,10 +46,11 @@ grd_status prepare(grdi_call *call, grd_error *error)
     s->rows = call->in[X].dims.dim[0], s->channels = call->in[X].dims.dim[1];
     s->classes = call->in[W].dims.dim[0];
     s->chunk = chunk_rows(s->rows, s->classes);
-    s->narrow = call->in[X].dtype == GRD_BF16;
+    s->slopes = call->in[X].dtype;
+    bool narrow = s->slopes != GRD_F32;
     size_t logits = rounded_up((size_t)(s->chunk * s->classes) * sizeof(float));
-    s->slopes_at = s->narrow ? logits : 0;
-    s->losses_at = logits + (s->narrow ? rounded_up((size_t)(s->chunk * s->classes) * sizeof(uint16_t)) : 0);
+    s->slopes_at = narrow ? logits : 0;
+    s->losses_at = logits + (narrow ? rounded_up((size_t)(s->chunk * s->classes) * sizeof(uint16_t)) : 0);
     call->scratch_bytes = s->losses_at + (size_t)s->rows * sizeof(float);
     call->state = s;
     return GRD_OK;
@@ -62,7 +63,7 @@ grd_status plan_chunk(const grdi_call *call, classifier_state *s, chunk_products
     size_t step = (size_t)(s->chunk * s->channels);
     grdi_matrix x = {call->in[X].data, call->in[X].dtype, false, s->channels, 0, step * element};
     grdi_matrix w = {call->in[W].data, call->in[W].dtype, false, s->channels, 0, 0}, w_turned = w;
-    grdi_matrix slopes = {scratch + s->slopes_at, s->narrow ? GRD_BF16 : GRD_F32, false, s->classes, 0, 0};
+    grdi_matrix slopes = {scratch + s->slopes_at, s->slopes, false, s->classes, 0, 0};
     grdi_matrix slopes_turned = slopes;
     w_turned.transposed = slopes_turned.transposed = true;
     grd_status status = GRD_OK;
@@ -126,8 +127,8 @@ grd_status run_chunk(const grdi_call *call, const classifier_state *s, const chu
                              .count = rows,
                              .classes = s->classes,
                              .recipe = grdi_loss_recipe_of(call, true)};
-    if (backward) t.slopes = cells{slopes, s->narrow ? (int32_t)GRD_BF16 : (int32_t)GRD_F32};
-    t.losses.data = (char *)losses.data + (size_t)first * (losses.dtype == GRD_BF16 ? 2 : 4);
+    if (backward) t.slopes = cells{slopes, (int32_t)s->slopes};
+    t.losses.data = (char *)losses.data + (size_t)first * grd_dtype_size((grd_dtype)losses.dtype);
     if (!status) status = grdi_loss_rows(call, t);
     char *dx = (char *)call->out[DX].data;
     if (!status && dx)
@@ -165,11 +166,12 @@ void release(grdi_call *call)
     call->state = nullptr;
 }
 
-/* The weights' gradient is a sum over chunks, and stays in f32; the slopes are narrow as the operands are. */
+/* The weights' gradient is a sum over chunks, and stays in f32; the slopes are narrow as the operands are, for which f16
+ * does not reach: they are made before the loss is scaled. */
 bool supports(const grdi_call *call)
 {
     grd_dtype x = call->in[X].dtype;
-    return is_value(x) && call->in[W].dtype == x && call->in[TARGETS].dtype == GRD_I32 &&
+    return (x == GRD_F32 || x == GRD_BF16) && call->in[W].dtype == x && call->in[TARGETS].dtype == GRD_I32 &&
            is_value(call->in[SCALE].dtype) && is_value(call->out[LOSS].dtype) && is_value(call->out[LOSSES].dtype) &&
            (call->out[DX].dtype == GRD_F32 || call->out[DX].dtype == x) && call->out[DW].dtype == GRD_F32;
 }

@@ -241,7 +241,7 @@ void release(grdi_call *call)
 bool supports(const grdi_call *call)
 {
     return takes_values(call, 0, call->input_count) && call->in[0].dtype == call->in[1].dtype &&
-           (call->in[0].dtype == GRD_BF16 || call->out[0].dtype == GRD_F32);
+           (call->out[0].dtype == call->in[0].dtype || call->out[0].dtype == GRD_F32);
 }
 
 /* Gradients of weights are sums in f32. */

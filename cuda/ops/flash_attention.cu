@@ -151,7 +151,7 @@ bool grdi_flash_takes(const attention_task &t)
     bool fits =
         t.d == t.dv_size && t.d % 8 == 0 && t.d <= FLASH_WIDTH_MAX && t.scale > 0 && t.t < 1 << 30 && t.s < 1 << 30;
     const heads_view *all[] = {&t.q, &t.k, &t.v, &t.out, &t.g, &t.dq, &t.dk, &t.dv};
-    for (const heads_view *x : all) fits = fits && aligned(*x);
+    for (const heads_view *x : all) fits = fits && aligned(*x) && x->at.dtype != GRD_F16;
     return narrow && fits && (!t.g.at.data || t.g.at.dtype == GRD_BF16);
 }
 

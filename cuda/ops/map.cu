@@ -18,6 +18,7 @@ enum { THREADS = 128, EACH = 4, STEPS_MAX = 40, ARGS_MAX = 3, FROM_LAST = 255, F
 enum map_code {
     CODE_keep,    /* the argument itself: casts to f32, copies */
     CODE_rounded, /* to bf16 and back */
+    CODE_halved,  /* to f16 and back */
     CODE_truth,
 #define MAP(name, value) CODE_##name,
 #include "ops/map_ops.def"
@@ -94,6 +95,7 @@ __device__ void apply(const map_step &step, const float *x, const float *y, cons
     switch (step.code) {
         VALUES(CODE_keep, a)
         VALUES(CODE_rounded, from_bf16(to_bf16(a)))
+        VALUES(CODE_halved, from_f16(to_f16(a)))
         VALUES(CODE_truth, a != 0)
 #define MAP(name, value) VALUES(CODE_##name, value)
 #include "ops/map_ops.def"
@@ -145,6 +147,7 @@ __global__ void __launch_bounds__(THREADS) map_kernel(const map_task task)
 const char *const names[CODES] = {
     "keep",
     "rounded",
+    "halved",
     "truth",
 #define MAP(name, value) #name,
 #include "ops/map_ops.def"
@@ -172,6 +175,7 @@ bool add_step(reading *r, const char *op, const int64_t *args, int32_t arg_count
     if (strcmp(op, "cast") == 0)
         code = (int)values[0] == GRD_F32    ? CODE_keep
                : (int)values[0] == GRD_BF16 ? CODE_rounded
+               : (int)values[0] == GRD_F16  ? CODE_halved
                : (int)values[0] == GRD_BOOL ? CODE_truth
                                             : -1;
     if (code < 0) return false;
@@ -290,7 +294,7 @@ bool make_program(const grdi_call *call, map_program *p)
 
 bool takes(grd_dtype dtype)
 {
-    return dtype == GRD_F32 || dtype == GRD_BF16 || dtype == GRD_BOOL;
+    return dtype == GRD_F32 || dtype == GRD_BF16 || dtype == GRD_F16 || dtype == GRD_BOOL;
 }
 
 bool supports(const grdi_call *call)

@@ -171,11 +171,12 @@ static void release(grdi_call *call)
     call->state = NULL;
 }
 
-/* Both operands of one dtype; bf16 may give f32. */
+/* Both operands of one dtype, which is the result's, or bf16 or f16 that give f32. */
 static bool product_dtypes(const grdi_call *call, grd_dtype y)
 {
     grd_dtype a = call->in[0].dtype, b = call->in[1].dtype;
-    return a == b && (a == GRD_BF16 ? y == GRD_BF16 || y == GRD_F32 : a == GRD_F32 && y == GRD_F32);
+    bool known = a == GRD_F32 || a == GRD_BF16 || a == GRD_F16;
+    return known && a == b && (y == a || y == GRD_F32);
 }
 
 static bool matmul_supports(const grdi_call *call)
@@ -311,7 +312,8 @@ static bool linear_supports(const grdi_call *call)
 {
     bool none = grdi_attr_int(call->attrs, "activation") == GRD_ACTIVATION_NONE;
     return product_dtypes(call, call->out[0].dtype) && (none || call->out[0].dtype == call->out[PRE].dtype) &&
-           (call->input_count <= BIAS || call->in[BIAS].dtype == GRD_F32 || call->in[BIAS].dtype == GRD_BF16);
+           (call->input_count <= BIAS || call->in[BIAS].dtype == GRD_F32 || call->in[BIAS].dtype == GRD_BF16 ||
+            call->in[BIAS].dtype == GRD_F16);
 }
 
 /* What is added to the product is added before an activation, so only where there is none. */

@@ -135,7 +135,7 @@ grd_status run_fill(grdi_call *call)
 
 bool supports_fill(const grdi_call *call)
 {
-    return call->out[0].dtype != GRD_F16;
+    return call->out[0].dtype < GRD_DTYPE_COUNT;
 }
 
 const grdi_kernel kernels[] = {{.op = "full", .supports = supports_fill, .run = run_fill},

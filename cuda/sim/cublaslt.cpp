@@ -4,6 +4,7 @@
 #include "cublasLt.h"
 #include "cuda_runtime.h"
 
+#include "base/convert.h"
 #include "sim_state.h"
 
 #include <cstdio>
@@ -48,7 +49,7 @@ cublasStatus_t refused(const char *what)
 
 size_t element_bytes(cudaDataType_t type)
 {
-    return type == CUDA_R_16BF ? 2 : 4;
+    return type == CUDA_R_32F ? 4 : 2;
 }
 
 float load(const void *data, cudaDataType_t type, int64_t i)
@@ -56,6 +57,7 @@ float load(const void *data, cudaDataType_t type, int64_t i)
     uint32_t bits;
     float value;
     if (type == CUDA_R_32F) return ((const float *)data)[i];
+    if (type == CUDA_R_16F) return grdi_f16_to_f32(((const uint16_t *)data)[i]);
     bits = (uint32_t)((const uint16_t *)data)[i] << 16;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -66,6 +68,7 @@ void store(void *data, cudaDataType_t type, int64_t i, float value)
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     if (type == CUDA_R_32F) ((float *)data)[i] = value;
+    else if (type == CUDA_R_16F) ((uint16_t *)data)[i] = grdi_f32_to_f16(value);
     else if (value != value) ((uint16_t *)data)[i] = 0x7FFF;
     else ((uint16_t *)data)[i] = (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
@@ -87,7 +90,7 @@ const char *wrong_shape(const problem &p)
         if (x->ld < (int64_t)x->rows) return "a leading dimension is below the rows of its matrix";
         if (x->batch != p.d.batch) return "batch counts differ";
     }
-    if (p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.d.type != CUDA_R_32F))
+    if (p.a.type != p.b.type || (p.d.type != p.a.type && p.d.type != CUDA_R_32F))
         return "these types are not in the table of supported ones";
     if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS && (p.how.aux_ld < (int64_t)m || p.how.aux_ld % 8 != 0))
         return "the leading dimension of the auxiliary output is below the rows of D or no multiple of 8";

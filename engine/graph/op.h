@@ -152,6 +152,7 @@ typedef struct grdi_op {
     uint32_t bf16_in;  /* bf16 precision: bit i: input i is rounded to bf16, since products run faster on it */
     uint32_t bf16_out; /* bit o: output o is an activation or a gradient of one, and stored in bf16. Without any of
                           these and GRDI_OP_FOLLOWS an op's results stay in f32; arithmetic is in f32 always */
+    uint32_t f16_not;  /* bit o: not stored in f16, though in bf16: a gradient made before the loss is scaled */
     double tolerance; /* relative, f32 kernels against the reference; 0: 1e-6 per element-wise op rounding. Say why
                          beside it */
     double tolerance_bf16; /* where operands are bf16 and kernels round to it what goes from one product to the next */

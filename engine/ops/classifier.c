@@ -399,6 +399,7 @@ const grdi_op grdi_op_linear_cross_entropy = {
     .outputs = 4,
     .bf16_in = 3,
     .bf16_out = 4, /* dx; dw is a gradient of weights */
+    .f16_not = 4,
     .attrs = {CROSS_ENTROPY_ATTRS, GRD_FLOAT("softcap", 0)},
     .shape = linear_cross_entropy_shape,
     .gradient = linear_cross_entropy_gradient,

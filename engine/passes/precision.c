@@ -1,4 +1,5 @@
-/* precision.c - bf16 precision: rounds operands of products to bf16 and stores activations and their gradients in it.
+/* precision.c - bf16 precision: rounds operands of products to bf16 and stores activations and their gradients in it;
+ * or to f16, by the same rules, wherever this says bf16.
  *
  * Every op still computes in f32: a value is rounded by a cast to bf16, and whoever reads it gets a cast back. The plan
  * lets kernels read and write through these casts (plan/lower.c), so none of them need run; where a kernel cannot, the
@@ -23,6 +24,7 @@ enum {
 
 typedef struct narrowing {
     grdi_rewrite r;
+    grd_dtype dtype;    /* bf16 or f16 */
     uint8_t *users;     /* by old value */
     bool *stored;       /* by old value: in bf16 */
     grd_tensor *narrow; /* by old value: rounded to bf16, where somebody asked for it */
@@ -87,6 +89,7 @@ static bool is_stored(const narrowing *p, const grdi_node *node, int32_t o)
 {
     grd_tensor t = {(grdi_node *)node, o};
     if (!is_f32(t) || stays(p, t)) return false;
+    if (p->dtype == GRD_F16 && (node->op->f16_not >> o) & 1) return false;
     if ((node->op->bf16_out >> o) & 1) return true;
     return (node->op->flags & GRDI_OP_FOLLOWS) && (maker(node, o)->flags & GRDI_OP_FOLLOWS) &&
            some_input_stored(p, node);
@@ -118,7 +121,7 @@ static grd_tensor narrow_of(narrowing *p, grd_tensor t)
         grd_tensor source = narrow_of(p, t.node->in[0]);
         *narrow = source.node ? emit_again(p, t.node, &source) : source;
     } else {
-        *narrow = cast(p, grdi_mapped(&p->r, t), GRD_BF16);
+        *narrow = cast(p, grdi_mapped(&p->r, t), p->dtype);
     }
     return *narrow;
 }
@@ -166,6 +169,7 @@ grd_graph *grdi_pass_precision(grdi_compile *c, const grd_graph *old)
     narrowing p;
     memset(&p, 0, sizeof(p));
     if (!grdi_rewrite_begin(&p.r, old, c->error)) return NULL;
+    p.dtype = c->options->f16 ? GRD_F16 : GRD_BF16;
     size_t slots = (old->count + 1) * GRDI_OUTPUTS_MAX;
     p.users = grdi_alloc_zero(slots, sizeof(*p.users));
     p.stored = grdi_alloc_zero(slots, sizeof(*p.stored));

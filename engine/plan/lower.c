@@ -1,6 +1,6 @@
 /* lower.c - turns nodes into launches: views become strides, values get buffers, gradients land in their storage.
  *
- * Casts between f32 and bf16 are left to kernels that read or write bf16 where the graph says f32: a cast to f32 hands
+ * Casts between f32 and bf16 (or f16, in programs of that precision) are left to kernels that read or write bf16 where the graph says f32: a cast to f32 hands
  * on the value as it lies, and what is only cast to bf16 is written so. Where there is no such kernel, a copy converts.
  *
  * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write
@@ -88,7 +88,7 @@ static bool lower_source(lowering *l, grdi_node *node)
 
 static grdi_view view_of(const grdi_value *value, grd_dims dims)
 {
-    grdi_view view = {.data = NULL, .dtype = value->dtype, .dims = dims, .rounded = value->rounded};
+    grdi_view view = {.data = NULL, .dtype = value->dtype, .dims = dims, .rounded = value->rounded == GRD_BF16};
     memcpy(view.stride, value->strides.stride, sizeof(view.stride));
     return view;
 }
@@ -217,8 +217,8 @@ static bool side_by_side(const grdi_variable *a, const grdi_variable *b)
     return a->storage == b->storage && a->offset_bytes + grdi_type_bytes(a->type) == b->offset_bytes;
 }
 
-/* Copies a parameter to bf16, and with it those beside it that will be copied too, where the device wants that. */
-static bool copy_rounded(lowering *l, const grdi_node *node, grdi_variable *variable)
+/* Copies a parameter to what it counts as rounded to, and with it those beside it that will be copied too, where the device wants that. */
+static bool copy_rounded(lowering *l, const grdi_node *node, grdi_variable *variable, grd_dtype dtype)
 {
     grdi_variable *alone[] = {variable}, **run = alone;
     size_t count = 1;
@@ -230,31 +230,32 @@ static bool copy_rounded(lowering *l, const grdi_node *node, grdi_variable *vari
     const grdi_variable *last = run[count - 1];
     size_t bytes = last->offset_bytes + grdi_type_bytes(last->type) - run[0]->offset_bytes;
     grd_dims all = count == 1 ? variable->type.dims : grd_shape((int64_t)(bytes / sizeof(float)));
-    int32_t to = add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_WEIGHTS, grdi_type_bytes((grdi_type){GRD_BF16, all}));
+    int32_t to = add_buffer(l, GRDI_IN_KEPT, GRDI_CLASS_WEIGHTS, grdi_type_bytes((grdi_type){dtype, all}));
     for (size_t i = 0; i < count && to >= 0; i++) {
         int32_t b = buffer_of(l, run[i]);
         if (b < 0) return false;
-        l->plan->buffers[b].bf16_copy = to + 1;
+        l->plan->buffers[b].narrow_copy = to + 1;
         l->plan->buffers[b].copy_offset = (int64_t)((run[i]->offset_bytes - run[0]->offset_bytes) / sizeof(float));
     }
     if (to < 0) return false;
     grdi_value whole, copy;
     row_major_value(&whole, buffer_of(l, run[0]), GRD_F32, all);
-    row_major_value(&copy, to, GRD_BF16, all);
+    row_major_value(&copy, to, dtype, all);
     return push_copy(l, node, all, &whole, &copy, true);
 }
 
-/* A parameter that counts as rounded becomes its copy in bf16, which the program keeps and all readers share. */
+/* A parameter that counts as rounded becomes its copy, which the program keeps and all readers share. */
 static bool use_copy(lowering *l, const grdi_node *node, grdi_value *value)
 {
     if (!value->rounded) return true;
     int32_t b = value->buffer;
-    if (!l->plan->buffers[b].bf16_copy && !copy_rounded(l, node, l->plan->buffers[b].variable)) return false;
+    if (!l->plan->buffers[b].narrow_copy && !copy_rounded(l, node, l->plan->buffers[b].variable, value->rounded))
+        return false;
     l->plan->buffers[b].uses_left--; /* this read has happened */
-    value->buffer = l->plan->buffers[b].bf16_copy - 1;
+    value->buffer = l->plan->buffers[b].narrow_copy - 1;
     value->strides.offset += l->plan->buffers[b].copy_offset;
-    value->dtype = GRD_BF16;
-    value->rounded = false;
+    value->dtype = value->rounded;
+    value->rounded = GRD_F32;
     l->plan->buffers[value->buffer].uses_left++;
     return true;
 }
@@ -434,7 +435,8 @@ static bool choose_kernel(lowering *l, grdi_launch *launch)
     bool copies = backend->copies_rounded && backend->copies_rounded(l->engine->device);
     launch->kernel = best_kernel(l, launch);
     for (int32_t i = 0; i < launch->call.input_count && launch->kernel; i++) {
-        bool takes = !copies && (launch->kernel->rounds_in >> i) & 1 && takes_strides(launch->kernel, &launch->call, i);
+        bool rounds = !copies && launch->in[i].rounded == GRD_BF16 && (launch->kernel->rounds_in >> i) & 1;
+        bool takes = rounds && takes_strides(launch->kernel, &launch->call, i);
         if (!launch->in[i].rounded || takes) continue;
         if (!use_copy(l, launch->node, &launch->in[i])) return false;
         launch->call.in[i] = view_of(&launch->in[i], launch->call.in[i].dims);
@@ -495,11 +497,11 @@ static bool lower_kernel(lowering *l, grdi_node *node)
     return true;
 }
 
-/* A cast to f32 of what lies in bf16, or to bf16 of a parameter: those who read it convert, so that it is a view. */
+/* A cast to f32 of what lies in bf16 or f16, or to it of a parameter: those who read it convert, so that it is a view. */
 static bool lower_as_view(lowering *l, grdi_node *node)
 {
     grdi_value value = *grdi_value_of(l->plan, node->in[0]);
-    value.rounded |= node->out[0].dtype == GRD_BF16 && value.dtype != GRD_BF16;
+    if (node->out[0].dtype == l->plan->narrow && value.dtype == GRD_F32) value.rounded = l->plan->narrow;
     l->plan->buffers[value.buffer].uses_left--;
     define(l, (grd_tensor){node, 0}, value);
     return true;
@@ -642,13 +644,13 @@ static void find_pieces(lowering *l)
     }
 }
 
-/* Values that nobody reads but a cast to bf16. */
+/* Values that nobody reads but a cast to what the program rounds to. */
 static void find_rounded(lowering *l)
 {
     grd_graph *graph = l->plan->graph;
     for (size_t n = 0; n < graph->count; n++) {
         grdi_node *node = graph->nodes[n];
-        bool rounds = node->op == &grdi_op_cast && node->out[0].dtype == GRD_BF16;
+        bool rounds = node->op == &grdi_op_cast && node->out[0].dtype == l->plan->narrow;
         if (rounds && grdi_type_of(node->in[0])->dtype == GRD_F32 && l->uses[slot(node->in[0])] == 1)
             l->rounded[slot(node->in[0])] = node;
     }
@@ -661,13 +663,14 @@ static int by_place(const void *a, const void *b)
     return (x->offset_bytes > y->offset_bytes) - (x->offset_bytes < y->offset_bytes);
 }
 
-/* The parameters in f32 that are read in bf16, as they lie; none where the graph changes a parameter meanwhile. */
+/* The parameters in f32 that are read rounded, as they lie; none where the graph changes a parameter meanwhile. */
 static void find_copied(lowering *l)
 {
     grd_graph *graph = l->plan->graph;
     for (size_t n = 0; n < graph->count && l->engine->backend->gathers_copies; n++) {
         const grdi_node *node = graph->nodes[n];
-        bool reads = node->op == &grdi_op_cast && node->out[0].dtype == GRD_BF16 && node->in[0].node->variable;
+        bool reads =
+            node->op == &grdi_op_cast && node->out[0].dtype == l->plan->narrow && node->in[0].node->variable;
         bool wide = reads && node->in[0].node->variable->type.dtype == GRD_F32;
         if (wide && node->in[0].node->op == &grdi_op_parameter && grdi_type_of(node->in[0])->dtype == GRD_F32)
             l->copied[l->copied_count++] = node->in[0].node->variable;
@@ -686,8 +689,10 @@ static bool lower_cast(lowering *l, grdi_node *node)
 {
     if (grdi_value_of(l->plan, (grd_tensor){node, 0})->buffer >= 0) return true; /* written so by the op before */
     const grdi_value *in = grdi_value_of(l->plan, node->in[0]);
-    bool widens = node->out[0].dtype == GRD_F32 && (in->dtype == GRD_BF16 || in->rounded);
-    bool rounds = node->out[0].dtype == GRD_BF16 && node->in[0].node->op == &grdi_op_parameter;
+    bool is_narrow = in->dtype == GRD_BF16 || in->dtype == GRD_F16 || in->rounded != GRD_F32;
+    bool widens = node->out[0].dtype == GRD_F32 && is_narrow;
+    bool rounds = node->out[0].dtype == l->plan->narrow && node->in[0].node->op == &grdi_op_parameter &&
+                  (in->dtype == GRD_F32 || in->dtype == l->plan->narrow);
     return widens || rounds ? lower_as_view(l, node) : lower_kernel(l, node);
 }
 

@@ -22,8 +22,8 @@ typedef struct lowering {
     int32_t *assigns;       /* by value: assigns to it still to be lowered */
     int32_t *variables;     /* open hash of variables, a power of two: 1 + the buffer; 0: free */
     size_t variables_size;
-    grdi_node **rounded;    /* by value: the cast to bf16 that alone reads it, so that it may be written in bf16 */
-    grdi_variable **copied; /* parameters that are read in bf16, by place; none unless the device gathers them */
+    grdi_node **rounded;    /* by value: the cast to bf16 (f16) that alone reads it, so that it may be written so */
+    grdi_variable **copied; /* parameters that are read rounded, by place; none unless the device gathers them */
     size_t copied_count;
     grdi_node **addends;    /* by value: the add that alone reads it */
     uint8_t *summed;        /* by node: 1 + the operand of an add that was made as its sum; 0: the add runs */
@@ -39,7 +39,7 @@ static inline void row_major_value(grdi_value *value, int32_t buffer, grd_dtype 
 {
     value->buffer = buffer;
     value->dtype = dtype;
-    value->rounded = false;
+    value->rounded = GRD_F32;
     memset(&value->strides, 0, sizeof(value->strides));
     grdi_row_major(dims, value->strides.stride);
 }

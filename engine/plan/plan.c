@@ -4,7 +4,7 @@
 #include <string.h>
 
 grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count,
-                         grd_error *error)
+                         grd_dtype narrow, grd_error *error)
 {
     grdi_plan *plan = grdi_alloc_zero(1, sizeof(*plan));
     grd_tensor *copy = grdi_alloc_zero((size_t)root_count + 1, sizeof(*copy));
@@ -17,6 +17,7 @@ grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor 
     }
     if (root_count) memcpy(copy, roots, sizeof(*copy) * (size_t)root_count);
     plan->graph = graph;
+    plan->narrow = narrow;
     plan->roots = copy;
     plan->root_count = root_count;
     bool ok = grdi_lower(engine, plan, error);

@@ -30,15 +30,15 @@ typedef struct grdi_buffer {
     int32_t uses_left;               /* while lowering: edges that will still read it */
     grdi_variable *variable;
     const void *literal; /* of constants: copied in once */
-    int32_t bf16_copy;   /* of parameters: 1 + the buffer of a rounded copy; 0: none */
+    int32_t narrow_copy; /* of parameters: 1 + the buffer of a rounded copy; 0: none */
     int64_t copy_offset; /* where the copy begins there, in elements */
 } grdi_buffer;
 
 /* Where a value of the graph lies: a buffer and strides into it. */
 typedef struct grdi_value {
     int32_t buffer;  /* -1: nowhere (yet) */
-    grd_dtype dtype; /* as it lies there: bf16 where the node says f32 and casts from bf16 */
-    bool rounded;    /* lies there in f32, but counts as rounded to bf16 */
+    grd_dtype dtype; /* as it lies there: bf16 or f16 where the node says f32 and casts from it */
+    grd_dtype rounded; /* bf16 or f16: lies there in f32, but counts as rounded to it; f32: as it lies */
     grdi_strides strides;
 } grdi_value;
 
@@ -59,6 +59,7 @@ typedef struct grdi_launch {
 
 typedef struct grdi_plan {
     grd_graph *graph;   /* after all passes; owned */
+    grd_dtype narrow;   /* what the program's precision rounds to: bf16 or f16 */
     grdi_value *values; /* [node id * GRDI_OUTPUTS_MAX + output] */
     grdi_buffer *buffers;
     size_t buffer_count, buffer_capacity;
@@ -73,9 +74,10 @@ typedef struct grdi_plan {
     int32_t root_count;
 } grdi_plan;
 
-/* Lowers `graph` (taken over, also on failure) for the engine's device. NULL with `error` set on failure. */
+/* Lowers `graph` (taken over, also on failure) for the engine's device. `narrow`: bf16 or f16, casts to which kernels may
+ * make as they read and write. NULL with `error` set on failure. */
 grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count,
-                         grd_error *error);
+                         grd_dtype narrow, grd_error *error);
 void grdi_plan_free(grdi_plan *plan);
 
 /* lower.c: values, launches and buffers with their lifetimes. */

@@ -3,12 +3,12 @@
 
 #include "ops/table.h"
 
-/* What a value in bf16 is when it is read, and other shapes: views, behind which an operand is made. */
+/* What a value in bf16 or f16 is when it is read, and other shapes: views, behind which an operand is made. */
 static bool is_view_of_operand(grd_tensor t)
 {
-    bool widens = t.node->op == &grdi_op_cast && t.node->out[0].dtype == GRD_F32 &&
-                  grdi_type_of(t.node->in[0])->dtype == GRD_BF16;
-    return widens || t.node->op == &grdi_op_reshape;
+    bool casts = t.node->op == &grdi_op_cast && t.node->out[0].dtype == GRD_F32;
+    grd_dtype from = casts ? grdi_type_of(t.node->in[0])->dtype : GRD_F32;
+    return from == GRD_BF16 || from == GRD_F16 || t.node->op == &grdi_op_reshape;
 }
 
 static grd_tensor made_as(const lowering *l, grd_tensor t)

@@ -135,7 +135,9 @@ static grdi_plan *make_plan(grd_program *program, const grd_program_options *opt
     grdi_compile c = {program->graph->model, roots, program->output_count, options, error};
     grd_graph *graph = grdi_passes_run(&c, program->graph);
     grdi_plan *plan =
-        graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count, error) : NULL;
+        graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count,
+                              options->f16 ? GRD_F16 : GRD_BF16, error)
+              : NULL;
     grdi_free(roots);
     return plan;
 }
@@ -149,6 +151,10 @@ grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, i
     }
     if (!graph->model->engine->backend) {
         grd_fail(error, GRD_E_DEVICE, "%s", graph->model->engine->error.message);
+        return NULL;
+    }
+    if (options->bf16 && options->f16) {
+        grd_fail(error, GRD_E_ARGUMENT, "program: in bf16 and f16 at once (set one of them)");
         return NULL;
     }
     if (grdi_model_place(graph->model, error)) return NULL;

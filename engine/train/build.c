@@ -140,7 +140,9 @@ static grd_status build_step(grdi_session *s)
         loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
         .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
         .statistics = settings->train.statistics_every != 0, .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
-        .program = {.recompute = settings->train.recompute, .bf16 = in_bf16(settings)});
+        .program = {.recompute = settings->train.recompute,
+                    .bf16 = in_bf16(settings),
+                    .f16 = settings->train.precision == GRD_PRECISION_F16});
     return s->step ? check_groups(s) : graph_failed(s, s->graph);
 }
 

@@ -76,6 +76,7 @@ static void put_step(line *l, const grd_event *event)
     put_number(l, "loss", event->loss);
     put_number(l, "lr", event->lr);
     put_number(l, "grad_norm", event->grad_norm);
+    if (event->loss_scale > 0) put_number(l, "loss_scale", event->loss_scale);
     if (event->evaluations) put_whole(l, "evaluations", event->evaluations);
     if (event->samples) {
         put_whole(l, "samples", event->samples);

@@ -244,6 +244,7 @@ static void emit_step(grdi_session *s, const grd_metrics *metrics)
                        .loss = metrics->loss,
                        .lr = settings->train.lr * s->factors[metrics->step % GRD_STEPS_AHEAD],
                        .grad_norm = metrics->grad_norm,
+                       .loss_scale = metrics->loss_scale,
                        .evaluations = metrics->evaluations,
                        .time_ms = 1e3 * seconds,
                        .seconds = grdi_session_elapsed(s)};
@@ -255,6 +256,9 @@ static void emit_step(grdi_session *s, const grd_metrics *metrics)
     s->skipped += metrics->skipped;
     s->unchanged = metrics->converged ? s->unchanged + settings->train.batch * settings->train.accumulate : 0;
     grdi_session_emit(s, &event);
+    if (metrics->skipped && metrics->loss_scale > 0)
+        grdi_session_note(s, "step %lld: a gradient was beyond f16; weights are as before, the loss scale is now %g",
+                          (long long)metrics->step, metrics->loss_scale);
 }
 
 /* The device found a step that was not finite, and may have been some steps further when it was seen: its micro-batches

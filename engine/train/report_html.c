@@ -296,7 +296,7 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     bool classifies = grd_model_classifies(s->model.kind),
          tokens = strcmp(grd_settings_words(s).samples, "tokens") == 0;
     static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon", "L-BFGS", "exact"};
-    static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", "bf16-pure"};
+    static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", "bf16-pure", "f16"};
     const grd_gpt *g = &s->model.gpt;
     char a[32], b[32];
     grdi_writer_print(w, "<section><h3>Model and training</h3><table class=\"facts\">\n");

@@ -21,7 +21,7 @@ static grdi_result *newest(grd_step *step)
 
 grd_status grdi_results_open(grd_step *step)
 {
-    size_t size_bytes = ((size_t)step->options.accumulate + 2) * sizeof(float);
+    size_t size_bytes = ((size_t)step->options.accumulate + 3) * sizeof(float);
     bool ok = true;
     for (int i = 0; i < RING && ok; i++)
         ok = grdi_inbox_open(&step->results.ring[i].inbox, step->model->engine, size_bytes);
@@ -55,6 +55,9 @@ void grdi_results_fetch_update(grd_step *step, const grdi_update *u)
     fetch_output(result, losses, u->program, u->norm);
     grdi_inbox_fetch(&result->inbox, ((size_t)losses + 1) * sizeof(float), grdi_variable_data(step->scale),
                      sizeof(float));
+    if (step->scaling.scale)
+        grdi_inbox_fetch(&result->inbox, ((size_t)losses + 2) * sizeof(float),
+                         grdi_variable_data(step->scaling.scale), sizeof(float));
     result->step = step->count;
     step->results.asked++;
 }
@@ -138,8 +141,10 @@ static grd_status look_at_next(grd_step *step)
                                     .grad_norm = update[0],
                                     .step = result->step + 1,
                                     .updated = true,
-                                    .skipped = !(update[1] >= 0)};
-    if (!result->metrics.skipped || (step->options.skip_nonfinite && !isnan(update[1]))) return GRD_OK;
+                                    .skipped = !(update[1] >= 0),
+                                    .loss_scale = step->scaling.scale ? update[2] : 0};
+    bool goes_on = step->options.skip_nonfinite || grdi_scaling_overflowed(step, update[1]);
+    if (!result->metrics.skipped || (goes_on && !isnan(update[1]))) return GRD_OK;
     result->metrics.step = result->step;
     return take_back(step, result, isnan(update[1]));
 }

@@ -22,7 +22,7 @@ static const char *const position_kinds[] = {"learned", "rope", NULL};
 static const char *const scaling_kinds[] = {"none", "linear", "llama3", NULL};
 static const char *const flags[] = {"false", "true", NULL};
 static const char *const orders[] = {"shuffled", "sequential", NULL};
-static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", "bf16-pure", NULL};
+static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", "bf16-pure", "f16", NULL};
 static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", "lbfgs", "exact", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const splits[] = {"auto", "random", "stratified", "grouped", "time", NULL};
@@ -445,18 +445,19 @@ static grd_status resolve_lbfgs(grd_settings *s, grd_error *error)
     return GRD_OK;
 }
 
-/* Weights that are kept in bf16 alone. */
-static grd_status resolve_pure(const grd_settings *s, grd_error *error)
+/* What weights that are kept in bf16 alone, or gradients in f16, do not go with. */
+static grd_status resolve_precision(const grd_settings *s, grd_error *error)
 {
-    if (s->train.precision != GRD_PRECISION_BF16_PURE) return GRD_OK;
-    if (s->train.ema > 0)
+    bool pure = s->train.precision == GRD_PRECISION_BF16_PURE;
+    if (!pure && s->train.precision != GRD_PRECISION_F16) return GRD_OK;
+    if (pure && s->train.ema > 0)
         return grd_fail(error, GRD_E_ARGUMENT,
                         "train.ema: there is no moving average of weights kept in bf16 alone (leave it out, or set "
                         "train.precision to bf16)");
     if (s->train.optimizer == GRD_OPTIMIZER_LBFGS || grdi_table_solves(s))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "train.precision: bf16-pure is not for optimizer %s, whose steps need exact weights (set f32)",
-                        optimizers[s->train.optimizer]);
+                        "train.precision: %s is not for optimizer %s, which needs exact steps (set f32)",
+                        precisions[s->train.precision], optimizers[s->train.optimizer]);
     return GRD_OK;
 }
 
@@ -482,7 +483,7 @@ grd_status grd_settings_resolve(grd_settings *s, grd_error *error)
             error, GRD_E_ARGUMENT,
             "train.steps: neither steps nor minutes is set (set one, or both: the first reached ends the run)");
     status = resolve_lbfgs(s, error);
-    if (!status) status = resolve_pure(s, error);
+    if (!status) status = resolve_precision(s, error);
     if (status) return status;
     if (s->train.min_lr > s->train.lr)
         return grd_fail(error, GRD_E_ARGUMENT, "train.min_lr: %g is above train.lr: %g", s->train.min_lr, s->train.lr);

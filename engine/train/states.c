@@ -74,7 +74,7 @@ bool grdi_states_compile(grd_step *step)
         roots[i] = grd_assign(grdi_variable_node(graph, step->kept[i].before),
                               grdi_variable_node(graph, step->kept[i].states));
     grd_program_options options = step->options.program;
-    options.bf16 = false;
+    options.bf16 = options.f16 = false;
     step->begin = grdi_program_compile(graph, roots, step->kept_count, &options, &step->error);
     grdi_free(roots);
     return step->begin != NULL;

@@ -122,7 +122,7 @@ static bool differentiate(grd_step *step)
     for (int32_t i = 0; i < step->trained_count; i++) wrt[i] = step->trained[i].node;
     double seed_value = step->options.sum_micro ? 1.0 : 1.0 / step->options.accumulate;
     const grd_attr attrs[] = {GRD_INTS("dims", type->dims.dim, type->dims.rank), GRD_FLOAT("value", seed_value)};
-    grd_tensor seed = grd_call(step->graph, "full", NULL, 0, attrs, 2, NULL);
+    grd_tensor seed = grdi_scaling_seed(step, grd_call(step->graph, "full", NULL, 0, attrs, 2, NULL));
     bool ok = seed.node && grdi_backward(step->graph, &step->loss, &seed, 1, wrt, step->trained_count, 0, gradients);
     int32_t kept = 0; /* parameters that the loss does not depend on are not trained */
     for (int32_t i = 0; ok && i < step->trained_count; i++) {
@@ -222,8 +222,9 @@ static bool make_variables(grd_step *step)
         t->average = own_variable(step, "ema", t->parameter, GRDI_VARIABLE_MOMENT, t->parameter->type);
         if (!t->average) return false;
     }
-    if (!average_states(step)) return false;
-    return grdi_model_place(step->model, &step->error) == GRD_OK;
+    if (!average_states(step) || grdi_model_place(step->model, &step->error)) return false;
+    grdi_scaling_begin(step);
+    return true;
 }
 
 enum { PARTS_MAX = 8 };
@@ -263,7 +264,7 @@ static bool store_gradients(grd_step *step, grd_tensor *roots, int32_t *count)
 static bool compile_micro(grd_step *step)
 {
     int32_t count = 0;
-    grd_tensor *roots = grdi_alloc_zero((size_t)(step->trained_count + step->options.output_count) + 1, sizeof(*roots));
+    grd_tensor *roots = grdi_alloc_zero((size_t)(step->trained_count + step->options.output_count) + 2, sizeof(*roots));
     if (!roots) return !grd_fail(&step->error, GRD_E_MEMORY, "out of memory for a step");
     roots[count++] = step->loss;
     bool ok = true;
@@ -276,7 +277,7 @@ static bool compile_micro(grd_step *step)
             grd_fail(&step->error, GRD_E_ARGUMENT,
                      "step: output %d does not belong to the loss's graph (read it by a program)", i);
     }
-    ok = ok && store_gradients(step, roots, &count);
+    ok = ok && store_gradients(step, roots, &count) && grdi_scaling_keep_loss(step, roots, &count);
     if (ok) step->micro = grdi_program_compile(step->graph, roots, count, &step->options.program, &step->error);
     grdi_free(roots);
     return step->micro != NULL;
@@ -284,7 +285,7 @@ static bool compile_micro(grd_step *step)
 
 static bool compile_update(grd_step *step, grdi_update *u, bool measured)
 {
-    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + step->kept_count + step->averaged_count + 2, count = 0;
+    int32_t max = (4 + GRDI_MEASURES) * step->trained_count + step->kept_count + step->averaged_count + 4, count = 0;
     grd_tensor *roots = grdi_alloc_zero((size_t)max, sizeof(*roots));
     *u = (grdi_update){.step = step, .graph = grdi_graph_create(step->model)};
     if (measured) u->squares = grdi_alloc_zero((size_t)step->trained_count, GRDI_MEASURES * sizeof(*u->squares));
@@ -294,7 +295,7 @@ static bool compile_update(grd_step *step, grdi_update *u, bool measured)
     }
     u->graph->phase = GRDI_UPDATE;
     grd_program_options options = step->options.program;
-    options.bf16 = false; /* what an optimizer has in bf16 it says itself */
+    options.bf16 = options.f16 = false; /* what an optimizer has in bf16 it says itself */
     if (grdi_build_update(u, roots, &count, max))
         u->program = grdi_program_compile(u->graph, roots, count, &options, &step->error);
     else grd_fail(&step->error, u->graph->error.status, "%s", u->graph->error.message);
@@ -363,7 +364,7 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
     bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && grdi_search_check(step) &&
-              differentiate(step) && make_variables(step) && !grdi_results_open(step) && grdi_states_compile(step) &&
+              grdi_scaling_open(step) && differentiate(step) && make_variables(step) && !grdi_results_open(step) && grdi_states_compile(step) &&
               compile_micro(step) && (searches(step) ? grdi_search_open(step) : compile_updates(step));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
     step->options.outputs = NULL;

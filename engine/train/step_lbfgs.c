@@ -54,6 +54,8 @@ bool grdi_search_check(grd_step *step)
                          "step: L-BFGS with history_size %d, max_iter %d, max_eval %d, lr %g, tolerance_grad %g, "
                          "tolerance_change %g (see grd_lbfgs for the usual ones)",
                          o->history_size, o->max_iter, o->max_eval, o->lr, o->tolerance_grad, o->tolerance_change);
+    if (step->options.program.f16)
+        return !grd_fail(&step->error, GRD_E_ARGUMENT, "step: L-BFGS scales no loss (leave .f16 out)");
     for (int32_t i = 0; i < step->trained_count; i++)
         if (step->trained[i].parameter->type.dtype != GRD_F32)
             return !grd_fail(&step->error, GRD_E_DTYPE, "%s: L-BFGS trains f32, this is %s",

@@ -54,9 +54,17 @@ typedef struct grdi_kept_states {
     grdi_variable *states, *before;
 } grdi_kept_states;
 
+/* Of steps in f16; NULL in others. */
+typedef struct grdi_scaling {
+    grdi_variable *scale;      /* what the loss is multiplied by */
+    grdi_variable *good_steps; /* since it last changed */
+    grdi_variable *loss;       /* the sum over the micro-batches of a step */
+} grdi_scaling;
+
 /* What comes of one step. */
 typedef struct grdi_result {
-    grdi_inbox inbox; /* floats: the loss of each micro-batch, the norm, what gradients were multiplied by */
+    grdi_inbox inbox; /* floats: the loss of each micro-batch, the norm, what gradients were multiplied by, and in f16
+                         the loss scale */
     int64_t step;     /* steps done before it */
     grd_metrics metrics;
 } grdi_result;
@@ -85,6 +93,7 @@ struct grd_step {
     grdi_trained *trained;
     int32_t trained_count;
     grdi_variable *scale; /* f32: what gradients were multiplied by last, below zero where weights were left alone */
+    grdi_scaling scaling;
     grdi_averaged *averaged; /* with ema_decay */
     int32_t averaged_count;
     grdi_setting *settings;
@@ -112,6 +121,20 @@ bool grdi_states_find(grd_step *step);
 bool grdi_states_compile(grd_step *step);
 bool grdi_states_restore(const grdi_update *u, grd_tensor *roots, int32_t *count, int32_t max);
 void grdi_states_bring_back(grd_step *step);
+/* loss_scale.c: makes the variables of a step in f16, and once they lie somewhere gives the scale its first value; what
+ * the gradient of the loss begins with; keeps the loss where the update can see it. In the update: one by the scale; NaN
+ * where an earlier step has ended the run, else 0; what a step's scale becomes where its gradient is not finite; the next
+ * loss scale. All do nothing where there is no loss scale. */
+bool grdi_scaling_open(grd_step *step);
+void grdi_scaling_begin(grd_step *step);
+grd_tensor grdi_scaling_seed(grd_step *step, grd_tensor seed);
+bool grdi_scaling_keep_loss(grd_step *step, grd_tensor *roots, int32_t *count);
+grd_tensor grdi_scaling_inverse(const grdi_update *u);
+grd_tensor grdi_scaling_stopped(const grdi_update *u, grd_tensor last);
+grd_tensor grdi_scaling_verdict(const grdi_update *u, grd_tensor last);
+bool grdi_scaling_build(const grdi_update *u, grd_tensor *roots, int32_t *count, int32_t max);
+/* Whether a step's scale says that a gradient was beyond f16, which is no error. */
+bool grdi_scaling_overflowed(const grd_step *step, float scale);
 /* results.c: losses, norms and decisions, copied back behind the steps. Closing also takes what was never opened. */
 grd_status grdi_results_open(grd_step *step);
 void grdi_results_close(grd_step *step);

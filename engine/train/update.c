@@ -74,7 +74,7 @@ static grd_tensor range_node(const grdi_update *u, grdi_variable *from, grdi_var
 
 /* sqrt of the sum of squares of all gradients, and what they are multiplied by: below zero where the norm is not
  * finite. Unless such steps are left out, the norm is NaN from then on until the host has seen it: sqrt(min(last, 0)),
- * which is 0 or NaN, is one of the sum's terms. */
+ * which is 0 or NaN, is one of the sum's terms. With a loss scale, gradients are that many times too large. */
 static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t count)
 {
     static const float values[] = {1, -1, 0}; /* constants, which cost no launch */
@@ -82,17 +82,22 @@ static bool build_norm(grdi_update *u, const grd_tensor *gradients, int32_t coun
     grd_tensor constants[3], sum = {NULL, 0}, last = grdi_variable_node(u->graph, step->scale);
     for (int i = 0; i < 3; i++) constants[i] = grd_constant(u->graph, GRD_F32, grd_scalar(), &values[i]);
     grd_tensor factor = constants[0];
-    if (!step->options.skip_nonfinite) sum = grd_sqrt(grd_minimum(last, constants[2]));
+    bool scaled = step->scaling.scale != NULL;
+    grd_tensor inverse = scaled ? grdi_scaling_inverse(u) : constants[0];
+    if (!step->options.skip_nonfinite)
+        sum = scaled ? grdi_scaling_stopped(u, last) : grd_sqrt(grd_minimum(last, constants[2]));
     for (int32_t i = 0; i < count; i++) {
         grd_tensor squares = grd_sum_squares(gradients[i]);
         sum = sum.node ? grd_add(sum, squares) : squares;
     }
-    u->norm = grd_sqrt(sum);
+    u->norm = scaled ? grd_mul(grd_sqrt(sum), inverse) : grd_sqrt(sum);
     if (step->options.clip_norm > 0) {
         grd_tensor ratio = grd_mul_scalar(grd_reciprocal(grd_add_scalar(u->norm, 1e-6)), step->options.clip_norm);
         factor = grd_minimum(ratio, constants[0]);
     }
-    u->scale = grd_assign(last, grd_where(grd_isfinite(u->norm), factor, constants[1]));
+    grd_tensor good = scaled ? grd_mul(factor, inverse) : factor;
+    grd_tensor bad = scaled ? grdi_scaling_verdict(u, last) : constants[1];
+    u->scale = grd_assign(last, grd_where(grd_isfinite(u->norm), good, bad));
     return u->scale.node != NULL;
 }
 
@@ -177,12 +182,13 @@ enum { PIECE_LEAST = 1 << 20, PIECES_MOST = 16 };
 
 /* Sums of squares of the weights as they were, of the gradient, and of what the update changes; the change in pieces,
  * so that it is never held as a whole. */
-static void measure(grd_tensor *squares, grd_tensor p, grd_tensor g, grd_tensor p_new)
+static void measure(const grdi_update *u, int32_t first, grd_tensor p, grd_tensor g, grd_tensor p_new)
 {
+    grd_tensor *squares = u->squares + (ptrdiff_t)first * GRDI_MEASURES;
     int64_t count = grd_dim(p, 0), part = (count + PIECES_MOST - 1) / PIECES_MOST;
     int64_t piece = part < PIECE_LEAST ? PIECE_LEAST : part;
     squares[GRDI_MEASURE_WEIGHT] = grd_sum_squares(p);
-    squares[GRDI_MEASURE_GRADIENT] = grd_sum_squares(g);
+    squares[GRDI_MEASURE_GRADIENT] = grd_sum_squares(u->step->scaling.scale ? grd_mul(g, grdi_scaling_inverse(u)) : g);
     for (int64_t at = 0; at < count; at += piece) {
         int64_t size = count - at < piece ? count - at : piece;
         grd_tensor change = grd_sub(grd_slice(p_new, 0, at, size), grd_slice(p, 0, at, size));
@@ -242,7 +248,7 @@ static bool build_run(grdi_update *u, run r, grd_tensor g, grd_tensor *roots, in
             out[0] = grd_stochastic_round(out[0], rounding_key(u), grdi_variable_element(t->parameter));
     }
     if (u->squares)
-        measure(u->squares + (ptrdiff_t)r.first * GRDI_MEASURES, grd_cast(p, GRD_F32), g, grd_cast(out[0], GRD_F32));
+        measure(u, r.first, grd_cast(p, GRD_F32), g, grd_cast(out[0], GRD_F32));
     grd_tensor assigned = grd_assign(p, out[0]);
     bool ok = keep(assigned, roots, count, max);
     for (int32_t m = 0; m < moments && ok; m++) ok = keep(grd_assign(state[m], out[m + 1]), roots, count, max);
@@ -289,7 +295,8 @@ bool grdi_build_update(grdi_update *u, grd_tensor *roots, int32_t *root_count, i
     }
     bool ok = build_norm(u, gradients, runs) && keep(u->norm, roots, root_count, roots_max) &&
               keep(u->scale, roots, root_count, roots_max) && build_runs(u, gradients, roots, root_count, roots_max) &&
-              grdi_states_restore(u, roots, root_count, roots_max);
+              grdi_states_restore(u, roots, root_count, roots_max) &&
+              grdi_scaling_build(u, roots, root_count, roots_max);
     grdi_free(gradients);
     grdi_free(u->hyper);
     u->hyper = NULL;

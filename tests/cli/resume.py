@@ -29,7 +29,7 @@ train: {{steps: {STEPS}, batch: 4, accumulate: 2, optimizer: muon, lr: 1.0e-2, e
         seed: 7}}
 """
 SHORT = 30
-VARIANTS = {"bf16": ["train.precision=bf16"], "pure": ["train.precision=bf16-pure"],
+VARIANTS = {"bf16": ["train.precision=bf16"], "pure": ["train.precision=bf16-pure"], "f16": ["train.precision=f16"],
             "ema": ["train.ema=0.99"], "dropout": ["model.dropout=0.2"],
             "all": ["train.precision=bf16", "train.ema=0.9", "model.dropout=0.1", "train.accumulate=3",
                     "train.recompute=true", "model.kind=llama", "train.optimizer=adamw"]}

@@ -18,15 +18,17 @@ static void new_batch(tiny *t, int i)
 }
 
 /* As train.precision has them. */
-typedef enum precision { F32, BF16, BF16_PURE } precision;
-static const char *const precision_names[] = {"f32", "bf16", "bf16-pure"};
+typedef enum precision { F32, BF16, BF16_PURE, F16 } precision;
+static const char *const precision_names[] = {"f32", "bf16", "bf16-pure", "f16"};
 
 static void losses_on(const char *device, bool modern, precision p, grd_optimizer optimizer, double *losses)
 {
     tiny t;
     tiny_build_kept(&t, device, modern, p == BF16_PURE ? GRD_BF16 : GRD_F32);
     grd_step *step = grd_step_new(t.loss, optimizer, .clip_norm = 1, .sum_micro = true, .accumulate = 2,
-                                  .program = {.size = sizeof(grd_program_options), .bf16 = p == BF16 || p == BF16_PURE});
+                                  .program = {.size = sizeof(grd_program_options),
+                                              .bf16 = p == BF16 || p == BF16_PURE,
+                                              .f16 = p == F16});
     cr_assert(step != NULL, "%s", grd_engine_error(t.engine)->message);
     for (int i = 0; i < STEPS; i++) {
         grd_metrics m = {0};
@@ -79,6 +81,10 @@ Test(cudasim_train, bf16_follows_cpu)
 Test(cudasim_train, bf16_pure_follows_cpu)
 {
     follows(BF16_PURE, 1e-2);
+}
+Test(cudasim_train, f16_follows_cpu)
+{
+    follows(F16, 1e-3);
 }
 
 Test(cudasim_train, other_optimizers_follow_cpu)

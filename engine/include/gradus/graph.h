@@ -189,6 +189,7 @@ typedef struct grd_program_options {
     const char *dump;    /* folder for graphs after each pass (DOT and JSON); NULL: none */
     bool recompute;      /* recompute the segments in backward instead of keeping their values */
     bool bf16;           /* matmul operands and stored activations in bf16, sums in f32 */
+    bool f16;            /* the same in f16 (and not in bf16): a step scales its loss then, see grd_step_options */
 } grd_program_options;
 
 /* Compiles what `outputs` need. All memory and all primitives are prepared here; a run allocates nothing. NULL on error

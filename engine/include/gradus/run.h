@@ -59,7 +59,8 @@ typedef enum grd_precision {
     GRD_PRECISION_F32,
     GRD_PRECISION_BF16,
     GRD_PRECISION_TF32,     /* f32 whose products a GPU makes in tf32; elsewhere f32 */
-    GRD_PRECISION_BF16_PURE /* bf16, and weights kept in it alone: see grd_model_set_weight_dtype */
+    GRD_PRECISION_BF16_PURE, /* bf16, and weights kept in it alone: see grd_model_set_weight_dtype */
+    GRD_PRECISION_F16        /* products in f16, weights in f32, the loss scaled: see grd_step_options */
 } grd_precision;
 
 /* One entry of train.groups. */
@@ -222,6 +223,7 @@ typedef struct grd_event {
     int64_t samples;      /* STEP, EVAL of what has no tokens: images */
     const char *unit;     /* STEP, EVAL: what samples are, "images"; NULL: tokens */
     double samples_per_s; /* STEP */
+    double loss_scale;    /* STEP in f16: of the next step; 0 elsewhere */
     int64_t evaluations;  /* STEP of L-BFGS: of loss and gradient; 0 elsewhere */
     double accuracy;      /* EVAL of a classifier: the part of the samples whose likeliest class is the right one */
     bool regression;      /* EVAL: numbers are predicted, which have the errors that follow */

@@ -82,7 +82,9 @@ typedef struct grd_step_options {
     bool statistics;           /* prepare for grd_step_measure */
     const grd_tensor *outputs; /* further values to be readable after a micro-batch */
     int32_t output_count;
-    grd_program_options program; /* recompute, passes to disable, dumps */
+    grd_program_options program; /* recompute, passes to disable, dumps. With .f16 the loss is scaled: by 65536, halved
+                                    (down to 1) where a gradient is not finite, and that step left out; doubled after
+                                    2000 good steps on end. The scale is a moment, "loss_scale/scale" */
 } grd_step_options;
 
 typedef struct grd_metrics {
@@ -91,6 +93,7 @@ typedef struct grd_metrics {
     int64_t step;     /* steps done */
     bool updated;     /* this call finished a step */
     bool skipped;     /* its update was left out: the gradient was not finite */
+    double loss_scale; /* in f16: of the next step; others 0 */
     int64_t evaluations; /* LBFGS: of loss and gradient in this step; others 0 */
     bool converged; /* LBFGS: by its tolerances, or by rounding, the step found nothing that is worth changing */
 } grd_metrics;

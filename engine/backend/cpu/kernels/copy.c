@@ -16,7 +16,7 @@ typedef enum copy_way {
     COPY_BYTES,     /* one run of bytes */
     COPY_ROWS,      /* rows of bytes */
     COPY_TRANSPOSE, /* 4-byte elements, another axis is the input's innermost */
-    COPY_FLOATS,    /* between f32, bf16 and bool, or adding */
+    COPY_FLOATS,    /* between f32, bf16, f16 and bool, or adding */
     COPY_ELEMENTS   /* one by one */
 } copy_way;
 
@@ -49,13 +49,15 @@ static grd_status view_input(const grdi_call *call, copy_state *state, grdi_view
     return GRD_OK;
 }
 
+static bool runs_of(grd_dtype dtype) { return grdi_run_dtype(dtype) || dtype == GRD_F16; }
+
 static copy_way choose_way(copy_state *state, const grdi_view *in, const grdi_view *out)
 {
     grdi_space *space = &state->space;
     int32_t last = space->rank - 1;
     int64_t inner_in = space->stride[FROM][last], inner_out = space->stride[TO][last];
     if (in->dtype != out->dtype || state->add)
-        return grdi_run_dtype(in->dtype) && grdi_run_dtype(out->dtype) ? COPY_FLOATS : COPY_ELEMENTS;
+        return runs_of(in->dtype) && runs_of(out->dtype) ? COPY_FLOATS : COPY_ELEMENTS;
     if (inner_in == 1 && inner_out == 1)
         return space->rank == 1 ? COPY_BYTES : COPY_ROWS;
     if (grd_dtype_size(in->dtype) == 4 && inner_out == 1 && inner_in != 0)
@@ -294,7 +296,7 @@ static grd_status run(grdi_call *call)
 static bool supports(const grdi_call *call)
 {
     bool floats =
-        grdi_run_dtype(call->in[0].dtype) && grdi_run_dtype(call->out[0].dtype) && call->out[0].dtype != GRD_BOOL;
+        runs_of(call->in[0].dtype) && runs_of(call->out[0].dtype) && call->out[0].dtype != GRD_BOOL;
     if (call->may_accumulate[0] && !floats)
         return false;
     return strcmp(call->op->name, "assign") != 0 || (grdi_attr_int(call->attrs, "mode") != 1);

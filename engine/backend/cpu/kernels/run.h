@@ -6,7 +6,7 @@
 #include "backend/cpu/kernels/vector.h"
 #include "base/convert.h"
 
-/* The dtypes that vector kernels read and write; the rest is the reference's. */
+/* The dtypes that vector kernels read and write; the rest is the reference's. Runs can be of f16, too, for copies. */
 static inline bool grdi_run_dtype(grd_dtype dtype)
 {
     return dtype == GRD_F32 || dtype == GRD_BF16 || dtype == GRD_BOOL;
@@ -18,6 +18,8 @@ static inline float grdi_run_get(const void *data, grd_dtype dtype, int64_t i)
         return ((const float *)data)[i];
     if (dtype == GRD_BF16)
         return grdi_bf16_to_f32(((const uint16_t *)data)[i]);
+    if (dtype == GRD_F16)
+        return grdi_f16_to_f32(((const uint16_t *)data)[i]);
     return ((const uint8_t *)data)[i] != 0;
 }
 
@@ -27,13 +29,15 @@ static inline void grdi_run_put(void *data, grd_dtype dtype, int64_t i, float va
         ((float *)data)[i] = value;
     else if (dtype == GRD_BF16)
         ((uint16_t *)data)[i] = grdi_f32_to_bf16(value);
+    else if (dtype == GRD_F16)
+        ((uint16_t *)data)[i] = grdi_f32_to_f16(value);
     else
         ((uint8_t *)data)[i] = value != 0;
 }
 
 static inline void *grdi_run_at(void *data, grd_dtype dtype, int64_t i)
 {
-    return (char *)data + i * (dtype == GRD_F32 ? 4 : dtype == GRD_BF16 ? 2 : 1);
+    return (char *)data + i * (dtype == GRD_F32 ? 4 : dtype == GRD_BF16 || dtype == GRD_F16 ? 2 : 1);
 }
 
 /* `count` elements from data[0], data[stride], ... */
@@ -52,6 +56,9 @@ static inline void grdi_run_load(float *to, const void *data, grd_dtype dtype, i
     } else if (stride == 1 && dtype == GRD_BF16) {
         for (; i + GRDI_LANES <= count; i += GRDI_LANES)
             grdi_store(to + i, grdi_load_bf16((const uint16_t *)data + i));
+    } else if (stride == 1 && dtype == GRD_F16) {
+        for (; i + GRDI_LANES <= count; i += GRDI_LANES)
+            grdi_store(to + i, grdi_load_f16((const uint16_t *)data + i));
     } else if (stride == 1) {
         for (; i + GRDI_LANES <= count; i += GRDI_LANES)
             grdi_store(to + i, grdi_load_bool((const uint8_t *)data + i));
@@ -80,7 +87,10 @@ static inline void grdi_run_store(void *data, grd_dtype dtype, int64_t stride, c
     } else if (stride == 1 && dtype == GRD_BF16) {
         for (; i + GRDI_LANES <= count; i += GRDI_LANES)
             grdi_store_bf16((uint16_t *)data + i, grdi_load_bf16((const uint16_t *)data + i) + grdi_load(from + i));
-    } else if (stride == 1 && !add) {
+    } else if (stride == 1 && dtype == GRD_F16 && !add) {
+        for (; i + GRDI_LANES <= count; i += GRDI_LANES)
+            grdi_store_f16((uint16_t *)data + i, grdi_load(from + i));
+    } else if (stride == 1 && dtype == GRD_BOOL && !add) {
         for (; i + GRDI_LANES <= count; i += GRDI_LANES)
             grdi_store_bool((uint8_t *)data + i, grdi_load(from + i));
     }

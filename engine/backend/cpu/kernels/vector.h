@@ -5,6 +5,7 @@
 #define GRDI_VECTOR_H
 
 #include "backend/cpu/kernels/isa.h"
+#include "base/convert.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -187,6 +188,30 @@ static inline void grdi_store_bf16(uint16_t *p, grdi_vf v)
     *(grdi_vh_any *)p = (grdi_vh)_mm512_cvtepi32_epi16((__m512i)grdi_bf16_bits(v));
 #else
     *(grdi_vh_any *)p = __builtin_convertvector(grdi_bf16_bits(v), grdi_vh);
+#endif
+}
+
+static inline grdi_vf grdi_load_f16(const uint16_t *p)
+{
+#if defined(GRDI_ISA_avx512)
+    return (grdi_vf)_mm512_cvtph_ps((__m256i) * (const grdi_vh_any *)p);
+#elif defined(GRDI_ISA_avx2)
+    return (grdi_vf)_mm256_cvtph_ps((__m128i) * (const grdi_vh_any *)p);
+#else
+    float lanes[GRDI_LANES];
+    for (int i = 0; i < GRDI_LANES; i++) lanes[i] = grdi_f16_to_f32(p[i]);
+    return grdi_load(lanes);
+#endif
+}
+
+static inline void grdi_store_f16(uint16_t *p, grdi_vf v)
+{
+#if defined(GRDI_ISA_avx512)
+    *(grdi_vh_any *)p = (grdi_vh)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(GRDI_ISA_avx2)
+    *(grdi_vh_any *)p = (grdi_vh)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+    for (int i = 0; i < GRDI_LANES; i++) p[i] = grdi_f32_to_f16(v[i]);
 #endif
 }
 
