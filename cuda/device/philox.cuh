@@ -1,4 +1,5 @@
-/* philox.cuh - Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), as in base/random.h. */
+/* philox.cuh - Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), as in base/random.h.
+ */
 #ifndef GRDI_PHILOX_CUH
 #define GRDI_PHILOX_CUH
 

@@ -33,7 +33,13 @@ bool grdi_lt_open(grdi_device *device)
         snprintf(device->why, sizeof device->why, "cublasLtCreate: %s", lt->call.call_cublasLtGetStatusString(status));
         return false;
     }
-    return !grdi_cuda_check(device, cudaMalloc(&lt->workspace, GRDI_LT_WORKSPACE_BYTES), "cudaMalloc of a workspace");
+    static const float numbers[] = {0, 1}; /* behind the workspace */
+    size_t size_bytes = GRDI_LT_WORKSPACE_BYTES + sizeof numbers;
+    if (grdi_cuda_check(device, cudaMalloc(&lt->workspace, size_bytes), "cudaMalloc of a workspace")) return false;
+    lt->numbers = (const float *)((const char *)lt->workspace + GRDI_LT_WORKSPACE_BYTES);
+    return !grdi_cuda_check(
+        device, cudaMemcpyAsync((void *)lt->numbers, numbers, sizeof numbers, cudaMemcpyHostToDevice, device->stream),
+        "cudaMemcpyAsync of numbers");
 }
 
 void grdi_lt_close(grdi_device *device)
@@ -85,8 +91,10 @@ static void make_layout(chain *c, cublasLtMatrixLayout_t *layout, const grdi_pro
 
 static void describe(chain *c, grdi_device *device, grdi_product *p)
 {
-    static const int32_t epilogues[] = {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU_BIAS,
-                                        CUBLASLT_EPILOGUE_GELU_BIAS, CUBLASLT_EPILOGUE_GELU_AUX_BIAS};
+    static const int32_t epilogues[] = {CUBLASLT_EPILOGUE_DEFAULT,       CUBLASLT_EPILOGUE_BIAS,
+                                        CUBLASLT_EPILOGUE_RELU_BIAS,     CUBLASLT_EPILOGUE_GELU_BIAS,
+                                        CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DGELU,
+                                        CUBLASLT_EPILOGUE_BGRADB};
     bool tf32 = device->tf32 && p->a.dtype == GRD_F32;
     int32_t transa = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, transb = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     int32_t epilogue = epilogues[p->epilogue];
@@ -95,11 +103,14 @@ static void describe(chain *c, grdi_device *device, grdi_product *p)
     if (!ok(c, c->call->call_cublasLtMatmulDescCreate(
                    &p->description, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F)))
         return;
+    int32_t pointers = p->alpha ? CUBLASLT_POINTER_MODE_DEVICE : CUBLASLT_POINTER_MODE_HOST;
+    SET(CUBLASLT_MATMUL_DESC_POINTER_MODE, pointers);
     SET(CUBLASLT_MATMUL_DESC_TRANSA, transa);
     SET(CUBLASLT_MATMUL_DESC_TRANSB, transb);
     SET(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-    if (p->epilogue != GRDI_EPILOGUE_NONE) SET(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
-    if (p->epilogue == GRDI_EPILOGUE_GELU_AUX) {
+    bool biased = p->epilogue != GRDI_EPILOGUE_NONE && p->epilogue != GRDI_EPILOGUE_DGELU;
+    if (biased) SET(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
+    if (p->epilogue == GRDI_EPILOGUE_GELU_AUX || p->epilogue == GRDI_EPILOGUE_DGELU) {
         SET(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p->aux);
         SET(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p->aux_ld);
     }
@@ -151,9 +162,11 @@ grd_status grdi_product_plan(grdi_device *device, grdi_product *p, grd_error *er
 grd_status grdi_product_run(grdi_device *device, const grdi_product *p, const void *a, const void *b, void *y,
                             bool accumulate)
 {
-    const float one = 1, kept = accumulate || p->base ? 1 : 0;
+    static const float numbers[] = {0, 1};
+    int kept = accumulate || p->base ? 1 : 0;
+    const void *alpha = p->alpha ? p->alpha : &numbers[1], *beta = (p->alpha ? device->lt.numbers : numbers) + kept;
     cublasStatus_t status = device->lt.call.call_cublasLtMatmul(
-        device->lt.handle, p->description, &one, b, p->b_layout, a, p->a_layout, &kept, p->base ? p->base : y,
+        device->lt.handle, p->description, alpha, b, p->b_layout, a, p->a_layout, beta, p->base ? p->base : y,
         p->y_layout, y, p->y_layout, &p->algorithm, device->lt.workspace, GRDI_LT_WORKSPACE_BYTES, device->stream);
     if (status == CUBLAS_STATUS_SUCCESS) return GRD_OK;
     snprintf(device->why, sizeof device->why, "cublasLtMatmul: %s",

@@ -40,6 +40,7 @@ typedef struct grdi_lt {
     grdi_lt_api call;
     cublasLtHandle_t handle;
     void *workspace;
+    const float *numbers; /* on the device: 0, 1 */
     size_t version;
 } grdi_lt;
 
@@ -54,10 +55,12 @@ typedef struct grdi_matrix {
 
 typedef enum grdi_epilogue {
     GRDI_EPILOGUE_NONE,
-    GRDI_EPILOGUE_BIAS,    /* + bias[n], of y's dtype */
-    GRDI_EPILOGUE_RELU,    /* max(0, . + bias) */
-    GRDI_EPILOGUE_GELU,    /* gelu_tanh(. + bias) */
-    GRDI_EPILOGUE_GELU_AUX /* the same, and what it was applied to goes to aux */
+    GRDI_EPILOGUE_BIAS,     /* + bias[n], of y's dtype */
+    GRDI_EPILOGUE_RELU,     /* max(0, . + bias) */
+    GRDI_EPILOGUE_GELU,     /* gelu_tanh(. + bias) */
+    GRDI_EPILOGUE_GELU_AUX, /* the same, and what it was applied to goes to aux */
+    GRDI_EPILOGUE_DGELU,    /* . gelu_tanh'(aux), aux read as y lies */
+    GRDI_EPILOGUE_BGRAD     /* and bias[m] = the sums of a's rows, of y's dtype, overwritten */
 } grdi_epilogue;
 
 /* y[m][n] (+)= sum over k of a[m][k] b[k][n], or base[m][n] + that */
@@ -65,9 +68,10 @@ typedef struct grdi_product {
     int64_t m, n, k, batch;
     grdi_matrix a, b, y;
     grdi_epilogue epilogue;
-    const void *bias;
+    const void *bias;  /* read; written by BGRAD */
+    const void *alpha; /* f32 in device memory: multiplies the product; NULL: 1 */
     const void *base; /* added to the result, lies as y does; NULL: none */
-    void *aux; /* rows aux_ld apart: a multiple of 8; 16-byte aligned */
+    void *aux;        /* written, by DGELU read; rows aux_ld apart: a multiple of 8; 16-byte aligned */
     int64_t aux_ld;
     /* made by grdi_product_plan() */
     bool planned;

@@ -1,4 +1,4 @@
-/* activation.h - activations where no epilogue of a product has them. */
+/* activation.h - what follows products or goes along with them, where no epilogue has it. */
 #ifndef GRDI_CUDA_ACTIVATION_H
 #define GRDI_CUDA_ACTIVATION_H
 
@@ -13,6 +13,10 @@ extern "C" {
 /* to = activation(from), row-major; they may be the same memory. */
 grd_status grdi_cuda_activate(const grdi_call *call, grd_activation activation, const grdi_view *to,
                               const grdi_view *from);
+/* to = g gelu_tanh'(x), row-major; `to` and `g` may be the same memory. */
+grd_status grdi_cuda_slope(const grdi_call *call, const grdi_view *to, const grdi_view *g, const grdi_view *x);
+/* to [N] (+)= the sums of the columns of from [R,N], whose rows have no gaps inside. */
+grd_status grdi_cuda_column_sums(const grdi_call *call, const grdi_view *to, const grdi_view *from, bool add);
 
 #ifdef __cplusplus
 }

@@ -89,6 +89,7 @@ grd_status plan_chunk(const grdi_call *call, classifier_state *s, chunk_products
                          .b = x,
                          .y = {call->out[DW].data, call->out[DW].dtype, false, s->channels, 0, 0}};
     status = grdi_product_plan(call->device, &c->logits, error);
+    if (s->slopes == GRD_F16) c->dx.alpha = c->dw.alpha = call->in[SCALE].data;
     if (!status && call->out[DX].data) status = grdi_product_plan(call->device, &c->dx, error);
     if (!status && call->out[DW].data) status = grdi_product_plan(call->device, &c->dw, error);
     return status;
@@ -127,6 +128,8 @@ grd_status run_chunk(const grdi_call *call, const classifier_state *s, const chu
                              .count = rows,
                              .classes = s->classes,
                              .recipe = grdi_loss_recipe_of(call, true)};
+    /* slopes times the scale, one by the number of rows, would be too small for f16: the products have it */
+    if (s->slopes == GRD_F16) t.scale = cells{(void *)(device->lt.numbers + 1), GRD_F32};
     if (backward) t.slopes = cells{slopes, (int32_t)s->slopes};
     t.losses.data = (char *)losses.data + (size_t)first * grd_dtype_size((grd_dtype)losses.dtype);
     if (!status) status = grdi_loss_rows(call, t);
@@ -166,14 +169,14 @@ void release(grdi_call *call)
     call->state = nullptr;
 }
 
-/* The weights' gradient is a sum over chunks, and stays in f32; the slopes are narrow as the operands are, for which f16
- * does not reach: they are made before the loss is scaled. */
+/* The weights' gradient is a sum over chunks, and stays in f32; the slopes are narrow as the operands are. */
 bool supports(const grdi_call *call)
 {
     grd_dtype x = call->in[X].dtype;
-    return (x == GRD_F32 || x == GRD_BF16) && call->in[W].dtype == x && call->in[TARGETS].dtype == GRD_I32 &&
-           is_value(call->in[SCALE].dtype) && is_value(call->out[LOSS].dtype) && is_value(call->out[LOSSES].dtype) &&
-           (call->out[DX].dtype == GRD_F32 || call->out[DX].dtype == x) && call->out[DW].dtype == GRD_F32;
+    return is_value(x) && call->in[W].dtype == x && (x != GRD_F16 || call->in[SCALE].dtype == GRD_F32) &&
+           call->in[TARGETS].dtype == GRD_I32 && is_value(call->in[SCALE].dtype) && is_value(call->out[LOSS].dtype) &&
+           is_value(call->out[LOSSES].dtype) && (call->out[DX].dtype == GRD_F32 || call->out[DX].dtype == x) &&
+           call->out[DW].dtype == GRD_F32;
 }
 
 const grdi_kernel kernel = {.op = "linear_cross_entropy",

@@ -380,6 +380,22 @@ extern "C" grd_status grdi_cuda_activate(const grdi_call *call, grd_activation a
     return launch(call, task);
 }
 
+extern "C" grd_status grdi_cuda_slope(const grdi_call *call, const grdi_view *to, const grdi_view *g,
+                                      const grdi_view *x)
+{
+    map_task task = {};
+    task.program.steps = task.program.outputs = 1;
+    task.program.inputs = 2;
+    task.program.step[0] = map_step{CODE_gelu_tanh_backward, {0, 1, FROM_LAST}, FROM_LAST, 0, 0};
+    task.program.result[0] = FROM_LAST;
+    task.count = grd_dims_count(to->dims);
+    task.space = axes{1, {task.count}};
+    task.in[0] = operand{cells_of(*g), LIES_WHOLE, {1}};
+    task.in[1] = operand{cells_of(*x), LIES_WHOLE, {1}};
+    task.out[0] = operand{cells_of(*to), LIES_WHOLE, {1}};
+    return launch(call, task);
+}
+
 extern "C" {
 extern const grdi_kernel *const grdi_cuda_kernels_map[];
 const grdi_kernel *const grdi_cuda_kernels_map[] = {&kernels[0],

@@ -1,5 +1,5 @@
-/* matmul.c - matmul and linear as products of cuBLASLt. Operands go there as they lie, transposed or not; those with no
- * stride of 1 are copied to scratch first. */
+/* matmul.c - matmul, linear and the products of ops/epilogue.c as products of cuBLASLt. Operands go there as they lie,
+ * transposed or not; those with no stride of 1 are copied to scratch first. */
 #include "backend/space.h"
 #include "cuda.h"
 #include "ops/activation.h"
@@ -16,6 +16,7 @@ typedef struct matmul_state {
     size_t packed_at[2], bias_at;
     size_t element[OPERANDS];    /* bytes */
     bool rounds_bias, act_after; /* linear: a bias of another dtype than y; an activation with no epilogue */
+    bool sums_after;             /* matmul_column_sums: without an epilogue */
 } matmul_state;
 
 /* Whether the last two axes of the view are a matrix that the library knows. */
@@ -206,16 +207,23 @@ static void rows_of(const grdi_view *x, grdi_view *rows)
     rows->stride[1] = x->stride[x->dims.rank - 1];
 }
 
+/* The matrix seen the other way round. */
+static grdi_view turned(const grdi_view *x)
+{
+    grdi_view y = *x;
+    y.dims = grd_shape(x->dims.dim[1], x->dims.dim[0]);
+    y.stride[0] = x->stride[1], y.stride[1] = x->stride[0];
+    return y;
+}
+
 static grd_status linear_prepare(grdi_call *call, grd_error *error)
 {
     matmul_state *s = new_state(call, error);
     if (!s) return GRD_E_MEMORY;
-    grdi_view views[OPERANDS], w = call->in[1];
+    grdi_view views[OPERANDS];
     rows_of(&call->in[0], &views[A]);
     rows_of(&call->out[0], &views[Y]);
-    views[B] = w; /* [N,K], read as [K,N] */
-    views[B].dims = grd_shape(w.dims.dim[1], w.dims.dim[0]);
-    views[B].stride[0] = w.stride[1], views[B].stride[1] = w.stride[0];
+    views[B] = turned(&call->in[1]); /* [N,K], read as [K,N] */
     describe_views(call, s, views);
     if (call->input_count <= BIAS || call->in[BIAS].dtype == call->out[0].dtype) return GRD_OK;
     s->rounds_bias = true;
@@ -291,9 +299,7 @@ static grd_status linear_run(grdi_call *call)
         status = grdi_cuda_copy(call, &packed, &call->in[0], false);
     }
     if (!status && s->packed[B].dims.rank >= 0) {
-        grdi_view from = call->in[1];
-        from.dims = s->packed[B].dims;
-        from.stride[0] = call->in[1].stride[1], from.stride[1] = call->in[1].stride[0];
+        grdi_view from = turned(&call->in[1]);
         status = grdi_cuda_copy(call, &s->packed[B], &from, false);
     }
     cudaSetDevice(call->device->index);
@@ -322,6 +328,111 @@ static bool plain_supports(const grdi_call *call)
     return grdi_attr_int(call->attrs, "activation") == GRD_ACTIVATION_NONE && linear_supports(call);
 }
 
+/* ---- matmul_gelu_tanh_backward: y = (g w) gelu_tanh'(x) ---- */
+
+enum { AT = 2 };
+
+static grd_status slope_bind(grdi_call *call, grd_error *error)
+{
+    matmul_state *s = call->state;
+    grdi_product *p = &s->product;
+    const grdi_view *at = &call->in[AT];
+    place_packed(call, s);
+    p->y.data = call->out[0].data;
+    p->aux = at->data;
+    p->aux_ld = p->n;
+    p->epilogue = GRDI_EPILOGUE_DGELU;
+    bool fits = at->dtype == call->out[0].dtype && p->n % 8 == 0 && (uintptr_t)at->data % 16 == 0;
+    s->act_after = !(fits && grdi_product_plan(call->device, p, NULL) == GRD_OK);
+    if (!s->act_after) return GRD_OK;
+    p->epilogue = GRDI_EPILOGUE_NONE;
+    return grdi_product_plan(call->device, p, error);
+}
+
+static grd_status slope_run(grdi_call *call)
+{
+    const matmul_state *s = call->state;
+    const grdi_product *p = &s->product;
+    grd_status status = copy_packed(call, s);
+    cudaSetDevice(call->device->index);
+    if (!status) status = grdi_product_run(call->device, p, p->a.data, p->b.data, p->y.data, false);
+    if (!status && s->act_after) status = grdi_cuda_slope(call, &call->out[0], &call->out[0], &call->in[AT]);
+    return status;
+}
+
+static bool slope_supports(const grdi_call *call)
+{
+    grd_dtype at = call->in[AT].dtype;
+    return product_dtypes(call, call->out[0].dtype) && (at == GRD_F32 || at == GRD_BF16 || at == GRD_F16);
+}
+
+/* ---- matmul_column_sums: y = g^T x, and the sums of g's columns ---- */
+
+enum { SUMS = 1 };
+
+static grd_status sums_prepare(grdi_call *call, grd_error *error)
+{
+    matmul_state *s = new_state(call, error);
+    if (!s) return GRD_E_MEMORY;
+    grdi_view views[OPERANDS] = {turned(&call->in[0]), call->in[1], call->out[0]};
+    describe_views(call, s, views);
+    s->bias_at = call->scratch_bytes;
+    if (call->may_accumulate[SUMS]) /* the library overwrites them */
+        call->scratch_bytes += (size_t)s->product.m * grd_dtype_size(call->out[SUMS].dtype);
+    return GRD_OK;
+}
+
+static grd_status sums_bind(grdi_call *call, grd_error *error)
+{
+    matmul_state *s = call->state;
+    grdi_product *p = &s->product;
+    place_packed(call, s);
+    p->y.data = call->out[0].data;
+    p->bias = call->may_accumulate[SUMS] ? (char *)call->scratch + s->bias_at : call->out[SUMS].data;
+    p->epilogue = GRDI_EPILOGUE_BGRAD;
+    bool both = call->out[0].data && call->out[SUMS].data && call->out[SUMS].dtype == call->out[0].dtype;
+    s->sums_after = !(both && grdi_product_plan(call->device, p, NULL) == GRD_OK);
+    if (!s->sums_after || !call->out[0].data) return GRD_OK;
+    p->epilogue = GRDI_EPILOGUE_NONE;
+    return grdi_product_plan(call->device, p, error);
+}
+
+static grd_status sums_run(grdi_call *call)
+{
+    const matmul_state *s = call->state;
+    const grdi_product *p = &s->product;
+    grd_status status = GRD_OK;
+    if (s->packed[A].dims.rank >= 0) {
+        grdi_view from = turned(&call->in[0]);
+        status = grdi_cuda_copy(call, &s->packed[A], &from, false);
+    }
+    if (!status && s->packed[B].dims.rank >= 0) status = grdi_cuda_copy(call, &s->packed[B], &call->in[1], false);
+    cudaSetDevice(call->device->index);
+    if (!status && call->out[0].data)
+        status = grdi_product_run(call->device, p, p->a.data, p->b.data, p->y.data, call->accumulate[0]);
+    if (status || !call->out[SUMS].data) return status;
+    if (s->sums_after) return grdi_cuda_column_sums(call, &call->out[SUMS], &call->in[0], call->accumulate[SUMS]);
+    if (p->bias == call->out[SUMS].data) return GRD_OK;
+    grdi_view made = call->out[SUMS];
+    made.data = (void *)p->bias;
+    return grdi_cuda_copy(call, &call->out[SUMS], &made, call->accumulate[SUMS]);
+}
+
+static const grdi_kernel kernel_slope = {.op = "matmul_gelu_tanh_backward",
+                                         .rows_in = 3,
+                                         .supports = slope_supports,
+                                         .prepare = matmul_prepare,
+                                         .bind = slope_bind,
+                                         .run = slope_run,
+                                         .release = release};
+static const grdi_kernel kernel_sums = {.op = "matmul_column_sums",
+                                        .rows_in = 3,
+                                        .accumulates = 3,
+                                        .supports = matmul_supports,
+                                        .prepare = sums_prepare,
+                                        .bind = sums_bind,
+                                        .run = sums_run,
+                                        .release = release};
 static const grdi_kernel kernel_matmul = {.op = "matmul",
                                           .strided_in = 3,
                                           .rows_in = 3,
@@ -351,4 +462,5 @@ static const grdi_kernel kernel_linear = {.op = "linear",
                                           .release = release};
 
 extern const grdi_kernel *const grdi_cuda_kernels_matmul[];
-const grdi_kernel *const grdi_cuda_kernels_matmul[] = {&kernel_matmul, &kernel_plain, &kernel_linear, NULL};
+const grdi_kernel *const grdi_cuda_kernels_matmul[] = {&kernel_matmul, &kernel_plain, &kernel_linear,
+                                                       &kernel_slope,  &kernel_sums,  NULL};

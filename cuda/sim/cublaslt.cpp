@@ -14,7 +14,7 @@ struct cublasLtContext {
 };
 struct cublasLtMatmulDescOpaque {
     cublasComputeType_t compute;
-    int32_t transa, transb, epilogue;
+    int32_t pointers, transa, transb, epilogue;
     const void *bias;
     void *aux;
     int64_t aux_ld;
@@ -75,7 +75,18 @@ void store(void *data, cudaDataType_t type, int64_t i, float value)
 
 bool has_bias(const problem &p)
 {
-    return p.how.epilogue != CUBLASLT_EPILOGUE_DEFAULT;
+    return p.how.epilogue != CUBLASLT_EPILOGUE_DEFAULT && p.how.epilogue != CUBLASLT_EPILOGUE_DGELU &&
+           p.how.epilogue != CUBLASLT_EPILOGUE_BGRADB;
+}
+
+bool has_aux(const problem &p)
+{
+    return p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || p.how.epilogue == CUBLASLT_EPILOGUE_DGELU;
+}
+
+bool sums_b(const problem &p)
+{
+    return p.how.epilogue == CUBLASLT_EPILOGUE_BGRADB;
 }
 
 /* Shapes, types and leading dimensions: what the library looks at before it knows a pointer. */
@@ -92,8 +103,9 @@ const char *wrong_shape(const problem &p)
     }
     if (p.a.type != p.b.type || (p.d.type != p.a.type && p.d.type != CUDA_R_32F))
         return "these types are not in the table of supported ones";
-    if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS && (p.how.aux_ld < (int64_t)m || p.how.aux_ld % 8 != 0))
-        return "the leading dimension of the auxiliary output is below the rows of D or no multiple of 8";
+    if (has_aux(p) && (p.how.aux_ld < (int64_t)m || p.how.aux_ld % 8 != 0))
+        return "the leading dimension of the auxiliary matrix is below the rows of D or no multiple of 8";
+    if (sums_b(p) && p.d.batch != 1) return "the gradient of a bias is no epilogue of a batch";
     if (p.how.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && p.a.type != CUDA_R_32F) return "tf32 is for matrices of f32";
     return nullptr;
 }
@@ -115,8 +127,10 @@ const char *wrong_pointer(const problem &p, const void *a, const void *b, const 
     }
     if (has_bias(p) && (!p.how.bias || !aligned(p.how.bias, element_bytes(p.d.type))))
         return "the epilogue adds a bias, whose pointer is NULL or not aligned";
-    if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS && (!p.how.aux || !aligned(p.how.aux, 16)))
-        return "the epilogue writes an auxiliary output, whose pointer is NULL or not aligned to 16 bytes";
+    if (sums_b(p) && (!p.how.bias || !aligned(p.how.bias, element_bytes(p.d.type))))
+        return "the epilogue writes the gradient of a bias, whose pointer is NULL or not aligned";
+    if (has_aux(p) && (!p.how.aux || !aligned(p.how.aux, 16)))
+        return "the epilogue has an auxiliary matrix, whose pointer is NULL or not aligned to 16 bytes";
     return nullptr;
 }
 
@@ -128,12 +142,31 @@ float activated(int32_t epilogue, float x)
     return x;
 }
 
+/* Of 0.5 x (1 + tanh(u)) with u = 0.79788456 (x + 0.044715 x^3). */
+float gelu_slope(float x)
+{
+    float t = tanhf(0.7978845608f * (x + 0.044715f * x * x * x));
+    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.7978845608f * (1 + 3 * 0.044715f * x * x);
+}
+
+/* Over the product's inner dimension: a sum for each column of D. */
+void sum_columns_of_b(const problem &p, const void *b, int64_t inner)
+{
+    int64_t row = p.how.transb == CUBLAS_OP_N ? 1 : p.b.ld, column = p.how.transb == CUBLAS_OP_N ? p.b.ld : 1;
+    for (int64_t j = 0; j < (int64_t)p.d.columns; j++) {
+        float sum = 0;
+        for (int64_t l = 0; l < inner; l++) sum += load(b, p.b.type, l * row + j * column);
+        store((void *)p.how.bias, p.d.type, j, sum);
+    }
+}
+
 void compute(const problem &p, const void *a, const void *b, const void *c, void *d, float alpha, float beta)
 {
     int64_t m = (int64_t)p.d.rows, n = (int64_t)p.d.columns;
     int64_t k = (int64_t)(p.how.transa == CUBLAS_OP_N ? p.a.columns : p.a.rows);
     int64_t a_row = p.how.transa == CUBLAS_OP_N ? 1 : p.a.ld, a_column = p.how.transa == CUBLAS_OP_N ? p.a.ld : 1;
     int64_t b_row = p.how.transb == CUBLAS_OP_N ? 1 : p.b.ld, b_column = p.how.transb == CUBLAS_OP_N ? p.b.ld : 1;
+    if (sums_b(p)) sum_columns_of_b(p, b, k);
     for (int64_t batch = 0; batch < p.d.batch; batch++)
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < m; i++) {
@@ -146,6 +179,8 @@ void compute(const problem &p, const void *a, const void *b, const void *c, void
                 if (has_bias(p)) sum += load(p.how.bias, p.d.type, i);
                 if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
                     store(p.how.aux, p.d.type, i + j * p.how.aux_ld, sum);
+                if (p.how.epilogue == CUBLASLT_EPILOGUE_DGELU)
+                    sum *= gelu_slope(load(p.how.aux, p.d.type, i + j * p.how.aux_ld));
                 store(d, p.d.type, batch * p.d.batch_stride + i + j * p.d.ld, activated(p.how.epilogue, sum));
             }
 }
@@ -194,8 +229,8 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *description, cubla
                                         cudaDataType_t scale)
 {
     if (scale != CUDA_R_32F) return refused("alpha and beta of this compute type are f32");
-    *description =
-        new cublasLtMatmulDescOpaque{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
+    *description = new cublasLtMatmulDescOpaque{
+        compute, CUBLASLT_POINTER_MODE_HOST, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -210,6 +245,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
                                               size_t size_bytes)
 {
     switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_POINTER_MODE: return took(take(&description->pointers, value, size_bytes));
     case CUBLASLT_MATMUL_DESC_TRANSA: return took(take(&description->transa, value, size_bytes));
     case CUBLASLT_MATMUL_DESC_TRANSB: return took(take(&description->transb, value, size_bytes));
     case CUBLASLT_MATMUL_DESC_EPILOGUE: return took(take(&description->epilogue, value, size_bytes));
@@ -297,12 +333,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         what = "the workspace is smaller than the algorithm needs";
     if (!what && algorithm->data[4] > 0 && !aligned(workspace, 256)) what = "the workspace is not aligned to 256 bytes";
     if (what) return refused(what);
-    float times, kept; /* read when called, as in host pointer mode */
-    memcpy(&times, alpha, sizeof times);
-    memcpy(&kept, beta, sizeof kept);
+    bool late = p.how.pointers == CUBLASLT_POINTER_MODE_DEVICE; /* alpha and beta are read when the product runs */
+    if (late && (!grdi_sim_on_device(alpha, sizeof(float)) || !grdi_sim_on_device(beta, sizeof(float))))
+        return refused("alpha or beta is not in device memory, as its pointer mode says");
+    float now[2];
+    memcpy(&now[0], alpha, sizeof(float));
+    memcpy(&now[1], beta, sizeof(float));
     size_t used = algorithm->data[4];
     cudaError_t error = grdi_sim_submit(stream, [=] {
         grdi_sim_count()->matmuls++;
+        float times = late ? *(const float *)alpha : now[0], kept = late ? *(const float *)beta : now[1];
         compute(p, a, b, c, d, times, kept);
         if (used) memset(workspace, 0xFF, used);
         return cudaSuccess;

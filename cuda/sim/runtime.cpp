@@ -136,6 +136,11 @@ size_t grdi_sim_shared_limit(const void *function)
     return found == shared_limits.end() ? 48 * 1024 : found->second;
 }
 
+bool grdi_sim_on_device(const void *memory, size_t size_bytes)
+{
+    return within(device_blocks, memory, size_bytes);
+}
+
 extern "C" {
 
 const char *cudaGetErrorName(cudaError_t error)

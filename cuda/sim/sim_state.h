@@ -18,6 +18,8 @@ bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, cons
 /* All live lanes of the warp bring something of theirs (`lanes`), and `act` is called once. */
 void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *lanes));
 void grdi_sim_thread_ended(unsigned thread);
+/* Whether the range lies within one allocation of device memory. */
+bool grdi_sim_on_device(const void *memory, size_t size_bytes);
 /* What a launch of the kernel may ask for: 48 KB, or what cudaFuncSetAttribute has allowed. */
 size_t grdi_sim_shared_limit(const void *function);
 

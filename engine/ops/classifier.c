@@ -407,7 +407,7 @@ const grdi_op grdi_op_linear_cross_entropy = {
     .reference = linear_cross_entropy_reference,
     .flops = linear_cross_entropy_flops,
     .flags = GRDI_OP_MATMUL,
-    .tolerance = 5e-5, /* f32 sums over C, V and N one after the other, of terms of both signs */
+    .tolerance = 5e-5,        /* f32 sums over C, V and N one after the other, of terms of both signs */
     .tolerance_bf16 = 0x1p-6, /* slopes are rounded: all off the same way where rows repeat each other */
     .samples = linear_cross_entropy_samples,
 };

@@ -95,9 +95,9 @@ static void stochastic_round_reference(const grdi_reference *r)
 #define KEY "i32[4] -2000000000..2000000000"
 
 static const grdi_sample stochastic_round_samples[] = {
-    {.in = {"f32[33]", KEY}},
-    {.in = {"f32[7,300] -1e-30..1e-30", KEY}, .attrs = "first=1024"},
-    {.in = {"f32[]", KEY}, .attrs = "first=8"},
+    {.in = {"f32[33]", KEY}, .no_gradient = true}, /* steps */
+    {.in = {"f32[7,300] -1e-30..1e-30", KEY}, .attrs = "first=1024", .no_gradient = true},
+    {.in = {"f32[]", KEY}, .attrs = "first=8", .no_gradient = true},
     {.in = {"f32[33]", KEY}, .attrs = "first=4", .bad = "first is 4 (must be a multiple of 8)"},
     {.in = {"f32[33]", "i32[2]"}, .bad = "the key must be i32[4], is i32[2]"},
     {.in = {"bf16[33]", KEY}, .bad = "what is rounded must be f32, is bf16"},

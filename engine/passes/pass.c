@@ -156,8 +156,9 @@ static const struct {
     const char *name;
     grdi_pass run;
 } passes[] = {
-    {"extract", grdi_pass_extract}, {"simplify", grdi_pass_simplify},   {"recompute", grdi_pass_recompute},
-    {"fuse", grdi_pass_fuse},       {"precision", grdi_pass_precision}, {"schedule", grdi_pass_schedule},
+    {"extract", grdi_pass_extract},   {"simplify", grdi_pass_simplify}, {"recompute", grdi_pass_recompute},
+    {"epilogue", grdi_pass_epilogue}, {"fuse", grdi_pass_fuse},         {"precision", grdi_pass_precision},
+    {"schedule", grdi_pass_schedule},
 };
 
 /* Asked for, or always needed, and not switched off. */
@@ -166,6 +167,7 @@ static bool wanted(const grdi_compile *c, size_t index)
     grdi_pass pass = passes[index].run;
     if (pass == grdi_pass_extract || pass == grdi_pass_schedule) return true;
     if (pass == grdi_pass_precision && !c->options->bf16 && !c->options->f16) return false;
+    if (pass == grdi_pass_epilogue && !c->epilogues) return false;
     return !grdi_listed(c->options->disable, passes[index].name);
 }
 

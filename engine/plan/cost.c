@@ -7,7 +7,8 @@ double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates)
     const grdi_call *call = &launch->call;
     if (!(call->op->flags & GRDI_OP_MATMUL)) return rates->map_flops_per_s;
     bool narrow = call->input_count && (call->in[0].dtype == GRD_BF16 || call->in[0].dtype == GRD_F16);
-    return narrow ? rates->matmul_bf16_flops_per_s : rates->matmul_flops_per_s; /* f16 has bf16's rate on tensor cores */
+    return narrow ? rates->matmul_bf16_flops_per_s
+                  : rates->matmul_flops_per_s; /* f16 has bf16's rate on tensor cores */
 }
 
 static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)

@@ -1,7 +1,8 @@
 /* lower.c - turns nodes into launches: views become strides, values get buffers, gradients land in their storage.
  *
- * Casts between f32 and bf16 (or f16, in programs of that precision) are left to kernels that read or write bf16 where the graph says f32: a cast to f32 hands
- * on the value as it lies, and what is only cast to bf16 is written so. Where there is no such kernel, a copy converts.
+ * Casts between f32 and bf16 (or f16, in programs of that precision) are left to kernels that read or write bf16 where
+ * the graph says f32: a cast to f32 hands on the value as it lies, and what is only cast to bf16 is written so. Where
+ * there is no such kernel, a copy converts.
  *
  * Nodes are taken in order. A buffer counts the reads that are still to come; the launch that reads it last may write
  * its own output there (in place), and after it the buffer is free for others. */
@@ -217,7 +218,8 @@ static bool side_by_side(const grdi_variable *a, const grdi_variable *b)
     return a->storage == b->storage && a->offset_bytes + grdi_type_bytes(a->type) == b->offset_bytes;
 }
 
-/* Copies a parameter to what it counts as rounded to, and with it those beside it that will be copied too, where the device wants that. */
+/* Copies a parameter to what it counts as rounded to, and with it those beside it that will be copied too, where the
+ * device wants that. */
 static bool copy_rounded(lowering *l, const grdi_node *node, grdi_variable *variable, grd_dtype dtype)
 {
     grdi_variable *alone[] = {variable}, **run = alone;
@@ -497,7 +499,8 @@ static bool lower_kernel(lowering *l, grdi_node *node)
     return true;
 }
 
-/* A cast to f32 of what lies in bf16 or f16, or to it of a parameter: those who read it convert, so that it is a view. */
+/* A cast to f32 of what lies in bf16 or f16, or to it of a parameter: those who read it convert, so that it is a view.
+ */
 static bool lower_as_view(lowering *l, grdi_node *node)
 {
     grdi_value value = *grdi_value_of(l->plan, node->in[0]);
@@ -669,8 +672,7 @@ static void find_copied(lowering *l)
     grd_graph *graph = l->plan->graph;
     for (size_t n = 0; n < graph->count && l->engine->backend->gathers_copies; n++) {
         const grdi_node *node = graph->nodes[n];
-        bool reads =
-            node->op == &grdi_op_cast && node->out[0].dtype == l->plan->narrow && node->in[0].node->variable;
+        bool reads = node->op == &grdi_op_cast && node->out[0].dtype == l->plan->narrow && node->in[0].node->variable;
         bool wide = reads && node->in[0].node->variable->type.dtype == GRD_F32;
         if (wide && node->in[0].node->op == &grdi_op_parameter && grdi_type_of(node->in[0])->dtype == GRD_F32)
             l->copied[l->copied_count++] = node->in[0].node->variable;

@@ -74,8 +74,8 @@ typedef struct grdi_plan {
     int32_t root_count;
 } grdi_plan;
 
-/* Lowers `graph` (taken over, also on failure) for the engine's device. `narrow`: bf16 or f16, casts to which kernels may
- * make as they read and write. NULL with `error` set on failure. */
+/* Lowers `graph` (taken over, also on failure) for the engine's device. `narrow`: bf16 or f16, casts to which kernels
+ * may make as they read and write. NULL with `error` set on failure. */
 grdi_plan *grdi_plan_new(grd_engine *engine, grd_graph *graph, const grd_tensor *roots, int32_t root_count,
                          grd_dtype narrow, grd_error *error);
 void grdi_plan_free(grdi_plan *plan);

@@ -63,8 +63,8 @@ static grd_status draw(const grd_model *model, const grdi_variable *variable, co
 static grd_status fill_ones(const grd_model *model, const grdi_variable *variable, grd_error *error)
 {
     int64_t count = grd_dims_count(variable->type.dims);
-    const grd_attr attrs[] = {GRD_INTS("dims", &count, 1), GRD_FLOAT("value", 1),
-                              GRD_TYPE("dtype", variable->type.dtype), {0}};
+    const grd_attr attrs[] = {
+        GRD_INTS("dims", &count, 1), GRD_FLOAT("value", 1), GRD_TYPE("dtype", variable->type.dtype), {0}};
     return run_once(model, variable, &(grdi_call){.op = grdi_op_find("full"), .attrs = attrs}, error);
 }
 

@@ -124,6 +124,24 @@ static grd_status allocate(grd_program *program, grd_error *error)
 
 /* ---- compiling ---- */
 
+/* Whether the device has kernels of its own for the ops of passes/epilogue.c; without them products and kernels of
+ * their own are better. */
+static bool has_epilogues(const grd_engine *engine)
+{
+    static const grd_attr none[] = {{.name = NULL}};
+    const grdi_view matrix = {.dtype = GRD_F32, .dims = grd_shape(8, 8), .stride = {8, 1}};
+    const grdi_call call = {.device = engine->device,
+                            .op = &grdi_op_matmul_column_sums,
+                            .attrs = none,
+                            .input_count = 2,
+                            .output_count = 2,
+                            .in = {matrix, matrix},
+                            .out = {matrix, {.dtype = GRD_F32, .dims = grd_shape(8), .stride = {1}}},
+                            .threads = engine->threads};
+    const grdi_kernel *kernel = engine->backend->find(engine->device, &call);
+    return kernel && kernel != &grdi_reference_kernel;
+}
+
 static grdi_plan *make_plan(grd_program *program, const grd_program_options *options, grd_error *error)
 {
     grd_tensor *roots = grdi_alloc_zero((size_t)program->output_count + 1, sizeof(*roots));
@@ -132,12 +150,16 @@ static grdi_plan *make_plan(grd_program *program, const grd_program_options *opt
         return NULL;
     }
     memcpy(roots, program->outputs, sizeof(*roots) * (size_t)program->output_count);
-    grdi_compile c = {program->graph->model, roots, program->output_count, options, error};
+    grdi_compile c = {program->graph->model,
+                      roots,
+                      program->output_count,
+                      options,
+                      error,
+                      has_epilogues(program->graph->model->engine)};
     grd_graph *graph = grdi_passes_run(&c, program->graph);
-    grdi_plan *plan =
-        graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count,
-                              options->f16 ? GRD_F16 : GRD_BF16, error)
-              : NULL;
+    grdi_plan *plan = graph ? grdi_plan_new(program->graph->model->engine, graph, roots, program->output_count,
+                                            options->f16 ? GRD_F16 : GRD_BF16, error)
+                            : NULL;
     grdi_free(roots);
     return plan;
 }

@@ -47,7 +47,7 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
 {
     grd_error error = {GRD_OK, ""};
     if (s->board.fd < 0) return;
-    const grdi_scalar of_step[] = { /* the last one in f16 */{"loss/train", event->loss},
+    const grdi_scalar of_step[] = {/* the last one in f16 */ {"loss/train", event->loss},
                                    {"learning_rate", event->lr},
                                    {"gradient_norm", event->grad_norm},
                                    {event->samples ? "samples_per_second" : "tokens_per_second",
@@ -65,7 +65,8 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event)
         of_eval[eval_count++] = (grdi_scalar){event->figures[i].name, event->figures[i].value};
     grd_status status = GRD_OK;
     if (event->kind == GRD_EVENT_STEP)
-        status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, event->loss_scale > 0 ? 5 : 4, &error);
+        status =
+            grdi_board_scalars(&s->board, event->step, time_of_day(), of_step, event->loss_scale > 0 ? 5 : 4, &error);
     if (event->kind == GRD_EVENT_EVAL)
         status = grdi_board_scalars(&s->board, event->step, time_of_day(), of_eval, eval_count, &error);
     if (event->kind == GRD_EVENT_LAYERS) status = board_layers(s, event, &error);

@@ -1,7 +1,7 @@
-/* loss_scale.c - dynamic loss scaling, for steps in f16, whose least number is 6e-8 (Micikevicius et al., "Mixed precision
- * training", 2018): the loss is multiplied before it is differentiated, and gradients, in f32, are divided again where
- * they are read. Where a gradient is not finite the weights are left alone and the scale is halved; after so many good
- * steps on end it is doubled, as PyTorch's GradScaler does. All is decided on the device. */
+/* loss_scale.c - dynamic loss scaling, for steps in f16, whose least number is 6e-8 (Micikevicius et al., "Mixed
+ * precision training", 2018): the loss is multiplied before it is differentiated, and gradients, in f32, are divided
+ * again where they are read. Where a gradient is not finite the weights are left alone and the scale is halved; after
+ * so many good steps on end it is doubled, as PyTorch's GradScaler does. All is decided on the device. */
 #include "train/train.h"
 
 #include "backend/backend.h"

@@ -56,8 +56,8 @@ void grdi_results_fetch_update(grd_step *step, const grdi_update *u)
     grdi_inbox_fetch(&result->inbox, ((size_t)losses + 1) * sizeof(float), grdi_variable_data(step->scale),
                      sizeof(float));
     if (step->scaling.scale)
-        grdi_inbox_fetch(&result->inbox, ((size_t)losses + 2) * sizeof(float),
-                         grdi_variable_data(step->scaling.scale), sizeof(float));
+        grdi_inbox_fetch(&result->inbox, ((size_t)losses + 2) * sizeof(float), grdi_variable_data(step->scaling.scale),
+                         sizeof(float));
     result->step = step->count;
     step->results.asked++;
 }

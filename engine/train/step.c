@@ -364,8 +364,9 @@ grd_step *grd_step_new_with(grd_tensor loss, grd_optimizer optimizer, const grd_
     for (grdi_child *c = graph->model->children; c; c = c->next)
         step->index += c->release == step_destroy && c->object != step;
     bool ok = check_options(step, optimizer) && find_trained(step, optimizer) && grdi_search_check(step) &&
-              grdi_scaling_open(step) && differentiate(step) && make_variables(step) && !grdi_results_open(step) && grdi_states_compile(step) &&
-              compile_micro(step) && (searches(step) ? grdi_search_open(step) : compile_updates(step));
+              grdi_scaling_open(step) && differentiate(step) && make_variables(step) && !grdi_results_open(step) &&
+              grdi_states_compile(step) && compile_micro(step) &&
+              (searches(step) ? grdi_search_open(step) : compile_updates(step));
     step->options.groups = NULL; /* the caller's arrays are not needed any more */
     step->options.outputs = NULL;
     if (ok) return step;

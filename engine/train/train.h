@@ -44,7 +44,7 @@ typedef struct grdi_update {
     grd_graph *graph;
     grd_program *program;
     grd_tensor norm, scale; /* the gradients' norm; what they are multiplied by */
-    grd_tensor key;      /* of stochastic rounding; poison where all weights are in f32 */
+    grd_tensor key;         /* of stochastic rounding; poison where all weights are in f32 */
     grd_tensor *hyper;   /* while it is built: the input of each setting, once there is one */
     grd_tensor *squares; /* [trained_count][GRDI_MEASURES]; NULL: not measured */
 } grdi_update;
@@ -122,9 +122,9 @@ bool grdi_states_compile(grd_step *step);
 bool grdi_states_restore(const grdi_update *u, grd_tensor *roots, int32_t *count, int32_t max);
 void grdi_states_bring_back(grd_step *step);
 /* loss_scale.c: makes the variables of a step in f16, and once they lie somewhere gives the scale its first value; what
- * the gradient of the loss begins with; keeps the loss where the update can see it. In the update: one by the scale; NaN
- * where an earlier step has ended the run, else 0; what a step's scale becomes where its gradient is not finite; the next
- * loss scale. All do nothing where there is no loss scale. */
+ * the gradient of the loss begins with; keeps the loss where the update can see it. In the update: one by the scale;
+ * NaN where an earlier step has ended the run, else 0; what a step's scale becomes where its gradient is not finite;
+ * the next loss scale. All do nothing where there is no loss scale. */
 bool grdi_scaling_open(grd_step *step);
 void grdi_scaling_begin(grd_step *step);
 grd_tensor grdi_scaling_seed(grd_step *step, grd_tensor seed);

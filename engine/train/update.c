@@ -247,8 +247,7 @@ static bool build_run(grdi_update *u, run r, grd_tensor g, grd_tensor *roots, in
         if (t->parameter->type.dtype == GRD_BF16)
             out[0] = grd_stochastic_round(out[0], rounding_key(u), grdi_variable_element(t->parameter));
     }
-    if (u->squares)
-        measure(u, r.first, grd_cast(p, GRD_F32), g, grd_cast(out[0], GRD_F32));
+    if (u->squares) measure(u, r.first, grd_cast(p, GRD_F32), g, grd_cast(out[0], GRD_F32));
     grd_tensor assigned = grd_assign(p, out[0]);
     bool ok = keep(assigned, roots, count, max);
     for (int32_t m = 0; m < moments && ok; m++) ok = keep(grd_assign(state[m], out[m + 1]), roots, count, max);

@@ -327,6 +327,12 @@ case("bench: a negative batch", "bench model mlp --batch -1", "--batch: -1 is ou
 case("eval: a context beyond the model's", "eval run --context 99999", "context")
 
 
+case("yaml: an average of weights in bf16 alone", "train x.yaml",
+     "train.ema: there is no moving average of weights kept in bf16 alone",
+     files={"x.yaml": "data: {path: good.txt}\ntrain: {steps: 1, precision: bf16-pure, ema: 0.9}\n"})
+case("yaml: L-BFGS in f16", "train x.yaml", "train.precision: f16 is not for optimizer lbfgs",
+     files={"x.yaml": "data: {path: good.txt}\ntrain: {steps: 1, precision: f16, optimizer: lbfgs}\n"})
+
 # ---- texts ----
 
 case("text: a folder without any", "train --data empty", "empty: is empty", files={"empty": None})

@@ -58,6 +58,7 @@ ParameterizedTest(int *index, cudasim_kernels, all)
     check_op(*index, 0, check_kernel);
     check_op(*index, 1, check_kernel);
     check_op(*index, 0, check_kernel_bf16);
+    check_op(*index, 0, check_kernel_f16);
 }
 
 /* ---- whether all that was said above reached all that is to be checked ---- */

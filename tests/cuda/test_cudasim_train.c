@@ -25,10 +25,9 @@ static void losses_on(const char *device, bool modern, precision p, grd_optimize
 {
     tiny t;
     tiny_build_kept(&t, device, modern, p == BF16_PURE ? GRD_BF16 : GRD_F32);
-    grd_step *step = grd_step_new(t.loss, optimizer, .clip_norm = 1, .sum_micro = true, .accumulate = 2,
-                                  .program = {.size = sizeof(grd_program_options),
-                                              .bf16 = p == BF16 || p == BF16_PURE,
-                                              .f16 = p == F16});
+    grd_step *step = grd_step_new(
+        t.loss, optimizer, .clip_norm = 1, .sum_micro = true, .accumulate = 2,
+        .program = {.size = sizeof(grd_program_options), .bf16 = p == BF16 || p == BF16_PURE, .f16 = p == F16});
     cr_assert(step != NULL, "%s", grd_engine_error(t.engine)->message);
     for (int i = 0; i < STEPS; i++) {
         grd_metrics m = {0};
@@ -49,8 +48,8 @@ static double furthest(const double *a, const double *b)
     return most;
 }
 
-/* f32: sums in another order, which Adam makes more of (1e-5 seen); bf16: roundings that fall the other way; pure: those
- * of weights, too, which are drawn alike but seldom see the same value. */
+/* f32: sums in another order, which Adam makes more of (1e-5 seen); bf16: roundings that fall the other way; pure:
+ * those of weights, too, which are drawn alike but seldom see the same value. */
 static void follows(precision p, double tolerance)
 {
     for (int modern = 0; modern < 2; modern++) {

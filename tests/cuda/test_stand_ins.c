@@ -140,15 +140,68 @@ Test(stand_ins, refuse_wrong_pointers_of_epilogues)
     p.epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
     GOOD(choose());
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
-    refused(run(0, p.workspace_bytes), "auxiliary output, whose pointer");
+    refused(run(0, p.workspace_bytes), "auxiliary matrix, whose pointer");
     void *aux = p.memory + 257; /* 4 bytes past the alignment */
     set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
-    refused(run(0, p.workspace_bytes), "auxiliary output, whose pointer");
+    refused(run(0, p.workspace_bytes), "auxiliary matrix, whose pointer");
     aux = p.memory + 256;
     set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
     GOOD(run(0, p.workspace_bytes));
     p.aux_ld = 7;
     refused(choose(), "leading dimension of the auxiliary");
+}
+
+/* d = (a b) gelu'(aux): 4 at 0, where the slope is 1/2. */
+Test(stand_ins, multiply_by_the_slope_of_gelu)
+{
+    for (int i = 0; i < 64; i++) p.memory[i] = (float)i, p.memory[64 + i] = (float)(i % 3), p.memory[256 + i] = 0;
+    p.epilogue = CUBLASLT_EPILOGUE_DGELU;
+    GOOD(choose());
+    refused(run(0, p.workspace_bytes), "auxiliary matrix, whose pointer");
+    const void *aux = p.memory + 258; /* 8 bytes past the alignment */
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
+    refused(run(0, p.workspace_bytes), "auxiliary matrix, whose pointer");
+    aux = p.memory + 256;
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof(aux));
+    GOOD(run(0, p.workspace_bytes));
+    cr_assert(p.memory[128] == 2.0f, "%g", p.memory[128]);
+    p.aux_ld = 12;
+    refused(choose(), "leading dimension of the auxiliary");
+    sim_is_content();
+}
+
+/* The sums of b's columns, over the inner dimension: b is [2 x 3] of 0 1, 2 0, 1 2. */
+Test(stand_ins, sum_the_columns_of_b)
+{
+    for (int i = 0; i < 64; i++) p.memory[i] = (float)i, p.memory[64 + i] = (float)(i % 3), p.memory[192 + i] = -1;
+    p.epilogue = CUBLASLT_EPILOGUE_BGRADB;
+    GOOD(choose());
+    refused(run(0, p.workspace_bytes), "gradient of a bias, whose pointer");
+    const void *sums = (char *)p.memory + 2;
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &sums, sizeof(sums));
+    refused(run(0, p.workspace_bytes), "gradient of a bias, whose pointer");
+    sums = p.memory + 192;
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &sums, sizeof(sums));
+    GOOD(run(0, p.workspace_bytes));
+    cr_assert(p.memory[128] == 4.0f && p.memory[192] == 1 && p.memory[193] == 2 && p.memory[194] == 3 &&
+                  p.memory[195] == -1,
+              "%g; %g %g %g", p.memory[128], p.memory[192], p.memory[193], p.memory[194]);
+    sim_is_content();
+}
+
+Test(stand_ins, read_factors_where_their_mode_says)
+{
+    const int32_t mode = CUBLASLT_POINTER_MODE_DEVICE;
+    for (int i = 0; i < 64; i++) p.memory[i] = (float)i, p.memory[64 + i] = (float)(i % 3);
+    GOOD(choose());
+    set(CUBLASLT_MATMUL_DESC_POINTER_MODE, &mode, sizeof(mode));
+    refused(run(0, p.workspace_bytes), "not in device memory");
+    p.memory[192] = 0.5f, p.memory[193] = 0;
+    GOOD(SIM(cublasLtMatmul)(p.handle, p.description, p.memory + 192, p.memory, p.a, p.memory + 64, p.b, p.memory + 193,
+                             p.memory + 128, p.d, p.memory + 128, p.d, &p.found.algo, p.workspace, p.workspace_bytes,
+                             p.stream));
+    cr_assert(p.memory[128] == 2.0f, "%g", p.memory[128]);
+    sim_is_content();
 }
 
 Test(stand_ins, refuse_copies_past_an_allocation)

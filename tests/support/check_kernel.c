@@ -45,7 +45,8 @@ typedef struct kernel_case {
     op_case c;
     const grdi_node *node;
     double *in[GRDI_INPUTS_MAX], *want[GRDI_OUTPUTS_MAX];
-    uint32_t in_bf16, out_bf16;           /* a bit for each input and output that lies in bf16 instead of f32 */
+    grd_dtype narrow;                     /* bf16 or f16, whichever is tried */
+    uint32_t in_bf16, out_bf16;           /* a bit for each input and output that lies in it instead of f32 */
     uint32_t in_rounded;                  /* inputs in f32 that the kernel is to round to bf16 itself */
     uint32_t given;                       /* outputs that the reference writes for this sample */
     double tolerance;
@@ -67,14 +68,14 @@ static bool wrong(char *message, const char *format, ...)
 static grdi_type in_type(const kernel_case *k, int32_t i)
 {
     grdi_type type = *grdi_type_of(k->c.in[i]);
-    if (k->in_bf16 >> i & 1) type.dtype = GRD_BF16;
+    if (k->in_bf16 >> i & 1) type.dtype = k->narrow;
     return type;
 }
 
 static grdi_type out_type(const kernel_case *k, int32_t o)
 {
     grdi_type type = k->node->out[o];
-    if (k->out_bf16 >> o & 1) type.dtype = GRD_BF16;
+    if (k->out_bf16 >> o & 1) type.dtype = k->narrow;
     return type;
 }
 
@@ -223,7 +224,7 @@ static double tolerance_of(const kernel_case *k, grd_dtype dtype, bool accumulat
     double last_place = dtype == GRD_BF16 ? 0x1p-7 : dtype == GRD_F16 ? 0x1p-10 : 0;
     if (!grd_dtype_is_float(dtype)) return 0;
     uint32_t in = k->in_bf16 | k->in_rounded;
-    if (in) last_place = fmax(last_place, k->c.op->tolerance_bf16);
+    if (in) last_place = fmax(last_place, k->c.op->tolerance_bf16 * (k->narrow == GRD_F16 ? 0.125 : 1));
     if (in | k->out_bf16) return fmax(k->tolerance, last_place);
     return accumulate || k->c.op->tolerance > 0 ? fmax(k->tolerance, last_place) : k->tolerance;
 }
@@ -408,7 +409,8 @@ static void load_inputs(kernel_case *k)
         int64_t count = grd_dims_count(grd_tensor_dims(k->c.in[i]));
         memcpy(k->in[i], k->c.data[i], sizeof(double) * (size_t)count);
         for (int64_t e = 0; (k->in_bf16 | k->in_rounded) >> i & 1 && e < count; e++)
-            k->in[i][e] = grdi_bf16_to_f32(grdi_f32_to_bf16((float)k->in[i][e]));
+            k->in[i][e] = k->narrow == GRD_F16 ? grdi_f16_to_f32(grdi_f32_to_f16((float)k->in[i][e]))
+                                               : grdi_bf16_to_f32(grdi_f32_to_bf16((float)k->in[i][e]));
     }
 }
 
@@ -496,6 +498,7 @@ static bool open_case(kernel_case *k, const kernel_target *t, const grdi_op *op,
 {
     memset(k, 0, sizeof *k);
     k->target = t;
+    k->narrow = GRD_BF16;
     if (!op_case_open(&k->c, op, index, false, message)) return false;
     if (k->c.sample->large && !op_case_fill(&k->c, message))
         return false;
@@ -591,12 +594,12 @@ static bool run_in_bf16(kernel_case *k, uint32_t in, uint32_t out, effort how, c
     compute_references(k);
     const grdi_kernel *kernel = plain_kernel(k);
     bool own = kernel && kernel != &grdi_reference_kernel;
-    if (!own) return how == IF_TAKEN || wrong(message, "inputs %#x and outputs %#x in bf16: no own kernel", in, out);
+    if (!own) return how == IF_TAKEN || wrong(message, "inputs %#x and outputs %#x narrow: no own kernel", in, out);
     variant plain = {.outputs = k->given};
     bool ok = run_variant(k, &plain, why);
     if (how == ALL_WAYS)
         ok = ok && try_layouts(k, kernel, why) && try_outputs(k, kernel, why) && try_in_place(k, kernel, why);
-    return ok || wrong(message, "inputs %#x and outputs %#x in bf16: %s", in, out, why);
+    return ok || wrong(message, "inputs %#x and outputs %#x in %s: %s", in, out, grd_dtype_name(k->narrow), why);
 }
 
 /* The kernel rounds operands in f32 itself, all of them or the second, which weights are. */
@@ -646,6 +649,27 @@ bool check_kernel_bf16(const kernel_target *target, const grdi_op *op, int32_t i
     if (skipped(op, index) || op->flags & (GRDI_OP_VIEW | GRDI_OP_EFFECT) || op == &grdi_op_cast) return true;
     bool ok = open_case(&k, target, op, index, why);
     if (ok && plain_kernel(&k) != &grdi_reference_kernel) ok = all_in_bf16(&k, why);
+    close_case(&k);
+    return ok || failed_on(target, op, index, why, message);
+}
+
+/* f16 precision hands the same to kernels that take it; devices that have none convert. */
+bool check_kernel_f16(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
+{
+    kernel_case k;
+    char why[CHECK_TEXT] = "";
+    if (skipped(op, index) || op->flags & (GRDI_OP_VIEW | GRDI_OP_EFFECT) || op == &grdi_op_cast) return true;
+    bool ok = open_case(&k, target, op, index, why);
+    k.narrow = GRD_F16;
+    uint32_t in = ok ? f32_bits(k.c.in, k.c.in_count) : 0, out = ok ? f32_bits(k.c.out, k.c.out_count) : 0;
+    bool follows = op->flags & (GRDI_OP_MOVES | GRDI_OP_FOLLOWS);
+    uint32_t stored = (follows ? out : out & op->bf16_out) & ~op->f16_not;
+    if (ok && op->bf16_in)
+        ok = run_in_bf16(&k, in & op->bf16_in, stored, IF_TAKEN, why) &&
+             run_in_bf16(&k, in & op->bf16_in, 0, IF_TAKEN, why);
+    for (int32_t i = 0; ok && i < k.c.in_count; i++)
+        if (in >> i & 1) ok = run_in_bf16(&k, 1u << i, stored, IF_TAKEN, why);
+    if (ok && in) ok = run_in_bf16(&k, in, out & ~op->f16_not, IF_TAKEN, why);
     close_case(&k);
     return ok || failed_on(target, op, index, why, message);
 }

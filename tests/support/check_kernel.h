@@ -23,6 +23,9 @@ bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index,
  * Operands that the op's row has rounded must find a kernel of the backend's own, if it has one for f32. */
 bool check_kernel_bf16(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
 
+/* The same in f16, where the backend has kernels of its own for it: others convert around kernels in f32. */
+bool check_kernel_f16(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
+
 /* Runs a large sample, row-major only: what it takes for kernels to share the work among threads. Other samples pass,
  * and so do those with more than 2^24 elements, for which a reference in double takes too long. */
 bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message);

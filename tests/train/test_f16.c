@@ -1,5 +1,5 @@
-/* test_f16.c - f16 precision: losses follow f32 though gradients are scaled, an overflow halves the scale and leaves all
- * else alone, good steps double it, and what is no overflow still ends a run. */
+/* test_f16.c - f16 precision: losses follow f32 though gradients are scaled, an overflow halves the scale and leaves
+ * all else alone, good steps double it, and what is no overflow still ends a run. */
 #include "tiny.h"
 
 #include <criterion/criterion.h>
@@ -172,7 +172,8 @@ Test(f16, what_is_no_overflow_is_an_error)
         cr_assert(memcmp(before, after, sizeof(after)) == 0, "kind %d: a weight or moment changed", kind);
         float scale = read_one(&t, SCALE);
         cr_assert(scale == (of_loss ? (skips ? 32768 : 65536) : 1), "kind %d: the scale is %g", kind, (double)scale);
-        cr_assert(grd_step_count(step) == (skips ? 2 : 1), "kind %d: %lld steps", kind, (long long)grd_step_count(step));
+        cr_assert(grd_step_count(step) == (skips ? 2 : 1), "kind %d: %lld steps", kind,
+                  (long long)grd_step_count(step));
         run_step(&t, step, skips ? 2 : 1, 1);
         look(&t, after);
         cr_assert(memcmp(before, after, sizeof(after)) != 0, "kind %d: it does not go on", kind);
@@ -213,7 +214,8 @@ Test(f16, resumes_between_overflows)
         skipped += x.skipped;
         cr_assert(x.skipped == y.skipped && x.loss_scale == y.loss_scale && x.loss == y.loss, "step %d differs", i);
     }
-    static const char *const paths[] = {"h0/mlp/up/weight", "exp_avg/h0/mlp/down/weight", "exp_avg_sq/head/weight", SCALE};
+    static const char *const paths[] = {"h0/attn/qkv/weight", "exp_avg/h0/mlp/down/weight", "exp_avg_sq/head/weight",
+                                        SCALE};
     for (int k = 0; k < 4; k++) {
         straight[k] = tiny_square_sum(a.model, paths[k]);
         resumed[k] = tiny_square_sum(b.model, paths[k]);

@@ -97,7 +97,8 @@ Test(pure, rounding_is_a_function_of_seed_step_and_place)
     uint16_t whole[N], part[N], again[N], ref[N];
     for (int i = 0; i < N; i++) x[i] = (float)sin(i) * 1e-3f;
     x[3] = NAN, x[4] = INFINITY, x[5] = -INFINITY, x[6] = 0, x[7] = 0x1p-133f + 0x1p-140f;
-    rounding a = open_rounding("cpu", N, 0), b = open_rounding("cpu", N - SKIPPED, SKIPPED), c = open_rounding("ref", N, 0);
+    rounding a = open_rounding("cpu", N, 0), b = open_rounding("cpu", N - SKIPPED, SKIPPED),
+             c = open_rounding("ref", N, 0);
     round_values(&a, x, 3, 5, whole);
     round_values(&a, x, 3, 6, part);
     cr_assert(memcmp(whole, part, sizeof(whole)) != 0, "every step rounds alike");
@@ -199,7 +200,9 @@ Test(pure, losses_follow_weights_in_f32)
     const grd_optimizer optimizers[] = {grd_adamw(2e-3), grd_sgd(0.1), grd_lion(1e-3), grd_muon(0.01)};
     for (int k = 0; k < 5; k++) {
         bool modern = k > 0;
-        const recipe wide = {.device = "cpu", .optimizer = optimizers[k ? k - 1 : 0], .groups = k == 4 ? others : NULL,
+        const recipe wide = {.device = "cpu",
+                             .optimizer = optimizers[k ? k - 1 : 0],
+                             .groups = k == 4 ? others : NULL,
                              .group_count = k == 4 ? 4 : 0};
         recipe pure = wide, ref = wide, measured = wide;
         pure.weights = ref.weights = measured.weights = GRD_BF16;

@@ -100,9 +100,20 @@ static double attention_part(const grdi_call *call)
     return grdi_gpu_attention_part(call->device->gpu, call);
 }
 
+/* GPUs take f16 wherever they take bf16, and plans are made of the CPU's kernels, which do not. */
+static const grdi_kernel *find_as_bf16(const grdi_call *call)
+{
+    grdi_call other = *call;
+    for (int32_t i = 0; i < call->input_count; i++)
+        if (call->in[i].dtype == GRD_F16) other.in[i].dtype = GRD_BF16;
+    for (int32_t o = 0; o < call->output_count; o++)
+        if (call->out[o].dtype == GRD_F16) other.out[o].dtype = GRD_BF16;
+    return grdi_cpu_find(grdi_isa_best(), &other);
+}
+
 static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
 {
-    const grdi_kernel *kernel = grdi_cpu_find(grdi_isa_best(), call);
+    const grdi_kernel *kernel = device->gpu ? find_as_bf16(call) : grdi_cpu_find(grdi_isa_best(), call);
     bool forward = strcmp(call->op->name, "attention") == 0;
     bool own_rate = device->gpu && (forward || strcmp(call->op->name, "attention_backward") == 0);
     if (!own_rate || !kernel || !kernel->rate_part_of) return kernel; /* the reference has none */

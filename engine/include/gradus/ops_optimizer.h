@@ -5,8 +5,8 @@
  * scale). scale < 0 or NaN means: skip this step and leave everything as it was. The rate used is lr lr_scale. The
  * results take the place of p, m and v. Called by name (grd_call), each takes a key i32[4] = {seed, seed >> 32, step,
  * step >> 32} as one more input: p is in bf16 then, the others in f32, and the new p is rounded as by
- * grd_stochastic_round, of which it has the attribute `first`. No op here has a gradient. Errors: GRD_E_DTYPE, GRD_E_SHAPE, GRD_E_ARGUMENT.
- * Options: zero is the default. */
+ * grd_stochastic_round, of which it has the attribute `first`. No op here has a gradient. Errors: GRD_E_DTYPE,
+ * GRD_E_SHAPE, GRD_E_ARGUMENT. Options: zero is the default. */
 #ifndef GRADUS_OPS_OPTIMIZER_H
 #define GRADUS_OPS_OPTIMIZER_H
 
@@ -72,8 +72,8 @@ GRD_API grd_tensor grd_lion_update_with(grd_tensor p, grd_tensor g, grd_tensor m
     grd_lion_update_with(p, g, m, hyper, scale, updated, &(grd_lion_update_options){__VA_ARGS__})
 
 /* x, f32 of any shape, in bf16: up with the probability that makes the result x on average, by random bits that are a
- * function of (seed, step, first + index of the element) alone. key: i32[4] as above; first: a multiple of 8, for ranges
- * of one storage. What bf16 holds does not change (Croci et al., "Stochastic rounding", 2022). */
+ * function of (seed, step, first + index of the element) alone. key: i32[4] as above; first: a multiple of 8, for
+ * ranges of one storage. What bf16 holds does not change (Croci et al., "Stochastic rounding", 2022). */
 GRD_API grd_tensor grd_stochastic_round(grd_tensor x, grd_tensor key, int64_t first);
 
 /* decay average + (1 - decay) value: an exponential moving average. Both inputs of one float dtype and shape, any

@@ -58,7 +58,7 @@ typedef enum grd_precision {
     GRD_PRECISION_AUTO = 0,
     GRD_PRECISION_F32,
     GRD_PRECISION_BF16,
-    GRD_PRECISION_TF32,     /* f32 whose products a GPU makes in tf32; elsewhere f32 */
+    GRD_PRECISION_TF32,      /* f32 whose products a GPU makes in tf32; elsewhere f32 */
     GRD_PRECISION_BF16_PURE, /* bf16, and weights kept in it alone: see grd_model_set_weight_dtype */
     GRD_PRECISION_F16        /* products in f16, weights in f32, the loss scaled: see grd_step_options */
 } grd_precision;

@@ -93,7 +93,7 @@ typedef struct grd_metrics {
     int64_t step;     /* steps done */
     bool updated;     /* this call finished a step */
     bool skipped;     /* its update was left out: the gradient was not finite */
-    double loss_scale; /* in f16: of the next step; others 0 */
+    double loss_scale;   /* in f16: of the next step; others 0 */
     int64_t evaluations; /* LBFGS: of loss and gradient in this step; others 0 */
     bool converged; /* LBFGS: by its tolerances, or by rounding, the step found nothing that is worth changing */
 } grd_metrics;

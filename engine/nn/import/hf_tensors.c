@@ -124,8 +124,7 @@ grd_status grd_hf_exporter_read(void *exporter, const grd_file_tensor *tensor, v
     if (!all) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", e->ours);
     status = grd_model_read(x->model, e->ours, all, error);
     if (!status && e->transposed) transpose(data, all, v.dims.dim[0], v.dims.dim[1], element_bytes);
-    else if (!status)
-        memcpy(data, all + (size_t)(e->first_row * row_size(v.dims)) * element_bytes, tensor->size_bytes);
+    else if (!status) memcpy(data, all + (size_t)(e->first_row * row_size(v.dims)) * element_bytes, tensor->size_bytes);
     free(all);
     return status;
 }

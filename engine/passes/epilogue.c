@@ -1,0 +1,114 @@
+/* epilogue.c - on devices whose products can: the slope of tanh-GELU joins the product that makes what it is multiplied
+ * by, and the gradient of a bias joins that of its weight, as both read the same gradient. Runs before fuse, which
+ * would take the slope into a chain. */
+#include "passes/pass.h"
+
+#include "ops/table.h"
+
+#include <gradus/ops_shape.h>
+
+typedef struct joining {
+    grdi_rewrite r;
+    const int32_t *uses;
+    const grdi_node **sum_of; /* by node, of products g^T x: the sum of g's columns that is made with it */
+} joining;
+
+static bool is_matrix(grd_tensor t)
+{
+    return grdi_type_of(t)->dims.rank == 2;
+}
+
+/* ---- (g w) gelu_tanh'(x) ---- */
+
+/* The product of matrices that nobody but the slope reads, seen through reshapes; NULL if that is not it. */
+static const grdi_node *product_behind(const joining *p, grd_tensor t)
+{
+    while (p->uses[(size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output] == 1 && t.node->op == &grdi_op_reshape)
+        t = t.node->in[0];
+    bool alone = p->uses[(size_t)t.node->id * GRDI_OUTPUTS_MAX] == 1 && t.node->op == &grdi_op_matmul;
+    return alone && is_matrix(t.node->in[0]) && is_matrix(t.node->in[1]) ? t.node : NULL;
+}
+
+static grd_tensor reshaped(grd_tensor t, grd_dims dims)
+{
+    return t.node && !grd_dims_equal(grdi_type_of(t)->dims, dims) ? grd_reshape(t, dims) : t;
+}
+
+static bool join_slope(joining *p, const grdi_node *slope, const grdi_node *product)
+{
+    grdi_rewrite *r = &p->r;
+    grdi_rewrite_context(r, slope);
+    grd_tensor x = reshaped(grdi_mapped(r, slope->in[1]), product->out[0].dims);
+    grd_tensor in[] = {grdi_mapped(r, product->in[0]), grdi_mapped(r, product->in[1]), x};
+    grd_tensor out = grdi_emit(r->graph, &grdi_op_matmul_gelu_tanh_backward, in, 3, NULL, 0, NULL);
+    grdi_map(r, (grd_tensor){(grdi_node *)slope, 0}, reshaped(out, slope->out[0].dims));
+    return out.node != NULL;
+}
+
+/* ---- g^T x, and the sums of g's columns ---- */
+
+/* g, where the product is g^T x of matrices; node NULL elsewhere. */
+static grd_tensor transposed_operand(const grdi_node *node)
+{
+    const grdi_node *turned = node->op == &grdi_op_matmul ? node->in[0].node : NULL;
+    bool is = turned && turned->op == &grdi_op_transpose && is_matrix(node->in[1]) && is_matrix(turned->in[0]) &&
+              node->phase == GRDI_BACKWARD;
+    return is ? turned->in[0] : (grd_tensor){NULL, 0};
+}
+
+static bool sums_columns_of(const grdi_node *node, grd_tensor g)
+{
+    return node->op == &grdi_op_sum_to && grdi_same_tensor(node->in[0], g) && node->out[0].dims.rank == 1 &&
+           node->out[0].dims.dim[0] == grdi_type_of(g)->dims.dim[1];
+}
+
+/* Later than the product, as gradient rules have it, and before anybody else's turn: at most some nodes on. */
+static void find_sums(joining *p, const grd_graph *old)
+{
+    enum { NEAR = 16 };
+    for (size_t n = 0; n < old->count; n++) {
+        grd_tensor g = transposed_operand(old->nodes[n]);
+        for (size_t k = n + 1; g.node && k < old->count && k <= n + NEAR && !p->sum_of[n]; k++)
+            if (sums_columns_of(old->nodes[k], g)) p->sum_of[n] = old->nodes[k];
+    }
+}
+
+static bool join_sums(joining *p, const grdi_node *product)
+{
+    grdi_rewrite *r = &p->r;
+    const grdi_node *sum = p->sum_of[product->id];
+    grd_tensor in[] = {grdi_mapped(r, transposed_operand(product)), grdi_mapped(r, product->in[1])},
+               out[GRDI_OUTPUTS_MAX];
+    grdi_rewrite_context(r, product);
+    if (!grdi_emit(r->graph, &grdi_op_matmul_column_sums, in, 2, NULL, 0, out).node) return false;
+    grdi_map(r, (grd_tensor){(grdi_node *)product, 0}, out[0]);
+    grdi_map(r, (grd_tensor){(grdi_node *)sum, 0}, out[1]);
+    return true;
+}
+
+grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old)
+{
+    joining p = {.uses = grdi_use_counts(old, c)};
+    if (!grdi_rewrite_begin(&p.r, old, c->error)) {
+        grdi_free((void *)p.uses);
+        return NULL;
+    }
+    p.sum_of = grdi_alloc_zero(old->count + 1, sizeof(*p.sum_of));
+    bool ok = p.uses && p.sum_of;
+    if (ok) find_sums(&p, old);
+    for (size_t n = 0; ok && n < old->count; n++) {
+        const grdi_node *node = old->nodes[n];
+        if (grdi_mapped(&p.r, (grd_tensor){(grdi_node *)node, 0}).node) continue; /* a sum that was made */
+        const grdi_node *product = node->op == &grdi_op_gelu_tanh_backward ? product_behind(&p, node->in[0]) : NULL;
+        if (product) ok = join_slope(&p, node, product);
+        else if (p.sum_of[n]) ok = join_sums(&p, node);
+        else ok = grdi_rewrite_copy(&p.r, node) != NULL;
+    }
+    grdi_free((void *)p.uses);
+    grdi_free(p.sum_of);
+    grd_graph *graph = grdi_rewrite_end(&p.r, c, ok);
+    if (!graph) return NULL;
+    grd_graph *used = grdi_pass_extract(c, graph); /* drops products and transposes that nobody reads any more */
+    grdi_graph_destroy(graph);
+    return used;
+}
