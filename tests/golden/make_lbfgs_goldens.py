@@ -7,7 +7,7 @@ problems, by the number of evaluations. test_lbfgs.c solves the same from the sa
 Weights and rows come from the formula of make_image_net_goldens.py. Of a problem NAME: NAME/evaluations [steps], the
 sum after each call of step(), and NAME/loss [steps], the loss there.
 
-    mlp1 to mlp5   64 rows of 3 to 1 by 12 tanh, mean squared error; y = sin(4 a b) + c^2 (seeds 1 to 5)
+    mlp1 to mlp40  64 rows of 3 to 1 by 12 tanh, mean squared error; y = sin(4 a b) + c^2 (seeds 1 to 40)
     bowl           mean of (w - t)^2 over 50 elements, element i counting 10^(i / 10)
 """
 import os
@@ -60,7 +60,7 @@ def bowl():
 
 
 def main():
-    for seed in range(1, 6):
+    for seed in range(1, 41):
         mlp(seed)
     bowl()
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lbfgs.safetensors")
