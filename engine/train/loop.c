@@ -253,7 +253,7 @@ static void emit_step(grdi_session *s, const grd_metrics *metrics)
     event.samples_per_s = (double)event.samples / seconds;
     s->told = now;
     s->told_steps++;
-    s->skipped += metrics->skipped;
+    s->skipped += metrics->skipped && settings->train.on_nan == GRD_NAN_SKIP; /* else an overflow in f16, told below */
     s->unchanged = metrics->converged ? s->unchanged + settings->train.batch * settings->train.accumulate : 0;
     grdi_session_emit(s, &event);
     if (metrics->skipped && metrics->loss_scale > 0)

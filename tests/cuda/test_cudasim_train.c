@@ -79,7 +79,7 @@ Test(cudasim_train, bf16_follows_cpu)
 }
 Test(cudasim_train, bf16_pure_follows_cpu)
 {
-    follows(BF16_PURE, 1e-2);
+    follows(BF16_PURE, 1e-3);
 }
 Test(cudasim_train, f16_follows_cpu)
 {
