@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "lib/cublaslt.h"
+#include "lib/cudnn.h"
 
 #include <cuda_runtime_api.h>
 
@@ -33,6 +34,7 @@ struct grdi_device {
     char kind[320], why[512];
     cudaStream_t stream; /* all work of the device, in order */
     grdi_lt lt;
+    grdi_dnn dnn;
     grdi_staging staging;
 };
 

@@ -83,10 +83,21 @@ static void close_device(grdi_device *device)
     if (!device) return;
     cudaSetDevice(device->index);
     if (device->stream) cudaStreamSynchronize(device->stream);
+    grdi_dnn_close(&device->dnn);
     grdi_lt_close(device);
     grdi_staging_close(device);
     if (device->stream) cudaStreamDestroy(device->stream);
     grdi_free(device);
+}
+
+/* The kind names it, since it has a part in the bits of results. */
+static void open_dnn(grdi_device *device)
+{
+    size_t used = strlen(device->kind);
+    device->dnn.tf32 = device->tf32;
+    grdi_dnn_open(&device->dnn, device->stream);
+    if (device->dnn.version)
+        snprintf(device->kind + used, sizeof device->kind - used, " cudnn=%zu", device->dnn.version);
 }
 
 static grd_status open_parts(grdi_device *device)
@@ -98,6 +109,7 @@ static grd_status open_parts(grdi_device *device)
     if (!status)
         snprintf(device->kind + strlen(device->kind), sizeof device->kind - strlen(device->kind), " cublaslt=%zu",
                  device->lt.version);
+    if (!status) open_dnn(device);
     return status;
 }
 
@@ -172,7 +184,7 @@ static bool component(int32_t index, grd_component *c)
     } rows[GRDI_LIBRARIES] = {
         [GRDI_LIBRARY_DRIVER] = {"NVIDIA driver", "device cuda; without it there is none"},
         [GRDI_LIBRARY_CUBLASLT] = {"cuBLASLt", "matrix products on cuda; without it there is no device cuda"},
-        [GRDI_LIBRARY_CUDNN] = {"cuDNN", "nothing yet: convolutions are products of cuBLASLt"},
+        [GRDI_LIBRARY_CUDNN] = {"cuDNN", "convolutions on cuda; without it they are products of cuBLASLt"},
         [GRDI_LIBRARY_NCCL] = {"NCCL", "nothing yet: several GPUs are not built"}};
     static char text[GRDI_LIBRARIES][32];
     if (index < 0 || index >= GRDI_LIBRARIES) return false;

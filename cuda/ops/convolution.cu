@@ -1,7 +1,8 @@
-/* convolution.cu - convolution and its gradients as products of cuBLASLt, a few samples at a time: windows are laid out
- * as rows of a matrix, columns [positions, channels x taps], which the weight [O, channels x taps] fits as it lies.
- * What flows back to x is gathered from such columns by the element that it belongs to: nothing is added at random.
- * Kernels of one tap that move by one need no columns: x is the matrix. */
+/* convolution.cu - convolution and its gradients by cuDNN where it is there and takes them (lib/cudnn.h), else as
+ * products of cuBLASLt, a few samples at a time: windows are laid out as rows of a matrix, columns [positions, channels
+ * x taps], which the weight [O, channels x taps] fits as it lies. What flows back to x is gathered from such columns by
+ * the element that it belongs to: nothing is added at random. Kernels of one tap that move by one need no columns: x is
+ * the matrix. */
 #include "ops/copy.h"
 
 #include "device/table.cuh"
@@ -17,17 +18,20 @@ constexpr int64_t COLUMNS_BYTES = 8 << 10; /* so that tests take several samples
 constexpr int64_t COLUMNS_BYTES = 256 << 20;
 #endif
 
-enum convolution_kind { FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT };
+constexpr grdi_convolution_kind FORWARD = GRDI_CONVOLUTION_FORWARD, INPUT_GRADIENT = GRDI_CONVOLUTION_INPUT_GRADIENT,
+                                WEIGHT_GRADIENT = GRDI_CONVOLUTION_WEIGHT_GRADIENT;
 
 struct convolution_state {
-    convolution_kind kind;
+    grdi_convolution_kind kind;
+    grdi_dnn_plan *library; /* cuDNN's; NULL: products */
+    bool by_library;        /* and its pointers are as it needs them */
     windows w;
     int64_t outputs, groups, taps, width; /* width: of the columns, channels x taps */
     int64_t chunk;                        /* samples at a time; divides their number */
     bool plain;                           /* no columns */
     grd_dtype type;                       /* of columns */
-    bool rounds_bias;
-    size_t bias_at;
+    bool rounds_bias, rounds_sum;         /* the library's gradient of weights comes in bf16 */
+    size_t columns_bytes, beside_at; /* room for columns or for the library's workspace; behind it, what is rounded */
     grdi_product product;
 };
 
@@ -79,7 +83,7 @@ struct operands {
     const grdi_view *x, *w, *y;
 };
 
-operands operands_of(const grdi_call *call, convolution_kind kind)
+operands operands_of(const grdi_call *call, grdi_convolution_kind kind)
 {
     const grdi_view *in = call->in, *out = call->out;
     if (kind == INPUT_GRADIENT) return {&out[0], &in[1], &in[0]};
@@ -104,12 +108,16 @@ void set_geometry(const grdi_call *call, convolution_state *s)
     s->type = s->kind == INPUT_GRADIENT ? GRD_F32 : o.x->dtype; /* sums over taps are made in f32 */
 }
 
-/* The most samples whose columns stay under the limit, and that divide all. */
-void choose_chunk(convolution_state *s)
+/* Bytes of the columns of a sample. */
+int64_t columns_of_one(const convolution_state *s)
 {
-    int64_t each = s->w.out * s->width * (int64_t)grd_dtype_size(s->type), most = COLUMNS_BYTES / (each ? each : 1);
-    s->chunk = s->w.samples;
-    if (s->plain) return;
+    return s->plain ? 0 : s->w.out * s->width * (int64_t)grd_dtype_size(s->type);
+}
+
+/* The most samples whose columns stay under the limit, and that divide all; at least one. */
+void choose_chunk(convolution_state *s, int64_t limit)
+{
+    int64_t each = columns_of_one(s), most = each ? limit / each : s->w.samples;
     for (s->chunk = most < 1 ? 1 : most > s->w.samples ? s->w.samples : most; s->w.samples % s->chunk;) s->chunk--;
 }
 
@@ -143,19 +151,36 @@ void describe_product(const grdi_call *call, convolution_state *s)
     }
 }
 
-grd_status prepare(grdi_call *call, grd_error *error, convolution_kind kind)
+/* cuDNN's plan, where it has one: pointers are only known later, and may then not suit it. */
+void plan_library(const grdi_call *call, convolution_state *s)
+{
+    operands o = operands_of(call, s->kind);
+    grdi_convolution c = {};
+    c.kind = s->kind;
+    c.axes = o.x->dims.rank - 2;
+    c.samples = s->w.samples, c.in_channels = s->w.channels, c.out_channels = s->outputs, c.groups = s->groups;
+    for (int a = 0; a < GRDI_WINDOW_AXES; a++) c.axis[a] = s->w.axis[a];
+    c.x = o.x->dtype, c.w = o.w->dtype, c.y = o.y->dtype;
+    c.bias = call->input_count == 3;
+    c.accumulates = call->may_accumulate[0];
+    s->library = grdi_dnn_plan_new(&call->device->dnn, &c);
+}
+
+grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution_kind kind)
 {
     convolution_state *s = (convolution_state *)grdi_alloc_zero(1, sizeof *s);
     if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
     call->state = s;
     s->kind = kind;
     set_geometry(call, s);
-    choose_chunk(s);
-    describe_product(call, s);
-    size_t columns = s->plain ? 0 : (size_t)(s->chunk * s->w.out * s->width) * grd_dtype_size(s->type);
-    s->bias_at = (columns + 255) / 256 * 256;
+    plan_library(call, s);
+    choose_chunk(s, s->library ? 0 : COLUMNS_BYTES); /* a sample's columns have room beside the library, too */
+    s->columns_bytes = (size_t)(s->chunk * columns_of_one(s));
+    if (s->library && grdi_dnn_plan_workspace(s->library) > s->columns_bytes)
+        s->columns_bytes = grdi_dnn_plan_workspace(s->library);
+    s->beside_at = (s->columns_bytes + 255) / 256 * 256;
     s->rounds_bias = call->input_count == 3 && call->in[2].dtype != call->out[0].dtype;
-    call->scratch_bytes = s->bias_at + (s->rounds_bias ? (size_t)s->outputs * grd_dtype_size(call->out[0].dtype) : 0);
+    call->scratch_bytes = s->beside_at + (s->rounds_bias ? (size_t)s->outputs * grd_dtype_size(call->out[0].dtype) : 0);
     return GRD_OK;
 }
 
@@ -172,18 +197,29 @@ grd_status prepare_weight_gradient(grdi_call *call, grd_error *error)
     return prepare(call, error, WEIGHT_GRADIENT);
 }
 
+const void *bias_of(const grdi_call *call, const convolution_state *s)
+{
+    if (call->input_count < 3) return nullptr;
+    return s->rounds_bias ? (const char *)call->scratch + s->beside_at : call->in[2].data;
+}
+
 /* The epilogue knows one bias for all groups, which is right for one. */
 grd_status bind(grdi_call *call, grd_error *error)
 {
     convolution_state *s = (convolution_state *)call->state;
     operands o = operands_of(call, s->kind);
     grdi_product *p = &s->product;
+    s->by_library =
+        s->library && grdi_dnn_plan_bind(s->library, o.x->data, o.w->data, o.y->data, bias_of(call, s), call->scratch);
+    if (s->by_library) return GRD_OK;
+    choose_chunk(s, (int64_t)s->columns_bytes);
+    describe_product(call, s);
     void *columns = s->plain ? o.x->data : call->scratch;
     p->a.data = s->kind == FORWARD ? columns : o.y->data;
     p->b.data = s->kind == WEIGHT_GRADIENT ? columns : o.w->data;
     p->y.data = s->kind == FORWARD ? o.y->data : s->kind == INPUT_GRADIENT ? columns : o.w->data;
     p->epilogue = call->input_count == 3 && s->groups == 1 ? GRDI_EPILOGUE_BIAS : GRDI_EPILOGUE_NONE;
-    if (call->input_count == 3) p->bias = s->rounds_bias ? (char *)call->scratch + s->bias_at : call->in[2].data;
+    p->bias = bias_of(call, s);
     return grdi_product_plan(call->device, p, error);
 }
 
@@ -213,6 +249,15 @@ grd_status run_chunk(const grdi_call *call, const convolution_state *s, int64_t 
     return grdi_launch(call, gather_columns_kernel, blocks_for(t.count, THREADS), THREADS, 0, t);
 }
 
+grd_status run_library(const grdi_call *call, const convolution_state *s)
+{
+    grdi_device *device = call->device;
+    cudaSetDevice(device->index);
+    if (grdi_dnn_plan_run(s->library, call->accumulate[0])) return GRD_OK;
+    snprintf(device->why, sizeof device->why, "%s", device->dnn.why);
+    return GRD_E_DEVICE;
+}
+
 grd_status run(grdi_call *call)
 {
     const convolution_state *s = (const convolution_state *)call->state;
@@ -220,9 +265,10 @@ grd_status run(grdi_call *call)
     if (s->rounds_bias) {
         grdi_view rounded = call->in[2];
         rounded.dtype = call->out[0].dtype;
-        rounded.data = (void *)s->product.bias;
+        rounded.data = (void *)bias_of(call, s);
         status = grdi_cuda_copy(call, &rounded, &call->in[2], false);
     }
+    if (!status && s->by_library) return run_library(call, s);
     for (int64_t n = 0; n < s->w.samples / s->chunk && !status; n++) status = run_chunk(call, s, n);
     if (status || call->input_count < 3 || s->groups == 1) return status;
     bias_task t = {cells_of(call->out[0]), cells_of(call->in[2]), grd_dims_count(call->out[0].dims), s->outputs};
@@ -232,7 +278,7 @@ grd_status run(grdi_call *call)
 void release(grdi_call *call)
 {
     convolution_state *s = (convolution_state *)call->state;
-    if (s) grdi_product_release(call->device, &s->product);
+    if (s) grdi_product_release(call->device, &s->product), grdi_dnn_plan_free(s->library);
     grdi_free(s);
     call->state = nullptr;
 }

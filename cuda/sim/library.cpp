@@ -1,15 +1,31 @@
-/* library.cpp - the simulated machine's libraries: the driver and cuBLASLt are there, cuDNN and NCCL are not. */
+/* library.cpp - the simulated machine's libraries: the driver, cuBLASLt and cuDNN are there, NCCL is not. Tests take
+ * cuDNN away by GRADUS_SIM_WITHOUT_CUDNN. */
 extern "C" {
 #include "lib/library.h"
 }
 #include "cublasLt.h"
+#include "lib/cudnn_api.h"
 
+#include <cstdlib>
 #include <cstring>
 
 #define STAND_IN(name)                                                                                                 \
     {                                                                                                                  \
 #name, (void *)name                                                                                            \
     }
+
+extern "C" {
+#define X(result, name, arguments) result name arguments;
+GRDI_DNN_FUNCTIONS(X)
+#undef X
+}
+
+#define X(result, name, arguments) STAND_IN(name),
+static const struct {
+    const char *name;
+    void *function;
+} of_cudnn[] = {GRDI_DNN_FUNCTIONS(X){nullptr, nullptr}};
+#undef X
 
 static const struct {
     const char *name;
@@ -38,6 +54,7 @@ extern "C" const char *grdi_library_name(grdi_library library)
 
 extern "C" bool grdi_library_open(grdi_library library)
 {
+    if (library == GRDI_LIBRARY_CUDNN) return !getenv("GRADUS_SIM_WITHOUT_CUDNN");
     return library == GRDI_LIBRARY_DRIVER || library == GRDI_LIBRARY_CUBLASLT;
 }
 
@@ -45,5 +62,7 @@ extern "C" void *grdi_library_symbol(grdi_library library, const char *name)
 {
     for (auto &s : stand_ins)
         if (library == GRDI_LIBRARY_CUBLASLT && strcmp(s.name, name) == 0) return s.function;
+    for (auto &s : of_cudnn)
+        if (library == GRDI_LIBRARY_CUDNN && s.name && strcmp(s.name, name) == 0) return s.function;
     return nullptr;
 }

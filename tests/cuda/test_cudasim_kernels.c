@@ -9,6 +9,7 @@
 #include <criterion/parameterized.h>
 #include <glob.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct criterion_test_params all_ops(void)
@@ -59,6 +60,27 @@ ParameterizedTest(int *index, cudasim_kernels, all)
     check_op(*index, 1, check_kernel);
     check_op(*index, 0, check_kernel_bf16);
     check_op(*index, 0, check_kernel_f16);
+}
+
+/* The three ops of convolution run through cuDNN's stand-in above; without it, by products and kernels of our own. */
+Test(cudasim_kernels, convolutions_with_and_without_cudnn)
+{
+    if (!on_simulator()) return;
+    const grdi_sim_counts *counts = SIM(grdi_sim_count)();
+    int ops = 0;
+    for (int with = 1; with >= 0; with--) {
+        if (!with) setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+        for (int32_t i = 0; i < grdi_op_total(); i++) {
+            int64_t before = counts->convolutions;
+            if (strncmp(grdi_op_at(i)->name, "convolution", 11) != 0) continue;
+            check_op(i, 0, check_kernel);
+            check_op(i, 0, check_kernel_bf16);
+            cr_expect((counts->convolutions > before) == with, "%s: %lld calls of cuDNN", grdi_op_at(i)->name,
+                      (long long)(counts->convolutions - before));
+            ops++;
+        }
+    }
+    cr_assert(ops == 6, "%d", ops);
 }
 
 /* ---- whether all that was said above reached all that is to be checked ---- */
@@ -138,6 +160,9 @@ Test(cudasim_kernels, reach_every_kernel)
         check_op(i, 0, check_kernel);
         check_op(i, 0, check_kernel_bf16);
     }
+    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1); /* which leaves convolutions to our own */
+    for (int32_t i = 0; i < grdi_op_total(); i++)
+        if (strncmp(grdi_op_at(i)->name, "convolution", 11) == 0) check_op(i, 0, check_kernel);
     cr_assert(glob(GRADUS_SOURCE_DIR "/cuda/ops/*.cu", 0, NULL, &sources) == 0);
     for (size_t i = 0; i < sources.gl_pathc; i++) missing += not_launched(sources.gl_pathv[i], &defined);
     globfree(&sources);

@@ -7,6 +7,7 @@
 
 enum { STEPS = 20, BATCH = 3, CLASSES = 5 };
 
+/* Convolutions are cuDNN's where the device has it, and the simulator has a stand-in. */
 typedef struct net {
     const char *name;
     grd_dims x;
@@ -131,4 +132,52 @@ Test(cudasim_nets, f32_follows_cpu)
 Test(cudasim_nets, bf16_follows_cpu)
 {
     follows(true);
+}
+
+/* Each of LeNet's convolutions and their gradients, two forward, one of data and two of weights, is a call of cuDNN's
+ * stand-in, in replays of a captured step, too; nobody waits for the device and nothing is allocated. */
+Test(cudasim_nets, convolutions_are_cudnns)
+{
+    static float images[BATCH * 8 * 8];
+    int32_t labels[BATCH];
+    if (!on_simulator()) return;
+    grd_engine *engine = grd_engine_open(cuda_device(), .threads = 1);
+    grd_graph *graph = grd_graph_new(grd_model_new(engine, 7));
+    grd_tensor x = grd_input(graph, "x", GRD_F32, nets[0].x), y = grd_input(graph, "y", GRD_I32, grd_shape(BATCH));
+    grd_step *step = grd_step_new(grd_cross_entropy_mean(lenet(x), y), grd_adamw(5e-3));
+    cr_assert(step, "%s", grd_engine_error(engine)->message);
+    cr_assert(strstr(grd_engine_device_kind(engine), " cudnn="), "%s", grd_engine_device_kind(engine));
+    fill(images, grd_dims_count(nets[0].x), labels);
+    const grdi_sim_counts *counts = SIM(grdi_sim_count)();
+    for (int i = 0; i < 5; i++) {
+        grd_metrics m = {0};
+        grdi_sim_counts before = *counts;
+        grd_step_feed(step, x, images);
+        grd_step_feed(step, y, labels);
+        cr_assert(grd_step_run(step, NULL) == GRD_OK && grd_step_result(step, false, &m) == GRD_OK, "%s",
+                  grd_step_error(step)->message);
+        cr_expect(counts->convolutions - before.convolutions == 5, "step %d: %lld convolutions", i,
+                  (long long)(counts->convolutions - before.convolutions));
+        if (i < 2) continue;
+        cr_expect(counts->synchronisations == before.synchronisations, "step %d waits", i);
+        cr_expect(counts->device_allocations == before.device_allocations, "step %d allocates on the device", i);
+        cr_expect(counts->host_allocations == before.host_allocations, "step %d allocates pinned memory", i);
+    }
+    sim_is_content();
+    grd_engine_close(engine);
+}
+
+/* Where there is no cuDNN, convolutions are products of cuBLASLt with kernels of our own around them. */
+Test(cudasim_nets, follow_cpu_without_cudnn)
+{
+    if (!on_simulator()) return;
+    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    for (int i = 0; i < 3; i += 2) { /* lenet, convolutions */
+        double cpu[STEPS], sim[STEPS];
+        losses_on("cpu", &nets[i], false, cpu);
+        losses_on(cuda_device(), &nets[i], false, sim);
+        cr_expect(furthest(cpu, sim) < nets[i].tolerance[0], "%s: %.3g off", nets[i].name, furthest(cpu, sim));
+    }
+    cr_expect(SIM(grdi_sim_count)()->convolutions == 0, "cuDNN is there all the same");
+    sim_is_content();
 }

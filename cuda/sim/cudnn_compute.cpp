@@ -1,0 +1,315 @@
+/* cudnn_compute.cpp - what descriptors of the stand-in for cuDNN mean, and the convolution by plain loops. */
+#include "cudnn_state.h"
+
+#include <algorithm>
+#include <array>
+
+namespace sim_dnn
+{
+
+size_t element_bytes(int type)
+{
+    return type == DNN_DATA_BFLOAT16 ? 2 : 4;
+}
+
+size_t type_bytes(int type)
+{
+    switch (type) {
+    case DNN_TYPE_HANDLE:
+    case DNN_TYPE_VOID_PTR:
+    case DNN_TYPE_BACKEND_DESCRIPTOR:
+    case DNN_TYPE_INT64: return 8;
+    case DNN_TYPE_BOOLEAN:
+    case DNN_TYPE_CHAR: return 1;
+    case DNN_TYPE_DATA_TYPE:
+    case DNN_TYPE_FLOAT:
+    case DNN_TYPE_CONVOLUTION_MODE:
+    case DNN_TYPE_HEUR_MODE:
+    case DNN_TYPE_KNOB_TYPE:
+    case DNN_TYPE_NUMERICAL_NOTE:
+    case DNN_TYPE_POINTWISE_MODE: return 4;
+    }
+    return 0;
+}
+
+/* As documented; what is not named here is a descriptor. */
+int type_of(int name)
+{
+    switch (name) {
+    case DNN_ATTR_OPERATIONGRAPH_HANDLE:
+    case DNN_ATTR_EXECUTION_PLAN_HANDLE: return DNN_TYPE_HANDLE;
+    case DNN_ATTR_TENSOR_DATA_TYPE:
+    case DNN_ATTR_POINTWISE_MATH_PREC:
+    case DNN_ATTR_CONVOLUTION_COMP_TYPE: return DNN_TYPE_DATA_TYPE;
+    case DNN_ATTR_TENSOR_IS_VIRTUAL: return DNN_TYPE_BOOLEAN;
+    case DNN_ATTR_CONVOLUTION_CONV_MODE: return DNN_TYPE_CONVOLUTION_MODE;
+    case DNN_ATTR_ENGINEHEUR_MODE: return DNN_TYPE_HEUR_MODE;
+    case DNN_ATTR_KNOB_CHOICE_KNOB_TYPE: return DNN_TYPE_KNOB_TYPE;
+    case DNN_ATTR_POINTWISE_MODE: return DNN_TYPE_POINTWISE_MODE;
+    case DNN_ATTR_VARIANT_PACK_DATA_POINTERS:
+    case DNN_ATTR_VARIANT_PACK_WORKSPACE: return DNN_TYPE_VOID_PTR;
+    case DNN_ATTR_CONVOLUTION_DILATIONS:
+    case DNN_ATTR_CONVOLUTION_FILTER_STRIDES:
+    case DNN_ATTR_CONVOLUTION_POST_PADDINGS:
+    case DNN_ATTR_CONVOLUTION_PRE_PADDINGS:
+    case DNN_ATTR_CONVOLUTION_SPATIAL_DIMS:
+    case DNN_ATTR_KNOB_CHOICE_KNOB_VALUE:
+    case DNN_ATTR_TENSOR_BYTE_ALIGNMENT:
+    case DNN_ATTR_TENSOR_DIMENSIONS:
+    case DNN_ATTR_TENSOR_STRIDES:
+    case DNN_ATTR_TENSOR_UNIQUE_ID:
+    case DNN_ATTR_VARIANT_PACK_UNIQUE_IDS:
+    case DNN_ATTR_ENGINE_GLOBAL_INDEX: return DNN_TYPE_INT64;
+    }
+    for (int first : {DNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, DNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+                      DNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA})
+        if (name == first || name == first + 1) return DNN_TYPE_FLOAT;
+    return DNN_TYPE_BACKEND_DESCRIPTOR;
+}
+
+int first_of(int operation)
+{
+    return operation == DNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR
+               ? DNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA
+           : operation == DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR
+               ? DNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA
+               : DNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA;
+}
+
+/* ---- attributes ---- */
+
+std::vector<int64_t> descriptor::ints(int name) const
+{
+    std::vector<int64_t> all;
+    auto found = values.find(name);
+    if (found == values.end()) return all;
+    size_t each = type_bytes(found->second.type);
+    for (int64_t i = 0; i < found->second.count; i++) {
+        int64_t one = 0;
+        memcpy(&one, found->second.bytes.data() + each * (size_t)i, each); /* all are positive, and low bytes first */
+        all.push_back(one);
+    }
+    return all;
+}
+
+int64_t descriptor::one(int name, int64_t otherwise) const
+{
+    auto all = ints(name);
+    return all.size() == 1 ? all[0] : otherwise;
+}
+
+float descriptor::number(int name) const
+{
+    float x = 0;
+    auto found = values.find(name);
+    if (found != values.end()) memcpy(&x, found->second.bytes.data(), sizeof x);
+    return x;
+}
+
+std::vector<const descriptor *> descriptor::parts(int name) const
+{
+    std::vector<const descriptor *> all;
+    for (int64_t pointer : ints(name)) all.push_back((const descriptor *)pointer);
+    return all;
+}
+
+const descriptor *descriptor::part(int name) const
+{
+    auto all = parts(name);
+    return all.size() == 1 ? all[0] : nullptr;
+}
+
+tensor::tensor(const descriptor &d)
+    : id(d.one(DNN_ATTR_TENSOR_UNIQUE_ID, 0)), alignment(d.one(DNN_ATTR_TENSOR_BYTE_ALIGNMENT, 1)),
+      type((int)d.one(DNN_ATTR_TENSOR_DATA_TYPE, -1)), is_virtual(d.one(DNN_ATTR_TENSOR_IS_VIRTUAL, 0) != 0),
+      dims(d.ints(DNN_ATTR_TENSOR_DIMENSIONS)), strides(d.ints(DNN_ATTR_TENSOR_STRIDES))
+{
+}
+
+size_t tensor::extent() const
+{
+    int64_t last = 0;
+    for (size_t i = 0; i < dims.size(); i++) last += (dims[i] - 1) * strides[i];
+    return (size_t)(last + 1) * element_bytes(type);
+}
+
+problem problem_of(const descriptor &operation)
+{
+    problem p;
+    int first = first_of(operation.type);
+    const descriptor *convolution = operation.part(first + 2);
+    p.kind = operation.type == DNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR         ? FORWARD
+             : operation.type == DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR ? INPUT_GRADIENT
+                                                                                            : WEIGHT_GRADIENT;
+    p.alpha = operation.number(first), p.beta = operation.number(first + 1);
+    p.stride = convolution->ints(DNN_ATTR_CONVOLUTION_FILTER_STRIDES);
+    p.padding = convolution->ints(DNN_ATTR_CONVOLUTION_PRE_PADDINGS);
+    p.dilation = convolution->ints(DNN_ATTR_CONVOLUTION_DILATIONS);
+    p.w = tensor(*operation.part(first + 3));
+    p.x = tensor(*operation.part(first + 4));
+    p.y = tensor(*operation.part(first + 5));
+    return p;
+}
+
+problem task_of(const descriptor &graph)
+{
+    auto operations = graph.parts(DNN_ATTR_OPERATIONGRAPH_OPS);
+    problem p = problem_of(*operations[0]);
+    if (operations.size() == 1) return p;
+    p.has_bias = true;
+    p.bias = tensor(*operations[1]->part(DNN_ATTR_OPERATION_POINTWISE_BDESC));
+    p.y = tensor(*operations[1]->part(DNN_ATTR_OPERATION_POINTWISE_YDESC));
+    return p;
+}
+
+/* Sums in parts lie there, in the library's mind. */
+int64_t workspace_of(const descriptor &plan)
+{
+    return plan.split > 1 ? 4096 + 3 : 0;
+}
+
+/* ---- the convolution ---- */
+
+namespace
+{
+
+float load(const char *data, int type, int64_t i)
+{
+    uint32_t bits;
+    float x;
+    if (type == DNN_DATA_FLOAT) return ((const float *)data)[i];
+    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+void store(char *data, int type, int64_t i, float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (type == DNN_DATA_FLOAT) ((float *)data)[i] = x;
+    else if (x != x) ((uint16_t *)data)[i] = 0x7FFF;
+    else ((uint16_t *)data)[i] = (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+/* To ten bits behind the point, as tensor cores read f32. */
+float rounded(float x, bool tf32)
+{
+    uint32_t bits;
+    if (!tf32 || x != x) return x;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0xFFFu + (bits >> 13 & 1u)) & ~0x1FFFu;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+using position = std::array<int64_t, 5>;
+
+/* Counts through an index of many axes; false when it has come round. */
+bool step(position &index, const position &dims, size_t rank)
+{
+    for (size_t d = rank; d-- > 0;) {
+        if (++index[d] < dims[d]) return true;
+        index[d] = 0;
+    }
+    return false;
+}
+
+position dims_of(const tensor &t)
+{
+    position dims = {};
+    std::copy(t.dims.begin(), t.dims.end(), dims.begin());
+    return dims;
+}
+
+int64_t offset(const tensor &t, const position &index)
+{
+    int64_t at = 0;
+    for (size_t d = 0; d < t.strides.size(); d++) at += index[d] * t.strides[d];
+    return at;
+}
+
+struct computation {
+    const problem &p;
+    char *x, *w, *y;
+    order_of_sums order;
+    size_t rank;
+    int64_t per_group; /* output channels */
+    /* of each element of the result, by its place in memory: sums in parts, which terms go to by turns */
+    std::vector<float> sums;
+    std::vector<uint32_t> terms;
+
+    computation(const problem &given, const pointers &at, const order_of_sums &how)
+        : p(given), x(at.of.at(given.x.id)), w(at.of.at(given.w.id)), y(at.of.at(given.y.id)), order(how),
+          rank(given.x.dims.size()), per_group(given.w.dims[0] / (given.x.dims[1] / given.w.dims[1]))
+    {
+        size_t count = given.result().extent() / element_bytes(given.result().type);
+        sums.resize(count * (size_t)order.parts);
+        terms.resize(count);
+    }
+
+    /* One product of y[n,o,s], w[o,c,k] and x[n,c,s stride - padding + k dilation]: of two of them, for the third. */
+    void add(const position &yi, const position &wi)
+    {
+        position xi = yi;
+        xi[1] = yi[1] / per_group * p.w.dims[1] + wi[1];
+        for (size_t a = 0; a + 2 < rank; a++) {
+            xi[2 + a] = yi[2 + a] * p.stride[a] - p.padding[a] + wi[2 + a] * p.dilation[a];
+            if (xi[2 + a] < 0 || xi[2 + a] >= p.x.dims[2 + a]) return;
+        }
+        int64_t at[] = {offset(p.y, yi), offset(p.x, xi), offset(p.w, wi)};
+        float xv = p.kind == INPUT_GRADIENT ? 1 : rounded(load(x, p.x.type, at[1]), order.tf32);
+        float wv = p.kind == WEIGHT_GRADIENT ? 1 : rounded(load(w, p.w.type, at[2]), order.tf32);
+        float yv = p.kind == FORWARD ? 1 : rounded(load(y, p.y.type, at[0]), order.tf32);
+        size_t to = (size_t)at[p.kind], parts = (size_t)order.parts;
+        sums[to * parts + terms[to]++ % parts] += xv * wv * yv;
+    }
+
+    float sum(size_t i) const
+    {
+        float total = 0;
+        for (size_t k = 0; k < (size_t)order.parts; k++) total += sums[i * (size_t)order.parts + k];
+        return total;
+    }
+
+    position turned(const position &index, const position &dims) const
+    {
+        position other = index;
+        for (size_t d = 0; order.descending && d < rank; d++) other[d] = dims[d] - 1 - index[d];
+        return other;
+    }
+
+    void collect()
+    {
+        position y_dims = dims_of(p.y), w_dims = dims_of(p.w), yi = {};
+        w_dims[0] = 1;
+        do {
+            position wi = {}, from = turned(yi, y_dims);
+            do {
+                position tap = turned(wi, w_dims);
+                tap[0] = from[1];
+                add(from, tap);
+            } while (step(wi, w_dims, rank));
+        } while (step(yi, y_dims, rank));
+    }
+};
+
+} // namespace
+
+void compute(const problem &p, const pointers &at, const order_of_sums &order)
+{
+    computation c(p, at, order);
+    const tensor &result = p.result();
+    char *to = at.of.at(result.id);
+    c.collect();
+    position index = {};
+    do {
+        int64_t i = offset(result, index);
+        float sum = p.alpha * c.sum((size_t)i);
+        if (p.beta != 0) sum += p.beta * load(to, result.type, i);
+        if (p.has_bias) sum += load(at.of.at(p.bias.id), p.bias.type, index[1]);
+        store(to, result.type, i, sum);
+    } while (step(index, dims_of(result), result.dims.size()));
+}
+
+} // namespace sim_dnn

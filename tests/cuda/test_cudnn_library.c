@@ -1,0 +1,139 @@
+/* test_cudnn_library.c - the real cuDNN takes the convolutions that the plugin describes to it, on a machine without a
+ * GPU: it is told the properties of an H100, names its engines for one and makes execution plans. Only running them
+ * needs the device. Where there is no cuDNN of 9.8 or later, or no stub of the driver, the test says so and passes. */
+#include "../../cuda/lib/cudnn.h"
+#include "../../cuda/lib/library.h"
+
+#include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Published figures of an H100 SXM, in the library's own terms. */
+static const char h100[] =
+    "{\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,"
+    "\"multiProcessorCount\":132,\"smCountOrigin\":0,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
+    "\"maxSharedMemoryPerBlockOptin\":232448,\"reservedSharedMemoryPerBlock\":1024,"
+    "\"oversizedSharedMemoryPerBlock\":0,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,"
+    "\"maxThreadsPerSM\":2048,\"pciDeviceId\":0,\"isTccDriver\":0,\"supportCoopLaunch\":1,"
+    "\"totalGlobalMem\":85899345920,\"smClockRateKHz\":1980000,\"memClockRateKHz\":2619000,\"memoryBusWidth\":5120,"
+    "\"l2CacheSize\":52428800,\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,"
+    "\"deviceName\":\"NVIDIA H100 80GB HBM3\"}";
+
+/* The library and the device's properties; false where they are not to be had. */
+static bool open_library(grdi_dnn *dnn)
+{
+    static const char *const stubs[] = {"libcuda.so.1", "/usr/local/cuda/lib64/stubs/libcuda.so"};
+    void *driver = NULL;
+    for (int i = 0; i < 2 && !driver; i++) driver = dlopen(stubs[i], RTLD_NOW | RTLD_GLOBAL);
+    if (!driver || !grdi_library_open(GRDI_LIBRARY_CUDNN) || !grdi_dnn_load(dnn)) {
+        printf("not run: test_cudnn_library: no libcudnn.so.9, or no libcuda.so.1 nor its stub\n");
+        return false;
+    }
+    grdi_dnn_descriptor d = NULL;
+    if (dnn->version < 90800 ||
+        dnn->call.call_cudnnBackendCreateDescriptor(DNN_BACKEND_DEVICEPROP_DESCRIPTOR, &d) != DNN_STATUS_SUCCESS ||
+        dnn->call.call_cudnnBackendSetAttribute(d, DNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, DNN_TYPE_CHAR, sizeof(h100),
+                                                h100) != DNN_STATUS_SUCCESS ||
+        dnn->call.call_cudnnBackendFinalize(d) != DNN_STATUS_SUCCESS) {
+        char text[256] = "";
+        dnn->call.call_cudnnGetLastErrorString(text, sizeof(text));
+        printf("not run: test_cudnn_library: cuDNN %zu does not plan for a GPU that is not there (%s)\n", dnn->version,
+               text);
+        return false;
+    }
+    dnn->properties = d;
+    return true;
+}
+
+typedef struct shape {
+    int32_t axes;
+    int64_t n, c, o, groups, in, kernel, stride, padding;
+} shape;
+
+/* Of ResNet-50 at 224 and of the op table: depthwise, grouped, odd channels, one and three spatial axes. */
+static const shape shapes[] = {{2, 32, 3, 64, 1, 224, 7, 2, 3},  {2, 32, 64, 64, 1, 56, 1, 1, 0},
+                               {2, 32, 64, 64, 1, 56, 3, 1, 1},  {2, 32, 256, 512, 1, 56, 1, 2, 0},
+                               {2, 32, 512, 512, 1, 7, 3, 1, 1}, {2, 64, 1, 32, 1, 28, 3, 1, 0},
+                               {2, 2, 4, 6, 2, 7, 3, 2, 1},      {2, 2, 6, 6, 6, 5, 3, 1, 1},
+                               {1, 2, 3, 4, 1, 9, 4, 2, 1},      {3, 1, 2, 3, 1, 5, 2, 1, 1}};
+
+static grdi_convolution convolution_of(const shape *s, grdi_convolution_kind kind, bool bf16)
+{
+    grd_dtype dtype = bf16 ? GRD_BF16 : GRD_F32;
+    grdi_convolution c = {.kind = kind,
+                          .axes = s->axes,
+                          .samples = s->n,
+                          .in_channels = s->c,
+                          .out_channels = s->o,
+                          .groups = s->groups,
+                          .x = dtype,
+                          .w = dtype,
+                          .y = dtype};
+    for (int a = 0; a < GRDI_WINDOW_AXES; a++) {
+        grdi_window *w = &c.axis[a];
+        *w = (grdi_window){1, 1, 1, 1, 0, 1};
+        if (a < GRDI_WINDOW_AXES - s->axes) continue;
+        *w = (grdi_window){s->in, 0, s->kernel, s->stride, s->padding, 1};
+        w->out = grdi_window_count(w);
+    }
+    c.bias = kind == GRDI_CONVOLUTION_FORWARD && s->groups == 1;
+    c.accumulates = kind == GRDI_CONVOLUTION_WEIGHT_GRADIENT;
+    return c;
+}
+
+static int planned(grdi_dnn *dnn, bool bf16)
+{
+    int count = 0;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+        for (int kind = 0; kind < 3; kind++) {
+            grdi_convolution c = convolution_of(&shapes[i], (grdi_convolution_kind)kind, bf16);
+            grdi_dnn_plan *plan = grdi_dnn_plan_new(dnn, &c);
+            cr_expect(plan, "shape %zu, kind %d, %s: %s", i, kind, bf16 ? "bf16" : "f32", dnn->why);
+            count += plan != NULL;
+            if (plan) cr_expect(grdi_dnn_plan_workspace(plan) <= GRDI_DNN_WORKSPACE_BYTES);
+            grdi_dnn_plan_free(plan);
+        }
+    return count;
+}
+
+/* Gradients of weights in f32 of operands in bf16, as training would have them: few engines know those, else they come
+ * rounded. */
+static int planned_widening(grdi_dnn *dnn)
+{
+    int count = 0;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        grdi_convolution c = convolution_of(&shapes[i], GRDI_CONVOLUTION_WEIGHT_GRADIENT, true);
+        c.w = GRD_F32;
+        grdi_dnn_plan *plan = grdi_dnn_plan_new(dnn, &c);
+        count += plan != NULL;
+        if (!plan) printf("shape %zu, gradient of weights in f32 of bf16: %s\n", i, dnn->why);
+        grdi_dnn_plan_free(plan);
+    }
+    return count;
+}
+
+Test(cudnn_library, plans_convolutions_for_an_h100, .timeout = 120)
+{
+    grdi_dnn dnn = {.handle = NULL};
+    if (!open_library(&dnn)) return;
+    int f32 = planned(&dnn, false), bf16 = planned(&dnn, true);
+    dnn.tf32 = true;
+    int tf32 = planned(&dnn, false), widening = planned_widening(&dnn);
+    printf("cuDNN %zu plans %d convolutions in f32, %d in tf32, %d in bf16, %d gradients of weights in f32 of bf16\n",
+           dnn.version, f32, tf32, bf16, widening);
+    dnn.call.call_cudnnBackendDestroyDescriptor(dnn.properties);
+}
+
+/* What it refuses is refused in words and leaves nothing behind. */
+Test(cudnn_library, says_what_it_refuses, .timeout = 120)
+{
+    grdi_dnn dnn = {.handle = NULL};
+    if (!open_library(&dnn)) return;
+    grdi_convolution c = convolution_of(&shapes[2], GRDI_CONVOLUTION_FORWARD, true);
+    c.axis[GRDI_WINDOW_AXES - 1].out++;
+    cr_expect(!grdi_dnn_plan_new(&dnn, &c));
+    cr_expect(strstr(dnn.why, "cudnnBackendFinalize"), "%s", dnn.why);
+    printf("%s\n", dnn.why);
+    dnn.call.call_cudnnBackendDestroyDescriptor(dnn.properties);
+}
