@@ -8,6 +8,7 @@
 #include "ops/sample.h"
 #include "ops/table.h"
 #include "run/interpret.h"
+#include "run/run.h"
 
 #include <math.h>
 #include <string.h>
@@ -112,6 +113,47 @@ static grd_status check_independence(grdi_checker *c, probe *p)
 }
 
 enum { TIMES_TRIED = 4 };
+
+/* A node that draws random numbers among those that the output is made of; NULL: there is none. */
+static const grdi_node *find_random(const grdi_subject *s)
+{
+    static const char *const random[] = {"dropout", "random_uniform", "random_normal"};
+    const grd_graph *graph = s->eval->plan->graph; /* what the output needs, and no more */
+    for (size_t n = 0; n < graph->count; n++)
+        for (size_t i = 0; i < sizeof(random) / sizeof(random[0]); i++)
+            if (strcmp(graph->nodes[n]->op->name, random[i]) == 0) return graph->nodes[n];
+    return NULL;
+}
+
+/* A parameter of the evaluation that the training graph does not have; NULL: there is none. */
+static const grdi_variable *find_stranger(const grdi_subject *s)
+{
+    const grd_graph *graph = s->eval->plan->graph;
+    for (size_t n = 0; n < graph->count; n++) {
+        const grdi_node *node = graph->nodes[n];
+        bool known = node->op != &grdi_op_parameter;
+        for (size_t k = 0; k < s->graph->count && !known; k++) known = s->graph->nodes[k]->variable == node->variable;
+        if (!known) return node->variable;
+    }
+    return NULL;
+}
+
+static void check_evaluation(grdi_checker *c, const grdi_subject *s)
+{
+    const grdi_node *node = find_random(s);
+    const grdi_variable *stranger = find_stranger(s);
+    if (stranger)
+        grdi_check_result(c, "evaluation", false,
+                          "look at the names of layers: the model that is evaluated is not the one that is trained",
+                          "the evaluation reads %s, which training does not have", stranger->path);
+    else if (node)
+        grdi_check_result(
+            c, "evaluation", false, "look at what is switched off in evaluation: dropout belongs to training alone",
+            "the evaluation's output is made by %s%s%s", node->op->name, node->scope[0] ? " in " : "", node->scope);
+    else
+        grdi_check_result(c, "evaluation", true, "",
+                          "it has the parameters that are trained, and nothing in it is random");
+}
 
 static grd_status check_causality(grdi_checker *c, probe *p)
 {
@@ -473,6 +515,7 @@ static grd_status check_gradients(grdi_checker *c, grdi_subject *s)
 grd_status grdi_check_structure(grdi_checker *c, grdi_subject *s)
 {
     grd_status status = check_targets(c, s);
+    check_evaluation(c, s);
     if (!status) status = check_dependence(c, s);
     if (status) return status;
     check_reach(c, s);

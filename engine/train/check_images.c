@@ -164,8 +164,70 @@ static grd_status told(grdi_checker *c, const grd_images *images, centroids *z, 
     return GRD_OK;
 }
 
-static grd_status check_alignment(grdi_checker *c, const grd_images *images, int64_t classes)
+/* ---- labels of the tests that are other ones than those of training ---- */
+
+enum { TOLD_LEAST = 20 };
+#define TOLD_WELL 0.5 /* of a class's training images that were kept back */
+#define TOLD_LESS 0.5 /* times that part */
+
+/* How many of `count` images, from `first` on every `step`-th, are of each class, and how many the class means tell. */
+static grd_status count_told(grdi_checker *c, const grd_images *images, const centroids *z, float *pixels,
+                             int64_t first, int64_t count, int64_t step, int64_t *right, int64_t *all)
 {
+    for (int64_t i = 0; i < count; i++) {
+        int32_t label = grd_images_label(images, first + i * step);
+        grd_status status = grd_images_get(images, first + i * step, pixels, c->error);
+        if (status) return status;
+        if (label < 0 || label >= z->classes) continue;
+        all[label]++;
+        right[label] += nearest(z, pixels) == label;
+    }
+    return GRD_OK;
+}
+
+static void tell_tests(grdi_checker *c, const grd_images *images, int64_t *const right[2], int64_t *const all[2],
+                       int64_t classes)
+{
+    int64_t worst = -1, judged = 0;
+    double least = INFINITY;
+    for (int64_t k = 0; k < classes; k++) {
+        if (all[0][k] < TOLD_LEAST || all[1][k] < TOLD_LEAST) continue;
+        double known = (double)right[0][k] / (double)all[0][k], tested = (double)right[1][k] / (double)all[1][k];
+        if (known < TOLD_WELL) continue;
+        judged++;
+        if (tested / known >= least) continue;
+        least = tested / known;
+        worst = k;
+    }
+    char text[32];
+    if (worst < 0) return;
+    grdi_check_result(c, "test_labels", least >= TOLD_LESS,
+                      "look at how the labels and images of the tests were made: they are other ones than training's",
+                      "of class %s the nearest class mean tells %.1f%% of training images that it has not seen, and "
+                      "%.1f%% of test images (the worst of %lld classes that it tells well)",
+                      label_name(images, worst, text), 100.0 * (double)right[0][worst] / (double)all[0][worst],
+                      100.0 * (double)right[1][worst] / (double)all[1][worst], (long long)judged);
+}
+
+/* Means of the first `count` images are in `z`; those behind them are compared with the tests. */
+static grd_status check_tests(grdi_checker *c, const grd_images *const images[2], const centroids *z, float *pixels,
+                              int64_t count)
+{
+    int64_t tests = images[1] ? grd_images_about(images[1]).count : 0, step = tests / ALIGNED + 1;
+    int64_t *counts = grdi_alloc_zero((size_t)z->classes * 4, sizeof(int64_t));
+    if (!counts) return out_of_memory(c);
+    int64_t *const right[2] = {counts, counts + z->classes};
+    int64_t *const all[2] = {counts + 2 * z->classes, counts + 3 * z->classes};
+    grd_status status = count_told(c, images[0], z, pixels, count + 1, count, 1, right[0], all[0]);
+    if (!status) status = count_told(c, images[1], z, pixels, 0, tests / step, step, right[1], all[1]);
+    if (!status) tell_tests(c, images[0], right, all, z->classes);
+    grdi_free(counts);
+    return status;
+}
+
+static grd_status check_alignment(grdi_checker *c, const grd_images *const both[2], int64_t classes)
+{
+    const grd_images *images = both[0];
     const grd_images_info info = grd_images_about(images);
     int64_t size = info.height * info.width * info.channels, count = (info.count - 2) / 2;
     if (count > ALIGNED) count = ALIGNED;
@@ -177,7 +239,10 @@ static grd_status check_alignment(grdi_checker *c, const grd_images *images, int
     float *pixels = grdi_alloc((size_t)size * sizeof(float));
     double part[SHIFTS] = {0};
     grd_status status = z.mean && z.counts && pixels ? GRD_OK : out_of_memory(c);
-    for (int k = 0; k < SHIFTS && !status; k++) status = told(c, images, &z, pixels, count, k - 1, &part[k]);
+    static const int shifts[SHIFTS] = {-1, 1, 0}; /* its own labels last: their means are used further */
+    for (int k = 0; k < SHIFTS && !status; k++)
+        status = told(c, images, &z, pixels, count, shifts[k], &part[shifts[k] + 1]);
+    if (!status && both[1]) status = check_tests(c, both, &z, pixels, count);
     grdi_free(z.mean);
     grdi_free(z.counts);
     grdi_free(pixels);
@@ -203,7 +268,7 @@ grd_status grdi_check_images(grdi_checker *c, const grd_images *const images[2],
     for (int part = 0; part < 2 && !status; part++)
         if (images[part]) status = gather(c, &g, images[part], part);
     if (!status) tell(c, &g, images, settings);
-    if (!status) status = check_alignment(c, images[0], settings->model.classes);
+    if (!status) status = check_alignment(c, images, settings->model.classes);
     grdi_hashes_free(&g.known);
     grdi_free(g.pixels);
     grdi_free(g.counts[0]);

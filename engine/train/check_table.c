@@ -165,7 +165,9 @@ static void check_values(columns *z)
 /* ---- columns that give the target away ---- */
 
 #define LEAK_CORRELATION 0.9999
-enum { LEAK_ROWS = 20 };
+#define LEAK_EXCEPTIONS 0.005 /* of the rows: what was written wrongly in one of the two columns */
+#define LEAK_OF_FEWER 0.05    /* and of those that are not of the most frequent class */
+enum { LEAK_ROWS = 20, ORDERED_ROWS = 100 };
 
 static double correlation(const double *x, const double *y, int64_t count, int64_t shift)
 {
@@ -181,11 +183,32 @@ static double correlation(const double *x, const double *y, int64_t count, int64
     return n >= LEAK_ROWS && vx > 0 && vy > 0 ? (xy - sx * sy / n) / sqrt(vx * vy) : 0;
 }
 
+static bool are_few(int64_t exceptions, int64_t fewer, int64_t rows)
+{
+    return (double)exceptions <= LEAK_EXCEPTIONS * (double)rows && (double)exceptions <= LEAK_OF_FEWER * (double)fewer;
+}
+
+/* Of two classes: whether nearly all rows below some x have one, and those above it the other. */
+static bool nearly_separates(const columns *z, int64_t count)
+{
+    int64_t ones = 0, below = 0, best = count;
+    for (int64_t i = 0; i < count; i++) ones += z->y[z->order[i]] > 0;
+    for (int64_t i = 0; i < count; i++) {
+        below += z->y[z->order[i]] > 0; /* of the first i + 1 */
+        if (i + 1 < count && z->x[z->order[i + 1]] == z->x[z->order[i]]) continue;
+        int64_t wrong = below + (count - i - 1) - (ones - below); /* the first class below, the second above */
+        if (wrong > count - wrong) wrong = count - wrong;
+        if (i + 1 < count && wrong < best) best = wrong;
+    }
+    return are_few(best, ones < count - ones ? ones : count - ones, count);
+}
+
 /* Whether rows sorted by x come class by class: then x alone tells the class. */
 static bool separates(columns *z, int64_t classes)
 {
     int64_t count = sort_rows(z), changes = 0;
     if (count < LEAK_ROWS) return false;
+    if (classes == 2 && nearly_separates(z, count)) return true;
     for (int64_t i = 1; i < count; i++) {
         if (z->x[z->order[i]] == z->x[z->order[i - 1]] && z->y[z->order[i]] != z->y[z->order[i - 1]]) return false;
         changes += z->y[z->order[i]] != z->y[z->order[i - 1]];
@@ -193,8 +216,49 @@ static bool separates(columns *z, int64_t classes)
     return changes < classes;
 }
 
-/* Whether each category has one class only. */
-static bool maps(columns *z, int64_t categories)
+/* Whether rows sorted by x are sorted by y, too, up or down: y is some curve of x, as its logarithm would be. */
+static bool orders(columns *z)
+{
+    int64_t count = sort_rows(z), known = 0, up = 0, down = 0;
+    double x = NAN, y = NAN;
+    for (int64_t i = 0; i < count; i++) {
+        double b = z->y[z->order[i]], a = z->x[z->order[i]];
+        if (isnan(b)) continue;
+        if (known++ && x == a && y != b) return false;
+        up += y<b, down += y> b;
+        x = a, y = b;
+    }
+    return known >= ORDERED_ROWS && (!up || !down) && 2 * (up + down) > known;
+}
+
+/* Whether each category has one class only, but for few rows. */
+static bool maps(columns *z, int64_t categories, int64_t classes)
+{
+    if (categories * 2 > z->rows || classes > 64) return false;
+    int64_t *counts = grdi_alloc_zero((size_t)(categories * classes), sizeof(int64_t)), all = 0, right = 0, most = 0;
+    if (!counts) return false;
+    for (int64_t i = 0; i < z->rows; i++) {
+        if (isnan(z->x[i]) || isnan(z->y[i])) continue;
+        counts[(int64_t)z->x[i] * classes + (int64_t)z->y[i]]++;
+        all++;
+    }
+    for (int64_t k = 0; k < categories; k++) {
+        int64_t best = 0;
+        for (int64_t y = 0; y < classes; y++)
+            if (counts[k * classes + y] > best) best = counts[k * classes + y];
+        right += best;
+    }
+    for (int64_t y = 0; y < classes; y++) {
+        int64_t of = 0;
+        for (int64_t k = 0; k < categories; k++) of += counts[k * classes + y];
+        if (of > most) most = of;
+    }
+    grdi_free(counts);
+    return right == all || (categories * 10 <= all && are_few(all - right, all - most, all));
+}
+
+/* Of numbers: whether each category has one value only. */
+static bool maps_number(columns *z, int64_t categories)
 {
     double *first = categories * 2 <= z->rows ? grdi_alloc((size_t)categories * sizeof(double)) : NULL;
     if (!first) return false;
@@ -215,11 +279,29 @@ static bool gives_away(columns *z, int64_t column, double *how)
     const grd_column_info about = grd_table_column(z->table, column), target = grd_table_column(z->table, z->target);
     bool classes = target.kind == GRD_COLUMN_CATEGORY;
     *how = 1;
-    if (about.kind == GRD_COLUMN_CATEGORY) return maps(z, about.categories);
+    if (about.kind == GRD_COLUMN_CATEGORY)
+        return classes ? maps(z, about.categories, target.categories) : maps_number(z, about.categories);
     if (about.kind != GRD_COLUMN_NUMBER) return false;
     if (classes) return separates(z, target.categories);
     *how = correlation(z->x, z->y, z->rows, 0);
-    return fabs(*how) > LEAK_CORRELATION;
+    return fabs(*how) > LEAK_CORRELATION || orders(z);
+}
+
+/* A target that is 1, 2, 3 ... in some order counts rows. */
+static void check_target(columns *z)
+{
+    const grd_column_info target = grd_table_column(z->table, z->target);
+    if (target.kind != GRD_COLUMN_NUMBER || !target.whole || target.missing || z->rows < LEAK_ROWS) return;
+    read_column(z, z->target, z->x);
+    int64_t count = sort_rows(z), first = (int64_t)z->x[z->order[0]];
+    bool counts = true;
+    for (int64_t i = 0; i < count && counts; i++) counts = z->x[z->order[i]] == (double)(first + i);
+    grdi_check_result(z->c, "target", !counts,
+                      "look at data.target: such a column numbers the rows and says nothing about them",
+                      counts ? "%s is %lld, %lld, ... to %lld, each in one row"
+                             : "%s has values that repeat or leave "
+                               "gaps (from %lld, not %lld to %lld)",
+                      name_of(z, z->target), (long long)first, (long long)first + 1, (long long)(first + count - 1));
 }
 
 static void check_leaks(columns *z)
@@ -234,7 +316,7 @@ static void check_leaks(columns *z)
         grdi_check_result(z->c, "target_leak", false,
                           "look at whether this column is known before the target is: it may have been made from it "
                           "(data.ignore leaves it out)",
-                          "%s alone tells %s in all rows (correlation %.6f)", name_of(z, z->used[k]),
+                          "%s alone tells %s in nearly all rows (correlation %.6f)", name_of(z, z->used[k]),
                           name_of(z, z->target), how);
         return;
     }
@@ -244,8 +326,39 @@ static void check_leaks(columns *z)
 
 /* ---- rows ---- */
 
-#define IDENTIFIED 0.9     /* of the rows are the only ones of their kind: two that are the same are no chance */
+#define IDENTIFIED 0.9 /* of the rows are the only ones of their kind: two that are the same are no chance */
+#define REDUNDANT 0.97 /* of the different rows differ without any one of the columns, too: the same holds for them */
 #define REPEATED_MOST 0.01 /* of the rows */
+enum { ROWS_COMPARED = 20000 };
+
+/* How many of the first rows differ when column number `without` is left out (-1: none is). */
+static int64_t different_rows(const columns *z, int64_t rows, int64_t without)
+{
+    grdi_hashes known = {.keys = NULL};
+    for (int64_t i = 0; i < rows; i++) {
+        uint64_t hash = 0;
+        for (int64_t k = 0; k < z->count; k++) {
+            double value = cell(z->table, z->used[k], i);
+            if (k != without) hash = XXH3_64bits_withSeed(&value, sizeof(value), hash);
+        }
+        if (grdi_hashes_note(&known, hash, 0) == -2) break;
+    }
+    int64_t count = (int64_t)known.count;
+    grdi_hashes_free(&known);
+    return count;
+}
+
+/* Whether two rows that are the same must be one row twice: nearly all are the only ones of their kind, or would be so
+ * with less than they have. */
+static bool are_identified(const columns *z, int64_t different)
+{
+    if ((double)different >= IDENTIFIED * (double)z->rows) return true;
+    int64_t rows = z->rows < ROWS_COMPARED ? z->rows : ROWS_COMPARED, all = different_rows(z, rows, -1);
+    if (z->count < 2 || all < LEAK_ROWS) return false;
+    for (int64_t k = 0; k < z->count; k++)
+        if ((double)different_rows(z, rows, k) < REDUNDANT * (double)all) return false;
+    return true;
+}
 
 static grd_status check_rows(columns *z)
 {
@@ -268,9 +381,9 @@ static grd_status check_rows(columns *z)
         conflicts += classes && !isnan(a) && !isnan(b) && a != b;
     }
     grdi_free(row);
-    bool identified = (double)known.count >= IDENTIFIED * (double)z->rows;
+    int64_t different = (int64_t)known.count;
     grdi_hashes_free(&known);
-    if (!identified) return GRD_OK;
+    if (!are_identified(z, different)) return GRD_OK;
     double share = (double)same / (double)z->rows;
     grdi_check_result(z->c, "overlap", share <= REPEATED_MOST,
                       "look at how the table was made: the same rows come to lie in training and in what is held out",
@@ -383,6 +496,7 @@ static grd_status look(columns *z, int64_t time)
         check_inputs(z);
         return GRD_OK;
     }
+    check_target(z);
     check_leaks(z);
     status = check_rows(z);
     return status ? status : check_classes(z);

@@ -69,6 +69,7 @@ typedef enum spoil {
     ONE_CLASS_UNTESTED,
     BY_CLASS,
     LABELS_ONE_ON,
+    TESTS_NAMED_OTHERWISE,
     BLANK_IMAGES,
     SCALED_TWICE
 } spoil;
@@ -119,6 +120,8 @@ static void make_images(const char *folder, spoil what)
         if (what == LABELS_ONE_ON) training.labels[i] = training.labels[(i + 1) % TRAINING];
         if (what == BLANK_IMAGES && i % 10 == 0) memset(training.pixels[i], 0, SIDE * SIDE);
     }
+    for (int i = 0; what == TESTS_NAMED_OTHERWISE && i < TESTS; i++)
+        tests.labels[i] = (tests.labels[i] + 1) % OF_CLASSES;
     for (int i = 0; what == SCALED_TWICE && i < TRAINING; i++)
         for (int k = 0; k < SIDE * SIDE; k++) training.pixels[i][k] /= 255, tests.pixels[i][k] /= 255;
     mkdir(scratch_path(folder), 0755);
@@ -249,6 +252,7 @@ Test(cli_check, finds_what_is_planted_in_images)
                   {ONE_CLASS_UNTESTED, "label_balance"},
                   {BY_CLASS, "order"},
                   {LABELS_ONE_ON, "alignment"},
+                  {TESTS_NAMED_OTHERWISE, "test_labels"},
                   {BLANK_IMAGES, "values"},
                   {SCALED_TWICE, "values"}};
     make_images("clean", GOOD);

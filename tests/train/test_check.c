@@ -20,6 +20,8 @@ typedef enum mistake {
     NORM_OVER_BATCH,
     BATCH_NORM_IN_TRAINING_MODE,
     MIXED_UP_RESHAPE,
+    DROPOUT_IN_EVALUATION,
+    OTHER_HEAD_IN_EVALUATION,
     TARGETS_NOT_SHIFTED,
     TARGETS_TWO_AHEAD,
     TARGETS_BEHIND,
@@ -91,6 +93,8 @@ static grd_tensor hidden(grd_tensor ids, mistake m, bool training)
         a = grd_reshape(grd_transpose2(grd_reshape(a, grd_shape(WIDTH, TEXTS * STEPS))),
                         grd_shape(TEXTS, STEPS, WIDTH));
     if (m == UNUSED_LAYER) grd_linear(x, "forgotten", WIDTH);
+    if (m == DROPOUT_IN_EVALUATION)
+        a = grd_dropout(a, grd_constant(graph, GRD_I32, grd_shape(4), (const int32_t[]){1, 2, 3, 4}), 0.1);
     x = normalise(grd_add(x, a), m, training);
     return grd_add(x, grd_linear(grd_linear(x, "up", 2 * WIDTH, .activation = GRD_ACTIVATION_RELU), "down", WIDTH));
 }
@@ -101,7 +105,8 @@ static void build_reader(void *context, grd_graph *graph, bool training, grd_che
     t->input = grd_input(graph, "ids", GRD_I32, grd_shape(TEXTS, STEPS));
     t->target = grd_input(graph, "next", GRD_I32, grd_shape(TEXTS, STEPS));
     grd_tensor h = hidden(t->input, m, training);
-    t->output = grd_linear(h, "head", IDS, .init_std = m == LARGE_HEAD ? 2 : 0.02);
+    bool other = m == OTHER_HEAD_IN_EVALUATION && !training;
+    t->output = grd_linear(h, other ? "head2" : "head", IDS, .init_std = m == LARGE_HEAD ? 2 : 0.02);
     grd_tensor losses = grd_cross_entropy(t->output, t->target);
     t->loss = m == SUMMED_LOSS ? grd_sum(losses) : grd_mean(losses);
     if (m == TEACHER || m == TRAINED_TEACHER) {
@@ -302,6 +307,8 @@ Test(check, transformers)
         {"a norm over the batch", NORM_OVER_BATCH, "independence"},
         {"batch norm in training mode", BATCH_NORM_IN_TRAINING_MODE, "independence"},
         {"a reshape that mixes samples", MIXED_UP_RESHAPE, "independence"},
+        {"dropout in evaluation", DROPOUT_IN_EVALUATION, "evaluation"},
+        {"a head of another name in evaluation", OTHER_HEAD_IN_EVALUATION, "evaluation"},
         {"targets that are the inputs", TARGETS_NOT_SHIFTED, "targets"},
         {"targets two steps ahead", TARGETS_TWO_AHEAD, "targets"},
         {"targets one step behind", TARGETS_BEHIND, "targets"},

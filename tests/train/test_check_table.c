@@ -14,11 +14,16 @@ typedef enum spoil {
     GOOD,
     CONSTANT,
     NUMBER_TELLS,
+    LOGARITHM_TELLS,
     CATEGORY_TELLS,
+    CATEGORY_NEARLY_TELLS,
     SEPARATED,
+    NEARLY_SEPARATED,
+    ROW_NUMBER,
     MOSTLY_MISSING,
     CODE,
     ROWS_TWICE,
+    ALL_TWICE,
     TWO_LABELS,
     ONE_CLASS,
     BY_CLASS,
@@ -82,6 +87,13 @@ static const char *things(spoil what)
     unsigned state = 5;
     double size = 0, weight = 0;
     for (int i = 0; i < ROWS; i++) {
+        if (what == ALL_TWICE && i == ROWS / 2) { /* the whole table again */
+            const char *rows = strchr(text, '\n') + 1;
+            memcpy(text + used, rows, used - (size_t)(rows - text));
+            used += used - (size_t)(rows - text);
+            text[used] = '\0';
+            break;
+        }
         int k = what == BY_CLASS ? i * 3 / ROWS : what == ONE_CLASS ? i % 50 == 0 : (int)(3 * noise(&state));
         bool again = i % 10 == 1 && (what == ROWS_TWICE || what == TWO_LABELS);
         if (!again) size = 3 + k + 4 * noise(&state), weight = 1 + noise(&state);
@@ -93,8 +105,15 @@ static const char *things(spoil what)
         if (what == CODE && i % 20 == 3) strcpy(cell, "-999");
         if (what == CONSTANT) strcpy(cell, "7");
         if (what == NUMBER_TELLS) snprintf(cell, sizeof cell, "%.6f", 3 * cost - 1);
-        if (what == SEPARATED) snprintf(cell, sizeof cell, "%.6f", k + 0.5 * noise(&state));
-        const char *place = what == CATEGORY_TELLS ? kinds[(k + 1) % 3] : noise(&state) < 0.5 ? "left" : "right";
+        if (what == LOGARITHM_TELLS) snprintf(cell, sizeof cell, "%.6f", log(cost));
+        if (what == NEARLY_SEPARATED) k = k > 0;
+        double own = what == NEARLY_SEPARATED && i == 77 ? 1 - k : k;
+        if (what == SEPARATED || what == NEARLY_SEPARATED)
+            snprintf(cell, sizeof cell, "%.6f", own + 0.5 * noise(&state));
+        if (what == ROW_NUMBER) cost = i * 7 % ROWS + 1;
+        bool tells = what == CATEGORY_TELLS || (what == CATEGORY_NEARLY_TELLS && i != 77);
+        const char *place = tells ? kinds[(k + 1) % 3] : noise(&state) < 0.5 ? "left" : "right";
+        if (what == CATEGORY_NEARLY_TELLS && i == 77) place = kinds[k];
         if (again) place = "left";
         if (what == TWO_LABELS) place = "left";
         if (what == ROWS_TWICE) place = "left", k = 1;
@@ -119,8 +138,13 @@ Test(check_table, tables)
         const char *target, *check;
     } plants[] = {{CONSTANT, "cost", "constant_columns"},
                   {NUMBER_TELLS, "cost", "target_leak"},
+                  {LOGARITHM_TELLS, "cost", "target_leak"},
                   {CATEGORY_TELLS, "kind", "target_leak"},
+                  {CATEGORY_NEARLY_TELLS, "kind", "target_leak"},
                   {SEPARATED, "kind", "target_leak"},
+                  {NEARLY_SEPARATED, "kind", "target_leak"},
+                  {ROW_NUMBER, "cost", "target"},
+                  {ALL_TWICE, "cost", "overlap"},
                   {MOSTLY_MISSING, "cost", "missing_values"},
                   {CODE, "cost", "values"},
                   {ROWS_TWICE, "cost", "overlap"},
