@@ -13,7 +13,7 @@
 namespace
 {
 
-__global__ void __launch_bounds__(ATTENTION_THREADS) attention_kernel(const attention_task t)
+__global__ void __launch_bounds__(ATTENTION_THREADS, ATTENTION_BLOCKS) attention_kernel(const attention_task t)
 {
     int d_ld = t.d + 1, score_ld = t.keys + 1, queries = t.queries, keys = t.keys, width = t.dv_size;
     shared_memory shared;

@@ -5,7 +5,12 @@
 
 #include "device/values.cuh"
 
-enum { ATTENTION_THREADS = 128, ATTENTION_SUMS = 16 /* kept by a thread */, ATTENTION_TILE_MAX = 32 };
+enum {
+    ATTENTION_THREADS = 128,
+    ATTENTION_BLOCKS = 4, /* on a multiprocessor: left to itself the compiler spills to reach eight */
+    ATTENTION_SUMS = 16,  /* kept by a thread */
+    ATTENTION_TILE_MAX = 32
+};
 
 /* x [B,L,heads,D] */
 struct heads_view {

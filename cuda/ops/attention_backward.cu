@@ -99,7 +99,7 @@ __device__ inline void make_slopes(const attention_task &t, const tiles &x, int6
     }
 }
 
-__global__ void __launch_bounds__(ATTENTION_THREADS) query_gradient_kernel(const attention_task t)
+__global__ void __launch_bounds__(ATTENTION_THREADS, ATTENTION_BLOCKS) query_gradient_kernel(const attention_task t)
 {
     tiles x = take_tiles(t);
     int64_t batch = blockIdx.y / (unsigned)t.h, head = blockIdx.y % (unsigned)t.h, kv = head / (t.h / t.hkv);
@@ -143,7 +143,7 @@ __device__ inline int64_t end_query(const attention_task &t, int64_t end)
     return query < 0 ? 0 : query > t.t ? t.t : query;
 }
 
-__global__ void __launch_bounds__(ATTENTION_THREADS) key_gradient_kernel(const attention_task t)
+__global__ void __launch_bounds__(ATTENTION_THREADS, ATTENTION_BLOCKS) key_gradient_kernel(const attention_task t)
 {
     tiles x = take_tiles(t);
     int64_t batch = blockIdx.y / (unsigned)t.hkv, kv = blockIdx.y % (unsigned)t.hkv, group = t.h / t.hkv;
