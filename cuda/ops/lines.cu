@@ -9,7 +9,11 @@
 namespace
 {
 
-enum { THREADS = 128, ENOUGH = 1 << 16 /* threads that fill a device */ };
+enum {
+    THREADS = 128,
+    SCATTER_BLOCKS = 8, /* on a multiprocessor: left to itself the compiler spills to reach more */
+    ENOUGH = 1 << 16    /* threads that fill a device */
+};
 
 /* Numbers as they are: i32 beyond 2^24 is no float. */
 struct floats {
@@ -65,7 +69,7 @@ struct scatter_task {
     int64_t slices, slice;      /* of a line, and places in one */
 };
 
-template <class N> __global__ void __launch_bounds__(THREADS) scatter_kernel(const scatter_task t)
+template <class N> __global__ void __launch_bounds__(THREADS, SCATTER_BLOCKS) scatter_kernel(const scatter_task t)
 {
     int64_t n = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (n >= t.lines * t.slices) return;
