@@ -35,6 +35,7 @@ struct grdi_device {
     cudaStream_t stream; /* all work of the device, in order */
     grdi_lt lt;
     grdi_dnn dnn;
+    grdi_choices choices; /* algorithms of both */
     grdi_staging staging;
 };
 
@@ -62,6 +63,18 @@ bool grdi_cuda_capture_begin(grdi_device *device);
 void *grdi_cuda_capture_end(grdi_device *device);
 grd_status grdi_cuda_replay(grdi_device *device, void *captured);
 void grdi_cuda_capture_free(grdi_device *device, void *captured);
+
+/* timing.c, and choices.h: of a plan of cuDNN, on memory of its own; negative where it does not run. */
+float grdi_time_convolution(grdi_dnn *dnn, const grdi_convolution *convolution, grdi_dnn_plan *plan);
+
+/* choose_product.c: what a product is known by among the choices, its pointers aligned to `least` (b, a, base, y);
+ * whether its algorithm was chosen before, and is now the product's; the choice of the fastest, or of the first where
+ * they cannot be timed. */
+void grdi_product_call(const grdi_device *device, const grdi_product *p, const uint32_t *least,
+                       char call[GRDI_CHOICE_TEXT]);
+bool grdi_product_recall(grdi_device *device, grdi_product *p, const char *call);
+void grdi_product_pick(grdi_device *device, grdi_product *p, const cublasLtMatmulHeuristicResult_t *found,
+                       int32_t count, const char *call);
 
 /* rates.c */
 grd_status grdi_cuda_rates(grdi_device *device, grdi_rates *rates);

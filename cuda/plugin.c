@@ -84,6 +84,7 @@ static void close_device(grdi_device *device)
     cudaSetDevice(device->index);
     if (device->stream) cudaStreamSynchronize(device->stream);
     grdi_dnn_close(&device->dnn);
+    grdi_choices_free(&device->choices);
     grdi_lt_close(device);
     grdi_staging_close(device);
     if (device->stream) cudaStreamDestroy(device->stream);
@@ -95,6 +96,9 @@ static void open_dnn(grdi_device *device)
 {
     size_t used = strlen(device->kind);
     device->dnn.tf32 = device->tf32;
+    device->dnn.device = device;
+    device->dnn.choices = &device->choices;
+    device->dnn.time = grdi_time_convolution;
     grdi_dnn_open(&device->dnn, device->stream);
     if (device->dnn.version)
         snprintf(device->kind + used, sizeof device->kind - used, " cudnn=%zu", device->dnn.version);
@@ -195,6 +199,16 @@ static bool component(int32_t index, grd_component *c)
     return true;
 }
 
+static char *algorithms(grdi_device *device)
+{
+    return grdi_choices_write(&device->choices, device->kind);
+}
+
+static grd_status take_algorithms(grdi_device *device, const char *text, grd_error *error)
+{
+    return grdi_choices_read(&device->choices, device->kind, text, error);
+}
+
 static const grdi_backend backend = {
     .name = DEVICE_NAME,
     .open = open_device,
@@ -219,6 +233,8 @@ static const grdi_backend backend = {
     .capture_end = grdi_cuda_capture_end,
     .replay = grdi_cuda_replay,
     .capture_free = grdi_cuda_capture_free,
+    .algorithms = algorithms,
+    .take_algorithms = take_algorithms,
     .runs = true,
 };
 

@@ -24,6 +24,7 @@ extern "C" {
     X(cublasLtMatmulPreferenceCreate)                                                                                  \
     X(cublasLtMatmulPreferenceDestroy)                                                                                 \
     X(cublasLtMatmulPreferenceSetAttribute)                                                                            \
+    X(cublasLtMatmulAlgoCheck)                                                                                         \
     X(cublasLtMatmulAlgoGetHeuristic)                                                                                  \
     X(cublasLtMatmul)
 

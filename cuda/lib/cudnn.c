@@ -6,6 +6,7 @@
 #include "host.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { RANK_MAX = GRDI_WINDOW_AXES + 2, KNOBS_MAX = 48, RESULTS_MAX = 64, OWNED_MAX = 192, CANDIDATES_MAX = 16 };
@@ -360,6 +361,44 @@ static bool try_choice(grdi_dnn_plan *plan, const choice *c)
 
 /* ---- which engine ---- */
 
+/* "62 2=5 13=1": an engine and its knobs */
+static void write_choice(const choice *c, char text[GRDI_CHOICE_TEXT])
+{
+    int at = snprintf(text, GRDI_CHOICE_TEXT, "%lld", (long long)c->engine);
+    for (int32_t k = 0; k < c->knobs && at < GRDI_CHOICE_TEXT; k++)
+        at += snprintf(text + at, (size_t)(GRDI_CHOICE_TEXT - at), " %d=%lld", c->type[k], (long long)c->value[k]);
+}
+
+static bool parse_choice(const char *text, choice *c)
+{
+    char *end;
+    c->knobs = 0;
+    c->engine = strtoll(text, &end, 10);
+    for (; *end == ' ' && c->knobs < KNOBS_MAX; c->knobs++) {
+        c->type[c->knobs] = (int32_t)strtol(end, &end, 10);
+        if (*end != '=') return false;
+        c->value[c->knobs] = strtoll(end + 1, &end, 10);
+    }
+    return end != text && *end == '\0';
+}
+
+/* What a convolution is known by among the choices. */
+static void write_call(const grdi_convolution *c, char text[GRDI_CHOICE_TEXT])
+{
+    static const char *const kinds[] = {"convolution forward", "convolution backward to x",
+                                        "convolution backward to w"};
+    int at = snprintf(text, GRDI_CHOICE_TEXT, "%s %s %s %s%s%s n=%lld c=%lld o=%lld groups=%lld", kinds[c->kind],
+                      grd_dtype_name(c->x), grd_dtype_name(c->w), grd_dtype_name(c->y), c->bias ? " bias" : "",
+                      c->accumulates ? " accumulates" : "", (long long)c->samples, (long long)c->in_channels,
+                      (long long)c->out_channels, (long long)c->groups);
+    for (int a = 0; a < GRDI_WINDOW_AXES && at < GRDI_CHOICE_TEXT; a++) {
+        const grdi_window *w = &c->axis[a];
+        at += snprintf(text + at, (size_t)(GRDI_CHOICE_TEXT - at), " %lld>%lld/%lld*%lld+%lldx%lld", (long long)w->in,
+                       (long long)w->out, (long long)w->stride, (long long)w->kernel, (long long)w->padding,
+                       (long long)w->dilation);
+    }
+}
+
 /* Engines that the heuristics rate, then those that they only know. */
 static int32_t candidates_of(builder *b, bool f32, choice *candidates)
 {
@@ -370,16 +409,43 @@ static int32_t candidates_of(builder *b, bool f32, choice *candidates)
     return count;
 }
 
-/* The first candidate that will do: heuristics name the best first. */
-static bool choose(builder *b, bool f32)
+/* The fastest of the first candidates that will do, or the first where they cannot be timed; -1: none will. */
+static int32_t fastest(builder *b, const grdi_convolution *c, int32_t count, const choice *candidates)
 {
+    int32_t best = -1, before = b->plan->owned_count, tried = 0;
+    float least = -1;
+    for (int32_t i = 0; i < count && tried < GRDI_CANDIDATES_MAX; i++) {
+        if (!try_choice(b->plan, &candidates[i])) continue;
+        tried++;
+        b->plan->made = b->plan->owned_count;
+        if (best < 0) best = i;
+        if (!b->dnn->time || count == 1) break;
+        float taken = b->dnn->time(b->dnn, c, b->plan);
+        drop(b->plan, before);
+        if (taken < 0 || (least >= 0 && taken >= least)) continue;
+        best = i;
+        least = taken;
+    }
+    drop(b->plan, before);
+    return best;
+}
+
+static bool choose(builder *b, const grdi_convolution *c, bool f32)
+{
+    char call[GRDI_CHOICE_TEXT], algorithm[GRDI_CHOICE_TEXT];
     choice *candidates = grdi_alloc_zero(CANDIDATES_MAX, sizeof *candidates);
     if (!candidates) return false;
-    int32_t count = candidates_of(b, f32, candidates);
-    bool found = false;
-    for (int32_t i = 0; i < count && !found; i++) found = try_choice(b->plan, &candidates[i]);
+    write_call(c, call);
+    const char *chosen = b->dnn->choices ? grdi_choices_find(b->dnn->choices, call) : NULL;
+    bool good = chosen && parse_choice(chosen, &candidates[0]) && try_choice(b->plan, &candidates[0]);
+    if (!good) {
+        int32_t best = fastest(b, c, candidates_of(b, f32, candidates), candidates);
+        good = best >= 0 && try_choice(b->plan, &candidates[best]);
+        if (good) write_choice(&candidates[best], algorithm);
+        if (good && b->dnn->choices) grdi_choices_put(b->dnn->choices, call, algorithm);
+    }
     grdi_free(candidates);
-    return found;
+    return good;
 }
 
 static bool takes(const grdi_convolution *c)
@@ -401,7 +467,7 @@ grdi_dnn_plan *grdi_dnn_plan_new(grdi_dnn *dnn, const grdi_convolution *c)
     plan->graph[0] = graph_of(&b, c, false);
     if (c->accumulates) plan->graph[1] = graph_of(&b, c, true);
     bool f32 = c->x == GRD_F32 && c->w == GRD_F32 && c->y == GRD_F32;
-    if (b.ok && choose(&b, f32)) {
+    if (b.ok && choose(&b, c, f32)) {
         plan->made = plan->owned_count;
         return plan;
     }

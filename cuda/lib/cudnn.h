@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "base/window.h"
+#include "lib/choices.h"
 #include "lib/cudnn_api.h"
 
 #ifdef __cplusplus
@@ -28,6 +29,11 @@ typedef struct grdi_dnn {
     bool tf32;                      /* convolutions of f32 may be made in tf32 */
     grdi_dnn_descriptor properties; /* of a GPU that is not there, for tests; NULL: the handle's GPU */
     char why[512];                  /* what failed last, in the library's words */
+    /* Which engine a convolution is made by is looked up and noted here, and timed where there are several; all may be
+     * NULL: the first that will do. */
+    grdi_choices *choices;
+    grdi_device *device;
+    float (*time)(struct grdi_dnn *dnn, const grdi_convolution *convolution, grdi_dnn_plan *plan);
 } grdi_dnn;
 
 typedef enum grdi_convolution_kind {
@@ -53,8 +59,8 @@ void grdi_dnn_close(grdi_dnn *dnn);
 /* The functions of an open library; false with `why` where one is missing. */
 bool grdi_dnn_load(grdi_dnn *dnn);
 
-/* A plan by the first engine that takes the convolution, is deterministic, sums in f32 and stays under the cap; NULL
- * with `why` where there is none. Allocates; call it before the step. */
+/* A plan by the engine that was chosen before, else by the fastest that takes the convolution, is deterministic, sums
+ * in f32 and stays under the cap; NULL with `why` where there is none. Allocates; call it before the step. */
 grdi_dnn_plan *grdi_dnn_plan_new(grdi_dnn *dnn, const grdi_convolution *convolution);
 size_t grdi_dnn_plan_workspace(const grdi_dnn_plan *plan);
 /* Gives the plan its pointers, aligned to GRDI_DNN_ALIGNMENT; false where they are not, or the library refuses them. */

@@ -1,6 +1,7 @@
 /* cublaslt.cpp - the stand-in for cuBLASLt: checks each argument against the rules of NVIDIA's documentation
  * (https://docs.nvidia.com/cuda/cublas/, sections cublasLtMatmul, cublasLtEpilogue_t, cublasLtMatmulDescAttributes_t,
- * cublasLtMatrixLayoutAttribute_t) and computes by plain loops, sums in float as the library's, K ascending. */
+ * cublasLtMatrixLayoutAttribute_t) and computes by plain loops, sums in float as the library's. Algorithm 0 sums with K
+ * ascending, 1 descending, others in as many parts as their number. */
 #include "cublasLt.h"
 #include "cuda_runtime.h"
 
@@ -160,7 +161,23 @@ void sum_columns_of_b(const problem &p, const void *b, int64_t inner)
     }
 }
 
-void compute(const problem &p, const void *a, const void *b, const void *c, void *d, float alpha, float beta)
+/* The sum of `k` products, in the algorithm's order. */
+template <class F> float sum_of(int64_t k, uint64_t algorithm, F product)
+{
+    float sum = 0;
+    int64_t parts = algorithm > 1 ? (int64_t)algorithm : 1, each = (k + parts - 1) / parts;
+    if (algorithm == 1)
+        for (int64_t l = k; l-- > 0;) sum += product(l);
+    for (int64_t from = 0; algorithm != 1 && from < k; from += each) {
+        float part = 0;
+        for (int64_t l = from; l < k && l < from + each; l++) part += product(l);
+        sum += part;
+    }
+    return sum;
+}
+
+void compute(const problem &p, const void *a, const void *b, const void *c, void *d, float alpha, float beta,
+             uint64_t algorithm)
 {
     int64_t m = (int64_t)p.d.rows, n = (int64_t)p.d.columns;
     int64_t k = (int64_t)(p.how.transa == CUBLAS_OP_N ? p.a.columns : p.a.rows);
@@ -170,11 +187,10 @@ void compute(const problem &p, const void *a, const void *b, const void *c, void
     for (int64_t batch = 0; batch < p.d.batch; batch++)
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < m; i++) {
-                float sum = 0;
-                for (int64_t l = 0; l < k; l++)
-                    sum += load(a, p.a.type, batch * p.a.batch_stride + i * a_row + l * a_column) *
-                           load(b, p.b.type, batch * p.b.batch_stride + l * b_row + j * b_column);
-                sum *= alpha;
+                float sum = alpha * sum_of(k, algorithm, [&](int64_t l) {
+                                return load(a, p.a.type, batch * p.a.batch_stride + i * a_row + l * a_column) *
+                                       load(b, p.b.type, batch * p.b.batch_stride + l * b_row + j * b_column);
+                            });
                 if (beta != 0) sum += beta * load(c, p.c.type, batch * p.c.batch_stride + i + j * p.c.ld);
                 if (has_bias(p)) sum += load(p.how.bias, p.d.type, i);
                 if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
@@ -299,7 +315,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
         take(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, size_bytes));
 }
 
-/* One algorithm, which remembers what it was found for: alignments, and the workspace that it was granted. */
+/* Algorithms remember what they were found for: alignments, the workspace that they were granted, their number. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
@@ -309,11 +325,30 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     const char *what = wrong_shape(problem{*description, *a, *b, *c, *d});
     *found = 0;
     if (!handle || wanted < 1 || what) return refused(what ? what : "no handle, or no algorithm wanted");
-    *results = cublasLtMatmulHeuristicResult_t{};
-    for (int i = 0; i < 4; i++) results->algo.data[i] = preference->alignment[i];
-    results->workspaceSize = preference->workspace < WORKSPACE_BYTES ? 0 : (size_t)WORKSPACE_BYTES;
-    results->algo.data[4] = results->workspaceSize;
-    *found = 1;
+    for (int n = 0; n < grdi_sim_algorithms() && n < wanted; n++) {
+        cublasLtMatmulHeuristicResult_t *r = &results[(*found)++];
+        *r = cublasLtMatmulHeuristicResult_t{};
+        for (int i = 0; i < 4; i++) r->algo.data[i] = preference->alignment[i];
+        r->workspaceSize = preference->workspace < WORKSPACE_BYTES ? 0 : (size_t)WORKSPACE_BYTES;
+        r->algo.data[4] = r->workspaceSize;
+        r->algo.data[5] = (uint64_t)n;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Whether bytes that were kept are an algorithm for the problem still. */
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                       cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algorithm,
+                                       cublasLtMatmulHeuristicResult_t *result)
+{
+    const char *what = wrong_shape(problem{*description, *a, *b, *c, *d});
+    if (!handle || what) return refused(what ? what : "no handle");
+    if (algorithm->data[4] != 0 && algorithm->data[4] != WORKSPACE_BYTES) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (algorithm->data[5] >= (uint64_t)grdi_sim_algorithms()) return CUBLAS_STATUS_NOT_SUPPORTED;
+    *result = cublasLtMatmulHeuristicResult_t{};
+    result->algo = *algorithm;
+    result->workspaceSize = (size_t)algorithm->data[4];
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -340,10 +375,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     memcpy(&now[0], alpha, sizeof(float));
     memcpy(&now[1], beta, sizeof(float));
     size_t used = algorithm->data[4];
+    uint64_t number = algorithm->data[5];
     cudaError_t error = grdi_sim_submit(stream, [=] {
         grdi_sim_count()->matmuls++;
         float times = late ? *(const float *)alpha : now[0], kept = late ? *(const float *)beta : now[1];
-        compute(p, a, b, c, d, times, kept);
+        grdi_sim_spend((int64_t)number);
+        compute(p, a, b, c, d, times, kept, number);
         if (used) memset(workspace, 0xFF, used);
         return cudaSuccess;
     });

@@ -375,8 +375,10 @@ int cudnnBackendExecute(grdi_dnn_handle handle, grdi_dnn_descriptor given_plan, 
     order_of_sums order = {plan->engine == DESCENDING, (int)plan->split,
                            plan->engine == TENSOR_CORES && task.x.type == DNN_DATA_FLOAT};
     size_t workspace = (size_t)plan->one(DNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, 0);
+    int64_t engine = plan->engine;
     cudaError_t error = grdi_sim_submit(handle->stream, [=] {
         grdi_sim_count()->convolutions++;
+        grdi_sim_spend(engine);
         compute(task, found, order);
         if (workspace) memset(found.workspace, 0xFF, workspace);
         return cudaSuccess;

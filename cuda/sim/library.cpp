@@ -43,6 +43,7 @@ static const struct {
                  STAND_IN(cublasLtMatmulPreferenceCreate),
                  STAND_IN(cublasLtMatmulPreferenceDestroy),
                  STAND_IN(cublasLtMatmulPreferenceSetAttribute),
+                 STAND_IN(cublasLtMatmulAlgoCheck),
                  STAND_IN(cublasLtMatmulAlgoGetHeuristic),
                  STAND_IN(cublasLtMatmul)};
 

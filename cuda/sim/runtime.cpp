@@ -23,6 +23,8 @@ struct CUevent_st {
     cudaStream_t stream;
     uint64_t asked, done; /* of the stream's late work, and of the other, when the event was recorded */
     uint32_t queries;
+    double clock;
+    unsigned flags;
 };
 struct CUstream_st {
     std::deque<std::function<void()>> late; /* copies, and waits for other streams, that have not happened yet */
@@ -39,6 +41,15 @@ std::map<char *, size_t> device_blocks, pinned_blocks;
 std::set<cudaStream_t> streams;
 std::map<const void *, size_t> shared_limits; /* of kernels that may have more than 48 KB */
 cudaError_t last_error = cudaSuccess;
+double simulated_ms; /* that calls of libraries have taken */
+int algorithms, fastest_algorithm;
+
+/* Of the variable, where a test has not said otherwise. */
+int or_variable(int value, const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+    return value ? value : text ? atoi(text) : otherwise;
+}
 
 cudaError_t failed(cudaError_t error)
 {
@@ -128,6 +139,29 @@ cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> wo
     happen(stream);
     stream->done++;
     return failed(work());
+}
+
+/* Counted from 1, so that 0 is "not said". */
+void grdi_sim_set_algorithms(int count, int fastest)
+{
+    algorithms = count;
+    fastest_algorithm = fastest + 1;
+}
+
+int grdi_sim_algorithms(void)
+{
+    return or_variable(algorithms, "GRADUS_SIM_ALGORITHMS", 1);
+}
+
+int grdi_sim_fastest(void)
+{
+    return fastest_algorithm ? fastest_algorithm - 1 : or_variable(0, "GRADUS_SIM_FASTEST", 0);
+}
+
+/* Libraries' algorithms are as fast as tests say. */
+void grdi_sim_spend(int64_t algorithm)
+{
+    simulated_ms += algorithm == grdi_sim_fastest() ? 1 : 2;
 }
 
 size_t grdi_sim_shared_limit(const void *function)
@@ -321,15 +355,16 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
     *event = new CUevent_st{};
+    (*event)->flags = flags;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    *event = CUevent_st{stream, stream->asked, stream->done, 0};
+    *event = CUevent_st{stream, stream->asked, stream->done, 0, simulated_ms, event->flags};
     return cudaSuccess;
 }
 
@@ -337,6 +372,16 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     grdi_sim_count()->synchronisations++;
     if (event->stream) deliver(event->stream, event->asked);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
+{
+    if (!from->stream || !to->stream || (from->flags | to->flags) & cudaEventDisableTiming) {
+        grdi_sim_wrong("cudaEventElapsedTime: of an event that was not recorded, or keeps no time");
+        return failed(cudaErrorInvalidValue);
+    }
+    *milliseconds = (float)(to->clock - from->clock);
     return cudaSuccess;
 }
 

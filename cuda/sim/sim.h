@@ -28,6 +28,10 @@ GRDI_SIM_EXPORT grdi_sim_counts *grdi_sim_count(void);
 /* The order in which warps run, each as far ahead as barriers let it: 0 first to last, 1 last to first. Copies from
  * pinned memory happen as late as they may in order 0, as early in 1. */
 GRDI_SIM_EXPORT void grdi_sim_set_order(int order);
+/* How many algorithms the stand-in for cuBLASLt offers for a product (1 at first; they sum in different orders), and
+ * which of a library's algorithms is the fastest (0 at first). GRADUS_SIM_ALGORITHMS and GRADUS_SIM_FASTEST, for
+ * processes of their own. */
+GRDI_SIM_EXPORT void grdi_sim_set_algorithms(int count, int fastest);
 /* Name `index` of the kernels launched so far, each once, as launches write them ("arg_kernel<float>"); NULL past the
  * last one. */
 GRDI_SIM_EXPORT const char *grdi_sim_kernel_at(int index);

@@ -5,6 +5,7 @@
 #include "sim.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Notes what was done wrong, for grdi_sim_take_error(); the first note stays. */
 void grdi_sim_wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -20,6 +21,11 @@ void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *la
 void grdi_sim_thread_ended(unsigned thread);
 /* Whether the range lies within one allocation of device memory. */
 bool grdi_sim_on_device(const void *memory, size_t size_bytes);
+/* The algorithm of libraries that is faster than others, and how many of them cuBLASLt has; as set by tests. */
+int grdi_sim_fastest(void);
+int grdi_sim_algorithms(void);
+/* Time passes as a call of a library does its work by that algorithm. */
+void grdi_sim_spend(int64_t algorithm);
 /* What a launch of the kernel may ask for: 48 KB, or what cudaFuncSetAttribute has allowed. */
 size_t grdi_sim_shared_limit(const void *function);
 

@@ -112,6 +112,11 @@ typedef struct grdi_backend {
     void (*inbox_close)(grdi_device *device, void *inbox);
     /* Optional, of the backend and not of a device: the libraries that it opens, by index; false past the last one. */
     bool (*component)(int32_t index, grd_component *component);
+    /* Optional, both or none: the algorithms that the device has chosen by timing, as text to be kept (NULL: none; the
+     * caller frees it with grdi_free()); and such a text taken back, before programs are compiled, so that they are
+     * chosen again. GRD_E_STATE: of another kind of device. GRD_E_FORMAT: no such text. */
+    char *(*algorithms)(grdi_device *device);
+    grd_status (*take_algorithms)(grdi_device *device, const char *text, grd_error *error);
     bool runs; /* false: plans only */
 } grdi_backend;
 

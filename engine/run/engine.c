@@ -34,6 +34,7 @@ grd_engine *grd_engine_open_with(const char *device, const grd_engine_options *o
                  "device '%s': there is no such device (cpu, cuda, ref or null:PROFILE)", device);
     else if (backend->open(argument, engine->threads, &engine->device, &engine->error) == GRD_OK)
         engine->backend = backend;
+    grdi_engine_recall_algorithms(engine);
     return engine;
 }
 

@@ -43,4 +43,8 @@ grd_status grdi_program_profile(grd_program *program, bool on);
  * named in `text`. True if one was found. States change as in a run, weights do not. */
 bool grdi_program_find_nonfinite(grd_program *program, char *text, size_t text_bytes);
 
+/* algorithms.c: what a device chose by timing, from the user's cache folder and back to it. Failing does no harm. */
+void grdi_engine_recall_algorithms(grd_engine *engine);
+void grdi_engine_keep_algorithms(grd_engine *engine);
+
 #endif

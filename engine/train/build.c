@@ -230,7 +230,7 @@ grd_status grdi_session_open_engine(grdi_session *s)
     bool fast = backend->fast_bf16 && backend->fast_bf16(s->engine->device);
     if (s->settings->train.precision == GRD_PRECISION_AUTO)
         s->settings->train.precision = fast ? GRD_PRECISION_BF16 : GRD_PRECISION_F32;
-    return GRD_OK;
+    return grdi_session_take_algorithms(s);
 }
 
 grd_status grdi_session_build(grdi_session *s)

@@ -91,6 +91,7 @@ grd_status grdi_session_save(grdi_session *s)
                                                s->settings->train.ema > 0 ? kept_beside_average : kept_beside);
     if (!status) status = add_json(s, &w, "state.json", state_json(s));
     if (!status) status = add_tokenizer(s, &w);
+    if (!status) status = grdi_session_add_algorithms(s, &w);
     if (status) {
         if (w.error.status) grd_fail(s->error, w.error.status, "%s", w.error.message);
         grdi_checkpoint_abandon(&w);

@@ -137,6 +137,12 @@ grd_status grdi_session_with_average(grdi_session *s, grd_status (*act)(grdi_ses
 grd_status grdi_session_save(grdi_session *s);
 grd_status grdi_session_resume(grdi_session *s, bool *found);
 
+/* algorithms.c: plan.lock, what the device chose by timing: written into a checkpoint and the user's cache folder,
+ * and taken from the one that is resumed before anything is compiled. One of another device is told of and left. */
+struct grdi_checkpoint_writer;
+grd_status grdi_session_add_algorithms(const grdi_session *s, struct grdi_checkpoint_writer *writer);
+grd_status grdi_session_take_algorithms(grdi_session *s);
+
 /* metrics.c: metrics.jsonl. Resume, called when s->done is known, takes out the lines of later steps and one that was
  * cut off, and puts the others into the history. */
 grd_status grdi_metrics_open(grdi_session *s);

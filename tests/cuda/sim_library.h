@@ -24,6 +24,12 @@ static inline sim_function sim_symbol(const char *name)
 /* SIM(function): a pointer to it, of its type. */
 #define SIM(name) ((__typeof__(name) *)sim_symbol(#name))
 
+/* Tests neither read nor write the user's cache folder. */
+__attribute__((constructor)) static void leave_cache_alone(void)
+{
+    setenv("GRADUS_CACHE_DIR", "", 1);
+}
+
 /* The device under test: cudasim, or what GRADUS_TEST_DEVICE names, which is how the same tests run on a GPU. */
 static inline const char *cuda_device(void)
 {

@@ -4,6 +4,7 @@
 #include "scratch.h"
 #include "sim_library.h"
 
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,20 +87,101 @@ Test(cudasim_command, stops_at_a_gradient_that_is_not_finite)
     cr_assert(steps[0] == steps[1], "%zu steps on the CPU, %zu here", steps[0], steps[1]);
 }
 
+/* After seven steps of two runs. */
+static bool same_weights(const char *first, const char *second)
+{
+    char path[2][128];
+    for (int k = 0; k < 2; k++)
+        snprintf(path[k], sizeof(path[k]), "%s/checkpoints/step-000007/model.safetensors", k ? second : first);
+    return scratch_same(path[0], path[1]);
+}
+
+/* Makes every algorithm of cuBLASLt in the cache folder's file a row of F. */
+static void spoil_cache(void)
+{
+    glob_t files;
+    size_t size;
+    cr_assert(glob(scratch_path("cache/algorithms-*.lock"), 0, NULL, &files) == 0 && files.gl_pathc == 1);
+    char *text = scratch_read(files.gl_pathv[0], &size);
+    for (char *line = strstr(text, "\nproduct "); line; line = strstr(line, "\nproduct "))
+        for (line = strstr(line, ": ") + 2; *line != '\n'; line++) *line = 'f';
+    scratch_write(files.gl_pathv[0], text, size);
+    globfree(&files);
+    free(text);
+}
+
+/* Algorithms that sum in other orders, the second and then the third the fastest: what a resumed run goes on with is
+ * what the first start chose, as plan.lock says, not what is the fastest now. */
+Test(cudasim_command, keeps_the_algorithms_of_a_run)
+{
+    if (!on_simulator()) return;
+    setenv("GRADUS_SIM_ALGORITHMS", "4", 1);
+    setenv("GRADUS_SIM_FASTEST", "1", 1);
+    cr_assert(gradus(TINY "--set train.steps=7 --set out=second", cuda_device()).code == 0);
+    cr_assert(gradus(TINY "--set train.steps=4 --set out=parts", cuda_device()).code == 0);
+    setenv("GRADUS_SIM_FASTEST", "2", 1);
+    cr_assert(gradus(TINY "--set train.steps=7 --set out=third", cuda_device()).code == 0);
+    outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(!same_weights("second", "third"), "the algorithm makes no difference, so nothing is shown");
+    cr_assert(same_weights("second", "parts"), "the resumed run took other algorithms");
+    size_t size;
+    char *lock = scratch_read(scratch_path("parts/checkpoints/step-000007/plan.lock"), &size);
+    cr_assert(strncmp(lock, "# algorithms chosen by timing", 29) == 0 && strstr(lock, "\nproduct m="), "%s", lock);
+    free(lock);
+}
+
+/* Runs of a machine choose alike, whatever is the fastest when they start: a cache folder keeps the first's choice. */
+Test(cudasim_command, chooses_algorithms_once_for_all_runs)
+{
+    if (!on_simulator()) return;
+    setenv("GRADUS_SIM_ALGORITHMS", "4", 1);
+    setenv("GRADUS_CACHE_DIR", scratch_path("cache"), 1);
+    for (int k = 1; k <= 2; k++) {
+        char fastest[2] = {(char)('0' + k), '\0'};
+        setenv("GRADUS_SIM_FASTEST", fastest, 1);
+        cr_assert(gradus(TINY "--set train.steps=7 --set out=run%d", cuda_device(), k).code == 0);
+    }
+    cr_assert(same_weights("run1", "run2"), "the second run chose for itself");
+}
+
+/* A cache folder that cannot be made, and bytes in it that are no algorithm. */
+Test(cudasim_command, goes_on_without_a_sound_cache)
+{
+    if (!on_simulator()) return;
+    setenv("GRADUS_SIM_ALGORITHMS", "4", 1);
+    setenv("GRADUS_SIM_FASTEST", "1", 1);
+    for (int k = 1; k <= 3; k++) {
+        setenv("GRADUS_CACHE_DIR", k == 1 ? "/dev/null/cache" : scratch_path("cache"), 1);
+        outcome o = gradus(TINY "--set train.steps=7 --set out=run%d", cuda_device(), k);
+        cr_assert(o.code == 0 && !o.err[0], "%d: %s", k, o.err);
+        if (k == 2) spoil_cache();
+    }
+    cr_assert(same_weights("run1", "run2") && same_weights("run1", "run3"), "what was spoilt was taken");
+}
+
+/* A list of another kind of device is told of, and algorithms are chosen anew. */
+Test(cudasim_command, renews_the_algorithms_of_another_device)
+{
+    if (!on_simulator()) return;
+    setenv("GRADUS_SIM_ALGORITHMS", "4", 1);
+    cr_assert(gradus(TINY "--set train.steps=4 --set out=parts", cuda_device()).code == 0);
+    outcome o = gradus("train --resume parts --device %s:tf32 --set train.steps=7 --json", cuda_device());
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(strstr(o.out, "plan.lock: of 'cudasim simulator"), "%s", o.out);
+    cr_assert(strstr(o.out, "algorithms are chosen anew"), "%s", o.out);
+    size_t size;
+    char *lock = scratch_read(scratch_path("parts/checkpoints/step-000007/plan.lock"), &size);
+    cr_assert(strstr(lock, " tf32 ") && !strstr(lock, "\nproduct m=32 n=16 k=16 of 1, "), "%s", lock);
+    free(lock);
+}
+
 Test(cudasim_command, resumes_to_the_bit)
 {
-    size_t size[2];
-    char *weights[2];
     cr_assert(gradus(TINY "--set train.steps=7 --set out=whole", cuda_device()).code == 0);
     cr_assert(gradus(TINY "--set train.steps=4 --set out=parts", cuda_device()).code == 0);
     outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
     cr_assert(o.code == 0, "%s", o.err);
     cr_assert(json_array_size(events_named(o.out, "step")) == 3, "%s", o.out);
-    for (int k = 0; k < 2; k++)
-        weights[k] = scratch_read(scratch_path(k ? "parts/checkpoints/step-000007/model.safetensors"
-                                                 : "whole/checkpoints/step-000007/model.safetensors"),
-                                  &size[k]);
-    cr_assert(size[0] == size[1] && memcmp(weights[0], weights[1], size[0]) == 0, "other weights");
-    free(weights[0]);
-    free(weights[1]);
+    cr_assert(same_weights("whole", "parts"), "other weights");
 }
