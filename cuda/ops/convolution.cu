@@ -30,7 +30,7 @@ struct convolution_state {
     int64_t chunk;                        /* samples at a time; divides their number */
     bool plain;                           /* no columns */
     grd_dtype type;                       /* of columns */
-    bool rounds_bias, rounds_sum;         /* the library's gradient of weights comes in bf16 */
+    bool rounds_bias;                     /* the library's gradient of weights comes in bf16 */
     size_t columns_bytes, beside_at; /* room for columns or for the library's workspace; behind it, what is rounded */
     grdi_product product;
 };
