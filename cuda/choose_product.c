@@ -94,7 +94,7 @@ void grdi_product_pick(grdi_device *device, grdi_product *p, const cublasLtMatmu
     size_t beside_bytes = beside(p, &where);
     char *memory = NULL;
     int32_t best = 0;
-    y_bytes = (y_bytes + 255) / 256 * 256;
+    y_bytes = grdi_cuda_room(y_bytes);
     if (count > 1 && cudaMalloc((void **)&memory, y_bytes + beside_bytes) == cudaSuccess) {
         const void *own = p->epilogue == GRDI_EPILOGUE_BGRAD ? p->bias : p->aux, *trial = memory + y_bytes;
         __typeof__(cublasLtMatmulDescSetAttribute) *set = device->lt.call.call_cublasLtMatmulDescSetAttribute;

@@ -39,6 +39,12 @@ struct grdi_device {
     grdi_staging staging;
 };
 
+/* `bytes`, rounded up so that what lies behind is aligned as an allocation of its own would be. */
+static inline size_t grdi_cuda_room(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
 /* Notes a call that failed (device->why) and turns its error into a status; GRD_OK for success. */
 grd_status grdi_cuda_check(grdi_device *device, cudaError_t error, const char *call);
 /* The stream of a call's device, which is made the thread's current one. */

@@ -84,7 +84,7 @@ static bool is_free(const grdi_staging *s, size_t at, size_t size_bytes)
 static grdi_staged *next_part(grdi_device *device, size_t size_bytes)
 {
     grdi_staging *s = &device->staging;
-    size_t at = (s->end + 255) / 256 * 256;
+    size_t at = grdi_cuda_room(s->end);
     if (at + size_bytes > GRDI_STAGING_BYTES) at = 0;
     while (!is_free(s, at, size_bytes)) free_oldest(device);
     grdi_staged *part = &s->parts[(s->first + s->count++) % GRDI_STAGING_PARTS];

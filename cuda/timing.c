@@ -2,8 +2,6 @@
  * is read at most. */
 #include "cuda.h"
 
-#include <string.h>
-
 #ifdef GRDI_SIM
 enum { RUNS = 1, WARM = 0 };
 #else
@@ -32,21 +30,16 @@ float grdi_time_runs(grdi_device *device, bool (*run)(void *context), void *cont
 
 /* ---- convolutions of cuDNN ---- */
 
-typedef struct convolution_run {
-    grdi_dnn_plan *plan;
-} convolution_run;
-
-static bool run_convolution(void *context)
+static bool run_convolution(void *plan)
 {
-    const convolution_run *r = context;
-    return grdi_dnn_plan_run(r->plan, false);
+    return grdi_dnn_plan_run(plan, false);
 }
 
 static size_t bytes_of(const grdi_window *axis, int64_t count, int which, grd_dtype dtype)
 {
     for (int a = 0; a < GRDI_WINDOW_AXES; a++)
         count *= which == 0 ? axis[a].in : which == 1 ? axis[a].kernel : axis[a].out;
-    return ((size_t)count * grd_dtype_size(dtype) + 255) / 256 * 256;
+    return grdi_cuda_room((size_t)count * grd_dtype_size(dtype));
 }
 
 float grdi_time_convolution(grdi_dnn *dnn, const grdi_convolution *c, grdi_dnn_plan *plan)
@@ -55,7 +48,7 @@ float grdi_time_convolution(grdi_dnn *dnn, const grdi_convolution *c, grdi_dnn_p
     const size_t size[5] = {bytes_of(c->axis, c->samples * c->in_channels, 0, c->x),
                             bytes_of(c->axis, c->out_channels * (c->in_channels / c->groups), 1, c->w),
                             bytes_of(c->axis, c->samples * c->out_channels, 2, c->y),
-                            ((size_t)c->out_channels * 4 + 255) / 256 * 256, grdi_dnn_plan_workspace(plan)};
+                            grdi_cuda_room((size_t)c->out_channels * 4), grdi_dnn_plan_workspace(plan)};
     char *memory = NULL, *part[5];
     size_t all = 0;
     float taken = -1;
@@ -63,10 +56,9 @@ float grdi_time_convolution(grdi_dnn *dnn, const grdi_convolution *c, grdi_dnn_p
     cudaSetDevice(device->index);
     if (cudaMalloc((void **)&memory, all) == cudaSuccess) {
         for (int i = 0; i < 5; i++) part[i] = i ? part[i - 1] + size[i - 1] : memory;
-        convolution_run r = {plan};
         if (cudaMemsetAsync(memory, 0, all, device->stream) == cudaSuccess &&
             grdi_dnn_plan_bind(plan, part[0], part[1], part[2], part[3], part[4]))
-            taken = grdi_time_runs(device, run_convolution, &r);
+            taken = grdi_time_runs(device, run_convolution, plan);
         cudaFree(memory);
     }
     cudaGetLastError(); /* without room, the first candidate is taken */

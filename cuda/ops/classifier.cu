@@ -34,11 +34,6 @@ int64_t chunk_rows(int64_t rows, int64_t classes)
     return fit < rows ? fit : rows;
 }
 
-size_t rounded_up(size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
 grd_status prepare(grdi_call *call, grd_error *error)
 {
     classifier_state *s = (classifier_state *)grdi_alloc_zero(1, sizeof *s);
@@ -48,9 +43,9 @@ grd_status prepare(grdi_call *call, grd_error *error)
     s->chunk = chunk_rows(s->rows, s->classes);
     s->slopes = call->in[X].dtype;
     bool narrow = s->slopes != GRD_F32;
-    size_t logits = rounded_up((size_t)(s->chunk * s->classes) * sizeof(float));
+    size_t logits = grdi_cuda_room((size_t)(s->chunk * s->classes) * sizeof(float));
     s->slopes_at = narrow ? logits : 0;
-    s->losses_at = logits + (narrow ? rounded_up((size_t)(s->chunk * s->classes) * sizeof(uint16_t)) : 0);
+    s->losses_at = logits + (narrow ? grdi_cuda_room((size_t)(s->chunk * s->classes) * sizeof(uint16_t)) : 0);
     call->scratch_bytes = s->losses_at + (size_t)s->rows * sizeof(float);
     call->state = s;
     return GRD_OK;

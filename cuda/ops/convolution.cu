@@ -178,7 +178,7 @@ grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution_kind kind
     s->columns_bytes = (size_t)(s->chunk * columns_of_one(s));
     if (s->library && grdi_dnn_plan_workspace(s->library) > s->columns_bytes)
         s->columns_bytes = grdi_dnn_plan_workspace(s->library);
-    s->beside_at = (s->columns_bytes + 255) / 256 * 256;
+    s->beside_at = grdi_cuda_room(s->columns_bytes);
     s->rounds_bias = call->input_count == 3 && call->in[2].dtype != call->out[0].dtype;
     call->scratch_bytes = s->beside_at + (s->rounds_bias ? (size_t)s->outputs * grd_dtype_size(call->out[0].dtype) : 0);
     return GRD_OK;

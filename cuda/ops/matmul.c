@@ -44,7 +44,7 @@ static void pack(grdi_call *call, matmul_state *s, int which, grdi_view *view)
     s->packed[which] = *view;
     grdi_row_major(view->dims, s->packed[which].stride);
     s->packed_at[which] = call->scratch_bytes;
-    call->scratch_bytes += ((size_t)grd_dims_count(view->dims) * grd_dtype_size(view->dtype) + 255) / 256 * 256;
+    call->scratch_bytes += grdi_cuda_room((size_t)grd_dims_count(view->dims) * grd_dtype_size(view->dtype));
     *view = s->packed[which];
 }
 
@@ -228,7 +228,7 @@ static grd_status linear_prepare(grdi_call *call, grd_error *error)
     if (call->input_count <= BIAS || call->in[BIAS].dtype == call->out[0].dtype) return GRD_OK;
     s->rounds_bias = true;
     s->bias_at = call->scratch_bytes;
-    call->scratch_bytes += ((size_t)s->product.n * grd_dtype_size(call->out[0].dtype) + 255) / 256 * 256;
+    call->scratch_bytes += grdi_cuda_room((size_t)s->product.n * grd_dtype_size(call->out[0].dtype));
     return GRD_OK;
 }
 
@@ -271,10 +271,8 @@ static grd_status linear_bind(grdi_call *call, grd_error *error)
     s->product.base = call->base;
     if (call->input_count > BIAS)
         s->product.bias = s->rounds_bias ? (char *)call->scratch + s->bias_at : call->in[BIAS].data;
-    if (s->product.epilogue <= GRDI_EPILOGUE_BIAS)
-        return grdi_product_plan(call->device, &s->product, error);
-    if (grdi_product_plan(call->device, &s->product, NULL) == GRD_OK)
-        return GRD_OK;
+    if (s->product.epilogue <= GRDI_EPILOGUE_BIAS) return grdi_product_plan(call->device, &s->product, error);
+    if (grdi_product_plan(call->device, &s->product, NULL) == GRD_OK) return GRD_OK;
     activate_after(call, s); /* the library has no algorithm with that epilogue for these types and shapes */
     return grdi_product_plan(call->device, &s->product, error);
 }

@@ -5,7 +5,7 @@
 #include "cublasLt.h"
 #include "cuda_runtime.h"
 
-#include "base/convert.h"
+#include "bf16.h"
 #include "sim_state.h"
 
 #include <cstdio>
@@ -55,23 +55,15 @@ size_t element_bytes(cudaDataType_t type)
 
 float load(const void *data, cudaDataType_t type, int64_t i)
 {
-    uint32_t bits;
-    float value;
     if (type == CUDA_R_32F) return ((const float *)data)[i];
-    if (type == CUDA_R_16F) return grdi_f16_to_f32(((const uint16_t *)data)[i]);
-    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    uint16_t half = ((const uint16_t *)data)[i];
+    return type == CUDA_R_16F ? grdi_f16_to_f32(half) : sim_from_bf16(half);
 }
 
 void store(void *data, cudaDataType_t type, int64_t i, float value)
 {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
     if (type == CUDA_R_32F) ((float *)data)[i] = value;
-    else if (type == CUDA_R_16F) ((uint16_t *)data)[i] = grdi_f32_to_f16(value);
-    else if (value != value) ((uint16_t *)data)[i] = 0x7FFF;
-    else ((uint16_t *)data)[i] = (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+    else ((uint16_t *)data)[i] = type == CUDA_R_16F ? grdi_f32_to_f16(value) : sim_to_bf16(value);
 }
 
 bool has_bias(const problem &p)

@@ -1,4 +1,5 @@
 /* cudnn_compute.cpp - what descriptors of the stand-in for cuDNN mean, and the convolution by plain loops. */
+#include "bf16.h"
 #include "cudnn_state.h"
 
 #include <algorithm>
@@ -175,21 +176,13 @@ namespace
 
 float load(const char *data, int type, int64_t i)
 {
-    uint32_t bits;
-    float x;
-    if (type == DNN_DATA_FLOAT) return ((const float *)data)[i];
-    bits = (uint32_t)((const uint16_t *)data)[i] << 16;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    return type == DNN_DATA_FLOAT ? ((const float *)data)[i] : sim_from_bf16(((const uint16_t *)data)[i]);
 }
 
 void store(char *data, int type, int64_t i, float x)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
     if (type == DNN_DATA_FLOAT) ((float *)data)[i] = x;
-    else if (x != x) ((uint16_t *)data)[i] = 0x7FFF;
-    else ((uint16_t *)data)[i] = (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+    else ((uint16_t *)data)[i] = sim_to_bf16(x);
 }
 
 /* To ten bits behind the point, as tensor cores read f32. */

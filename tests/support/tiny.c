@@ -2,6 +2,7 @@
 #include "tiny.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 
 void tiny_build(tiny *t, const char *device, bool modern)
@@ -35,6 +36,23 @@ void tiny_build_kept(tiny *t, const char *device, bool modern, grd_dtype weights
         t->inputs[i] = (i * 7 + 3) % TINY_VOCAB;
         t->wanted[i] = (i * 5 + 1) % TINY_VOCAB;
     }
+}
+
+void tiny_new_batch(tiny *t, int i)
+{
+    for (int k = 0; k < TINY_BATCH * TINY_LENGTH; k++) {
+        uint32_t random = (uint32_t)(i * TINY_BATCH * TINY_LENGTH + k + 1) * 2654435761u >> 8;
+        t->inputs[k] = (int32_t)(random % TINY_VOCAB);
+        t->wanted[k] = random / TINY_VOCAB % 4 ? (t->inputs[k] * 5 + 1) % TINY_VOCAB
+                                               : (int32_t)(random / (4 * TINY_VOCAB) % TINY_VOCAB);
+    }
+}
+
+double tiny_furthest(const double *a, const double *b, int steps)
+{
+    double most = 0;
+    for (int i = 0; i < steps; i++) most = fmax(most, fabs(a[i] - b[i]) / fabs(a[i]));
+    return most;
 }
 
 void tiny_feed(tiny *t, grd_step *step, float part)

@@ -18,6 +18,10 @@ typedef struct tiny {
 void tiny_build(tiny *t, const char *device, bool modern);
 /* The same with matrices kept in that dtype. */
 void tiny_build_kept(tiny *t, const char *device, bool modern, grd_dtype weights);
+/* New data for step `i`: what follows a token can be learnt but for every fourth, so that losses stay well above 0. */
+void tiny_new_batch(tiny *t, int i);
+/* The largest distance of two rows of losses, as a share of the first one's. */
+double tiny_furthest(const double *a, const double *b, int steps);
 /* Feeds the batch, its targets and scale = part / tokens. */
 void tiny_feed(tiny *t, grd_step *step, float part);
 void tiny_close(tiny *t);

@@ -35,33 +35,15 @@ static void run_step(tiny *t, grd_step *step, int32_t accumulate, double *loss)
     *loss = m.loss;
 }
 
-/* New data for step `i`: what follows a token can be learnt but for every fourth, so that losses stay well above 0. */
-static void new_batch(tiny *t, int i)
-{
-    for (int k = 0; k < TINY_BATCH * TINY_LENGTH; k++) {
-        uint32_t random = (uint32_t)(i * TINY_BATCH * TINY_LENGTH + k + 1) * 2654435761u >> 8;
-        t->inputs[k] = (int32_t)(random % TINY_VOCAB);
-        t->wanted[k] = random / TINY_VOCAB % 4 ? (t->inputs[k] * 5 + 1) % TINY_VOCAB
-                                               : (int32_t)(random / (4 * TINY_VOCAB) % TINY_VOCAB);
-    }
-}
-
 static void losses_with(const char *device, bool modern, int steps, grd_program_options program, double *losses)
 {
     tiny t;
     grd_step *step = step_with(&t, device, modern, 1, program);
     for (int i = 0; i < steps; i++) {
-        new_batch(&t, i);
+        tiny_new_batch(&t, i);
         run_step(&t, step, 1, &losses[i]);
     }
     tiny_close(&t);
-}
-
-static double furthest(const double *a, const double *b, int steps)
-{
-    double most = 0;
-    for (int i = 0; i < steps; i++) most = fmax(most, fabs(a[i] - b[i]) / fabs(a[i]));
-    return most;
 }
 
 Test(bf16, losses_follow_f32)
@@ -70,7 +52,7 @@ Test(bf16, losses_follow_f32)
         double wide[STEPS], narrow[STEPS], other[STEPS];
         losses_with("cpu", modern, STEPS, (grd_program_options){0}, wide);
         losses_with("cpu", modern, STEPS, (grd_program_options){.bf16 = true}, narrow);
-        double off = furthest(wide, narrow, STEPS);
+        double off = tiny_furthest(wide, narrow, STEPS);
         printf("%s: bf16 within %.1e of f32 in %d steps\n", modern ? "llama kind" : "gpt-2 kind", off, STEPS);
         cr_expect(off < 1e-2, "kind %d: %.3g off", modern, off);
         cr_expect(off > 0, "kind %d: nothing was rounded", modern);
@@ -97,7 +79,7 @@ Test(bf16, cpu_follows_ref)
         double cpu[FEW], ref[FEW];
         losses_with("cpu", modern, FEW, (grd_program_options){.bf16 = true}, cpu);
         losses_with("ref", modern, FEW, (grd_program_options){.bf16 = true}, ref);
-        double off = furthest(ref, cpu, FEW);
+        double off = tiny_furthest(ref, cpu, FEW);
         printf("kind %d: cpu within %.1e of ref\n", modern, off);
         cr_expect(off < 2e-3, "kind %d: %.3g off", modern, off); /* roundings to bf16 that fall the other way */
     }
@@ -185,12 +167,12 @@ Test(bf16, accumulation_is_one_large_batch)
     losses_with("cpu", false, FEW, (grd_program_options){.bf16 = true}, once);
     grd_step *step = step_with(&t, "cpu", false, 3, (grd_program_options){.bf16 = true});
     for (int i = 0; i < FEW; i++) {
-        new_batch(&t, i);
+        tiny_new_batch(&t, i);
         run_step(&t, step, 3, &thrice[i]);
     }
     tiny_close(&t);
     /* gradients arrive scaled by a third, and their roundings to bf16 fall elsewhere */
-    cr_assert(furthest(once, thrice, FEW) < 2e-3, "%.3g off", furthest(once, thrice, FEW));
+    cr_assert(tiny_furthest(once, thrice, FEW) < 2e-3, "%.3g off", tiny_furthest(once, thrice, FEW));
 }
 
 /* Attention takes no f32 for bf16, so that it gets a copy of a parameter: one for all who read it, made again when a

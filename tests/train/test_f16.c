@@ -9,17 +9,6 @@
 
 enum { STEPS = 20, FEW = 4 };
 
-/* New data for step `i`: what follows a token can be learnt but for every fourth, so that losses stay well above 0. */
-static void new_batch(tiny *t, int i)
-{
-    for (int k = 0; k < TINY_BATCH * TINY_LENGTH; k++) {
-        uint32_t random = (uint32_t)(i * TINY_BATCH * TINY_LENGTH + k + 1) * 2654435761u >> 8;
-        t->inputs[k] = (int32_t)(random % TINY_VOCAB);
-        t->wanted[k] = random / TINY_VOCAB % 4 ? (t->inputs[k] * 5 + 1) % TINY_VOCAB
-                                               : (int32_t)(random / (4 * TINY_VOCAB) % TINY_VOCAB);
-    }
-}
-
 static grd_step *open_step(tiny *t, const char *device, bool modern, grd_step_options options)
 {
     tiny_build(t, device, modern);
@@ -35,7 +24,7 @@ static grd_metrics run_step(tiny *t, grd_step *step, int i, int32_t micros)
 {
     grd_metrics m = {0};
     for (int32_t k = 0; k < micros; k++) {
-        new_batch(t, i * micros + k);
+        tiny_new_batch(t, i * micros + k);
         tiny_feed(t, step, 1.0f / (float)micros);
         cr_assert(grd_step_run(step, &m) == GRD_OK, "%s", grd_step_error(step)->message);
     }
@@ -164,7 +153,7 @@ Test(f16, what_is_no_overflow_is_an_error)
         look(&t, before);
         grd_metrics m;
         if (!of_loss) write_one(&t, SCALE, 1);
-        new_batch(&t, 1);
+        tiny_new_batch(&t, 1);
         tiny_feed(&t, step, of_loss ? NAN : 0x1p40f); /* a loss of 2^42, whose gradient f16 does not hold */
         grd_status status = grd_step_run(step, &m);
         cr_assert(status == (skips ? GRD_OK : GRD_E_NUMERIC) && m.skipped, "kind %d: status %d", kind, status);

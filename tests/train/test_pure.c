@@ -144,16 +144,6 @@ Test(pure, small_steps_are_not_lost)
 
 /* ---- training ---- */
 
-static void new_batch(tiny *t, int i)
-{
-    for (int k = 0; k < TINY_BATCH * TINY_LENGTH; k++) {
-        uint32_t random = (uint32_t)(i * TINY_BATCH * TINY_LENGTH + k + 1) * 2654435761u >> 8;
-        t->inputs[k] = (int32_t)(random % TINY_VOCAB);
-        t->wanted[k] = random / TINY_VOCAB % 4 ? (t->inputs[k] * 5 + 1) % TINY_VOCAB
-                                               : (int32_t)(random / (4 * TINY_VOCAB) % TINY_VOCAB);
-    }
-}
-
 typedef struct recipe {
     const char *device;
     grd_dtype weights;
@@ -173,20 +163,13 @@ static void losses_with(const recipe *r, bool modern, int steps, double *losses)
     cr_assert(step != NULL, "%s", grd_engine_error(t.engine)->message);
     for (int i = 0; i < steps; i++) {
         grd_metrics m = {0};
-        new_batch(&t, i);
+        tiny_new_batch(&t, i);
         tiny_feed(&t, step, 1);
         if (r->measured) grd_step_measure(step);
         cr_assert(grd_step_run(step, &m) == GRD_OK, "%s", grd_step_error(step)->message);
         losses[i] = m.loss;
     }
     tiny_close(&t);
-}
-
-static double furthest(const double *a, const double *b, int steps)
-{
-    double most = 0;
-    for (int i = 0; i < steps; i++) most = fmax(most, fabs(a[i] - b[i]) / fabs(a[i]));
-    return most;
 }
 
 /* Updates of 2e-3 against weights of 0.02 to 0.25, whose neighbours in bf16 are 1e-4 to 2e-3 away: the noise of their
@@ -211,7 +194,7 @@ Test(pure, losses_follow_weights_in_f32)
         losses_with(&wide, modern, STEPS, a);
         losses_with(&pure, modern, STEPS, b);
         losses_with(&pure, modern, STEPS, again);
-        double off = furthest(a, b, STEPS);
+        double off = tiny_furthest(a, b, STEPS);
         printf("optimizer %d: within %.1e of weights in f32, loss %.4f to %.4f\n", k, off, b[0], b[STEPS - 1]);
         cr_expect(off < 3e-3 && off > 0, "optimizer %d: %.3g off", k, off);
         cr_expect(b[STEPS - 1] < b[0], "optimizer %d: the loss does not fall", k);
@@ -219,8 +202,8 @@ Test(pure, losses_follow_weights_in_f32)
         losses_with(&measured, modern, STEPS, again);
         cr_expect(memcmp(b, again, sizeof(b)) == 0, "optimizer %d: measuring gives other bits", k);
         losses_with(&ref, modern, FEW, c);
-        printf("optimizer %d: cpu within %.1e of ref\n", k, furthest(c, b, FEW));
-        cr_expect(furthest(c, b, FEW) < 5e-4, "optimizer %d: %.3g off the reference", k, furthest(c, b, FEW));
+        printf("optimizer %d: cpu within %.1e of ref\n", k, tiny_furthest(c, b, FEW));
+        cr_expect(tiny_furthest(c, b, FEW) < 5e-4, "optimizer %d: %.3g off the reference", k, tiny_furthest(c, b, FEW));
     }
 }
 

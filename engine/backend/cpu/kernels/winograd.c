@@ -192,7 +192,7 @@ GEMM_INLINE void input_line(const int edge, const grdi_vf *d, grdi_vf *v)
     v[0] = d[0] - d[2], v[1] = d[1] + d[2], v[2] = d[2] - d[1], v[3] = d[1] - d[3];
 }
 
-/* Row `row` of B^T, of which at most `terms` are not zero: their places, 0 and a coefficient of 0 for fewer. */
+/* What is not zero in a row of B^T or of A: places and coefficients. */
 typedef struct terms {
     int count, at[EDGE];
     float by[EDGE];
