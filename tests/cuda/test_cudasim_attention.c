@@ -20,7 +20,10 @@ typedef struct form {
     double scale;
     int mask;
     int32_t offsets[8];
-    bool packed; /* q, k and v are slices of [B,T,H + 2 Hkv,D], and so are their gradients */
+    bool packed;       /* q, k and v are slices of [B,T,H + 2 Hkv,D], and so are their gradients */
+    int64_t dv, shift; /* of the values' heads, if not d; bytes that q, k and v lie behind a multiple of 16 */
+    int64_t gap;       /* packed: elements between rows */
+    bool wide_g;       /* in f32 */
 } form;
 
 static const form forms[] = {
@@ -48,8 +51,18 @@ static const form forms[] = {
     {1, 100, 100, 2, 2, 40, .causal = true, .packed = true},
     {1, 90, 90, 1, 1, 24, .causal = true},
     {1, 70, 70, 3, 1, 8, .causal = true},
+    /* What the tensor cores' kernels cannot do. */
+    {1, 70, 70, 2, 1, 64, .causal = true, .dv = 32},
+    {1, 70, 70, 2, 1, 32, .causal = true, .dv = 64},
+    {1, 70, 70, 1, 1, 64, .causal = true, .scale = -4},
+    {1, 70, 70, 1, 1, 64, .causal = true, .shift = 2},
+    {1, 70, 70, 1, 1, 64, .causal = true, .packed = true, .gap = 4},
+    {1, 40, 40, 1, 1, 20, .causal = true},
+    {1, 40, 40, 1, 1, 136, .causal = true},
+    /* What their backward kernels cannot do. */
+    {1, 70, 70, 1, 1, 64, .causal = true, .wide_g = true},
 };
-enum { FORMS = sizeof forms / sizeof *forms };
+enum { FORMS = sizeof forms / sizeof *forms, WIDE = FORMS - 1, PLAIN = WIDE - 7 };
 
 enum { Q, K, V, G, OUT, DQ, DK, DV, ROLES, GUARD = 256 /* bytes */ };
 
@@ -103,20 +116,21 @@ static char *make_block(attention_case *c, size_t size_bytes)
 /* Side by side along the heads if the form says so, else one after the other, with guards between. */
 static void place_together(attention_case *c, value *const *values, int count, bool packed)
 {
-    size_t offset[3], size = GUARD;
+    size_t offset[3], size = GUARD + (size_t)c->f->shift;
     int64_t heads = 0;
     for (int i = 0; i < count; i++) {
         grd_dims d = values[i]->type.dims;
         offset[i] = packed ? GUARD + (size_t)(heads * d.dim[3]) * 2 : size;
         heads += d.dim[2];
-        size += (size_t)grd_dims_count(d) * 2 + (packed ? 0 : GUARD);
+        size += (size_t)grd_dims_count(d) * grd_dtype_size(values[i]->type.dtype) + (packed ? 0 : GUARD);
     }
+    if (packed) size += (size_t)(c->f->gap * c->f->b * c->f->t) * 2;
     char *block = make_block(c, size + GUARD);
     for (int i = 0; i < count; i++) {
         grdi_view *view = &values[i]->view;
         view->data = block + offset[i];
         if (!packed) continue;
-        view->stride[1] = heads * view->dims.dim[3];
+        view->stride[1] = heads * view->dims.dim[3] + c->f->gap;
         view->stride[0] = view->stride[1] * view->dims.dim[1];
     }
 }
@@ -213,9 +227,12 @@ static void open_attention(attention_case *c, const form *f)
                                GRD_FLOAT("scale", f->scale), GRD_FLAG("has_mask", f->mask != 0),
                                GRD_FLAG("has_segments", segments)};
     memcpy(c->attrs, attrs, sizeof attrs);
-    grd_dims query = grd_shape(f->b, f->t, f->h, f->d), key = grd_shape(f->b, f->s, f->hkv, f->d);
-    for (int i = 0; i < ROLES; i++)
-        make_value(c, &c->of[i], GRD_BF16, i == K || i == V || i == DK || i == DV ? key : query);
+    for (int i = 0; i < ROLES; i++) {
+        bool of_keys = i == K || i == V || i == DK || i == DV, of_values = i == V || i == DV || i == G || i == OUT;
+        int64_t width = of_values && f->dv ? f->dv : f->d;
+        make_value(c, &c->of[i], i == G && f->wide_g ? GRD_F32 : GRD_BF16,
+                   of_keys ? grd_shape(f->b, f->s, f->hkv, width) : grd_shape(f->b, f->t, f->h, width));
+    }
     make_value(c, &c->lse, GRD_F32, grd_shape(f->b, f->h, f->t));
     place_together(c, (value *[]){&c->of[Q], &c->of[K], &c->of[V]}, 3, f->packed);
     place_together(c, (value *[]){&c->of[DQ], &c->of[DK], &c->of[DV]}, 3, f->packed);
@@ -358,5 +375,22 @@ Test(cudasim_attention, windows_documents_and_masks)
 }
 Test(cudasim_attention, head_sizes)
 {
-    check_forms(16, FORMS);
+    check_forms(16, PLAIN);
+}
+
+/* Calls that those kernels cannot do go to the plain ones, all of them. */
+static void only_plain_ran(const char *flash)
+{
+    const char *name;
+    for (int i = 0; on_simulator() && (name = SIM(grdi_sim_kernel_at)(i)); i++)
+        cr_expect(strncmp(name, flash, strlen(flash)) != 0, "%s was launched", name);
+}
+
+Test(cudasim_attention, others_are_for_plain_kernels)
+{
+    for (int i = PLAIN; i < WIDE; i++) check_form(&forms[i]);
+    only_plain_ran("flash_");
+    check_form(&forms[WIDE]);
+    only_plain_ran("flash_query");
+    only_plain_ran("flash_key");
 }
