@@ -114,7 +114,7 @@ typedef struct bench {
 } bench;
 
 typedef struct result {
-    double first_step_s, ms_min, ms_median;
+    double first_step_s, ms_min, ms_median, waited_part;
     int64_t steps, resident_bytes;
     size_t arena_used_bytes;
     grd_plan_report plan;
@@ -230,6 +230,7 @@ static grd_status measure(bench *b, result *r, grd_error *error)
     r->first_step_s = cli_seconds_since_start();
     for (int i = 1; i < WARM_UP && !status; i++) status = one_step(b, error);
     if (b->args->profile) grd_step_profile(b->step, true);
+    cli_turns turns = cli_turns_now();
     double begin = now_s();
     int64_t wanted = b->args->steps < TIMES_MAX ? b->args->steps : TIMES_MAX;
     while (!status) {
@@ -239,6 +240,8 @@ static grd_status measure(bench *b, result *r, grd_error *error)
         status = one_step(b, error);
         times[r->steps++] = 1e3 * (now_s() - before);
     }
+    r->waited_part = cli_waited_part(turns);
+    turns = cli_turns_now();
     r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
     if (!status && b->args->profile) status = grd_step_profile_write(b->step, stderr, b->args->profile_path);
     r->arena_used_bytes = grd_step_high_water(b->step);
@@ -247,7 +250,10 @@ static grd_status measure(bench *b, result *r, grd_error *error)
     qsort(times, (size_t)r->steps, sizeof(double), ascending);
     r->ms_min = r->steps ? times[0] : 0;
     r->ms_median = r->steps ? times[r->steps / 2] : 0;
-    return grd_engine_rates(b->engine, &r->rates, error);
+    status = grd_engine_rates(b->engine, &r->rates, error);
+    double waited_part = cli_waited_part(turns);
+    if (waited_part > r->waited_part) r->waited_part = waited_part;
+    return status;
 }
 
 /* ---- showing ---- */
@@ -256,7 +262,7 @@ static void show_json(const bench *b, const result *r, double samples)
 {
     json_t *line = json_pack(
         "{s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:s, "
-        "s:s}",
+        "s:s, s:o}",
         "event", "bench", "name", b->spec.name, "ms_min", r->ms_min, "ms_median", r->ms_median,
         b->spec.context ? "tokens_per_s" : "samples_per_s", 1e3 * samples / r->ms_median, "flops_per_s",
         1e3 * r->plan.flops_per_step / r->ms_median, "planned_peak_bytes", (json_int_t)r->plan.peak_bytes,
@@ -266,7 +272,8 @@ static void show_json(const bench *b, const result *r, double samples)
         r->rates.copy_bytes_per_s, "precision", b->args->bf16 ? "bf16" : "f32", "threads",
         cli_threads(&b->args->common), "steps", (json_int_t)r->steps, "batch", (json_int_t)b->spec.batch, "context",
         (json_int_t)b->spec.context, "flops_per_step", r->plan.flops_per_step, "predicted_step_ms",
-        r->plan.predicted_step_ms, "device", grd_engine_device_kind(b->engine), "version", grd_version());
+        r->plan.predicted_step_ms, "device", grd_engine_device_kind(b->engine), "version", grd_version(), "contended",
+        cli_contended(r->waited_part));
     if (line) json_dumpf(line, stdout, JSON_COMPACT);
     printf("\n");
     json_decref(line);
@@ -288,6 +295,7 @@ static void show_text(const bench *b, const result *r, double samples)
     printf("memory       %s planned, %s resident at its peak\n", cli_bytes((double)r->plan.peak_bytes),
            cli_bytes((double)r->resident_bytes));
     printf("first step   %.2f s after the start of the process\n", r->first_step_s);
+    cli_note_contended(&b->args->common, r->waited_part);
 }
 
 int bench_model(const bench_args *args)

@@ -22,12 +22,13 @@ static void show_time(void *context, const grd_op_time *t)
     fflush(stdout);
 }
 
-static void show_limits(const cli *c, const grd_rates *rates)
+static void show_limits(const cli *c, const grd_rates *rates, double waited_part)
 {
     if (c->json) {
-        json_t *line = json_pack("{s:s, s:f, s:f, s:f, s:f}", "event", "rates", "matmul_flops_per_s",
-                                 rates->matmul_flops_per_s, "copy_bytes_per_s", rates->copy_bytes_per_s,
-                                 "map_flops_per_s", rates->map_flops_per_s, "launch_s", rates->launch_s);
+        json_t *line =
+            json_pack("{s:s, s:f, s:f, s:f, s:f, s:o}", "event", "rates", "matmul_flops_per_s",
+                      rates->matmul_flops_per_s, "copy_bytes_per_s", rates->copy_bytes_per_s, "map_flops_per_s",
+                      rates->map_flops_per_s, "launch_s", rates->launch_s, "contended", cli_contended(waited_part));
         if (line) json_dumpf(line, stdout, JSON_COMPACT);
         printf("\n");
         json_decref(line);
@@ -36,6 +37,7 @@ static void show_limits(const cli *c, const grd_rates *rates)
     printf("limits: matrix products %s, other arithmetic %s, memory %s\n",
            cli_amount(rates->matmul_flops_per_s, "FLOP/s"), cli_amount(rates->map_flops_per_s, "FLOP/s"),
            cli_amount(rates->copy_bytes_per_s, "B/s"));
+    cli_note_contended(c, waited_part);
     printf("%-28s %10s %9s %8s %8s  %s\n", "op", "ms", "GFLOP/s", "GB/s", "of limit", "inputs");
 }
 
@@ -44,8 +46,9 @@ int bench_op(const bench_args *a)
     grd_error error = {GRD_OK, ""};
     grd_rates rates;
     grd_engine *engine = grd_engine_open(a->common.device, .threads = a->common.threads);
+    cli_turns turns = cli_turns_now();
     grd_status status = grd_engine_rates(engine, &rates, &error);
-    if (!status) show_limits(&a->common, &rates);
+    if (!status) show_limits(&a->common, &rates, cli_waited_part(turns));
     for (int32_t i = 0; !status && i < grd_op_count(); i++) {
         const char *name = a->name ? a->name : grd_op_name(i);
         status = grd_bench_op(engine, name, show_time, (void *)&a->common, &error);

@@ -99,4 +99,17 @@ int cli_threads(const cli *c);
 double cli_seconds_since_start(void);
 int64_t cli_resident_bytes(bool peak);
 
+/* Processor time that this process's threads have had, and how long they were ready but had to wait for it, in seconds;
+ * both 0 where the kernel does not say (/proc/self/task/N/schedstat). */
+typedef struct cli_turns {
+    double run_s, waited_s;
+} cli_turns;
+cli_turns cli_turns_now(void);
+/* The part waited of all that the threads wanted since then; negative where it is not known. */
+double cli_waited_part(cli_turns since);
+/* Whether that is so much that what was measured meanwhile says little about this machine: false, true or null. */
+json_t *cli_contended(double waited_part);
+/* Tells so, if so. */
+void cli_note_contended(const cli *c, double waited_part);
+
 #endif

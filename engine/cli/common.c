@@ -1,6 +1,7 @@
 /* common.c - options, errors and numbers that all subcommands share. */
 #include "cli/cli.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -371,4 +372,46 @@ int64_t cli_resident_bytes(bool peak)
         if (strncmp(line, key, strlen(key)) == 0) bytes = strtoll(line + strlen(key), NULL, 10) * 1024;
     if (file) fclose(file);
     return bytes;
+}
+
+#define WAITED_MUCH 0.05
+
+cli_turns cli_turns_now(void)
+{
+    cli_turns turns = {0, 0};
+    DIR *threads = opendir("/proc/self/task");
+    for (struct dirent *thread; threads && (thread = readdir(threads));) {
+        char path[64];
+        long long run, waited; /* ns */
+        snprintf(path, sizeof(path), "/proc/self/task/%.20s/schedstat", thread->d_name);
+        FILE *file = fopen(path, "r");
+        if (file && fscanf(file, "%lld %lld", &run, &waited) == 2) {
+            turns.run_s += 1e-9 * (double)run;
+            turns.waited_s += 1e-9 * (double)waited;
+        }
+        if (file) fclose(file);
+    }
+    if (threads) closedir(threads);
+    return turns;
+}
+
+double cli_waited_part(cli_turns since)
+{
+    cli_turns now = cli_turns_now();
+    double run_s = now.run_s - since.run_s, waited_s = now.waited_s - since.waited_s;
+    return run_s > 0 && waited_s >= 0 ? waited_s / (run_s + waited_s) : -1;
+}
+
+json_t *cli_contended(double waited_part)
+{
+    return waited_part < 0 ? json_null() : json_boolean(waited_part > WAITED_MUCH);
+}
+
+void cli_note_contended(const cli *c, double waited_part)
+{
+    if (waited_part > WAITED_MUCH)
+        cli_note(c,
+                 "contended: threads waited for a processor %.0f%% of their time, so times are longer and rates lower "
+                 "than this machine's (measure again when nothing else runs, with no more threads than processors)",
+                 100 * waited_part);
 }

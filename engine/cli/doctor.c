@@ -35,6 +35,7 @@ typedef struct facts {
     char kind[128];
     long processors;
     grd_rates rates;
+    double waited_part; /* while they were measured */
 } facts;
 
 static void look(facts *f)
@@ -66,18 +67,19 @@ static void show_json(const facts *f)
     for (int32_t i = 0; grd_component_at(i, &component); i++)
         json_object_set_new(components, component.name,
                             component.version ? json_string(component.version) : json_null());
-    json_t *line = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:i, s:o}", "event", "doctor", "version",
-        grd_version(), "device", f->kind, "processor", f->processor, "processors", (json_int_t)f->processors, "memory",
-        f->memory, "huge_pages", f->pages, "matmul_flops_per_s", f->rates.matmul_flops_per_s, "matmul_bf16_flops_per_s",
-        f->rates.matmul_bf16_flops_per_s, "copy_bytes_per_s", f->rates.copy_bytes_per_s, "map_flops_per_s",
-        f->rates.map_flops_per_s, "ops", (int)grd_op_count(), "components", components);
+    json_t *line =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:i, s:o, s:o}", "event", "doctor",
+                  "version", grd_version(), "device", f->kind, "processor", f->processor, "processors",
+                  (json_int_t)f->processors, "memory", f->memory, "huge_pages", f->pages, "matmul_flops_per_s",
+                  f->rates.matmul_flops_per_s, "matmul_bf16_flops_per_s", f->rates.matmul_bf16_flops_per_s,
+                  "copy_bytes_per_s", f->rates.copy_bytes_per_s, "map_flops_per_s", f->rates.map_flops_per_s, "ops",
+                  (int)grd_op_count(), "components", components, "contended", cli_contended(f->waited_part));
     if (line) json_dumpf(line, stdout, JSON_COMPACT);
     printf("\n");
     json_decref(line);
 }
 
-static void show_text(const facts *f)
+static void show_text(const cli *c, const facts *f)
 {
     grd_component component;
     printf("gradus       %s, %d ops\n", grd_version(), (int)grd_op_count());
@@ -90,6 +92,7 @@ static void show_text(const facts *f)
         printf(", %s in bf16", cli_amount(f->rates.matmul_bf16_flops_per_s, "FLOP/s"));
     printf("; other arithmetic %s; memory %s\n", cli_amount(f->rates.map_flops_per_s, "FLOP/s"),
            cli_amount(f->rates.copy_bytes_per_s, "B/s"));
+    cli_note_contended(c, f->waited_part);
     printf("\nlibraries\n");
     for (int32_t i = 0; grd_component_at(i, &component); i++)
         printf("  %-14s %-12s %s\n", component.name, component.version ? component.version : "missing",
@@ -110,11 +113,13 @@ int cli_doctor(int argc, char **argv)
     facts f = {0};
     grd_error error = {GRD_OK, ""};
     grd_engine *engine = grd_engine_open(c.device, .threads = c.threads);
+    cli_turns turns = cli_turns_now();
     grd_status status = grd_engine_rates(engine, &f.rates, &error);
+    f.waited_part = cli_waited_part(turns);
     look(&f);
     snprintf(f.kind, sizeof(f.kind), "%s", grd_engine_device_kind(engine));
     if (!status && c.json) show_json(&f);
-    if (!status && !c.json) show_text(&f);
+    if (!status && !c.json) show_text(&c, &f);
     grd_engine_close(engine);
     return status ? cli_fail(&c, &error, false) : CLI_DONE;
 }

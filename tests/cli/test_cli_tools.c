@@ -3,6 +3,7 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -156,6 +157,26 @@ Test(cli_tools, measures_models)
     cr_assert(json_array_size(json_object_get(parsed, "traceEvents")) > 5, "a Chrome trace");
     json_decref(parsed);
     free(trace);
+}
+
+/* Two threads on one processor wait for each other, as they would for other work. */
+Test(cli_tools, says_when_threads_wait_for_processors)
+{
+    cpu_set_t before, one;
+    cr_assert(sched_getaffinity(0, sizeof(before), &before) == 0);
+    CPU_ZERO(&one);
+    for (int i = 0; CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &before)) CPU_SET(i, &one);
+    cr_assert(sched_setaffinity(0, sizeof(one), &one) == 0);
+    static const char *const calls[][2] = {
+        {"bench model mlp --steps 200", "bench"}, {"bench op reshape", "rates"}, {"doctor", "doctor"}};
+    for (int i = 0; i < 3; i++) {
+        const json_t *line = only_event(gradus("%s --threads 2 --json", calls[i][0]), calls[i][1]);
+        cr_assert(json_is_true(json_object_get(line, "contended")), "%s", calls[i][0]);
+        outcome o = gradus("%s --threads 2", calls[i][0]);
+        cr_assert(o.code == 0 && strstr(o.err, "note: contended: threads waited for a processor "), "%s", o.err);
+    }
+    cr_assert(sched_setaffinity(0, sizeof(before), &before) == 0);
 }
 
 Test(cli_tools, measures_ops)
