@@ -70,8 +70,9 @@ void *grdi_cuda_capture_end(grdi_device *device);
 grd_status grdi_cuda_replay(grdi_device *device, void *captured);
 void grdi_cuda_capture_free(grdi_device *device, void *captured);
 
-/* timing.c, and choices.h: of a plan of cuDNN, on memory of its own; negative where it does not run. */
-float grdi_time_convolution(grdi_dnn *dnn, const grdi_convolution *convolution, grdi_dnn_plan *plan);
+/* timing.c, and choices.h: of a plan of cuDNN or of its rival, on memory of their own; negative where it does not run.
+ */
+float grdi_time_dnn(grdi_dnn *dnn, grdi_dnn_plan *plan, const grdi_dnn_rival *rival);
 
 /* choose_product.c: what a product is known by among the choices, its pointers aligned to `least` (b, a, base, y);
  * whether its algorithm was chosen before, and is now the product's; the choice of the fastest, or of the first where

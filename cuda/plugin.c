@@ -98,7 +98,7 @@ static void open_dnn(grdi_device *device)
     device->dnn.tf32 = device->tf32;
     device->dnn.device = device;
     device->dnn.choices = &device->choices;
-    device->dnn.time = grdi_time_convolution;
+    device->dnn.time = grdi_time_dnn;
     grdi_dnn_open(&device->dnn, device->stream);
     if (device->dnn.version)
         snprintf(device->kind + used, sizeof device->kind - used, " cudnn=%zu", device->dnn.version);

@@ -28,37 +28,38 @@ float grdi_time_runs(grdi_device *device, bool (*run)(void *context), void *cont
     return good ? taken : -1;
 }
 
-/* ---- convolutions of cuDNN ---- */
+/* ---- plans of cuDNN ---- */
 
-static bool run_convolution(void *plan)
+typedef struct trial {
+    grdi_dnn_plan *plan;
+    const grdi_dnn_rival *rival;
+    void *pointers[GRDI_DNN_POINTERS];
+} trial;
+
+static bool run_trial(void *context)
 {
-    return grdi_dnn_plan_run(plan, false);
+    const trial *t = context;
+    return t->rival ? t->rival->run(t->rival, t->pointers) : grdi_dnn_plan_run(t->plan, false);
 }
 
-static size_t bytes_of(const grdi_window *axis, int64_t count, int which, grd_dtype dtype)
-{
-    for (int a = 0; a < GRDI_WINDOW_AXES; a++)
-        count *= which == 0 ? axis[a].in : which == 1 ? axis[a].kernel : axis[a].out;
-    return grdi_cuda_room((size_t)count * grd_dtype_size(dtype));
-}
-
-float grdi_time_convolution(grdi_dnn *dnn, const grdi_convolution *c, grdi_dnn_plan *plan)
+float grdi_time_dnn(grdi_dnn *dnn, grdi_dnn_plan *plan, const grdi_dnn_rival *rival)
 {
     grdi_device *device = dnn->device;
-    const size_t size[5] = {bytes_of(c->axis, c->samples * c->in_channels, 0, c->x),
-                            bytes_of(c->axis, c->out_channels * (c->in_channels / c->groups), 1, c->w),
-                            bytes_of(c->axis, c->samples * c->out_channels, 2, c->y),
-                            grdi_cuda_room((size_t)c->out_channels * 4), grdi_dnn_plan_workspace(plan)};
-    char *memory = NULL, *part[5];
-    size_t all = 0;
+    trial t = {.plan = plan, .rival = rival};
+    char *memory = NULL;
+    size_t all = rival ? 0 : grdi_cuda_room(grdi_dnn_plan_workspace(plan));
     float taken = -1;
-    for (int i = 0; i < 5; i++) all += size[i];
+    for (int32_t i = 0; i < GRDI_DNN_POINTERS; i++) all += grdi_cuda_room(grdi_dnn_plan_bytes(plan, i));
     cudaSetDevice(device->index);
     if (cudaMalloc((void **)&memory, all) == cudaSuccess) {
-        for (int i = 0; i < 5; i++) part[i] = i ? part[i - 1] + size[i - 1] : memory;
+        char *next = memory;
+        for (int32_t i = 0; i < GRDI_DNN_POINTERS; i++) {
+            if (grdi_dnn_plan_bytes(plan, i)) t.pointers[i] = next;
+            next += grdi_cuda_room(grdi_dnn_plan_bytes(plan, i));
+        }
         if (cudaMemsetAsync(memory, 0, all, device->stream) == cudaSuccess &&
-            grdi_dnn_plan_bind(plan, part[0], part[1], part[2], part[3], part[4]))
-            taken = grdi_time_runs(device, run_convolution, plan);
+            (rival || grdi_dnn_plan_bind(plan, t.pointers, next)))
+            taken = grdi_time_runs(device, run_trial, &t);
         cudaFree(memory);
     }
     cudaGetLastError(); /* without room, the first candidate is taken */

@@ -1,5 +1,5 @@
-/* cudnn.h - convolutions by cuDNN, where it is there: through its backend interface, as graphs of operations that
- * become execution plans before the step. */
+/* cudnn.h - convolutions and attention by cuDNN, where it is there: through its backend interface, as graphs of
+ * operations that become execution plans before the step. */
 #ifndef GRDI_CUDNN_H
 #define GRDI_CUDNN_H
 
@@ -12,13 +12,19 @@
 extern "C" {
 #endif
 
-/* The declared cap on a convolution's workspace, which lies in the arena. */
+/* The declared cap on a call's workspace, which lies in the arena. */
 enum { GRDI_DNN_WORKSPACE_BYTES = 256 << 20 };
-/* What pointers of a plan must be aligned to. */
-enum { GRDI_DNN_ALIGNMENT = 16 };
+/* What pointers of a plan must be aligned to, and how many it may have. */
+enum { GRDI_DNN_ALIGNMENT = 16, GRDI_DNN_POINTERS = 12 };
 
 typedef struct grdi_convolution grdi_convolution;
 typedef struct grdi_dnn_plan grdi_dnn_plan;
+
+/* What else would do a plan's work, on its pointers; false where it does not run. */
+typedef struct grdi_dnn_rival {
+    bool (*run)(const struct grdi_dnn_rival *rival, void *const *pointers);
+    const void *context;
+} grdi_dnn_rival;
 
 typedef struct grdi_dnn {
     grdi_dnn_api call;
@@ -29,11 +35,11 @@ typedef struct grdi_dnn {
     bool tf32;                      /* convolutions of f32 may be made in tf32 */
     grdi_dnn_descriptor properties; /* of a GPU that is not there, for tests; NULL: the handle's GPU */
     char why[512];                  /* what failed last, in the library's words */
-    /* Which engine a convolution is made by is looked up and noted here, and timed where there are several; all may be
-     * NULL: the first that will do. */
+    /* Which engine a call is made by is looked up and noted here, and timed (or a rival is, where one is given) on
+     * memory of its own; all may be NULL: the first that will do. */
     grdi_choices *choices;
     grdi_device *device;
-    float (*time)(struct grdi_dnn *dnn, const grdi_convolution *convolution, grdi_dnn_plan *plan);
+    float (*time)(struct grdi_dnn *dnn, grdi_dnn_plan *plan, const grdi_dnn_rival *rival);
 } grdi_dnn;
 
 typedef enum grdi_convolution_kind {
@@ -53,6 +59,35 @@ struct grdi_convolution {
     bool accumulates; /* some runs add to the result */
 };
 
+/* The places of pointers to attention's operands; G is the gradient of OUT, DELTA room for a number each row. */
+enum {
+    GRDI_ATTENTION_Q,
+    GRDI_ATTENTION_K,
+    GRDI_ATTENTION_V,
+    GRDI_ATTENTION_OUT,
+    GRDI_ATTENTION_G,
+    GRDI_ATTENTION_DQ,
+    GRDI_ATTENTION_DK,
+    GRDI_ATTENTION_DV,
+    GRDI_ATTENTION_HEADS, /* those before are [B,tokens,heads,width] */
+    GRDI_ATTENTION_LSE = GRDI_ATTENTION_HEADS,
+    GRDI_ATTENTION_DELTA
+};
+
+/* out = softmax(scale q k^T) v over the keys that a query sees, and lse, the logarithm of its sum [B,H,T] in f32; or
+ * the gradients of q, k and v. */
+typedef struct grdi_attention {
+    bool backward;
+    int64_t batch, heads, kv_heads, queries, keys, width, value_width;
+    struct {
+        grd_dtype dtype;
+        int64_t stride[4];
+    } of[GRDI_ATTENTION_HEADS]; /* as they lie; those of the backward pass count there only */
+    float scale;
+    bool causal, masked, packed; /* masked: a mask is added; packed: several documents in a sequence */
+    int64_t window;              /* keys that a query sees at most, with its own; 0: all */
+} grdi_attention;
+
 /* Opens the library, for work on the stream. One that is missing is no error: the version stays 0. */
 void grdi_dnn_open(grdi_dnn *dnn, struct CUstream_st *stream);
 void grdi_dnn_close(grdi_dnn *dnn);
@@ -62,9 +97,14 @@ bool grdi_dnn_load(grdi_dnn *dnn);
 /* A plan by the engine that was chosen before, else by the fastest that takes the convolution, is deterministic, sums
  * in f32 and stays under the cap; NULL with `why` where there is none. Allocates; call it before the step. */
 grdi_dnn_plan *grdi_dnn_plan_new(grdi_dnn *dnn, const grdi_convolution *convolution);
+/* The same for attention. Where the rival is faster there is none, either. */
+grdi_dnn_plan *grdi_dnn_attention_new(grdi_dnn *dnn, const grdi_attention *attention, const grdi_dnn_rival *rival);
 size_t grdi_dnn_plan_workspace(const grdi_dnn_plan *plan);
-/* Gives the plan its pointers, aligned to GRDI_DNN_ALIGNMENT; false where they are not, or the library refuses them. */
-bool grdi_dnn_plan_bind(grdi_dnn_plan *plan, void *x, void *w, void *y, const void *bias, void *workspace);
+/* Bytes that lie behind pointer `place`; 0: the plan has none there. */
+size_t grdi_dnn_plan_bytes(const grdi_dnn_plan *plan, int32_t place);
+/* Gives the plan its pointers (of a convolution: x, w, y, bias), aligned to GRDI_DNN_ALIGNMENT; false where they are
+ * not, or the library refuses them. */
+bool grdi_dnn_plan_bind(grdi_dnn_plan *plan, void *const *pointers, void *workspace);
 /* Enqueues it. `accumulate` adds to the result. False with `why`. */
 bool grdi_dnn_plan_run(const grdi_dnn_plan *plan, bool accumulate);
 void grdi_dnn_plan_free(grdi_dnn_plan *plan);

@@ -1,4 +1,5 @@
-/* attention.cu - attention, forward, of what the tensor cores (flash_attention.cu) do not take: a block takes some
+/* attention.cu - attention, forward, of what neither cuDNN (attention_library.cu) nor the tensor cores
+ * (flash_attention.cu) take: a block takes some
  * queries of one head and goes over the keys a tile at a time with a running maximum and sum (Milakov and Gimelshein,
  * "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022), so that scores never leave
  * shared memory. Arithmetic in f32 on plain cores; sums in the order of the keys, so that runs agree to the bit. */
@@ -105,15 +106,24 @@ void choose_tiles(attention_task *t)
     t->keys = 0;
 }
 
+grd_status prepare(grdi_call *call, grd_error *error)
+{
+    return grdi_attention_prepare(call, error, false);
+}
+
+grd_status bind(grdi_call *call, grd_error *error)
+{
+    (void)error;
+    return grdi_attention_bind(call, false);
+}
+
 grd_status run(grdi_call *call)
 {
+    if (grdi_attention_by_library(call)) return grdi_attention_run_library(call);
     attention_task t = grdi_attention_task(call, 0, 3);
     t.out = heads_of(call->out[0]);
     t.lse = cells_of(call->out[1]);
-    if (grdi_flash_takes(t)) return grdi_flash_forward(call, t);
-    choose_tiles(&t);
-    return grdi_launch(call, attention_kernel, dim3(blocks_for(t.t, t.queries), (unsigned)(t.b * t.h)),
-                       ATTENTION_THREADS, shared_bytes(t), t);
+    return grdi_attention_own(call, t);
 }
 
 bool supports(const grdi_call *call)
@@ -131,10 +141,21 @@ const grdi_kernel kernel = {.op = "attention",
                             .rows_in = 7,
                             .strided_out = 1,
                             .supports = supports,
+                            .prepare = prepare,
+                            .bind = bind,
                             .run = run,
+                            .release = grdi_attention_release,
                             .rate_part_of = grdi_attention_part};
 
 } // namespace
+
+grd_status grdi_attention_own(const grdi_call *call, attention_task t)
+{
+    if (grdi_flash_takes(t)) return grdi_flash_forward(call, t);
+    choose_tiles(&t);
+    return grdi_launch(call, attention_kernel, dim3(blocks_for(t.t, t.queries), (unsigned)(t.b * t.h)),
+                       ATTENTION_THREADS, shared_bytes(t), t);
+}
 
 double grdi_attention_part(const grdi_call *call)
 {

@@ -43,6 +43,23 @@ struct attention_task {
  * begin. */
 attention_task grdi_attention_task(const grdi_call *call, int32_t first, int32_t optional);
 
+/* The plugin's own kernels: tensor cores' where they take it (ops/flash.cuh), else the plain ones. */
+grd_status grdi_attention_own(const grdi_call *call, attention_task t);
+/* Makes delta, too. */
+grd_status grdi_attention_backward_own(const grdi_call *call, attention_task t);
+
+/* attention_library.cu: attention by cuDNN, where it is there, takes the call (grdi_dnn_attention_new) and is faster.
+ * The first scratch of the backward pass is for delta. */
+struct attention_state {
+    grdi_dnn_plan *library; /* NULL: there is none */
+    bool by_library;        /* and its pointers are as it needs them */
+};
+grd_status grdi_attention_prepare(grdi_call *call, grd_error *error, bool backward);
+grd_status grdi_attention_bind(grdi_call *call, bool backward);
+bool grdi_attention_by_library(const grdi_call *call);
+grd_status grdi_attention_run_library(const grdi_call *call);
+void grdi_attention_release(grdi_call *call);
+
 /* For the cost model (grdi_kernel.rate_part_of). */
 double grdi_attention_part(const grdi_call *call);
 

@@ -1,8 +1,8 @@
-/* attention_backward.cu - the gradients of attention, of what the tensor cores (flash_attention_backward.cu) do not
- * take. With p = exp(score - lse) and e = p (g.v - g.out): dq = scale sum_j e k, dk = scale sum_i e q, dv = sum_i p g.
- * One kernel has a block for some queries and makes dq, the other a block for some keys and makes dk and dv over all
- * queries of all heads that share them: nothing is added by two blocks, memory is linear in length, and runs agree to
- * the bit. */
+/* attention_backward.cu - the gradients of attention, of what neither cuDNN (attention_library.cu) nor the tensor cores
+ * (flash_attention_backward.cu) take. With p = exp(score - lse) and e = p (g.v - g.out): dq = scale sum_j e k, dk =
+ * scale sum_i e q, dv = sum_i p g. One kernel has a block for some queries and makes dq, the other a block for some
+ * keys and makes dk and dv over all queries of all heads that share them: nothing is added by two blocks, memory is
+ * linear in length, and runs agree to the bit. */
 #include "ops/flash.cuh"
 
 #include "device/table.cuh"
@@ -232,9 +232,13 @@ void choose_tiles(attention_task *t)
 
 grd_status prepare(grdi_call *call, grd_error *error)
 {
+    return grdi_attention_prepare(call, error, true);
+}
+
+grd_status bind(grdi_call *call, grd_error *error)
+{
     (void)error;
-    call->scratch_bytes = (size_t)grd_dims_count(call->in[LSE].dims) * sizeof(float);
-    return GRD_OK;
+    return grdi_attention_bind(call, true);
 }
 
 /* delta, dq, dk and dv on plain cores. */
@@ -261,7 +265,8 @@ grd_status run(grdi_call *call)
     t.dq = heads_of(call->out[0]), t.dk = heads_of(call->out[1]), t.dv = heads_of(call->out[2]);
     t.dmask = cells_of(call->out[3]);
     t.delta = (float *)call->scratch;
-    grd_status status = grdi_flash_takes(t) ? grdi_flash_backward(call, t) : run_plain(call, t);
+    grd_status status =
+        grdi_attention_by_library(call) ? grdi_attention_run_library(call) : grdi_attention_backward_own(call, t);
     if (!status && !t.mask.data && t.dmask.data) /* there is nothing that it could be the gradient of */
         status = grdi_cuda_check(
             call->device, cudaMemsetAsync(t.dmask.data, 0, grd_dtype_size(call->out[3].dtype), grdi_cuda_stream(call)),
@@ -290,9 +295,16 @@ const grdi_kernel kernel = {.op = "attention_backward",
                             .strided_out = 7,
                             .supports = supports,
                             .prepare = prepare,
+                            .bind = bind,
                             .run = run,
+                            .release = grdi_attention_release,
                             .rate_part_of = grdi_attention_part};
 
 } // namespace
+
+grd_status grdi_attention_backward_own(const grdi_call *call, attention_task t)
+{
+    return grdi_flash_takes(t) ? grdi_flash_backward(call, t) : run_plain(call, t);
+}
 
 GRDI_CUDA_TABLE(attention_backward, &kernel)

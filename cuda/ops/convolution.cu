@@ -209,8 +209,8 @@ grd_status bind(grdi_call *call, grd_error *error)
     convolution_state *s = (convolution_state *)call->state;
     operands o = operands_of(call, s->kind);
     grdi_product *p = &s->product;
-    s->by_library =
-        s->library && grdi_dnn_plan_bind(s->library, o.x->data, o.w->data, o.y->data, bias_of(call, s), call->scratch);
+    void *pointers[GRDI_DNN_POINTERS] = {o.x->data, o.w->data, o.y->data, (void *)bias_of(call, s)};
+    s->by_library = s->library && grdi_dnn_plan_bind(s->library, pointers, call->scratch);
     if (s->by_library) return GRD_OK;
     choose_chunk(s, (int64_t)s->columns_bytes);
     describe_product(call, s);

@@ -5,11 +5,12 @@
  * know does, for weights of channels by eights. */
 #include "lib/cudnn_api.h"
 
-#include "cudnn_state.h"
+#include "cudnn_attention.h"
 
 #include "cuda_runtime.h"
 #include "sim_state.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace
@@ -28,8 +29,6 @@ int refused(const char *what, int status = DNN_STATUS_BAD_PARAM)
 
 /* ---- engines ---- */
 
-enum { ASCENDING, DESCENDING, TENSOR_CORES, ATOMICS, WIDENING, ENGINES };
-
 bool has_eights(const problem &p)
 {
     return p.w.dims[0] % 8 == 0 && p.w.dims[1] % 8 == 0;
@@ -43,22 +42,27 @@ bool mixes(const problem &p)
 /* Whether the engine takes the graph. */
 bool takes(int64_t engine, const problem &p)
 {
+    if (p.drawn) {
+        bool backward = p.drawn->products() == 5;
+        return is_attention(*p.drawn) && (backward ? engine > ATTENTION : engine == ATTENTION);
+    }
     if (engine == WIDENING)
         return p.kind == WEIGHT_GRADIENT && !p.has_bias && has_eights(p) && p.x.type == DNN_DATA_BFLOAT16 &&
                p.y.type == DNN_DATA_BFLOAT16 && p.w.type == DNN_DATA_FLOAT;
-    return engine >= 0 && engine < ENGINES && !mixes(p);
+    return engine >= 0 && engine < ATTENTION && !mixes(p);
 }
 
 std::vector<int32_t> notes_of(int64_t engine)
 {
-    if (engine == TENSOR_CORES || engine == WIDENING) return {DNN_NUMERICAL_NOTE_TENSOR_CORE};
-    if (engine == ATOMICS) return {DNN_NUMERICAL_NOTE_NONDETERMINISTIC};
+    if (engine == TENSOR_CORES || engine == WIDENING || engine == ATTENTION) return {DNN_NUMERICAL_NOTE_TENSOR_CORE};
+    if (engine == ATOMICS || engine == ATTENTION_ATOMICS) return {DNN_NUMERICAL_NOTE_NONDETERMINISTIC};
     return {};
 }
 
 std::vector<int64_t> rated(int mode)
 {
-    if (mode == DNN_HEUR_MODE_A) return {TENSOR_CORES, ATOMICS, DESCENDING};
+    if (mode == DNN_HEUR_MODE_A)
+        return {TENSOR_CORES, ATOMICS, DESCENDING, ATTENTION, ATTENTION_ATOMICS, ATTENTION_IN_ROOM};
     return {WIDENING};
 }
 
@@ -69,7 +73,9 @@ const char *wrong_tensor(const descriptor &d)
     auto dims = d.ints(DNN_ATTR_TENSOR_DIMENSIONS), strides = d.ints(DNN_ATTR_TENSOR_STRIDES);
     int64_t type = d.one(DNN_ATTR_TENSOR_DATA_TYPE, -1), alignment = d.one(DNN_ATTR_TENSOR_BYTE_ALIGNMENT, 0);
     if (!d.has(DNN_ATTR_TENSOR_UNIQUE_ID)) return "a tensor has no id";
-    if (type != DNN_DATA_FLOAT && type != DNN_DATA_BFLOAT16) return "a tensor is neither f32 nor bf16";
+    bool half = type == DNN_DATA_BFLOAT16 || type == DNN_DATA_HALF, place = type == DNN_DATA_INT32;
+    if (type != DNN_DATA_FLOAT && !half && !place && type != DNN_DATA_BOOLEAN)
+        return "a tensor's data type is not known";
     if (dims.empty() || dims.size() != strides.size()) return "a tensor's dimensions and strides differ in number";
     for (size_t i = 0; i < dims.size(); i++)
         if (dims[i] < 1 || strides[i] < 1) return "a dimension or a stride of a tensor is not positive";
@@ -115,17 +121,31 @@ const char *wrong_problem(const problem &p)
             return "a spatial size of a convolution's result does not fit";
     }
     for (const tensor *t : {&p.x, &p.w, &p.y})
+        if (t->type != DNN_DATA_FLOAT && t->type != DNN_DATA_BFLOAT16)
+            return "a tensor of a convolution is neither f32 nor bf16";
+    for (const tensor *t : {&p.x, &p.w, &p.y})
         if (!is_packed(*t, true) && !is_packed(*t, false)) return "a tensor of a convolution has gaps";
+    return nullptr;
+}
+
+/* How a product, a reduction or an operation on elements is made. */
+const char *wrong_manner(const descriptor &d)
+{
+    int name = d.type == DNN_BACKEND_MATMUL_DESCRIPTOR      ? DNN_ATTR_MATMUL_COMP_TYPE
+               : d.type == DNN_BACKEND_REDUCTION_DESCRIPTOR ? DNN_ATTR_REDUCTION_COMP_TYPE
+                                                            : DNN_ATTR_POINTWISE_MATH_PREC;
+    int64_t type = d.one(name, -1), mode = d.one(DNN_ATTR_POINTWISE_MODE, -1);
+    bool compares = mode == DNN_POINTWISE_CMP_GE || mode == DNN_POINTWISE_CMP_GT;
+    if (type != (compares ? DNN_DATA_BOOLEAN : DNN_DATA_FLOAT)) return "an operation does not compute in f32";
+    if (d.type == DNN_BACKEND_REDUCTION_DESCRIPTOR && !d.has(DNN_ATTR_REDUCTION_OPERATOR))
+        return "a reduction does not say what it is";
+    if (mode == DNN_POINTWISE_GEN_INDEX && !d.has(DNN_ATTR_POINTWISE_AXIS)) return "places are counted of no axis";
     return nullptr;
 }
 
 const char *wrong_operation(const descriptor &d)
 {
-    if (d.type == DNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) {
-        for (int name = DNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR; name <= DNN_ATTR_OPERATION_POINTWISE_YDESC; name++)
-            if (!d.part(name)) return "a pointwise operation lacks a part";
-        return nullptr;
-    }
+    if (!first_of(d.type)) return wrong_step(d);
     for (int i = 0; i < 6; i++)
         if (!d.has(first_of(d.type) + i)) return "an operation of a convolution lacks alpha, beta or a part";
     return wrong_problem(problem_of(d));
@@ -136,8 +156,12 @@ const char *wrong_graph(const descriptor &d)
 {
     auto parts = d.parts(DNN_ATTR_OPERATIONGRAPH_OPS);
     if (!d.has(DNN_ATTR_OPERATIONGRAPH_HANDLE)) return "a graph has no handle";
-    if (parts.empty() || parts.size() > 2 || parts[0]->type == DNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-        return "a graph is not a convolution with at most a bias";
+    if (parts.empty()) return "a graph has no operation";
+    if (!first_of(parts[0]->type)) {
+        drawing drawn;
+        return wrong_drawing(d, &drawn);
+    }
+    if (parts.size() > 2) return "a graph is not a convolution with at most a bias";
     problem p = problem_of(*parts[0]);
     if (parts.size() == 1) return p.result().is_virtual ? "nobody reads a graph's virtual tensor" : nullptr;
     const descriptor *add = parts[1];
@@ -194,7 +218,13 @@ int finalize(descriptor &d)
     case DNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
     case DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
     case DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+    case DNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR:
+    case DNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
+    case DNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR:
     case DNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: what = wrong_operation(d); break;
+    case DNN_BACKEND_MATMUL_DESCRIPTOR:
+    case DNN_BACKEND_REDUCTION_DESCRIPTOR:
+    case DNN_BACKEND_POINTWISE_DESCRIPTOR: what = wrong_manner(d); break;
     case DNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: what = wrong_graph(d); break;
     case DNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
         if (!d.part(DNN_ATTR_ENGINEHEUR_OPERATION_GRAPH) || !d.has(DNN_ATTR_ENGINEHEUR_MODE))
@@ -258,9 +288,18 @@ int read_config(const descriptor &d, int name, int64_t *count, void *elements)
 
 /* ---- running ---- */
 
-const char *wrong_pointers(const descriptor &plan, const descriptor &pack, pointers *found)
+const char *wrong_pointers(const descriptor &plan, const descriptor &pack, pointers *found,
+                           std::map<int64_t, float> *numbers)
 {
     auto ids = pack.ints(DNN_ATTR_VARIANT_PACK_UNIQUE_IDS), given = pack.ints(DNN_ATTR_VARIANT_PACK_DATA_POINTERS);
+    for (size_t n = 0; plan.task.drawn && n < plan.task.drawn->numbers.size(); n++) {
+        const tensor &t = plan.task.drawn->numbers[n];
+        auto place = std::find(ids.begin(), ids.end(), t.id);
+        if (place == ids.end()) return "a number has no pointer";
+        const void *pointer = (const void *)given[(size_t)(place - ids.begin())];
+        if (grdi_sim_on_device(pointer, sizeof(float))) return "a number does not lie in the host's memory";
+        memcpy(&(*numbers)[t.id], pointer, sizeof(float));
+    }
     for (const tensor *t : plan.task.memory()) {
         char *pointer = nullptr;
         for (size_t i = 0; i < ids.size(); i++)
@@ -366,10 +405,12 @@ int cudnnBackendExecute(grdi_dnn_handle handle, grdi_dnn_descriptor given_plan, 
 {
     auto *plan = (descriptor *)given_plan, *pack = (descriptor *)given_pack;
     pointers found;
+    std::map<int64_t, float> numbers;
     if (!handle || !handle->stream) return refused("a handle has no stream");
     if (!plan->is_final || !pack->is_final) return refused("a plan or a variant pack is not finalized");
-    if (plan->engine == ATOMICS) return refused("an engine was chosen whose sums differ from run to run");
-    const char *what = wrong_pointers(*plan, *pack, &found);
+    if (plan->engine == ATOMICS || plan->engine == ATTENTION_ATOMICS)
+        return refused("an engine was chosen whose sums differ from run to run");
+    const char *what = wrong_pointers(*plan, *pack, &found, &numbers);
     if (what) return refused(what);
     problem task = plan->task;
     order_of_sums order = {plan->engine == DESCENDING, (int)plan->split,
@@ -377,9 +418,10 @@ int cudnnBackendExecute(grdi_dnn_handle handle, grdi_dnn_descriptor given_plan, 
     size_t workspace = (size_t)plan->one(DNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, 0);
     int64_t engine = plan->engine;
     cudaError_t error = grdi_sim_submit(handle->stream, [=] {
-        grdi_sim_count()->convolutions++;
+        (task.drawn ? grdi_sim_count()->attentions : grdi_sim_count()->convolutions)++;
         grdi_sim_spend(engine);
-        compute(task, found, order);
+        if (task.drawn) compute(*task.drawn, found, numbers);
+        else compute(task, found, order);
         if (workspace) memset(found.workspace, 0xFF, workspace);
         return cudaSuccess;
     });

@@ -1,6 +1,6 @@
 /* cudnn_compute.cpp - what descriptors of the stand-in for cuDNN mean, and the convolution by plain loops. */
 #include "bf16.h"
-#include "cudnn_state.h"
+#include "cudnn_attention.h"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +10,7 @@ namespace sim_dnn
 
 size_t element_bytes(int type)
 {
-    return type == DNN_DATA_BFLOAT16 ? 2 : 4;
+    return type == DNN_DATA_BOOLEAN ? 1 : type == DNN_DATA_BFLOAT16 || type == DNN_DATA_HALF ? 2 : 4;
 }
 
 size_t type_bytes(int type)
@@ -28,6 +28,7 @@ size_t type_bytes(int type)
     case DNN_TYPE_HEUR_MODE:
     case DNN_TYPE_KNOB_TYPE:
     case DNN_TYPE_NUMERICAL_NOTE:
+    case DNN_TYPE_REDUCTION_OPERATOR_TYPE:
     case DNN_TYPE_POINTWISE_MODE: return 4;
     }
     return 0;
@@ -41,14 +42,19 @@ int type_of(int name)
     case DNN_ATTR_EXECUTION_PLAN_HANDLE: return DNN_TYPE_HANDLE;
     case DNN_ATTR_TENSOR_DATA_TYPE:
     case DNN_ATTR_POINTWISE_MATH_PREC:
+    case DNN_ATTR_MATMUL_COMP_TYPE:
+    case DNN_ATTR_REDUCTION_COMP_TYPE:
     case DNN_ATTR_CONVOLUTION_COMP_TYPE: return DNN_TYPE_DATA_TYPE;
+    case DNN_ATTR_TENSOR_IS_BY_VALUE:
     case DNN_ATTR_TENSOR_IS_VIRTUAL: return DNN_TYPE_BOOLEAN;
+    case DNN_ATTR_REDUCTION_OPERATOR: return DNN_TYPE_REDUCTION_OPERATOR_TYPE;
     case DNN_ATTR_CONVOLUTION_CONV_MODE: return DNN_TYPE_CONVOLUTION_MODE;
     case DNN_ATTR_ENGINEHEUR_MODE: return DNN_TYPE_HEUR_MODE;
     case DNN_ATTR_KNOB_CHOICE_KNOB_TYPE: return DNN_TYPE_KNOB_TYPE;
     case DNN_ATTR_POINTWISE_MODE: return DNN_TYPE_POINTWISE_MODE;
     case DNN_ATTR_VARIANT_PACK_DATA_POINTERS:
     case DNN_ATTR_VARIANT_PACK_WORKSPACE: return DNN_TYPE_VOID_PTR;
+    case DNN_ATTR_POINTWISE_AXIS:
     case DNN_ATTR_CONVOLUTION_DILATIONS:
     case DNN_ATTR_CONVOLUTION_FILTER_STRIDES:
     case DNN_ATTR_CONVOLUTION_POST_PADDINGS:
@@ -70,11 +76,14 @@ int type_of(int name)
 
 int first_of(int operation)
 {
-    return operation == DNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR
-               ? DNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA
-           : operation == DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR
-               ? DNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA
-               : DNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA;
+    switch (operation) {
+    case DNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR: return DNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA;
+    case DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+        return DNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA;
+    case DNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+        return DNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA;
+    }
+    return 0;
 }
 
 /* ---- attributes ---- */
@@ -123,7 +132,8 @@ const descriptor *descriptor::part(int name) const
 tensor::tensor(const descriptor &d)
     : id(d.one(DNN_ATTR_TENSOR_UNIQUE_ID, 0)), alignment(d.one(DNN_ATTR_TENSOR_BYTE_ALIGNMENT, 1)),
       type((int)d.one(DNN_ATTR_TENSOR_DATA_TYPE, -1)), is_virtual(d.one(DNN_ATTR_TENSOR_IS_VIRTUAL, 0) != 0),
-      dims(d.ints(DNN_ATTR_TENSOR_DIMENSIONS)), strides(d.ints(DNN_ATTR_TENSOR_STRIDES))
+      by_value(d.one(DNN_ATTR_TENSOR_IS_BY_VALUE, 0) != 0), dims(d.ints(DNN_ATTR_TENSOR_DIMENSIONS)),
+      strides(d.ints(DNN_ATTR_TENSOR_STRIDES))
 {
 }
 
@@ -132,6 +142,18 @@ size_t tensor::extent() const
     int64_t last = 0;
     for (size_t i = 0; i < dims.size(); i++) last += (dims[i] - 1) * strides[i];
     return (size_t)(last + 1) * element_bytes(type);
+}
+
+std::vector<const tensor *> problem::memory() const
+{
+    std::vector<const tensor *> all;
+    if (drawn) {
+        for (const tensor &t : drawn->memory) all.push_back(&t);
+        return all;
+    }
+    all = {&x, &w, &y};
+    if (has_bias) all.push_back(&bias);
+    return all;
 }
 
 problem problem_of(const descriptor &operation)
@@ -155,6 +177,12 @@ problem problem_of(const descriptor &operation)
 problem task_of(const descriptor &graph)
 {
     auto operations = graph.parts(DNN_ATTR_OPERATIONGRAPH_OPS);
+    if (!first_of(operations[0]->type)) {
+        problem drawn;
+        drawn.drawn = std::make_shared<drawing>();
+        wrong_drawing(graph, drawn.drawn.get());
+        return drawn;
+    }
     problem p = problem_of(*operations[0]);
     if (operations.size() == 1) return p;
     p.has_bias = true;
@@ -163,27 +191,38 @@ problem task_of(const descriptor &graph)
     return p;
 }
 
-/* Sums in parts lie there, in the library's mind. */
+/* Sums in parts lie there, in the library's mind, or probabilities. */
 int64_t workspace_of(const descriptor &plan)
 {
+    if (plan.engine == ATTENTION_IN_ROOM) return (int64_t)plan.task.drawn->scores().extent() / 2;
     return plan.split > 1 ? 4096 + 3 : 0;
 }
 
 /* ---- the convolution ---- */
 
-namespace
-{
-
 float load(const char *data, int type, int64_t i)
 {
-    return type == DNN_DATA_FLOAT ? ((const float *)data)[i] : sim_from_bf16(((const uint16_t *)data)[i]);
+    if (type == DNN_DATA_FLOAT) return ((const float *)data)[i];
+    uint16_t half = ((const uint16_t *)data)[i];
+    return type == DNN_DATA_HALF ? grdi_f16_to_f32(half) : sim_from_bf16(half);
 }
 
 void store(char *data, int type, int64_t i, float x)
 {
     if (type == DNN_DATA_FLOAT) ((float *)data)[i] = x;
-    else ((uint16_t *)data)[i] = sim_to_bf16(x);
+    else ((uint16_t *)data)[i] = type == DNN_DATA_HALF ? grdi_f32_to_f16(x) : sim_to_bf16(x);
 }
+
+float rounded_to(int type, float x)
+{
+    if (type != DNN_DATA_HALF && type != DNN_DATA_BFLOAT16) return x;
+    char half[2];
+    store(half, type, 0, x);
+    return load(half, type, 0);
+}
+
+namespace
+{
 
 /* To ten bits behind the point, as tensor cores read f32. */
 float rounded(float x, bool tf32)

@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,18 @@ namespace sim_dnn
 {
 
 enum { KNOB_SPLIT = 2 };
+/* For attention: forward; backward by atomics; backward with room for all probabilities. */
+enum {
+    ASCENDING,
+    DESCENDING,
+    TENSOR_CORES,
+    ATOMICS,
+    WIDENING,
+    ATTENTION,
+    ATTENTION_ATOMICS,
+    ATTENTION_IN_ROOM,
+    ENGINES
+};
 enum direction { FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT };
 
 struct value {
@@ -31,7 +44,7 @@ struct descriptor;
 struct tensor {
     int64_t id = 0, alignment = 1;
     int type = -1;
-    bool is_virtual = false;
+    bool is_virtual = false, by_value = false;
     std::vector<int64_t> dims, strides;
 
     tensor() = default;
@@ -39,8 +52,11 @@ struct tensor {
     size_t extent() const; /* bytes from the first element to the end of the last */
 };
 
-/* A convolution, of whichever kind; with a bias, y is what the bias gives. */
+struct drawing; /* cudnn_attention.h */
+
+/* A convolution, of whichever kind; with a bias, y is what the bias gives. Or what is drawn, where there is that. */
 struct problem {
+    std::shared_ptr<drawing> drawn;
     direction kind = FORWARD;
     tensor x, w, y, bias;
     bool has_bias = false;
@@ -51,12 +67,7 @@ struct problem {
     {
         return kind == FORWARD ? y : kind == INPUT_GRADIENT ? x : w;
     }
-    std::vector<const tensor *> memory() const
-    {
-        std::vector<const tensor *> all = {&x, &w, &y};
-        if (has_bias) all.push_back(&bias);
-        return all;
-    }
+    std::vector<const tensor *> memory() const;
 };
 
 struct descriptor {
@@ -93,7 +104,10 @@ struct order_of_sums {
 size_t element_bytes(int type);
 size_t type_bytes(int type); /* of an attribute's element; 0: none that is known */
 int type_of(int name);       /* that the attribute must have */
-int first_of(int operation); /* attribute of a convolution: alpha */
+int first_of(int operation); /* attribute of a convolution: alpha; 0: the operation is none */
+float load(const char *data, int type, int64_t i);
+void store(char *data, int type, int64_t i, float x);
+float rounded_to(int type, float x);
 problem problem_of(const descriptor &operation);
 problem task_of(const descriptor &graph);
 int64_t workspace_of(const descriptor &plan);

@@ -454,6 +454,7 @@ cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shar
     grdi_sim_here.block_size = block;
     grdi_sim_here.grid_size = grid;
     counts.kernels++;
+    grdi_sim_spend_kernel();
     launched.insert(name);
     for (uint64_t b = 0; b < blocks; b++) {
         grdi_sim_here.block =

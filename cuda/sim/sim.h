@@ -12,7 +12,7 @@ extern "C" {
 typedef struct grdi_sim_counts {
     int64_t kernels;            /* launched, each replay of a graph counting its kernels again */
     int64_t matmuls;            /* cublasLtMatmul, likewise */
-    int64_t convolutions;       /* cudnnBackendExecute, likewise */
+    int64_t convolutions, attentions; /* cudnnBackendExecute, likewise */
     int64_t copies, sets;       /* cudaMemcpyAsync, cudaMemsetAsync */
     int64_t synchronisations;   /* calls for which the host waits */
     int64_t host_allocations;   /* cudaMallocHost */

@@ -26,6 +26,7 @@ int grdi_sim_fastest(void);
 int grdi_sim_algorithms(void);
 /* Time passes as a call of a library does its work by that algorithm. */
 void grdi_sim_spend(int64_t algorithm);
+void grdi_sim_spend_kernel(void);
 /* What a launch of the kernel may ask for: 48 KB, or what cudaFuncSetAttribute has allowed. */
 size_t grdi_sim_shared_limit(const void *function);
 

@@ -1,6 +1,6 @@
-/* test_cudnn_library.c - the real cuDNN takes the convolutions that the plugin describes to it, on a machine without a
- * GPU: it is told the properties of an H100, names its engines for one and makes execution plans. Only running them
- * needs the device. Where there is no cuDNN of 9.8 or later, or no stub of the driver, the test says so and passes. */
+/* test_cudnn_library.c - the real cuDNN takes what the plugin describes to it, on a machine without a GPU: it is told
+ * the properties of an H100, names its engines for one and makes execution plans. Only running them needs the device.
+ * driver.c stands for its driver. Where there is no cuDNN of 9.8 or later, the test says so and passes. */
 #include "../../cuda/lib/cudnn.h"
 #include "../../cuda/lib/library.h"
 
@@ -23,11 +23,9 @@ static const char h100[] =
 /* The library and the device's properties; false where they are not to be had. */
 static bool open_library(grdi_dnn *dnn)
 {
-    static const char *const stubs[] = {"libcuda.so.1", "/usr/local/cuda/lib64/stubs/libcuda.so"};
-    void *driver = NULL;
-    for (int i = 0; i < 2 && !driver; i++) driver = dlopen(stubs[i], RTLD_NOW | RTLD_GLOBAL);
+    void *driver = dlopen(NO_GPU_DRIVER, RTLD_NOW | RTLD_GLOBAL);
     if (!driver || !grdi_library_open(GRDI_LIBRARY_CUDNN) || !grdi_dnn_load(dnn)) {
-        printf("not run: test_cudnn_library: no libcudnn.so.9, or no libcuda.so.1 nor its stub\n");
+        printf("not run: test_cudnn_library: no libcudnn.so.9\n");
         return false;
     }
     grdi_dnn_descriptor d = NULL;
@@ -122,6 +120,79 @@ Test(cudnn_library, plans_convolutions_for_an_h100, .timeout = 120)
     int tf32 = planned(&dnn, false), widening = planned_widening(&dnn);
     printf("cuDNN %zu plans %d convolutions in f32, %d in tf32, %d in bf16, %d gradients of weights in f32 of bf16\n",
            dnn.version, f32, tf32, bf16, widening);
+    dnn.call.call_cudnnBackendDestroyDescriptor(dnn.properties);
+}
+
+/* ---- attention ---- */
+
+typedef struct attention_shape {
+    const char *name;
+    int64_t batch, queries, keys, heads, kv_heads, width, window;
+    bool causal;
+} attention_shape;
+
+static const attention_shape attentions[] = {
+    {"GPT-2 124M", 64, 1024, 1024, 12, 12, 64, 0, true},
+    {"Qwen2.5 0.5B", 16, 1024, 1024, 14, 2, 64, 0, true},
+    {"Qwen2.5 7B", 4, 4096, 4096, 28, 4, 128, 0, true},
+    {"a window of 1024", 4, 4096, 4096, 32, 8, 128, 1024, true},
+    {"no mask, 197 patches", 64, 197, 197, 12, 12, 64, 0, false},
+    {"77 keys beside", 16, 1024, 77, 8, 8, 40, 0, false},
+    {"a short sequence", 2, 128, 128, 4, 4, 64, 0, true},
+};
+
+/* q, k and v side by side in [B,T,H + 2 Hkv,D] where there are as many keys as queries, and so are their gradients. */
+static grdi_attention attention_of(const attention_shape *s, bool backward, grd_dtype dtype)
+{
+    grdi_attention a = {.backward = backward,
+                        .batch = s->batch,
+                        .heads = s->heads,
+                        .kv_heads = s->kv_heads,
+                        .queries = s->queries,
+                        .keys = s->keys,
+                        .width = s->width,
+                        .value_width = s->width,
+                        .scale = 0.125f,
+                        .causal = s->causal,
+                        .window = s->window};
+    for (int i = 0; i < GRDI_ATTENTION_HEADS; i++) {
+        bool of_keys =
+            i == GRDI_ATTENTION_K || i == GRDI_ATTENTION_V || i == GRDI_ATTENTION_DK || i == GRDI_ATTENTION_DV;
+        bool beside = s->queries == s->keys && i != GRDI_ATTENTION_OUT && i != GRDI_ATTENTION_G;
+        int64_t heads = beside ? s->heads + 2 * s->kv_heads : of_keys ? s->kv_heads : s->heads;
+        const int64_t strides[] = {(of_keys ? s->keys : s->queries) * heads * s->width, heads * s->width, s->width, 1};
+        a.of[i].dtype = dtype;
+        memcpy(a.of[i].stride, strides, sizeof strides);
+    }
+    return a;
+}
+
+/* Forward all of it with next to no workspace; backward what has room for all probabilities, which is how an H100's
+ * engines are deterministic: the rest is left to others. */
+Test(cudnn_library, plans_attention_for_an_h100, .timeout = 120)
+{
+    grdi_dnn dnn = {.handle = NULL};
+    int planned = 0, count = 0;
+    if (!open_library(&dnn)) return;
+    for (size_t i = 0; i < sizeof(attentions) / sizeof(attentions[0]); i++)
+        for (int n = 0; n < 4; n += i ? 2 : 1) { /* f16 of the first alone */
+            const attention_shape *s = &attentions[i];
+            bool backward = n / 2;
+            grdi_attention a = attention_of(s, backward, n % 2 ? GRD_F16 : GRD_BF16);
+            dnn.why[0] = '\0';
+            grdi_dnn_plan *plan = grdi_dnn_attention_new(&dnn, &a, NULL);
+            size_t bytes = plan ? grdi_dnn_plan_workspace(plan) : 0;
+            int64_t room = s->batch * s->heads * s->queries * s->keys * 2;
+            bool fits = room <= GRDI_DNN_WORKSPACE_BYTES;
+            printf("%s, %s, %s: %s, a workspace of %zu bytes\n", s->name, backward ? "backward" : "forward",
+                   grd_dtype_name(a.of[0].dtype), plan ? "planned" : dnn.why, bytes);
+            if (backward && !fits) cr_expect(!plan, "%s: room for %lld bytes was given", s->name, (long long)room);
+            else cr_expect(plan, "%s, %s: %s", s->name, backward ? "backward" : "forward", dnn.why);
+            if (!backward) cr_expect(bytes <= 4096, "%s: a workspace of %zu bytes", s->name, bytes);
+            planned += plan != NULL, count++;
+            grdi_dnn_plan_free(plan);
+        }
+    printf("cuDNN %zu plans %d of %d calls of attention\n", dnn.version, planned, count);
     dnn.call.call_cudnnBackendDestroyDescriptor(dnn.properties);
 }
 

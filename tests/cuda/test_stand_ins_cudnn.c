@@ -202,7 +202,7 @@ Test(stand_ins_cudnn, refuse_another_data_type)
 {
     grdi_dnn_descriptor planned;
     c.type[0] = 3;
-    refused(plan(&planned), "neither f32 nor bf16");
+    refused(plan(&planned), "data type is not known");
 }
 
 /* No rule of the interface, but what no engine takes. */
