@@ -165,46 +165,61 @@ GEMM_INLINE void gemm_transpose4(grdi_vf r[4])
 #define GEMM_PIECE(v, q) (grdi_v4)(v)
 #endif
 
-/* One panel. The lanes that the next one reads are fetched meanwhile: rows this short are over before the processor
- * sees a pattern in them. `sources`: elements of k that are there. */
+/* Four lanes over k from p to `end`, a multiple of GRDI_LANES further. What is read after them, `next` elements further
+ * on, is fetched meanwhile. */
+GEMM_INLINE void gemm_pack_k4(const void *from, int64_t lane_step, int64_t p, int64_t end, int64_t next, float *to,
+                              const int full, const gemm_source s)
+{
+    const int64_t each = s.pairs ? 2 : 1;
+    for (; p < end; p += GRDI_LANES) {
+        grdi_vf r[4];
+        GEMM_UNROLL
+        for (int t = 0; t < 4; t++) {
+            r[t] = gemm_elements(from, t * lane_step + p * each, s);
+            __builtin_prefetch(gemm_at(from, t * lane_step + p * each + next, s.half));
+            if (s.pairs && !s.half)
+                __builtin_prefetch(gemm_at(from, t * lane_step + p * each + next + GRDI_LANES, s.half));
+        }
+        gemm_transpose4(r);
+        GEMM_UNROLL
+        for (int t = 0; t < 4; t++) {
+#define GEMM_STORE_PIECE(q) *(grdi_v4_any *)(to + (p + 4 * (q) + t) * full) = GEMM_PIECE(r[t], q)
+            GEMM_STORE_PIECE(0);
+#if GRDI_LANES >= 8
+            GEMM_STORE_PIECE(1);
+#endif
+#if GRDI_LANES >= 16
+            GEMM_STORE_PIECE(2);
+            GEMM_STORE_PIECE(3);
+#endif
+#undef GEMM_STORE_PIECE
+        }
+    }
+}
+
+enum { GEMM_PACK_RUN = 128 };
+
+/* One panel, four lanes at a time along a run of k: lanes may lie a power of two apart, where few of their lines have
+ * room in the first-level cache together. `sources`: elements of k that are there. */
 GEMM_INLINE void gemm_pack_k(const void *from, int64_t lane_step, int64_t k, int64_t sources, float *to, const int full,
                              const gemm_source s)
 {
-    const int64_t each = s.pairs ? 2 : 1;
-    int64_t p = 0;
-    for (; (p + GRDI_LANES) * each <= sources; p += GRDI_LANES) {
-        int j = 0;
-        for (; j + 4 <= full; j += 4) {
-            grdi_vf r[4];
-            GEMM_UNROLL
-            for (int t = 0; t < 4; t++) {
-                r[t] = gemm_elements(from, (j + t) * lane_step + p * each, s);
-                __builtin_prefetch(gemm_at(from, (j + t + full) * lane_step + p * each, s.half));
-                if (s.pairs && !s.half)
-                    __builtin_prefetch(gemm_at(from, (j + t + full) * lane_step + p * each + GRDI_LANES, s.half));
-            }
-            gemm_transpose4(r);
-            GEMM_UNROLL
-            for (int t = 0; t < 4; t++) {
-#define GEMM_STORE_PIECE(q) *(grdi_v4_any *)(to + (p + 4 * (q) + t) * full + j) = GEMM_PIECE(r[t], q)
-                GEMM_STORE_PIECE(0);
-#if GRDI_LANES >= 8
-                GEMM_STORE_PIECE(1);
-#endif
-#if GRDI_LANES >= 16
-                GEMM_STORE_PIECE(2);
-                GEMM_STORE_PIECE(3);
-#endif
-#undef GEMM_STORE_PIECE
-            }
-        }
-        for (; j < full; j++)
-            for (int t = 0; t < GRDI_LANES; t++) {
-                int64_t at = j * lane_step + (p + t) * each;
-                to[(p + t) * full + j] = gemm_element(from, at, at + 1, true, s);
+    const int64_t each = s.pairs ? 2 : 1, whole = sources / each / GRDI_LANES * GRDI_LANES;
+    const int fours = full / 4 * 4;
+    for (int64_t p = 0; p < whole; p += GEMM_PACK_RUN) {
+        const int64_t end = gemm_least(p + GEMM_PACK_RUN, whole);
+        const int64_t ahead = end < whole ? GEMM_PACK_RUN * each - (fours - 4) * lane_step
+                                          : (full - fours + 4) * lane_step - p * each;
+        for (int j = 0; j < fours; j += 4)
+            gemm_pack_k4(gemm_at(from, j * lane_step, s.half), lane_step, p, end, j + 4 < fours ? 4 * lane_step : ahead,
+                         to + j, full, s);
+        for (int j = fours; j < full; j++)
+            for (int64_t i = p; i < end; i++) {
+                int64_t at = j * lane_step + i * each;
+                to[i * full + j] = gemm_element(from, at, at + 1, true, s);
             }
     }
-    for (; p < k; p++)
+    for (int64_t p = whole; p < k; p++)
         for (int j = 0; j < full; j++) {
             int64_t at = j * lane_step + p * each;
             to[p * full + j] = gemm_element(from, at, at + 1, p * each + 1 < sources, s);
