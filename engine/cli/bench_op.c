@@ -37,7 +37,6 @@ static void show_limits(const cli *c, const grd_rates *rates, double waited_part
     printf("limits: matrix products %s, other arithmetic %s, memory %s\n",
            cli_amount(rates->matmul_flops_per_s, "FLOP/s"), cli_amount(rates->map_flops_per_s, "FLOP/s"),
            cli_amount(rates->copy_bytes_per_s, "B/s"));
-    cli_note_contended(c, waited_part);
     printf("%-28s %10s %9s %8s %8s  %s\n", "op", "ms", "GFLOP/s", "GB/s", "of limit", "inputs");
 }
 
@@ -48,12 +47,14 @@ int bench_op(const bench_args *a)
     grd_engine *engine = grd_engine_open(a->common.device, .threads = a->common.threads);
     cli_turns turns = cli_turns_now();
     grd_status status = grd_engine_rates(engine, &rates, &error);
-    if (!status) show_limits(&a->common, &rates, cli_waited_part(turns));
+    double waited_part = cli_waited_part(turns);
+    if (!status) show_limits(&a->common, &rates, waited_part);
     for (int32_t i = 0; !status && i < grd_op_count(); i++) {
         const char *name = a->name ? a->name : grd_op_name(i);
         status = grd_bench_op(engine, name, show_time, (void *)&a->common, &error);
         if (a->name) break;
     }
+    if (!status && !a->common.json) cli_note_contended(&a->common, waited_part);
     grd_engine_close(engine);
     return status ? cli_fail(&a->common, &error, false) : CLI_DONE;
 }
