@@ -69,6 +69,9 @@ typedef struct grdi_rates {
     double matmul_bf16_flops_per_s;
     double copy_bytes_per_s;    /* read + written */
     double product_bytes_per_s; /* operands and results of products, which are packed besides; 0: as copies */
+    double fresh_bytes_per_s;   /* the same of what other threads have just written, up to near_bytes; 0: as others */
+    double near_bytes_per_s;    /* of launches that read and write fewer than near_bytes; 0: as others */
+    double near_bytes;          /* that caches of single processors hold */
     double map_flops_per_s;  /* simple vector arithmetic out of cache */
     double launch_s;         /* fixed cost of one launch */
 } grdi_rates;

@@ -11,17 +11,27 @@ double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates)
                   : rates->matmul_flops_per_s; /* f16 has bf16's rate on tensor cores */
 }
 
+static double product_traffic(double bytes, const grdi_rates *r)
+{
+    double fresh = r->fresh_bytes_per_s <= 0 ? 0 : bytes < r->near_bytes ? bytes : r->near_bytes;
+    double bytes_per_s = r->product_bytes_per_s > 0 ? r->product_bytes_per_s : r->copy_bytes_per_s;
+    return (fresh > 0 ? fresh / r->fresh_bytes_per_s : 0) + (bytes_per_s > 0 ? (bytes - fresh) / bytes_per_s : 0);
+}
+
 static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
 {
-    double flops_per_s = grdi_arithmetic_rate(launch, rates), bytes_per_s = rates->copy_bytes_per_s;
+    double flops_per_s = grdi_arithmetic_rate(launch, rates), bytes = launch->bytes, traffic = 0;
     if (launch->call.op->flags & GRDI_OP_MATMUL) {
         const grdi_kernel *kernel = launch->kernel;
         double part = kernel->rate_part_of ? kernel->rate_part_of(&launch->call) : kernel->rate_part;
         if (part > 0) flops_per_s *= part;
-        if (rates->product_bytes_per_s > 0) bytes_per_s = rates->product_bytes_per_s;
+        traffic = product_traffic(bytes, rates);
+    } else if (bytes < rates->near_bytes && rates->near_bytes_per_s > 0) {
+        traffic = bytes / rates->near_bytes_per_s;
+    } else if (rates->copy_bytes_per_s > 0) {
+        traffic = bytes / rates->copy_bytes_per_s;
     }
     double arithmetic = flops_per_s > 0 ? launch->flops / flops_per_s : 0;
-    double traffic = bytes_per_s > 0 ? launch->bytes / bytes_per_s : 0;
     return arithmetic + traffic + rates->launch_s;
 }
 

@@ -61,6 +61,39 @@ Test(plan, recompute_saves_memory)
     cr_assert(again < kept / 2, "recompute needs %zu bytes, keeping %zu", again, kept);
 }
 
+static bool is_product(const grdi_launch *launch)
+{
+    return launch->call.op->flags & GRDI_OP_MATMUL;
+}
+
+/* As much of what a product reads and writes as near caches hold has a rate of its own, so have small launches of other
+ * kinds; all else is as without them. */
+Test(plan, bytes_in_near_caches_have_rates_of_their_own)
+{
+    tiny t;
+    const grdi_plan *plan = tiny_step(&t, false, false)->micro->plan;
+    grdi_rates rates = {.matmul_flops_per_s = 1e11,
+                        .matmul_bf16_flops_per_s = 1e11,
+                        .copy_bytes_per_s = 1e10,
+                        .product_bytes_per_s = 5e9,
+                        .map_flops_per_s = 1e10};
+    double before = grdi_plan_seconds(plan, &rates), more = 0, near = 0;
+    int above[2] = {0}, below[2] = {0}; /* of launches of other kinds, of products */
+    for (size_t i = 0; i < plan->launch_count; i++) near += plan->launches[i].bytes / (double)plan->launch_count;
+    rates.near_bytes = near, rates.fresh_bytes_per_s = 1e9, rates.near_bytes_per_s = 2e9;
+    for (size_t i = 0; i < plan->launch_count; i++) {
+        double bytes = plan->launches[i].bytes;
+        bool product = is_product(&plan->launches[i]);
+        *(bytes < near ? &below[product] : &above[product]) += 1;
+        if (product) more += (bytes < near ? bytes : near) * (1e-9 - 1 / 5e9);
+        else if (bytes < near) more += bytes * (1 / 2e9 - 1e-10);
+    }
+    double after = grdi_plan_seconds(plan, &rates);
+    for (int i = 0; i < 2; i++) cr_assert(above[i] > 0 && below[i] > 0, "%d: %d and %d", i, above[i], below[i]);
+    cr_assert(fabs(after - before - more) < 1e-9 * after, "%g s more, not %g", after - before, more);
+    tiny_close(&t);
+}
+
 Test(plan, gradients_land_in_their_storage)
 {
     tiny t;

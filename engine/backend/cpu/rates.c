@@ -1,6 +1,7 @@
 /* rates.c - how fast this processor is, measured by its own kernels in under 0.2 s; the cost model divides by these
  * figures. */
 #include "backend/cpu/device.h"
+#include "backend/cpu/parallel.h"
 #include "base/log.h"
 
 #include <stdlib.h>
@@ -13,12 +14,21 @@ static int by_size(const void *a, const void *b)
 }
 
 enum { REPEATS_MAX = 50, REPEATS_MIN = 3 };
+enum { NEAR_BYTES = 1 << 20 }; /* of a processor's own cache */
 #define SECONDS_MAX 0.03 /* where runs are slow, fewer must do */
 
+/* 0x3f3f is 0.75 in f32 and in bf16. */
+static void write_part(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    (void)thread;
+    memset((char *)context + begin, 0x3f, (size_t)(end - begin));
+}
+
 /* Median seconds of at most `repeats` runs of a call with `in_count` inputs and one output, of shapes `dims` in that
- * order, over memory of the device; 0 when it cannot be run. */
+ * order, over memory of the device; 0 when it cannot be run. `fresh`: all of it has just been written, each tensor by
+ * all threads, as that of a step has. */
 static double time_call(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count,
-                        const grd_dims *dims, int repeats)
+                        const grd_dims *dims, int repeats, bool fresh)
 {
     const grdi_op *op = grdi_op_find(op_name);
     if (!op)
@@ -31,9 +41,8 @@ static double time_call(grdi_device *device, const char *op_name, grd_dtype dtyp
     char *memory = grdi_cpu_allocate(device, memory_bytes);
     if (!memory)
         return 0;
-    /* Pages that were never written are all the same page of zeros, which lies in the cache; 0x3f3f is 0.75 in f32 and
-     * in bf16. */
-    memset(memory, 0x3f, memory_bytes);
+    /* Pages that were never written are all the same page of zeros, which lies in the cache. */
+    write_part(0, (int64_t)memory_bytes, 0, memory);
     grdi_call call = {
         .op = op, .attrs = op->attrs, .input_count = in_count, .output_count = 1, .threads = device->threads};
     grdi_view view = {.data = memory, .dtype = dtype};
@@ -51,6 +60,9 @@ static double time_call(grdi_device *device, const char *op_name, grd_dtype dtyp
         double begin = grdi_seconds();
         int count = -1; /* the first one brings the pages in and does not count */
         while (ready && count < repeats && (count < REPEATS_MIN || grdi_seconds() - begin < SECONDS_MAX)) {
+            char *tensor = memory;
+            for (int32_t i = 0; i <= in_count && fresh; tensor += tensor_bytes[i++])
+                grdi_parallel_for(device->threads, (int64_t)tensor_bytes[i], 64, write_part, tensor);
             double start = grdi_seconds();
             ready = kernel->run(&call) == GRD_OK;
             if (count >= 0)
@@ -71,40 +83,54 @@ static double time_call(grdi_device *device, const char *op_name, grd_dtype dtyp
 
 /* The same for a call whose inputs and output are all of shape `dims`. */
 static double time_even(grdi_device *device, const char *op_name, grd_dtype dtype, int32_t in_count, grd_dims dims,
-                        int repeats)
+                        int repeats, bool fresh)
 {
-    return time_call(device, op_name, dtype, in_count, (grd_dims[]){dims, dims, dims}, repeats);
+    return time_call(device, op_name, dtype, in_count, (grd_dims[]){dims, dims, dims}, repeats, fresh);
 }
 
-/* Bytes a second of the operands and the result of a product, beyond the time of its arithmetic: a flat product, which
- * has many of them for its arithmetic. Between a fortieth and the whole of what copies reach. */
-static double measure_product_bytes(grdi_device *device, double matmul_flops_per_s, double copy_bytes_per_s)
+/* Bytes a second of the operands and the result of a product of f32 [m x k] [k x n], beyond the time of its arithmetic;
+ * between a fortieth and four times of what copies reach. */
+static double product_bytes_rate(grdi_device *device, const grdi_rates *r, int64_t m, int64_t k, int64_t n, bool fresh)
 {
-    const int64_t m = 2048, k = 128, n = 512;
     double flops = 2.0 * (double)(m * k * n), bytes = 4.0 * (double)(m * k + k * n + m * n);
     grd_dims dims[] = {grd_shape(m, k), grd_shape(k, n), grd_shape(m, n)};
-    double beyond = time_call(device, "matmul", GRD_F32, 2, dims, 9) - flops / matmul_flops_per_s;
-    double most = bytes / copy_bytes_per_s * 40, least = bytes / copy_bytes_per_s;
+    double taken = time_call(device, "matmul", GRD_F32, 2, dims, fresh ? 19 : 9, fresh);
+    double beyond = taken - flops / r->matmul_flops_per_s;
+    double most = bytes / r->copy_bytes_per_s * 40, least = bytes / r->copy_bytes_per_s / 4;
     return bytes / (beyond > most ? most : beyond > least ? beyond : least);
+}
+
+/* Of a large flat product, which has many bytes for its arithmetic, at most what copies reach; and of two that caches
+ * hold, most of whose bytes are read by all threads or written. */
+static void measure_product_bytes(grdi_device *device, grdi_rates *r)
+{
+    double large = product_bytes_rate(device, r, 2048, 128, 512, false);
+    double read = product_bytes_rate(device, r, 64, 512, 512, true);
+    double written = product_bytes_rate(device, r, 256, 64, 1024, true);
+    r->product_bytes_per_s = large < r->copy_bytes_per_s ? large : r->copy_bytes_per_s;
+    r->fresh_bytes_per_s = 2 / (1 / read + 1 / written);
 }
 
 grd_status grdi_cpu_rates(grdi_device *device, grdi_rates *rates)
 {
     if (!device->measured) {
-        const int64_t side = 512, large = 8 << 20, small = 64 << 10;
+        const int64_t side = 512, large = 8 << 20, small = 64 << 10, near = device->threads * NEAR_BYTES / 16;
         double matmul_flops = 2.0 * (double)(side * side * side);
-        double matmul_s = time_even(device, "matmul", GRD_F32, 2, grd_shape(side, side), 9);
-        double matmul_bf16_s = time_even(device, "matmul", GRD_BF16, 2, grd_shape(side, side), 9);
-        double copy_s = time_even(device, "copy", GRD_F32, 1, grd_shape(large), 5);
-        double map_s = time_even(device, "tanh", GRD_F32, 1, grd_shape(small), 20);
-        double launch_s = time_even(device, "copy", GRD_F32, 1, grd_shape(16), 50);
+        double matmul_s = time_even(device, "matmul", GRD_F32, 2, grd_shape(side, side), 9, false);
+        double matmul_bf16_s = time_even(device, "matmul", GRD_BF16, 2, grd_shape(side, side), 9, false);
+        double copy_s = time_even(device, "copy", GRD_F32, 1, grd_shape(large), 5, false);
+        double near_s = time_even(device, "copy", GRD_F32, 1, grd_shape(near), 20, true);
+        double map_s = time_even(device, "tanh", GRD_F32, 1, grd_shape(small), 20, false);
+        double launch_s = time_even(device, "copy", GRD_F32, 1, grd_shape(16), 50, false);
         grdi_rates *r = &device->rates;
         /* What has no kernel runs in the reference: a rate that says so. A tanh counts as the 20 operations it is made
          * of. */
         r->matmul_flops_per_s = matmul_s > 0 ? matmul_flops / matmul_s : 1e8;
         r->matmul_bf16_flops_per_s = matmul_bf16_s > 0 ? matmul_flops / matmul_bf16_s : 1e8;
         r->copy_bytes_per_s = copy_s > 0 ? 8.0 * (double)large / copy_s : 1e8;
-        r->product_bytes_per_s = measure_product_bytes(device, r->matmul_flops_per_s, r->copy_bytes_per_s);
+        measure_product_bytes(device, r);
+        r->near_bytes_per_s = near_s > 0 ? 8.0 * (double)near / near_s : r->copy_bytes_per_s;
+        r->near_bytes = (double)device->threads * NEAR_BYTES;
         r->map_flops_per_s = map_s > 0 ? 20.0 * (double)small / map_s : 1e7;
         r->launch_s = launch_s > 0 ? launch_s : 1e-6;
         device->measured = true;
