@@ -109,3 +109,42 @@ Test(cudasim_launches, epilogues_follow_kernels)
         cr_expect(with[STEPS - 1] < with[0], "the loss does not fall");
     }
 }
+
+/* ---- whose sums a product makes ---- */
+
+enum { ROWS = 8, WIDTH = 24 };
+
+/* A bias after some steps. It is added to what comes in, so that no product makes its gradient; the one for the layer's
+ * weight, soon before it, has no bias of its own. */
+static void lone_bias(const char *disable, float *bias)
+{
+    float x[ROWS * WIDTH];
+    grd_error error = {GRD_OK, ""};
+    grd_engine *engine = grd_engine_open("cudasim");
+    grd_model *model = grd_model_new(engine, 7);
+    grd_graph *graph = grd_graph_new(model);
+    grd_tensor in = grd_input(graph, "x", GRD_F32, grd_shape(ROWS, WIDTH));
+    grd_tensor h = grd_gelu_tanh(grd_add(in, grd_parameter(graph, "bias", grd_shape(WIDTH))));
+    grd_tensor y = grd_linear(h, "layer", WIDTH, .no_bias = true);
+    grd_step *step = grd_step_new(grd_mean(grd_square(grd_add_scalar(y, -1))), grd_sgd(1),
+                                  .program = {.size = sizeof(grd_program_options), .disable = disable});
+    cr_assert(step, "%s", grd_engine_error(engine)->message);
+    for (int i = 0; i < ROWS * WIDTH; i++) x[i] = sinf((float)i);
+    for (int i = 0; i < STEPS; i++)
+        cr_assert(!grd_step_feed(step, in, x) && !grd_step_run(step, &(grd_metrics){0}), "%s",
+                  grd_step_error(step)->message);
+    cr_assert(grd_model_read(model, "bias", bias, &error) == GRD_OK, "%s", error.message);
+    grd_engine_close(engine);
+}
+
+Test(cudasim_launches, sums_are_of_the_products_own_gradient)
+{
+    float with[WIDTH], without[WIDTH], most = 0;
+    lone_bias(NULL, with);
+    lone_bias("epilogue", without);
+    for (int i = 0; i < WIDTH; i++) {
+        cr_expect(fabsf(with[i] - without[i]) < 1e-5f, "bias %d: %g, not %g", i, (double)with[i], (double)without[i]);
+        most = fmaxf(most, fabsf(without[i]));
+    }
+    cr_assert(most > 1e-2f, "nothing was learnt");
+}

@@ -156,12 +156,13 @@ Test(cudasim_train, steps_are_graphs_that_neither_allocate_nor_wait)
 
 /* A batch whose loss is NaN is seen when the next one has been asked for, which is a good one. Neither touches weights,
  * and the run goes on as if nothing had happened. */
-static void stumble(const char *device, bool stumbles, int seen_after, double *sums)
+static void stumble(const char *device, bool f16, bool stumbles, int seen_after, double *sums)
 {
     static const char *const paths[] = {"h0/mlp/up/weight", "exp_avg/h0/mlp/up/weight", "h1/attn/qkv/bias"};
     tiny t;
     tiny_build(&t, device, false);
-    grd_step *step = grd_step_new(t.loss, grd_adamw(1e-2), .clip_norm = 1, .sum_micro = true);
+    grd_step *step = grd_step_new(t.loss, grd_adamw(1e-2), .clip_norm = 1, .sum_micro = true,
+                                  .program = {.size = sizeof(grd_program_options), .f16 = f16});
     for (int i = 0; i < 5; i++) {
         double before = tiny_square_sum(t.model, paths[0]);
         if (i == 3 && stumbles) {
@@ -178,6 +179,7 @@ static void stumble(const char *device, bool stumbles, int seen_after, double *s
             }
             cr_assert(m.skipped && grd_step_count(step) == 3 && m.step == 3, "step %lld", (long long)m.step);
             cr_assert(tiny_square_sum(t.model, paths[0]) == before, "%s: a weight changed", device);
+            if (f16) cr_assert(tiny_square_sum(t.model, "loss_scale/scale") == 0x1p32, "%s: the scale changed", device);
         }
         new_batch(&t, i);
         tiny_feed(&t, step, 1);
@@ -190,11 +192,11 @@ static void stumble(const char *device, bool stumbles, int seen_after, double *s
 
 Test(cudasim_train, a_step_that_is_not_finite_holds_back_later_ones)
 {
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 4; k++) {
         double straight[3], stumbling[3];
-        const char *device = k ? cuda_device() : "cpu";
-        stumble(device, false, 0, straight);
-        stumble(device, true, k ? 2 : 1, stumbling);
+        const char *device = k & 1 ? cuda_device() : "cpu";
+        stumble(device, k >= 2, false, 0, straight);
+        stumble(device, k >= 2, true, k & 1 ? 2 : 1, stumbling);
         cr_assert(memcmp(straight, stumbling, sizeof(straight)) == 0, "%s: other weights", device);
     }
     sim_is_content();

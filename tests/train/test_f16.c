@@ -139,6 +139,21 @@ Test(f16, good_steps_double_the_scale)
     tiny_close(&t);
 }
 
+/* The largest power of two stays: twice as much is infinite. Gradients of nothing are finite at any scale. */
+Test(f16, the_scale_stays_finite)
+{
+    tiny t;
+    grd_metrics m;
+    grd_step *step = open_step(&t, "cpu", false, (grd_step_options){.program = {.f16 = true}});
+    write_one(&t, SCALE, 0x1p127f);
+    write_one(&t, GOOD_STEPS, 1999);
+    tiny_new_batch(&t, 0);
+    tiny_feed(&t, step, 0);
+    cr_assert(grd_step_run(step, &m) == GRD_OK, "%s", grd_step_error(step)->message);
+    cr_assert(!m.skipped && m.loss_scale == 0x1p127, "skipped %d, scale %g", m.skipped, m.loss_scale);
+    tiny_close(&t);
+}
+
 /* A loss that is no number, and a gradient that overflows without any scale, end the run as in other precisions, and
  * change nothing; where such steps are to be left out, they halve the scale. */
 Test(f16, what_is_no_overflow_is_an_error)
@@ -214,6 +229,20 @@ Test(f16, resumes_between_overflows)
     cr_assert(memcmp(straight, resumed, sizeof(straight)) == 0, "other weights");
     tiny_close(&a);
     tiny_close(&b);
+}
+
+/* A step that takes the place of another goes on with its scale. */
+Test(f16, a_step_made_anew_keeps_the_scale)
+{
+    tiny t;
+    grd_step *first = open_step(&t, "cpu", false, (grd_step_options){.program = {.f16 = true}});
+    cr_assert(read_one(&t, SCALE) == 65536);
+    write_one(&t, SCALE, 1024);
+    grd_step_free(first);
+    grd_step *second = grd_step_new(t.loss, grd_adamw(2e-3), .sum_micro = true, .program = {.f16 = true});
+    cr_assert(second, "%s", grd_engine_error(t.engine)->message);
+    cr_assert(read_one(&t, SCALE) == 1024, "the scale is %g", (double)read_one(&t, SCALE));
+    tiny_close(&t);
 }
 
 /* Statistics are of the gradient as it is, whatever it was multiplied by. */

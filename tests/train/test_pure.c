@@ -97,6 +97,8 @@ Test(pure, rounding_is_a_function_of_seed_step_and_place)
     uint16_t whole[N], part[N], again[N], ref[N];
     for (int i = 0; i < N; i++) x[i] = (float)sin(i) * 1e-3f;
     x[3] = NAN, x[4] = INFINITY, x[5] = -INFINITY, x[6] = 0, x[7] = 0x1p-133f + 0x1p-140f;
+    memcpy(&x[8], &(uint32_t){0x7FFFFFFF}, sizeof(x[8])); /* what is added must not make them numbers */
+    memcpy(&x[9], &(uint32_t){0xFF800001}, sizeof(x[9]));
     rounding a = open_rounding("cpu", N, 0), b = open_rounding("cpu", N - SKIPPED, SKIPPED),
              c = open_rounding("ref", N, 0);
     round_values(&a, x, 3, 5, whole);
@@ -108,6 +110,7 @@ Test(pure, rounding_is_a_function_of_seed_step_and_place)
     cr_assert(memcmp(whole, again, sizeof(whole)) == 0, "a second time gives other bits");
     cr_assert(memcmp(whole + SKIPPED, part, (N - SKIPPED) * sizeof(*part)) == 0, "a part gives other bits");
     cr_assert(memcmp(whole, ref, sizeof(whole)) == 0, "the reference gives other bits");
+    for (int i = 8; i < 10; i++) cr_assert(isnan(grdi_bf16_to_f32(whole[i])), "NaN became %x", whole[i]);
     cr_assert(isnan(grdi_bf16_to_f32(whole[3])) && grdi_bf16_to_f32(whole[4]) == INFINITY &&
                   grdi_bf16_to_f32(whole[5]) == -INFINITY && whole[6] == 0,
               "special values change");
