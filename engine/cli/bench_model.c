@@ -226,11 +226,11 @@ enum { WARM_UP = 3, TIMES_MAX = 20000, LEAST_STEPS = 5 };
 static grd_status measure(bench *b, result *r, grd_error *error)
 {
     static double times[TIMES_MAX];
+    cli_turns turns = cli_turns_now(); /* not between steps, where nothing is to be allocated */
     grd_status status = one_step(b, error);
     r->first_step_s = cli_seconds_since_start();
     for (int i = 1; i < WARM_UP && !status; i++) status = one_step(b, error);
     if (b->args->profile) grd_step_profile(b->step, true);
-    cli_turns turns = cli_turns_now();
     double begin = now_s();
     int64_t wanted = b->args->steps < TIMES_MAX ? b->args->steps : TIMES_MAX;
     while (!status) {
