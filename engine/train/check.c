@@ -127,6 +127,11 @@ static grd_status next(grdi_subject *subject, const void **inputs)
     return status;
 }
 
+static void back_to_first(grdi_subject *subject)
+{
+    ((grdi_session *)subject->context)->done = 0;
+}
+
 static double factor(const grdi_subject *subject)
 {
     const grdi_session *s = subject->context;
@@ -147,11 +152,14 @@ static grdi_subject subject_of(grdi_session *s, grd_group *groups)
                             .eval_output = s->eval_output,
                             .eval = s->eval,
                             .next = next,
+                            .rewind = back_to_first,
                             .factor = factor,
                             .context = s,
                             .lr = z->train.lr,
                             .linear = z->data.kind == GRD_DATA_TABLE && z->model.kind != GRD_MODEL_MLP,
                             .pretrained = z->init.from != NULL,
+                            .labelled = !grd_settings_of_language(z) && z->data.kind != GRD_DATA_SERIES,
+                            .solved = s->task->solves && s->task->solves(s),
                             .groups = groups,
                             .group_count = z->train.group_count};
     for (int i = 0; i < z->train.group_count; i++)
@@ -210,10 +218,10 @@ static grd_status look_at_steps(preflight *p, grdi_session *s)
     grdi_subject subject = subject_of(s, groups);
     take_fewer(p, s, &subject);
     grd_status status = grdi_check_data(&p->checker, s);
-    p->solves = s->task->solves && s->task->solves(s);
+    if (!status && is_known(s)) status = grdi_check_pairs(&p->checker, &subject);
+    p->solves = subject.solved;
     if (p->solves) return status;
     if (!status && is_known(s)) status = grdi_check_first_steps(&p->checker, &subject);
-    s->done = 0;
     return status || !is_known(s) ? status : grdi_check_learning_rate(&p->checker, &subject);
 }
 

@@ -28,6 +28,7 @@ typedef struct grdi_subject {
     grd_program *eval;                  /* gives eval_output */
     /* Feeds the step with the next batch. *inputs becomes the data of `input`, valid until the next call. */
     grd_status (*next)(struct grdi_subject *s, const void **inputs);
+    void (*rewind)(struct grdi_subject *s); /* to the first batch; of texts, which are read ahead, the rate alone */
     double (*factor)(const struct grdi_subject *s); /* what the rate of the next step is multiplied by; NULL: 1 */
     void *context;
     const void *inputs; /* of the batch fed last */
@@ -36,7 +37,9 @@ typedef struct grdi_subject {
     double expected;    /* the loss before training; NaN: not known */
     char expected_text[64];
     bool causal, pretrained;
+    bool labelled;           /* targets come from elsewhere than inputs, so that they may be another's */
     bool linear;             /* of the inputs: a batch need not be learnt by heart, and inputs may say little */
+    bool solved;             /* not trained by steps */
     const grd_group *groups; /* which parameters are frozen on purpose */
     int32_t group_count;
     bool cuts_are_meant;
@@ -54,6 +57,12 @@ grd_status grdi_snapshot_take(grdi_snapshot *snapshot, const grdi_subject *s, gr
 void grdi_snapshot_restore(const grdi_snapshot *snapshot, const grdi_subject *s);
 void grdi_snapshot_free(grdi_snapshot *snapshot);
 
+/* One step on what is fed, at the rate times `factor`. Numbers that are not finite are no error here: *loss is NaN
+ * then. */
+grd_status grdi_check_step(grdi_checker *c, grdi_subject *s, double factor, double *loss);
+/* How many steps a check can afford, between `least` and `most`. */
+int grdi_check_steps_for(const grdi_subject *s, int least, int most);
+
 /* check_training.c: what steps show. Weights are afterwards as they were. */
 /* One batch: learnt by heart, better than without its inputs; and, a few steps in, check_graph.c. */
 grd_status grdi_check_one_batch(grdi_checker *c, grdi_subject *s);
@@ -64,6 +73,9 @@ grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s);
 
 /* check_graph.c: what one batch shows of the graph. */
 grd_status grdi_check_structure(grdi_checker *c, grdi_subject *s);
+
+/* check_pairs.c: whether targets say anything of the inputs that they stand with. */
+grd_status grdi_check_pairs(grdi_checker *c, grdi_subject *s);
 
 /* check_runs.c: two runs of a few steps, one of them in two parts. */
 grd_status grdi_check_runs(grdi_checker *c, const grd_settings *settings, const char *folder);

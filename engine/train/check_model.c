@@ -36,6 +36,11 @@ static grd_status next_batch(grdi_subject *s, const void **inputs)
     return GRD_OK;
 }
 
+static void back_to_first(grdi_subject *s)
+{
+    ((built *)s->context)->at = 0;
+}
+
 static double mean_square(const float *x, int64_t count)
 {
     double sum = 0;
@@ -105,7 +110,9 @@ static grd_status build(built *b, grdi_checker *c, const grd_check_model *about,
     if (!model) return grd_fail(c->error, GRD_E_MEMORY, "out of memory for a model");
     b->subject = (grdi_subject){.model = model,
                                 .next = next_batch,
+                                .rewind = back_to_first,
                                 .causal = about->causal,
+                                .labelled = !about->causal,
                                 .groups = about->groups,
                                 .group_count = about->group_count,
                                 .constant = about->constant,
@@ -131,12 +138,10 @@ static grd_status check_parts(built *b)
     grd_status status = next_batch(s, &s->inputs);
     if (status) return status;
     expect(b);
-    b->at = 0;
     status = grdi_check_one_batch(b->c, s);
-    b->at = 0;
     if (!status) status = grdi_check_first_steps(b->c, s);
-    b->at = 0;
-    return status ? status : grdi_check_learning_rate(b->c, s);
+    if (!status) status = grdi_check_learning_rate(b->c, s);
+    return status ? status : grdi_check_pairs(b->c, s);
 }
 
 /* ---- same bits ---- */

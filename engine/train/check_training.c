@@ -6,6 +6,8 @@
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "graph/graph.h"
+#include "ops/table.h"
+#include "run/run.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -55,8 +57,7 @@ static grd_status step_failed(const grdi_checker *c, const grdi_subject *s, grd_
     return grd_fail(c->error, status, "%s", grd_step_error(s->step)->message);
 }
 
-/* One step on what is fed. Numbers that are not finite are no error here: *loss is NaN then. */
-static grd_status one_step(grdi_checker *c, grdi_subject *s, double factor, double *loss)
+grd_status grdi_check_step(grdi_checker *c, grdi_subject *s, double factor, double *loss)
 {
     grd_metrics metrics;
     grd_step_set_lr(s->step, s->rate_scale > 0 ? s->rate_scale * factor : factor);
@@ -71,10 +72,74 @@ static grd_status repeat(grdi_checker *c, grdi_subject *s, int most, double goal
     grd_status status = GRD_OK;
     for (int i = 0; i < most && !status; i++) {
         if (grdi_check_stopped(c)) return GRD_E_STOPPED;
-        status = one_step(c, s, factor, last);
+        status = grdi_check_step(c, s, factor, last);
         if (!(*last > goal)) break;
     }
     return status;
+}
+
+/* ---- the same batches before and after ---- */
+
+enum { KEPT_MOST = 10 };
+
+/* What the step was fed last, all its inputs one behind the other. */
+typedef struct kept {
+    char *batches[KEPT_MOST];
+    int count;
+} kept;
+
+/* The step's own memory of an input; NULL: this is none, or the loss does not need it. */
+static void *fed(const grdi_subject *s, const grdi_node *node, size_t *size_bytes)
+{
+    return node->op == &grdi_op_input ? grdi_program_input(s->step->micro, node->name, size_bytes) : NULL;
+}
+
+static grd_status keep_batch(grdi_checker *c, const grdi_subject *s, kept *k)
+{
+    const grd_engine *engine = s->model->engine;
+    size_t all = 0, used = 0, size;
+    for (size_t n = 0; n < s->graph->count; n++)
+        if (fed(s, s->graph->nodes[n], &size)) all += size;
+    char *to = k->batches[k->count++] = grdi_alloc(all + 1);
+    if (!to) return grd_fail(c->error, GRD_E_MEMORY, "out of memory for a batch");
+    for (size_t n = 0; n < s->graph->count; n++) {
+        const void *from = fed(s, s->graph->nodes[n], &size);
+        if (!from) continue;
+        engine->backend->download(engine->device, to + used, from, size);
+        used += size;
+    }
+    return GRD_OK;
+}
+
+static void feed_kept(const grdi_subject *s, const char *batch)
+{
+    size_t size;
+    for (size_t n = 0; n < s->graph->count; n++) {
+        grdi_node *node = s->graph->nodes[n];
+        if (!fed(s, node, &size)) continue;
+        grd_step_feed(s->step, (grd_tensor){node, 0}, batch);
+        batch += size;
+    }
+}
+
+static void let_go(kept *k)
+{
+    for (int i = 0; i < k->count; i++) grdi_free(k->batches[i]);
+    k->count = 0;
+}
+
+/* The mean loss of the batches with the weights as they are. */
+static grd_status kept_loss(grdi_checker *c, grdi_subject *s, const kept *k, double *mean)
+{
+    *mean = 0;
+    for (int i = 0; i < k->count; i++) {
+        double loss;
+        feed_kept(s, k->batches[i]);
+        grd_status status = grdi_check_step(c, s, 0, &loss);
+        if (status) return status;
+        *mean += loss / k->count;
+    }
+    return GRD_OK;
 }
 
 /* ---- one batch ---- */
@@ -88,7 +153,7 @@ enum { STEPS_FIRST = 8, STEPS_BY_HEART = 100, STEPS_LEAST = 24 };
 /* A budget of arithmetic: what an ordinary processor does in some ten seconds. */
 #define FLOPS_BUDGET 4e11
 
-static int steps_for(const grdi_subject *s, int least, int most)
+int grdi_check_steps_for(const grdi_subject *s, int least, int most)
 {
     grd_plan_report report;
     if (grd_step_report(s->step, &report) || report.flops_per_step <= 0) return most;
@@ -127,9 +192,9 @@ static grd_status look_away(grdi_checker *c, grdi_subject *s, by_heart *b)
 {
     void *zeros = grdi_alloc_zero(1, grdi_type_bytes(*grdi_type_of(s->input)));
     if (!zeros) return grd_fail(c->error, GRD_E_MEMORY, "out of memory for a batch");
-    grd_status status = one_step(c, s, 0, &b->seeing);
+    grd_status status = grdi_check_step(c, s, 0, &b->seeing);
     grd_step_feed(s->step, s->input, zeros);
-    if (!status) status = one_step(c, s, 0, &b->blind);
+    if (!status) status = grdi_check_step(c, s, 0, &b->blind);
     grd_step_feed(s->step, s->input, s->inputs);
     grdi_free(zeros);
     return status;
@@ -153,12 +218,13 @@ static void tell_by_heart(grdi_checker *c, const grdi_subject *s, const by_heart
 grd_status grdi_check_one_batch(grdi_checker *c, grdi_subject *s)
 {
     grdi_snapshot start;
-    by_heart b = {.steps = steps_for(s, STEPS_LEAST, STEPS_BY_HEART), .factor = 1};
+    by_heart b = {.steps = grdi_check_steps_for(s, STEPS_LEAST, STEPS_BY_HEART), .factor = 1};
     double last = NAN;
+    s->rewind(s);
     grd_status status = s->next(s, &s->inputs);
     if (!status) status = grdi_snapshot_take(&start, s, c->error);
     if (status) return status;
-    status = one_step(c, s, 1, &b.first);
+    status = grdi_check_step(c, s, 1, &b.first);
     /* Some steps in, as many layers start with zeros; unless the rate makes these steps bad ones. */
     if (!status && isfinite(b.first)) status = repeat(c, s, STEPS_FIRST, -INFINITY, 1, &last);
     if (!status && !(last <= b.first)) grdi_snapshot_restore(&start, s);
@@ -173,7 +239,7 @@ grd_status grdi_check_one_batch(grdi_checker *c, grdi_subject *s)
 
 /* ---- the first steps ---- */
 
-enum { FIRST_STEPS = 20, FIRST_STEPS_LEAST = 10, TAIL = 5 };
+enum { FIRST_STEPS = 20, FIRST_STEPS_LEAST = 10, TAIL = 5 }; /* TAIL: at most KEPT_MOST */
 
 /* The mean square of the targets that are fed, where these are numbers; else 0. */
 static double target_square(const grdi_subject *s)
@@ -211,16 +277,16 @@ static void tell_first_loss(grdi_checker *c, const grdi_subject *s, double loss)
                       "%.4f before training, %s is %.4f", loss, s->expected_text, s->expected);
 }
 
-static void tell_first_steps(grdi_checker *c, const double *losses, int count)
+/* The last steps' losses beside those of the same batches before training: with targets of a long tail, batches differ
+ * by more than some steps can change. */
+static void tell_first_steps(grdi_checker *c, const double *losses, int count, double before)
 {
     double tail = 0;
     for (int i = count - TAIL; i < count; i++) tail += losses[i] / TAIL;
-    bool finite = isfinite(tail);
-    grdi_check_result(c, "first_steps", finite && tail <= 1.1 * losses[0] + 0.1,
+    grdi_check_result(c, "first_steps", tail <= 1.1 * before + 0.1,
                       "look at the learning rate, the warm-up and the clipping of gradients",
-                      finite ? "loss %.4f at first, %.4f on average of steps %d to %d"
-                             : "loss %.4f at first, %f within steps %d to %d",
-                      losses[0], tail, count - TAIL + 1, count);
+                      "loss %.4f on average of steps %d to %d, %.4f of the same batches before training", tail,
+                      count - TAIL + 1, count, before);
 }
 
 #define RATIO_MOST 1e6 /* between the largest and the smallest layer's gradient */
@@ -329,32 +395,47 @@ static grd_status check_rectifiers(grdi_checker *c, grdi_subject *s)
     return GRD_OK;
 }
 
+static grd_status take_first_steps(grdi_checker *c, grdi_subject *s, int steps, double *losses, int *done, kept *k)
+{
+    for (*done = 0; *done < steps; ++*done) {
+        if (grdi_check_stopped(c)) return GRD_E_STOPPED;
+        grd_status status = s->next(s, &s->inputs);
+        if (!status && *done >= steps - TAIL) status = keep_batch(c, s, k);
+        if (!status && *done == steps - 1) grd_step_measure(s->step);
+        if (!status) status = grdi_check_step(c, s, s->factor ? s->factor(s) : 1, &losses[*done]);
+        if (status) return status;
+        if (*done == 0) tell_first_loss(c, s, losses[0]);
+        if (!isfinite(losses[*done])) return GRD_OK;
+    }
+    return GRD_OK;
+}
+
 grd_status grdi_check_first_steps(grdi_checker *c, grdi_subject *s)
 {
-    double losses[FIRST_STEPS];
-    int steps = steps_for(s, FIRST_STEPS_LEAST, FIRST_STEPS), done = 0;
+    double losses[FIRST_STEPS], before;
+    int steps = grdi_check_steps_for(s, FIRST_STEPS_LEAST, FIRST_STEPS), done = 0;
     grdi_snapshot start;
+    kept last = {.count = 0};
     grdi_layers layers = {.layers = NULL};
+    s->rewind(s);
     grd_status status = grdi_snapshot_take(&start, s, c->error);
     if (!status) status = grdi_layers_open(&layers, s->eval_graph, c->error);
-    for (; done < steps && !status; done++) {
-        if (grdi_check_stopped(c)) status = GRD_E_STOPPED;
-        if (!status) status = s->next(s, &s->inputs);
-        if (!status && done == steps - 1) grd_step_measure(s->step);
-        if (!status) status = one_step(c, s, s->factor ? s->factor(s) : 1, &losses[done]);
-        if (!status && done == 0) tell_first_loss(c, s, losses[0]);
-        if (!status && !isfinite(losses[done])) break;
-    }
+    if (!status) status = take_first_steps(c, s, steps, losses, &done, &last);
     if (!status && done == steps) status = grdi_layers_measure(&layers, s->step, s->eval_input, s->inputs, c->error);
     if (!status && done == steps) {
-        tell_first_steps(c, losses, steps);
         tell_layers(c, &layers, steps);
         status = check_rectifiers(c, s);
+    }
+    if (start.bytes) grdi_snapshot_restore(&start, s);
+    if (!status && done == steps) {
+        status = kept_loss(c, s, &last, &before);
+        if (!status) tell_first_steps(c, losses, steps, before);
+        grdi_snapshot_restore(&start, s);
     } else if (!status && done > 0) {
         grdi_check_result(c, "first_steps", false, "look at the learning rate, the warm-up and the data",
                           "loss %.4f at first, not a number at step %d", losses[0], done + 1);
     }
-    if (start.bytes) grdi_snapshot_restore(&start, s);
+    let_go(&last);
     grdi_snapshot_free(&start);
     grdi_layers_close(&layers);
     return status;
@@ -371,8 +452,8 @@ enum { RANGE_STEPS = 60, RANGE_STEPS_LEAST = 24 };
 typedef struct range {
     double lr[RANGE_STEPS], loss[RANGE_STEPS]; /* loss: a moving average, corrected for its start */
     int count, best;
-    double noise;         /* of that average, from batch to batch */
-    double start, spread; /* mean and deviation of batches' losses before anything is learnt */
+    double noise;  /* of that average, from batch to batch */
+    double spread; /* deviation of batches' losses before anything is learnt */
 } range;
 
 enum { NOISE_BATCHES = 8 };
@@ -385,13 +466,12 @@ static grd_status measure_noise(grdi_checker *c, grdi_subject *s, range *r)
     for (int i = 0; i < NOISE_BATCHES; i++) {
         double loss;
         grd_status status = s->next(s, &s->inputs);
-        if (!status) status = one_step(c, s, 0, &loss);
+        if (!status) status = grdi_check_step(c, s, 0, &loss);
         if (status) return status;
         sum += loss;
         squares += loss * loss;
     }
     double variance = fmax(squares - sum * sum / NOISE_BATCHES, 0) / (NOISE_BATCHES - 1);
-    r->start = sum / NOISE_BATCHES;
     r->spread = sqrt(variance);
     r->noise = sqrt(variance * (1 - SMOOTHING) / (1 + SMOOTHING));
     return GRD_OK;
@@ -405,7 +485,7 @@ static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *
         double loss;
         if (grdi_check_stopped(c)) return GRD_E_STOPPED;
         status = s->next(s, &s->inputs);
-        if (!status) status = one_step(c, s, factor, &loss);
+        if (!status) status = grdi_check_step(c, s, factor, &loss);
         if (status) return status;
         average = SMOOTHING * average + (1 - SMOOTHING) * loss;
         weight = SMOOTHING * weight + (1 - SMOOTHING);
@@ -431,22 +511,28 @@ static double where_lost(const range *r)
     return INFINITY;
 }
 
-enum { CONFIRMING = 20, CONFIRMED = 10 };
+enum { CONFIRMING = 20, CONFIRMED = KEPT_MOST };
 
-/* Whether at the rate itself the loss rises, on average of the last of some steps: a range can be misled by batches. */
-static grd_status confirm(grdi_checker *c, grdi_subject *s, const range *r, bool *rises)
+/* Whether at the rate itself the loss rises, on average of the last of some steps beside what the same batches had
+ * before: a range can be misled by batches. */
+static grd_status confirm(grdi_checker *c, grdi_subject *s, const grdi_snapshot *start, const range *r, bool *rises)
 {
-    double sum = 0;
-    for (int i = 0; i < CONFIRMING; i++) {
-        double loss;
-        if (grdi_check_stopped(c)) return GRD_E_STOPPED;
-        grd_status status = s->next(s, &s->inputs);
-        if (!status) status = one_step(c, s, 1, &loss);
-        if (status) return status;
-        if (i >= CONFIRMING - CONFIRMED) sum += loss;
+    double after = 0, before = 0;
+    kept last = {.count = 0};
+    grd_status status = GRD_OK;
+    for (int i = 0; i < CONFIRMING && !status; i++) {
+        double loss = 0;
+        if (grdi_check_stopped(c)) status = GRD_E_STOPPED;
+        if (!status) status = s->next(s, &s->inputs);
+        if (!status && i >= CONFIRMING - CONFIRMED) status = keep_batch(c, s, &last);
+        if (!status) status = grdi_check_step(c, s, 1, &loss);
+        if (i >= CONFIRMING - CONFIRMED) after += loss / CONFIRMED;
     }
-    *rises = !(sum / CONFIRMED <= r->start + r->spread);
-    return GRD_OK;
+    grdi_snapshot_restore(start, s);
+    if (!status) status = kept_loss(c, s, &last, &before);
+    *rises = !(after <= before + r->spread);
+    let_go(&last);
+    return status;
 }
 
 grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
@@ -459,16 +545,17 @@ grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
                           s->lr);
         return GRD_OK;
     }
-    int steps = steps_for(s, RANGE_STEPS_LEAST, RANGE_STEPS);
+    int steps = grdi_check_steps_for(s, RANGE_STEPS_LEAST, RANGE_STEPS);
     grd_status status = grdi_snapshot_take(&start, s, c->error);
     if (status) return status;
+    s->rewind(s);
     status = measure_noise(c, s, &r);
     grdi_snapshot_restore(&start, s);
     if (!status) status = run_range(c, s, steps, &r);
     grdi_snapshot_restore(&start, s);
     double lost = where_lost(&r);
     bool rises = false;
-    if (!status && s->lr >= lost) status = confirm(c, s, &r, &rises);
+    if (!status && s->lr >= lost) status = confirm(c, s, &start, &r, &rises);
     grdi_snapshot_restore(&start, s);
     grdi_snapshot_free(&start);
     if (status || r.count == 0) return status;

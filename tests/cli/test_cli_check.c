@@ -269,30 +269,39 @@ Test(cli_check, finds_what_is_planted_in_images)
     }
 }
 
-/* Things that cost by their size, weight and kind. */
-static void write_table(const char *name, bool leaks)
+typedef enum costs { BY_SIZE, BY_SIZE_ALONE, OF_OTHERS } costs;
+
+/* Things that cost by their size, weight and kind, or by those of something else. */
+static void write_table(const char *name, costs what, int rows)
 {
     static char text[1 << 16];
     size_t used = (size_t)sprintf(text, "size,weight,place,kind,cost\n");
     state = 4;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < rows; i++) {
         unsigned size = random_below(1000), weight = random_below(1000), kind = random_below(2);
-        used += (size_t)sprintf(text + used, "%u,%u,%s,%s,%u\n", size, weight, random_below(2) ? "left" : "right",
-                                kind ? "cup" : "pot",
-                                leaks ? 3 * size + 1 : 2 * size + weight + 400 * kind + random_below(300));
+        used += (size_t)sprintf(text + used, "%u,%u,%s,%s,", size, weight, random_below(2) ? "left" : "right",
+                                kind ? "cup" : "pot");
+        if (what == OF_OTHERS) size = random_below(1000), weight = random_below(1000), kind = random_below(2);
+        unsigned cost = 2 * size + weight + 400 * kind + random_below(300);
+        used += (size_t)sprintf(text + used, "%u\n", what == BY_SIZE_ALONE ? 3 * size + 1 : cost);
     }
     scratch_write(scratch_path(name), text, used);
 }
 
 Test(cli_check, looks_at_tables)
 {
-    write_table("things.csv", false);
-    write_table("leak.csv", true);
+    write_table("things.csv", BY_SIZE, 300);
+    write_table("leak.csv", BY_SIZE_ALONE, 300);
+    write_table("others.csv", OF_OTHERS, 2000);
+    write_table("many.csv", BY_SIZE, 2000);
     write_config("cost.yaml", "data: {path: things.csv, target: cost}\n");
     write_config("kind.yaml", "data: {path: things.csv, target: kind}\n");
     assert_clean("cost.yaml");
     assert_clean("kind.yaml");
     assert_clean("cost.yaml --set model.kind=mlp");
+    assert_clean("cost.yaml --set data.path=many.csv");
+    assert_found("pairs", "cost.yaml --set data.path=others.csv");
+    assert_found("pairs", "cost.yaml --set data.path=others.csv --set model.kind=mlp");
     assert_found("target_leak", "cost.yaml --set data.target=size --set data.path=leak.csv");
 }
 

@@ -44,6 +44,8 @@ typedef enum mistake {
     OTHER_DATA_EACH_TIME,
     NOISE_CARRIED_ON,
     NAN_IN_DATA,
+    TARGETS_OF_OTHERS,
+    LONG_TAIL,
     /* of an op of one's own */
     SLOPE_OF_ANOTHER
 } mistake;
@@ -194,8 +196,11 @@ static grd_status read_rows(void *context, int64_t index, void *input, void *tar
 {
     float *x = input;
     int32_t *y = target;
+    const plant *p = context;
+    float others[ROWS * FEATURES];
     (void)error;
-    draw_rows(context, index, x);
+    draw_rows(p, index, x);
+    if (p->mistake == TARGETS_OF_OTHERS) draw_rows(p, index * index + 77777, x = others);
     for (int r = 0; r < ROWS; r++) {
         y[r] = 0;
         for (int k = 1; k < CLASSES; k++)
@@ -217,13 +222,15 @@ static void build_regression(void *context, grd_graph *graph, bool training, grd
 static grd_status read_numbers(void *context, int64_t index, void *input, void *target, grd_error *error)
 {
     const plant *p = context;
-    float *x = input, *y = target;
+    float *x = input, *y = target, others[ROWS * FEATURES];
     (void)error;
     draw_rows(p, index, x);
+    if (p->mistake == TARGETS_OF_OTHERS) draw_rows(p, index * index + 77777, x = others);
     for (int r = 0; r < ROWS; r++) {
         float sum = 0;
         for (int k = 0; k < FEATURES; k++) sum += x[r * FEATURES + k];
         y[r] = sum * (p->mistake == WRONG_TARGET_SCALE ? 1e3f : 0.6f);
+        if (p->mistake == LONG_TAIL && index >= 14 && r == 3) y[r] += 5; /* and none in the first batches */
     }
     return GRD_OK;
 }
@@ -335,6 +342,7 @@ Test(check, networks)
         {"a softmax over the batch", SOFTMAX_OVER_BATCH, "independence"},
         {"data that change from call to call", OTHER_DATA_EACH_TIME, "same_bits"},
         {"a value that is no number", NAN_IN_DATA, "first_steps"},
+        {"labels of other rows", TARGETS_OF_OTHERS, "pairs"},
     };
     for (size_t i = 0; i < sizeof plants / sizeof *plants; i++) look_for(&plants[i], network(&plants[i]));
 }
@@ -351,7 +359,9 @@ Test(check, runs_that_cannot_go_on)
 Test(check, regressions)
 {
     static const plant plants[] = {{"a good regression", NONE, NULL},
-                                   {"targets in other units", WRONG_TARGET_SCALE, "one_batch"}};
+                                   {"a good regression with a long tail", LONG_TAIL, NULL},
+                                   {"targets in other units", WRONG_TARGET_SCALE, "one_batch"},
+                                   {"targets of other rows", TARGETS_OF_OTHERS, "pairs"}};
     for (size_t i = 0; i < sizeof plants / sizeof *plants; i++)
         look_for(&plants[i], (grd_check_model){.build = build_regression, .batch = read_numbers});
 }

@@ -77,6 +77,7 @@ typedef struct grd_check_model {
 
 /* Checks a model of your own: loss before training, one batch learnt by heart, inputs that matter, gradients against
  * differences in double precision, causality, independence of samples, layers, units that never fire, learning rate,
+ * targets that go with their inputs (of models that are not causal, from 1,000 samples on, of at most 256 batches),
  * same bits twice and after a resume. Nothing is written. Models are made on an engine of the call's own. Errors are
  * those of building and running the model. */
 GRD_API grd_status grd_check_graph(const grd_check_model *model, const grd_check_options *options, int32_t *found,
