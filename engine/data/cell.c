@@ -63,6 +63,9 @@ static double make_number(uint64_t mantissa, int digit_count, int exponent, cons
     return value < 0 ? -value : value;
 }
 
+/* Sums of squares of larger numbers may not be finite, and there are no such measurements. */
+#define LARGEST 1e100
+
 static bool read_number(const char *text, size_t length, bool comma, grdi_cell *cell)
 {
     scan s = {text, text + length};
@@ -101,7 +104,7 @@ static bool read_number(const char *text, size_t length, bool comma, grdi_cell *
     }
     if (s.at != s.end) return false;
     double value = make_number(mantissa, significant, exponent, text, length, point);
-    if (!isfinite(value)) return false;
+    if (!(value <= LARGEST)) return false;
     bool name = !fraction && !scientific && ((zero_first && whole_digits > 1) || whole_digits > LONG_NUMBER);
     cell->kind = name ? GRDI_CELL_CODE : GRDI_CELL_NUMBER;
     cell->value = negative ? -value : value;

@@ -26,8 +26,9 @@ static grd_status check_is_text(const char *path, const uint8_t *text, size_t si
         return grd_fail(error, GRD_E_FORMAT, "%s: is UTF-16 text (convert it to UTF-8, for example with iconv)", path);
     const uint8_t *zero = memchr(text, 0, size_bytes);
     if (zero)
-        return grd_fail(error, GRD_E_FORMAT, "%s: is no text: byte %zu is zero (give a UTF-8 text file)", path,
-                        (size_t)(zero - text));
+        return grd_fail(error, GRD_E_FORMAT,
+                        "%s: is no text: byte %zu is zero (give a UTF-8 text file; of images the folder they lie in)",
+                        path, (size_t)(zero - text));
     return GRD_OK;
 }
 

@@ -97,12 +97,23 @@ static grd_status check_weights(grdi_session *s)
     return GRD_OK;
 }
 
+/* Of IDX files: folders of one class are no set of images. */
+static bool has_one_label(const grd_images *images)
+{
+    int64_t i = 1, count = grd_images_about(images).count;
+    while (i < count && grd_images_label(images, i) == grd_images_label(images, 0)) i++;
+    return i >= count;
+}
+
 /* Size, channels and names of classes; what the settings left open they say from now on. */
 static grd_status take_about(grdi_session *s)
 {
     grdi_images_run *run = s->images;
     grd_settings *settings = s->settings;
     run->info = grd_images_about(run->images[0]);
+    if (has_one_label(run->images[0]))
+        return grd_fail(s->error, GRD_E_FORMAT, "%s: all training images have the label %d (there is nothing to learn)",
+                        settings->data.path, (int)grd_images_label(run->images[0], 0));
     if (settings->data.kind != GRD_DATA_IMAGES) return GRD_OK;
     settings->data.height = run->info.height, settings->data.width = run->info.width;
     settings->data.channels = run->info.channels;

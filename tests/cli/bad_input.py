@@ -14,21 +14,17 @@ import struct
 import subprocess
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 
-CASES = []
+sys.dont_write_bytecode = True
+from bad_input_cases import CASES, case, edit, gone
+from bad_input_data import ROWS, golden, series_text
+
 TEXT = "all work and no play makes jack a dull boy\n" * 100
 CONFIG = """model: {layers: 1, heads: 2, width: 16, context: 16}
 data: {path: good.txt, tokenizer: byte}
 train: {steps: 2}
 """
-
-
-def case(name, arguments, *pieces, files=None, change=None, code=2):
-    """`files`: {path: bytes, text or (for a folder) None} put beside the fixtures before the run; `change`: a function
-    of the folder that does more."""
-    CASES.append((name, arguments, pieces, files or {}, change, code))
 
 
 # ---- safetensors: what the reference implementation refuses ----
@@ -365,51 +361,6 @@ case("text: a folder that holds itself", "train --data loop", "loop",
      change=lambda folder: ((folder / "loop").mkdir(), (folder / "loop/again").symlink_to(".")))
 
 
-# ---- series ----
-
-def series_text(rows=60, step=1, names="t,y"):
-    return names + "\n" + "".join(f"{i * step},{(7 * i) % 12}\n" for i in range(rows))
-
-
-def series(name, content, *pieces, more="", time="t", target="y"):
-    case(f"series: {name}", f"train --data x.csv --time {time} --target {target} --set out=series {more}", *pieces,
-         files={"x.csv": content})
-
-
-series("a horizon longer than the series", series_text(), "data.horizon: 100 is too long", more="--horizon 100")
-series("a horizon longer than the part held out", series_text(), "data.horizon: 12 is longer than the held-out part",
-       "6 of 60", more="--horizon 12")
-series("a season longer than the series", series_text(), "data.season: 500 is too long", more="--set data.season=500")
-series("windows longer than the series", series_text(), "model.context", "fit 0 times", more="--set model.context=80")
-series("too short", series_text(10), "must 8 times")
-series("one row", "t,y\n1,2\n", "1 row")
-series("no rows", "t,y\n", "x.csv")
-series("text among times", series_text() + "tomorrow,3\n", "x.csv", "'t'", "tomorrow")
-series("times that are texts", "t,y\n" + "".join(f"{c},1\n" for c in "abcdefgh"), "data.time", "'t' holds texts")
-series("a row without a time", series_text() + ",3\n", "row 61 has no 't'")
-series("two equal times", series_text() + "59,3\n", "rows 60 and 61 have the same t, 59")
-series("two equal dates", "t,y\n2026-01-01,1\n2026-01-02,2\n2026-01-01,3\n", "rows 1 and 3", "2026-01-01")
-series("a target of texts", "t,y\n1,red\n2,green\n3,red\n", "data.target", "'y' holds texts")
-series("a target that is empty", "t,y\n1,\n2,\n3,\n", "data.target", "'y' holds nothing")
-series("a target that never changes", "t,y\n" + "".join(f"{i},5\n" for i in range(60)), "'y' is 5 in all")
-series("the time as target", series_text(), "data.target: 't' is the time, too", target="t")
-series("no such target", series_text(), "data.target", "no column 'z'", target="z")
-series("no such time", series_text(), "data.time", "no column 'T'", "'t'", time="T")
-series("no such input", series_text(), "data.inputs", "no column 'x'", more="--set data.inputs=x")
-series("the target as input", series_text(), "data.inputs: 'y' is the target", more="--set data.inputs=y")
-series("the time as input", series_text(), "data.inputs: 't' is the time", more="--set data.inputs=t")
-series("a horizon of nothing", series_text(), "data.horizon", more="--horizon 0")
-series("a horizon of words", series_text(), "data.horizon", more="--horizon soon")
-series("a model of another kind", series_text(), "model.kind", "lstm, gru, tcn or linear", more="--model resnet18")
-series("no such model", series_text(), "model.kind: 'arima'", more="--model arima")
-case("series: time without a target", "train --data good.txt --time t", "--time: goes with --target")
-case("series: horizon without time", "train --data good.txt --horizon 3", "--horizon: goes with --time")
-case("series: no file", "train --data nowhere.csv --time t --target y", "nowhere.csv")
-case("series: a config without a target", "train x.yaml", "data.target: is not set",
-     files={"x.csv": series_text(), "x.yaml": "data: {path: x.csv, time: t}\nout: series\n"})
-case("series: a forecaster without a series", "train x.yaml", "model.kind: lstm forecasts series",
-     files={"x.yaml": "model: {kind: lstm}\ndata: {path: good.txt}\ntrain: {steps: 1}\n"})
-
 # ---- where a run goes ----
 
 case("out: a folder with files", "train good.yaml --set out=run", "out: run is not empty", "--resume run")
@@ -425,27 +376,11 @@ case("convert: weights as a text", "convert run/checkpoints/step-000002/model.sa
 
 # ---- checkpoints ----
 
-def edit(path, function):
-    """A change of one file of the run."""
-    def change(folder):
-        file = folder / path
-        content = function(file.read_bytes()) if file.exists() else function(b"")
-        if content is None:
-            file.unlink()
-        else:
-            file.write_bytes(content)
-    return change
-
-
 def flip(at):
     def change(b):
         place = at % len(b)
         return b[:place] + bytes([b[place] ^ 1]) + b[place + 1:]
     return change
-
-
-def gone(_):
-    return None
 
 
 STEP = "run/checkpoints/step-000002/"
@@ -506,80 +441,6 @@ case("checkpoint: resumed on a device that only plans", "train --resume run --de
 case("device: a run on one that only plans", "train good.yaml --set out=new --device null:cpu", "only plans")
 
 
-# ---- images ----
-
-GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "images"
-
-
-def golden(name):
-    return (GOLDEN / name).read_bytes()
-
-
-def png(width, height, depth=8, colours=2, data=b""):
-    """A PNG file that promises so many pixels, whatever it holds."""
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b""))
-
-
-def images(name, files, *pieces, change=None, arguments="train --data pets --set out=new"):
-    case(f"images: {name}", arguments, *pieces, files=files, change=change)
-
-
-def in_pets(name, content, *pieces):
-    images(name, {"pets/dog/bad.png": content}, "pets/dog/bad.png: ", *pieces)
-
-
-in_pets("an empty file", b"", "is empty")
-in_pets("a text named .png", "hello", "is no image")
-in_pets("a JPEG that is cut off", golden("colour.jpg")[:1200], "damaged JPEG", "cut off")
-in_pets("a JPEG of a header only", golden("colour.jpg")[:300], "damaged JPEG", "cut off")
-in_pets("a JPEG with a hole", golden("colour.jpg")[:900] + b"\xff\xd9" + golden("colour.jpg")[902:], "damaged JPEG")
-in_pets("a JPEG without tables", golden("colour.jpg")[:4] + golden("colour.jpg")[160:], "damaged JPEG")
-in_pets("a JPEG in CMYK", golden("cmyk.jpg"), "CMYK", "convert it to RGB")
-in_pets("a PNG of 16 bits", golden("deep.png"), "16 bits a channel", "convert it")
-in_pets("a PNG that is cut off", golden("colour.png")[:2000], "damaged PNG", "cut off")
-in_pets("a PNG with a wrong checksum", golden("colour.png")[:60] + b"?" + golden("colour.png")[61:], "damaged PNG")
-in_pets("a PNG without pixels", png(4, 4), "damaged PNG")
-in_pets("a PNG of no size", png(0, 4), "damaged PNG")
-in_pets("a PNG that fills any memory", png(60000, 60000), "60000x60000 pixels", "make it smaller")
-in_pets("a PNG of a width that none has", png(1 << 30, 1), "damaged PNG")
-in_pets("a GIF", b"GIF89a" + bytes(20), "is a GIF image", "convert it")
-in_pets("a TIFF", b"II*\0" + bytes(20), "is a TIFF image")
-in_pets("a WebP", b"RIFF\x10\0\0\0WEBPVP8 ", "is a WebP image")
-images("a link to itself", {}, "pets/dog/loop.png", change=lambda f: (f / "pets/dog/loop.png").symlink_to("loop.png"))
-images("a circle of folders", {}, "circle of links", change=lambda f: (f / "pets/dog/up").symlink_to(".."))
-images("a link to nothing", {}, "pets/dog/lost.png", change=lambda f: (f / "pets/dog/lost.png").symlink_to("nowhere"))
-images("a pipe", {}, "pets/dog/pipe.png", "no ordinary file", change=lambda f: os.mkfifo(f / "pets/dog/pipe.png"))
-images("an empty class", {"pets/emu": None}, "pets/emu: holds no images", "remove it")
-images("one class only", {"lone/cat/a.png": golden("grey.png")}, "lone: has one class only",
-       arguments="train --data lone --set out=new")
-images("no classes", {"flat/a.png": golden("grey.png")}, "flat: has no sub-folders",
-       arguments="train --data flat --set out=new")
-images("a class for tests alone", {"two/train/a/1.png": golden("grey.png"), "two/train/b/1.png": golden("grey.png"),
-                                   "two/val/c/1.png": golden("grey.png")}, "two/val/c: is a class",
-       arguments="train --data two --set out=new")
-images("of two channels", {}, "channels must be 1 or 3",
-       arguments="train --data pets --set data.channels=2 --set out=new")
-images("a language model", {}, "--model", arguments="train --data pets --model gpt2 --set out=new")
-images("damaged ones only, to be skipped", {"torn/a/1.png": "x", "torn/b/1.png": "y"}, "torn/a/1.png", "no other image",
-       arguments="train --data torn --set data.on_bad=skip --set out=new")
-images("predicting for a text", {}, "good.txt: is no image", arguments="predict seen good.txt")
-images("predicting for an empty folder", {"void": None}, "void: holds no images", arguments="predict seen void")
-images("predicting for a damaged image", {"bad.png": golden("colour.png")[:2000]}, "bad.png: is a damaged PNG",
-       arguments="predict seen bad.png")
-images("testing on other classes", {"other/elk/1.png": golden("grey.png"), "other/fox/1.png": golden("grey.png")},
-       "other/elk: is a class", arguments="eval seen --data other")
-images("writing texts with a classifier", {}, "writes no text", arguments="sample seen")
-for key in ["data.height=20", "data.width=20", "data.channels=1"]:
-    images(f"going on with {key}", {}, f"--set {key}: a run goes on with inputs of the kind", "leave it out",
-           arguments=f"train --resume seen --set train.steps=3 --set {key}")
-images("going on with other images", {}, "pets", "trained on",
-       change=lambda f: (f / "pets/cat/0.png").write_bytes(golden("alpha.png")),
-       arguments="train --resume seen --set train.steps=3 --set data.path=pets")
-
-
 # ---- running them ----
 
 class Bench:
@@ -593,6 +454,10 @@ class Bench:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(golden(("grey.png", "colour.png")[number // 2 % 2]))
         self.must("train --data pets --model mlp --set train.steps=1 --set out=seen")
+        (folder / "base.csv").write_text("x,c,y\n" + "".join(f"{i},{'ab'[i % 2]},{i * i}\n" for i in range(40)))
+        self.must("train --data base.csv --target y --set out=tab")
+        (folder / "power.csv").write_text(series_text())
+        self.must("train --data power.csv --time t --target y --set train.steps=2 --set out=ser")
 
     def run(self, arguments, more=""):
         line = os.fsencode(f"'{self.gradus}' ") + (arguments if isinstance(arguments, bytes) else arguments.encode())
@@ -604,95 +469,6 @@ class Bench:
         done = self.run(arguments)
         if done.returncode != 0:
             sys.exit(f"gradus {arguments}: {done.returncode}: {done.stderr.decode()}")
-
-# ---- tables ----
-
-ROWS = "".join(f"{i},{'ab'[i % 2]},{i * i}\n" for i in range(12))
-
-
-def table(name, content, *pieces, target="y", more="", code=2, files=None):
-    case(f"table: {name}", f"train --data t.csv --target {target} {more} --set out=new", *pieces,
-         files={"t.csv": content, **(files or {})}, code=code)
-
-
-table("empty", "", "t.csv: is empty")
-table("a header only", "x,c,y\n", "t.csv: has no rows")
-table("a row with fewer cells", "x,c,y\n1,a,2\n1,a\n", "t.csv: line 3: has 2 cells", "names 3 columns")
-table("a row with more cells", "x,c,y\n1,a,2\n1,a,b,3\n", "t.csv: line 3: has 4 cells", "must be in quotes")
-table("a name twice", "x,y,x\n1,2,3\n", "two columns have the name 'x'")
-table("a quote that stays open", 'x,y\n1,2\n"3,4\n5,6\n', "line 3, column 'x'", "never closed")
-table("text behind a quote", 'x,y\n"1"2,3\n', "line 2, column 'x'", "after a closing quote")
-table("a NUL byte", b"x,y\n1,2\n\0,4\n", "line 3, column 'x'", "NUL byte")
-table("Latin-1", b"x,y\nM\xfcnchen,1\nK\xf6ln,2\n", "line 2, column 'x'", "is not UTF-8")
-table("UTF-16", "x,y\n1,2\n".encode("utf-16"), "is in UTF-16 (save it as UTF-8)")
-table("an Excel file", b"PK\x03\x04" + bytes(50), "ZIP or Excel file")
-table("a gzipped file", b"\x1f\x8b\x08" + bytes(50), "is gzipped")
-table("no names", "1,2\n3,4\n", "holds numbers only", "must name the columns")
-table("text in a column of numbers", "x,c,y\n" + ROWS + "12,a,oops\n", "line 14, column 'y': 'oops' is no number")
-table("a number with thousands separators", "x,c,y\n" + ROWS + '12,a,"1,234"\n', "column 'y': '1,234' is no number")
-table("a date among numbers", "x,c,y\n" + ROWS + "2026-11-26,a,7\n", "column 'x': '2026-11-26' is no number")
-table("dates in both orders", "x,y\n13/1/2026,1\n1/13/2026,2\n", "column 'x'", "begin with the day in line 2")
-table("a wrong target", "price,area\n1,2\n2,3\n", "data.target", "no column 'prise'", "'price'", target="prise")
-table("a target without values", "x,y\n1,\n2,NA\n", "data.target: column 'y'", "is empty")
-table("a target of dates", "x,y\n1,2026-01-01\n2,2026-01-02\n", "data.target: column 'y'", "holds times")
-table("a target with one class", "x,y\n1,a\n2,a\n3,a\n", "only one value, 'a'", "nothing to learn")
-table("a target that never changes", "x,y\n1,0.5\n2,0.5\n", "is 0.5 in every row")
-table("more classes than rows can tell", "x,y\n1,a\n2,b\n3,c\n", "3 different values in 3 rows", "too many for classes")
-table("one row", "x,y\n1,0.5\n", "1 row with a target")
-table("linear for texts", "x,c,y\n" + ROWS, "linear predicts numbers", "'c'", target="c", more="--model linear")
-table("a model of images", "x,c,y\n" + ROWS, "model.kind: lenet is no model of tables", more="--model lenet")
-table("no column but the target", "y\n1.5\n2.5\n3.5\n", "no column is left to learn from")
-table("a feature that is not there", "x,c,y\n" + ROWS, "data.features", "no column 'z'", more="--set data.features=[z]")
-table("the target as a feature", "x,c,y\n" + ROWS, "data.features: 'y' is the target", more="--set data.features=[y]")
-table("l2 for a network", "x,c,y\n" + ROWS, "train.l2", "train.weight_decay", more="--model mlp --set train.l2=1")
-table("exact for a network", "x,c,y\n" + ROWS, "train.optimizer: exact is for linear",
-      more="--model mlp --set train.optimizer=exact")
-table("no such group", "x,c,y\n" + ROWS, "data.group", "no column 'z'", more="--set data.group=z")
-table("the target as group", "x,c,y\n" + ROWS, "data.group: 'y' is the target", more="--set data.group=y")
-table("one group", "x,c,y\n" + ROWS.replace("b", "a"), "data.group: column 'c' has only one value",
-      more="--set data.group=c")
-table("a row without a group", "x,c,y\n" + ROWS + "12,,1\n", "data.group: row 13 has no 'c'",
-      more="--set data.group=c")
-table("groups without a column", "x,c,y\n" + ROWS, "data.group: is not set", more="--set data.split=grouped")
-table("a split by time without a column", "x,c,y\n" + ROWS, "data.time: is not set", more="--set data.split=time")
-table("a split by time by texts", "x,c,y\n" + ROWS, "data.time: column 'c' holds texts", more="--set data.time=c")
-table("stratified numbers", "x,c,y\n" + ROWS, "data.split: stratified is for classes",
-      more="--set data.split=stratified")
-table("another case", "Area,Price\n1,2\n2,3\n", "no column 'price'", "is 'Price'", target="price")
-table("smoothed numbers", "x,c,y\n" + ROWS, "train.label_smoothing: is for classes, and 'y' is a number",
-      more="--set train.label_smoothing=0.1 --model mlp")
-
-# ---- keys that such a run has no use for ----
-
-for given, key, what in [
-        ("--data t.csv --target y", "train.mixup=0.4", "is for images, and this run trains a model on a table"),
-        ("--data t.csv --target y", "data.horizon=3", "is for series"),
-        ("--data t.csv --target y --model linear", "model.dropout=0.1", "is for networks, and this run trains linear"),
-        ("--data t.csv --target y --model mlp", "model.heads=2", "is for transformers"),
-        ("--data t.csv --target y --model mlp", "train.eval_windows=5", "is for texts, images and series"),
-        ("--data s.csv --time t --target y", "model.tied=false", "is for language models, and this run trains lstm"),
-        ("--data s.csv --time t --target y", "data.group=t", "is for tables"),
-        ("--data s.csv --time t --target y --model linear", "model.layers=3", "is for transformers, mlp"),
-        ("--data pets", "data.tokenizer=byte", "is for language models, and this run trains resnet18 on images"),
-        ("--data pets --model lenet", "model.layers=7", "is for transformers, mlp, lstm, gru and tcn"),
-        ("--data pets --model vit", "train.l2=1", "is for linear and logistic models of tables"),
-        ("--data pets --model logistic", "model.dropout=0.5", "is for networks"),
-        ("--data good.txt", "data.hflip=true", "is for images, and this run trains a language model"),
-        ("--data good.txt", "data.on_bad=skip", "is for folders of images"),
-        ("--data good.txt", "model.patch=4", "is for vit")]:
-    case(f"idle key: {given}, {key}", f"train {given} --set {key} --set out=new", key.split("=")[0] + ": " + what[:30],
-         what, "(leave it out)", files={"t.csv": "x,c,y\n" + ROWS, "s.csv": series_text()})
-
-case("table: a folder", "train --data . --target y --set out=new", ".", "is a directory")
-case("table: a file that is not there", "train --data none.csv --target y --set out=new", "none.csv")
-for given in ["train --data t.csv --set out=new", "check --data t.csv"]:
-    case(f"table: no target, {given}", given, "--data: t.csv is a table with the columns 'x', 'c', 'y'",
-         "--target COLUMN", files={"t.csv": "x,c,y\n" + ROWS})
-case("table: no target in a config", "train good.yaml --set data.path=t.tsv", "data.target: is not set",
-     "t.tsv is a table", "data.kind: text", files={"t.tsv": "x\tc\n1\t2\n"})
-case("table: a target without data", "train good.yaml --target y", "--target: goes with --data")
-
-
 
 def put(folder, files):
     for name, content in files.items():
