@@ -121,7 +121,8 @@ grd_status grdi_solve_linear(const grdi_rows *rows, double l2, double *weights, 
 
 /* ---- logistic regression ---- */
 
-#define TOLERANCE 1e-10
+#define TOLERANCE 1e-12 /* of derivatives */
+#define NOISE 1e-14     /* of losses, sums over the rows */
 
 typedef struct logistic {
     grdi_logistic *problem;
@@ -220,7 +221,8 @@ grd_status grdi_solve_logistic(grdi_logistic *p, double *weights)
                          .count = p->outputs * (p->rows.width + 1),
                          .history = 20,
                          .iterations = p->iterations,
-                         .tolerance = TOLERANCE};
+                         .tolerance = TOLERANCE,
+                         .noise = NOISE};
     grd_status status = grdi_lbfgs_run(&search, weights);
     if (!status) look(&l, weights);
     p->done = search.done;
