@@ -153,7 +153,7 @@ IDX = {"m/train-images-idx3-ubyte": idx(40, 8, 8), "m/train-labels-idx1-ubyte": 
        "m/t10k-images-idx3-ubyte": idx(12, 8, 8), "m/t10k-labels-idx1-ubyte": labels(12)}
 
 
-def idx_files(name, *pieces, data="m", more="", **changed):
+def idx_files(name, *pieces, data="m", **changed):
     """`changed`: train_images, train_labels, t10k_images, t10k_labels, and with _gz at its end the gzipped one."""
     files = dict(IDX)
     for key, content in changed.items():
@@ -162,7 +162,7 @@ def idx_files(name, *pieces, data="m", more="", **changed):
         files.pop(path)
         if content is not None:
             files[path + ".gz" * len(zipped)] = content
-    case(f"idx: {name}", f"train --data {data} --model mlp --set out=new {more}", *pieces, files=files)
+    case(f"idx: {name}", f"train --data {data} --set out=new", *pieces, files=files)
 
 
 idx_files("fewer labels than images", "m/train-labels-idx1-ubyte: has 39 labels for 40 images", train_labels=labels(39))

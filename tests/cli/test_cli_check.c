@@ -366,7 +366,7 @@ Test(cli_check, looks_at_folders_of_photographs)
 /* As train would choose for them. */
 Test(cli_check, takes_data_without_a_config)
 {
-    write_table("things.csv", false);
+    write_table("things.csv", BY_SIZE, 300);
     write_series("sales.csv");
     make_images("clean", GOOD);
     assert_clean("--data text.txt --set model.layers=1 --set model.width=32 --set model.heads=2 "
