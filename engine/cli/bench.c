@@ -1,6 +1,7 @@
 /* bench.c - gradus bench: measures whole models or single ops. */
 #include "cli/bench.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { KEY_BATCH = 1, KEY_CONTEXT, KEY_PRECISION, KEY_STEPS, KEY_PROFILE, KEY_RECOMPUTE };
@@ -8,12 +9,25 @@ enum { KEY_BATCH = 1, KEY_CONTEXT, KEY_PRECISION, KEY_STEPS, KEY_PROFILE, KEY_RE
 static const struct argp_option options[] = {
     {"batch", KEY_BATCH, "N", 0, "model: samples in a step (default: the model's own)", 1},
     {"context", KEY_CONTEXT, "T", 0, "model: tokens in a sample (language models only; default: the model's own)", 1},
-    {"precision", KEY_PRECISION, "P", 0, "model: f32 (default) or bf16", 1},
+    {"precision", KEY_PRECISION, "P", 0, "model: f32 (default) or another word of train.precision", 1},
     {"recompute", KEY_RECOMPUTE, NULL, 0, "model: keep fewer activations, compute them again in the backward pass", 1},
     {"steps", KEY_STEPS, "N", 0, "model: steps to time (default: about eight seconds of them, at least five)", 1},
     {"profile", KEY_PROFILE, "FILE", OPTION_ARG_OPTIONAL,
      "model: time by op to stderr, a timeline for chrome://tracing or Perfetto to FILE (default profile.json)", 1},
     {0}};
+
+/* Of train.precision's words all but `auto`, which would leave open what a figure is of. */
+static error_t take_precision(struct argp_state *state, const char *text, bench_args *a)
+{
+    char words[128] = "";
+    a->precision = grd_precision_from_name(text);
+    if (a->precision > GRD_PRECISION_AUTO) return 0;
+    for (int i = GRD_PRECISION_AUTO + 1; grd_precision_name(i); i++) {
+        size_t used = strlen(words);
+        snprintf(words + used, sizeof(words) - used, "%s%s", used ? ", " : "", grd_precision_name(i));
+    }
+    return cli_refuse(state, "--precision: '%s' is not one of: %s", text, words);
+}
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
@@ -24,10 +38,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_CONTEXT: return cli_whole(state, "--context", text, 1, 1 << 20, &a->context);
     case KEY_STEPS: return cli_whole(state, "--steps", text, 1, 1000000000, &a->steps);
     case KEY_RECOMPUTE: a->recompute = true; return 0;
-    case KEY_PRECISION:
-        a->bf16 = strcmp(text, "bf16") == 0;
-        return a->bf16 || strcmp(text, "f32") == 0 ? 0
-                                                   : cli_refuse(state, "--precision: '%s' is not f32 or bf16", text);
+    case KEY_PRECISION: return take_precision(state, text, a);
     case KEY_PROFILE:
         a->profile = true;
         a->profile_path = text ? text : "profile.json";
@@ -48,7 +59,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 int cli_bench(int argc, char **argv)
 {
-    bench_args a = {.common = {.command = "gradus bench"}};
+    bench_args a = {.common = {.command = "gradus bench"}, .precision = GRD_PRECISION_F32};
     int code;
     if (!cli_parse(
             &a, options, parse, "model NAME\nop [NAME]\nimages DIR",

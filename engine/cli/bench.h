@@ -11,7 +11,8 @@ typedef struct bench_args {
     const char *what, *name; /* "model", "op" or "images"; the model, op (NULL: all) or folder */
     int64_t batch, context;  /* 0: the model's own */
     int64_t steps;           /* 0: as many as fit into some seconds */
-    bool bf16, recompute, profile;
+    int precision;           /* grd_precision, not AUTO */
+    bool recompute, profile;
     const char *profile_path;
 } bench_args;
 

@@ -189,14 +189,18 @@ static bool make_data(bench *b)
 
 static grd_status build(bench *b, grd_error *error)
 {
-    b->engine = grd_engine_open(b->args->common.device, .threads = b->args->common.threads);
+    char named[64];
+    const char *device = grd_precision_device(b->args->precision, b->args->common.device, named, sizeof(named));
+    grd_program_options program = {.recompute = b->args->recompute};
+    b->engine = grd_engine_open(device, .threads = b->args->common.threads);
     b->model = grd_model_new(b->engine, 1);
     const grd_error *e = grd_engine_error(b->engine);
     if (!b->model) return grd_fail(error, e->status, "%s", e->message);
+    grd_model_set_precision(b->model, b->args->precision);
+    grd_precision_ask(b->args->precision, &program);
     b->graph = grd_graph_new(b->model);
     grd_tensor loss = b->spec.logits ? build_classifier(b) : build_gpt(b);
-    b->step =
-        grd_step_new(loss, optimizer_of(&b->spec), .program = {.bf16 = b->args->bf16, .recompute = b->args->recompute});
+    b->step = grd_step_new(loss, optimizer_of(&b->spec), .program = program);
     e = grd_graph_error(b->graph);
     if (!b->step) return grd_fail(error, e->status ? e->status : GRD_E_MEMORY, "%s", e->message);
     return make_data(b) ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory");
@@ -258,6 +262,13 @@ static grd_status measure(bench *b, result *r, grd_error *error)
 
 /* ---- showing ---- */
 
+/* Of products of 16-bit values, or of f32. */
+static double product_rate(const bench *b, const result *r)
+{
+    bool wide = b->args->precision == GRD_PRECISION_F32 || b->args->precision == GRD_PRECISION_TF32;
+    return wide ? r->rates.matmul_flops_per_s : r->rates.matmul_bf16_flops_per_s;
+}
+
 static void show_json(const bench *b, const result *r, double samples)
 {
     json_t *line = json_pack(
@@ -268,12 +279,11 @@ static void show_json(const bench *b, const result *r, double samples)
         1e3 * r->plan.flops_per_step / r->ms_median, "planned_peak_bytes", (json_int_t)r->plan.peak_bytes,
         "arena_bytes", (json_int_t)r->plan.arena_bytes, "arena_used_bytes", (json_int_t)r->arena_used_bytes,
         "resident_bytes", (json_int_t)r->resident_bytes, "first_step_s", r->first_step_s, "matmul_flops_per_s",
-        b->args->bf16 ? r->rates.matmul_bf16_flops_per_s : r->rates.matmul_flops_per_s, "copy_bytes_per_s",
-        r->rates.copy_bytes_per_s, "precision", b->args->bf16 ? "bf16" : "f32", "threads",
-        cli_threads(&b->args->common), "steps", (json_int_t)r->steps, "batch", (json_int_t)b->spec.batch, "context",
-        (json_int_t)b->spec.context, "flops_per_step", r->plan.flops_per_step, "predicted_step_ms",
-        r->plan.predicted_step_ms, "device", grd_engine_device_kind(b->engine), "version", grd_version(), "contended",
-        cli_contended(r->waited_part));
+        product_rate(b, r), "copy_bytes_per_s", r->rates.copy_bytes_per_s, "precision",
+        grd_precision_name(b->args->precision), "threads", cli_threads(&b->args->common), "steps", (json_int_t)r->steps,
+        "batch", (json_int_t)b->spec.batch, "context", (json_int_t)b->spec.context, "flops_per_step",
+        r->plan.flops_per_step, "predicted_step_ms", r->plan.predicted_step_ms, "device",
+        grd_engine_device_kind(b->engine), "version", grd_version(), "contended", cli_contended(r->waited_part));
     if (line) json_dumpf(line, stdout, JSON_COMPACT);
     printf("\n");
     json_decref(line);
@@ -281,9 +291,9 @@ static void show_json(const bench *b, const result *r, double samples)
 
 static void show_text(const bench *b, const result *r, double samples)
 {
-    double rate = b->args->bf16 ? r->rates.matmul_bf16_flops_per_s : r->rates.matmul_flops_per_s;
+    double rate = product_rate(b, r);
     double flops = 1e3 * r->plan.flops_per_step / r->ms_median;
-    printf("%s, %s, batch %lld", b->spec.name, b->args->bf16 ? "bf16" : "f32", (long long)b->spec.batch);
+    printf("%s, %s, batch %lld", b->spec.name, grd_precision_name(b->args->precision), (long long)b->spec.batch);
     if (b->spec.context) printf(" of %lld tokens", (long long)b->spec.context);
     printf(", on %s\n", grd_engine_device_kind(b->engine));
     printf("a step       %s (median of %lld; best %s; %s predicted)\n", cli_ms(r->ms_median), (long long)r->steps,

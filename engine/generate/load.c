@@ -104,7 +104,7 @@ grd_status grdi_load_open(grdi_loaded *l, const char *path, const grd_run_option
     if (status) return status;
     l->engine = grd_engine_open(options->device, .threads = options->threads);
     l->model = grd_model_new(l->engine, 0);
-    if (l->settings->train.precision == GRD_PRECISION_BF16_PURE) grd_model_set_weight_dtype(l->model, GRD_BF16);
+    grd_model_set_precision(l->model, l->settings->train.precision);
     const grd_error *problem = grd_engine_error(l->engine);
     if (!problem->status && l->model) return GRD_OK;
     return problem->status ? grd_fail(l->error, problem->status, "%s", problem->message) : out_of_memory(l);

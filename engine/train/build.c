@@ -121,11 +121,6 @@ static grd_status graph_failed(const grdi_session *s, const grd_graph *graph)
     return grd_fail(s->error, e->status ? e->status : GRD_E_MEMORY, "%s", e->status ? e->message : "out of memory");
 }
 
-static bool in_bf16(const grd_settings *settings)
-{
-    return settings->train.precision == GRD_PRECISION_BF16 || settings->train.precision == GRD_PRECISION_BF16_PURE;
-}
-
 static grd_status build_step(grdi_session *s)
 {
     const grd_settings *settings = s->settings;
@@ -136,13 +131,13 @@ static grd_status build_step(grdi_session *s)
     grd_status status = make_groups(s, groups, &group_count);
     if (status) return status;
     grd_optimizer optimizer = grdi_settings_optimizer(settings, settings->train.optimizer, settings->train.lr);
-    s->step = grd_step_new(
-        loss, optimizer, .clip_norm = settings->train.clip_norm, .accumulate = (int32_t)settings->train.accumulate,
-        .sum_micro = true, .groups = groups, .group_count = group_count, .ema_decay = settings->train.ema,
-        .statistics = settings->train.statistics_every != 0, .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP,
-        .program = {.recompute = settings->train.recompute,
-                    .bf16 = in_bf16(settings),
-                    .f16 = settings->train.precision == GRD_PRECISION_F16});
+    grd_program_options program = {.recompute = settings->train.recompute};
+    grd_precision_ask(settings->train.precision, &program);
+    s->step = grd_step_new(loss, optimizer, .clip_norm = settings->train.clip_norm,
+                           .accumulate = (int32_t)settings->train.accumulate, .sum_micro = true, .groups = groups,
+                           .group_count = group_count, .ema_decay = settings->train.ema,
+                           .statistics = settings->train.statistics_every != 0,
+                           .skip_nonfinite = settings->train.on_nan == GRD_NAN_SKIP, .program = program);
     return s->step ? check_groups(s) : graph_failed(s, s->graph);
 }
 
@@ -209,20 +204,11 @@ static grd_status load_initial_weights(grdi_session *s)
     return status ? grd_fail(s->error, status, "init.from: %s: %s", from, problem.message) : GRD_OK;
 }
 
-/* In tf32 a CUDA device is asked to make its products so; other devices have f32 alone. */
-static const char *device_of(const grdi_session *s, char *text, size_t size)
-{
-    const char *device = s->options->device ? s->options->device : "auto";
-    if (s->settings->train.precision != GRD_PRECISION_TF32 || strncmp(device, "cuda", 4) != 0 || strstr(device, "tf32"))
-        return device;
-    snprintf(text, size, "%s:tf32", device);
-    return text;
-}
-
 grd_status grdi_session_open_engine(grdi_session *s)
 {
     char named[64];
-    const char *device = device_of(s, named, sizeof(named));
+    const char *device = grd_precision_device(s->settings->train.precision,
+                                              s->options->device ? s->options->device : "auto", named, sizeof(named));
     s->engine = grd_engine_open(device, .threads = s->options->threads);
     const grd_error *error = grd_engine_error(s->engine);
     if (error->status) return grd_fail(s->error, error->status, "%s", error->message);
@@ -241,7 +227,7 @@ grd_status grdi_session_build(grdi_session *s)
     }
     s->model = grd_model_new(s->engine, (uint64_t)s->settings->train.seed);
     if (!s->model) return grd_fail(s->error, GRD_E_MEMORY, "out of memory for a model");
-    if (s->settings->train.precision == GRD_PRECISION_BF16_PURE) grd_model_set_weight_dtype(s->model, GRD_BF16);
+    grd_model_set_precision(s->model, s->settings->train.precision);
     grd_status status = build_step(s);
     s->variable_count = grd_model_variable_count(s->model);
     if (!status) status = s->task->build_evaluation(s);

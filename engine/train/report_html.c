@@ -296,7 +296,6 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     bool classifies = grd_model_classifies(s->model.kind),
          tokens = strcmp(grd_settings_words(s).samples, "tokens") == 0;
     static const char *const optimizers[] = {"none", "AdamW", "Adam", "SGD", "Lion", "Muon", "L-BFGS", "exact"};
-    static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", "bf16-pure", "f16"};
     const grd_gpt *g = &s->model.gpt;
     char a[32], b[32];
     grdi_writer_print(w, "<section><h3>Model and training</h3><table class=\"facts\">\n");
@@ -323,7 +322,7 @@ static void put_facts(grdi_writer *w, const grdi_history *h, const grd_settings 
     put_row(w, "batch", "%lld x %lld %s, %s %s a step", (long long)s->train.accumulate, (long long)s->train.batch,
             tokens ? "windows" : samples, grdi_html_count(read_in_step(s), a), samples);
     put_row(w, "optimizer", "%s, learning rate %g", optimizers[s->train.optimizer], s->train.lr);
-    put_row(w, "precision", "%s", precisions[s->train.precision]);
+    put_row(w, "precision", "%s", grd_precision_name(s->train.precision));
     if (h->plan.flops_per_step > 0)
         put_row(w, "a step", "%s, %s predicted", grdi_html_amount(h->plan.flops_per_step, "FLOP", a),
                 ms_text(h->plan.predicted_step_ms, b));

@@ -22,7 +22,6 @@ static const char *const position_kinds[] = {"learned", "rope", NULL};
 static const char *const scaling_kinds[] = {"none", "linear", "llama3", NULL};
 static const char *const flags[] = {"false", "true", NULL};
 static const char *const orders[] = {"shuffled", "sequential", NULL};
-static const char *const precisions[] = {"auto", "f32", "bf16", "tf32", "bf16-pure", "f16", NULL};
 static const char *const optimizers[] = {"none", "adamw", "adam", "sgd", "lion", "muon", "lbfgs", "exact", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const splits[] = {"auto", "random", "stratified", "grouped", "time", NULL};
@@ -137,7 +136,7 @@ const grdi_key grdi_keys[] = {
     WHOLE("train.batch", train.batch, 1, LARGE),
     WHOLE("train.accumulate", train.accumulate, 1, LARGE),
     WHOLE("train.seed", train.seed, 0, 9e15),
-    CHOICE("train.precision", train.precision, precisions),
+    CHOICE("train.precision", train.precision, grdi_precisions),
     CHOICE("train.optimizer", train.optimizer, optimizers),
     NUMBER("train.lr", train.lr, 0, 1e6),
     {.path = "train.betas", .kind = GRDI_KEY_FLOAT2, .offset = AT(train.betas), .least = 0, .most = 0.9999999},
@@ -457,7 +456,7 @@ static grd_status resolve_precision(const grd_settings *s, grd_error *error)
     if (s->train.optimizer == GRD_OPTIMIZER_LBFGS || grdi_table_solves(s))
         return grd_fail(error, GRD_E_ARGUMENT,
                         "train.precision: %s is not for optimizer %s, which needs exact steps (set f32)",
-                        precisions[s->train.precision], optimizers[s->train.optimizer]);
+                        grd_precision_name(s->train.precision), optimizers[s->train.optimizer]);
     return GRD_OK;
 }
 

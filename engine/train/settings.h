@@ -26,6 +26,7 @@ typedef struct grdi_key {
 } grdi_key;
 
 extern const grdi_key grdi_keys[];
+extern const char *const grdi_precisions[]; /* precision.c: words by grd_precision, then NULL */
 extern const size_t grdi_key_count;
 
 /* The key of that path, or NULL. */

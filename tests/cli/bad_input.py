@@ -319,6 +319,8 @@ case("predict: two inputs", "predict run good.txt good.txt", "good.txt")
 case("predict: no run", "predict nowhere good.txt", "nowhere: is no run directory")
 case("predict: an input that is missing", "predict run nowhere", "nowhere: no such file")
 case("predict: a language model", "predict run good.txt", "run: is a language model", "gradus sample")
+case("bench: no such precision", "bench model mlp --precision half",
+     "--precision: 'half' is not one of: f32, bf16, tf32, bf16-pure, f16")
 case("bench: a negative batch", "bench model mlp --batch -1", "--batch: -1 is outside")
 case("eval: a context beyond the model's", "eval run --context 99999", "context")
 

@@ -156,6 +156,15 @@ GRD_API grd_status grd_settings_for_images(grd_settings *settings, int kind, con
 /* The model kind of that name ("gpt2", "lenet", ...); negative if there is none. */
 GRD_API int grd_model_kind_from_name(const char *name);
 GRD_API const char *grd_model_kind_name(int kind);
+/* The word that train.precision has for a grd_precision ("bf16-pure"), NULL past the last one; and the precision of
+ * that word, negative if there is none. */
+GRD_API const char *grd_precision_name(int precision);
+GRD_API int grd_precision_from_name(const char *name);
+/* What a precision asks of programs (bf16 and f16 of the options), of a model before it has parameters (what they are
+ * kept in), and of a device when it is opened: its name, or in tf32 on cuda another, written to `text`. */
+GRD_API void grd_precision_ask(int precision, grd_program_options *options);
+GRD_API grd_status grd_model_set_precision(grd_model *model, int precision);
+GRD_API const char *grd_precision_device(int precision, const char *device, char *text, size_t size);
 /* Whether a model of that kind classifies images. */
 GRD_API bool grd_model_classifies(int kind);
 /* Whether these are settings of a language model; what others learn from, data.kind says. */
