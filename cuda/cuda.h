@@ -30,6 +30,7 @@ typedef struct grdi_staging {
 struct grdi_device {
     int32_t index;
     int32_t multiprocessors, capability; /* 90 for sm_90 */
+    size_t shared_bytes;                 /* of shared memory that a block may have at most */
     bool tf32;                           /* products of f32 are made in tf32 */
     char kind[320], why[512];
     cudaStream_t stream; /* all work of the device, in order */

@@ -66,6 +66,7 @@ static grd_status find_device(grdi_device *device, grd_error *error)
                         cudaGetErrorString(answer));
     device->multiprocessors = properties.multiProcessorCount;
     device->capability = properties.major * 10 + properties.minor;
+    device->shared_bytes = properties.sharedMemPerBlockOptin;
     if (device->capability < 80)
         return grd_fail(error, GRD_E_DEVICE,
                         "device '" DEVICE_NAME ":%d': %s is of compute capability %d.%d (8.0 and "

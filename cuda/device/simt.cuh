@@ -14,20 +14,71 @@
                     grdi_launch_sim(#kernel, grdi_cuda_stream(call), grid, block, shared_bytes, kernel, __VA_ARGS__),  \
                     "launch of " #kernel)
 
-template <class K, class... A>
+/* The same as a cooperative launch: all blocks are on the device at once, so that they may wait for one another. */
+#define grdi_launch_together(call, kernel, grid, block, shared_bytes, ...)                                             \
+    grdi_cuda_check(                                                                                                   \
+        (call)->device,                                                                                                \
+        grdi_launch_sim<true>(#kernel, grdi_cuda_stream(call), grid, block, shared_bytes, kernel, __VA_ARGS__),        \
+        "launch of " #kernel)
+
+template <bool TOGETHER = false, class K, class... A>
 cudaError_t grdi_launch_sim(const char *name, cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, K kernel,
                             A... arguments)
 {
     return grdi_sim_submit(stream, [=] {
         return grdi_sim_launch(
-            name, grid, block, shared_bytes, [=] { kernel(arguments...); }, (const void *)kernel);
+            name, grid, block, shared_bytes, [=] { kernel(arguments...); }, (const void *)kernel, TOGETHER);
     });
 }
 #else
 #define grdi_launch(call, kernel, grid, block, shared_bytes, ...)                                                      \
     (kernel<<<grid, block, shared_bytes, grdi_cuda_stream(call)>>>(__VA_ARGS__),                                       \
      grdi_cuda_check((call)->device, cudaGetLastError(), "launch of " #kernel))
+#define grdi_launch_together(call, kernel, grid, block, shared_bytes, ...)                                             \
+    grdi_cuda_check((call)->device,                                                                                    \
+                    grdi_launch_cooperative(grdi_cuda_stream(call), grid, block, shared_bytes, kernel, __VA_ARGS__),   \
+                    "launch of " #kernel)
+
+template <class... P, class... A>
+cudaError_t grdi_launch_cooperative(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes,
+                                    void (*kernel)(P...), A... arguments)
+{
+    void *list[] = {(void *)&arguments...};
+    return cudaLaunchCooperativeKernel((const void *)kernel, grid, block, list, shared_bytes, stream);
+}
 #endif
+
+/* Between blocks of a cooperative launch. A thread that has passed a barrier of its block since the others wrote says
+ * so by counting up; who awaits the count, and threads behind a barrier after that, see all that was written before. */
+__device__ __forceinline__ void arrive(unsigned long long *counter)
+{
+#ifdef GRDI_SIM
+    grdi_sim_arrive(counter);
+#else
+    __threadfence();
+    atomicAdd(counter, 1ull);
+#endif
+}
+__device__ __forceinline__ void await(const unsigned long long *counter, unsigned long long count)
+{
+#ifdef GRDI_SIM
+    grdi_sim_await(counter, count);
+#else
+    while (*(const volatile unsigned long long *)counter < count) {
+    }
+    __threadfence();
+#endif
+}
+
+/* Asks for the line of global memory that will be read soon. */
+__device__ __forceinline__ void fetch_ahead(const void *global)
+{
+#ifdef GRDI_SIM
+    (void)global;
+#else
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+#endif
+}
 
 /* Before launches with more shared memory than the 48 KB that any kernel may have; all cards give 99 KB. */
 template <class K> grd_status grdi_allow_shared(const grdi_call *call, K kernel, size_t shared_bytes)

@@ -363,6 +363,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     bool late = p.how.pointers == CUBLASLT_POINTER_MODE_DEVICE; /* alpha and beta are read when the product runs */
     if (late && (!grdi_sim_on_device(alpha, sizeof(float)) || !grdi_sim_on_device(beta, sizeof(float))))
         return refused("alpha or beta is not in device memory, as its pointer mode says");
+    grdi_sim_writes("cublasLtMatmul", d);
+    if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
+        grdi_sim_writes("cublasLtMatmul, beside its result", p.how.aux);
+    if (sums_b(p)) grdi_sim_writes("cublasLtMatmul, beside its result", p.how.bias);
     float now[2];
     memcpy(&now[0], alpha, sizeof(float));
     memcpy(&now[1], beta, sizeof(float));

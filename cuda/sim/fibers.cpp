@@ -1,4 +1,4 @@
-/* fibers.cpp - the threads of a block as fibers.
+/* fibers.cpp - the threads of a block as fibers; of several blocks, where they are launched to run at once.
  *
  * What decides whether it finds mistakes is the order: each warp runs as far ahead as barriers let it, first to last or
  * last to first, so that a missing barrier lets a value be overwritten or read too early in one of the two. Shared
@@ -29,15 +29,15 @@ enum { THREADS_MAX = 1024, WARPS_MAX = 32, EXCHANGE_BYTES = 16, SHARED_MAX = 32,
 constexpr size_t stack_bytes = (SIM_ASAN ? 1 << 18 : 1 << 15) + 64 * 7;
 
 struct gate {
-    uint64_t passed; /* how often it opened */
+    unsigned long long passed; /* how often it opened */
     unsigned waiting;
 };
 
 struct fiber {
     void *stack_pointer;
     uint3 place;
-    const uint64_t *waits_for; /* NULL: may run */
-    uint64_t seen;
+    const unsigned long long *waits_for; /* NULL: may run; else when it is no longer `seen` */
+    unsigned long long seen;
     const char *call; /* where it waits */
     unsigned shared_taken;
     bool done;
@@ -48,7 +48,8 @@ struct shared_array {
     size_t size_bytes;
 };
 
-struct simulator {
+/* A block that runs. */
+struct running_block {
     fiber fibers[THREADS_MAX];
     gate warp_gate[WARPS_MAX], block_gate;
     unsigned char slot[2][THREADS_MAX][EXCHANGE_BYTES];
@@ -56,21 +57,29 @@ struct simulator {
     void *together[THREADS_MAX];       /* what the lanes of a warp bring to what they do at once */
     const char *together_call[THREADS_MAX];
     uint64_t together_at[THREADS_MAX], acted_at[WARPS_MAX];
-    unsigned count, live, warp_live[WARPS_MAX], current;
+    unsigned live, warp_live[WARPS_MAX], current;
     shared_array shared[SHARED_MAX];
     unsigned shared_count;
-    size_t shared_given, shared_used;
+    size_t shared_used;
+    char *stacks;
+    uint3 place;
+};
+
+/* Blocks run one after another, in the first place; those of a cooperative launch all at once. */
+running_block blocks[GRDI_SIM_BLOCKS_AT_ONCE], *now = blocks;
+
+struct simulator {
+    unsigned count; /* of a block's threads */
+    size_t shared_given;
     const std::function<void()> *body;
     const char *kernel;
     void *main_stack_pointer;
-    char *stacks;
     const void *asan_stack;
     size_t asan_size;
     int order;
-    bool failed;
-};
+    bool overtaken; /* a thread has told other blocks of something: they go on first */
+} sim;
 
-simulator sim;
 char error_text[1024], error_taken[1024];
 grdi_sim_counts counts;
 
@@ -159,9 +168,9 @@ static void to_fiber(unsigned index)
 {
 #if SIM_ASAN
     void *fake;
-    __sanitizer_start_switch_fiber(&fake, sim.stacks + index * stack_bytes, stack_bytes);
+    __sanitizer_start_switch_fiber(&fake, now->stacks + index * stack_bytes, stack_bytes);
 #endif
-    grdi_sim_switch(&sim.main_stack_pointer, sim.fibers[index].stack_pointer);
+    grdi_sim_switch(&sim.main_stack_pointer, now->fibers[index].stack_pointer);
 #if SIM_ASAN
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -193,7 +202,7 @@ static void try_open(gate *g, unsigned live)
 
 static void pass(gate *g, unsigned live, const char *call)
 {
-    fiber *f = &sim.fibers[sim.current];
+    fiber *f = &now->fibers[now->current];
     uint64_t before = g->passed;
     g->waiting++;
     try_open(g, live);
@@ -212,74 +221,101 @@ static void check_mask(unsigned mask, const char *call)
 
 void grdi_sim_block_barrier()
 {
-    pass(&sim.block_gate, sim.live, "__syncthreads");
+    pass(&now->block_gate, now->live, "__syncthreads");
 }
 
 void grdi_sim_warp_barrier(unsigned mask, const char *call)
 {
-    unsigned warp = sim.current / 32;
+    unsigned warp = now->current / 32;
     check_mask(mask, call);
-    pass(&sim.warp_gate[warp], sim.warp_live[warp], call);
+    pass(&now->warp_gate[warp], now->warp_live[warp], call);
 }
 
 unsigned grdi_sim_lane()
 {
-    return sim.current % 32;
+    return now->current % 32;
 }
 
 /* Two sets of slots take turns, so that one barrier an exchange is enough. */
 void grdi_sim_exchange(unsigned mask, const void *given, void *taken, size_t size_bytes, unsigned source,
                        const char *call)
 {
-    unsigned me = sim.current, warp = me / 32;
-    uint64_t number = sim.warp_gate[warp].passed + 1;
+    unsigned me = now->current, warp = me / 32;
+    uint64_t number = now->warp_gate[warp].passed + 1;
     unsigned side = number & 1;
     check_mask(mask, call);
-    memcpy(sim.slot[side][me], given, size_bytes);
-    sim.given_at[side][me] = number;
-    pass(&sim.warp_gate[warp], sim.warp_live[warp], call);
+    memcpy(now->slot[side][me], given, size_bytes);
+    now->given_at[side][me] = number;
+    pass(&now->warp_gate[warp], now->warp_live[warp], call);
     unsigned from = warp * 32 + (source & 31);
-    if (from >= sim.count || sim.given_at[side][from] != number)
+    if (from >= sim.count || now->given_at[side][from] != number)
         grdi_sim_wrong("%s: %s reads lane %u, which is not there", sim.kernel, call, source);
-    memcpy(taken, sim.slot[side][from], size_bytes);
+    memcpy(taken, now->slot[side][from], size_bytes);
 }
 
 unsigned grdi_sim_ballot(unsigned mask, bool vote)
 {
-    unsigned me = sim.current, warp = me / 32, bits = 0;
-    uint64_t number = sim.warp_gate[warp].passed + 1;
+    unsigned me = now->current, warp = me / 32, bits = 0;
+    uint64_t number = now->warp_gate[warp].passed + 1;
     unsigned side = number & 1;
     check_mask(mask, "__ballot_sync");
-    sim.slot[side][me][0] = vote;
-    sim.given_at[side][me] = number;
-    pass(&sim.warp_gate[warp], sim.warp_live[warp], "__ballot_sync");
+    now->slot[side][me][0] = vote;
+    now->given_at[side][me] = number;
+    pass(&now->warp_gate[warp], now->warp_live[warp], "__ballot_sync");
     for (unsigned lane = 0; lane < 32 && warp * 32 + lane < sim.count; lane++)
-        if (sim.slot[side][warp * 32 + lane][0] && sim.given_at[side][warp * 32 + lane] == number) bits |= 1u << lane;
+        if (now->slot[side][warp * 32 + lane][0] && now->given_at[side][warp * 32 + lane] == number) bits |= 1u << lane;
     return bits;
 }
 
 /* The last lane that comes does it for all. Results go to the lanes' own memory, so nobody need wait to read them. */
 void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *lanes))
 {
-    unsigned me = sim.current, warp = me / 32, first = warp * 32;
-    const gate *g = &sim.warp_gate[warp];
+    unsigned me = now->current, warp = me / 32, first = warp * 32;
+    const gate *g = &now->warp_gate[warp];
     uint64_t number = g->passed + 1;
-    sim.together[me] = mine;
-    sim.together_call[me] = call;
-    sim.together_at[me] = number;
-    if (g->waiting + 1 >= sim.warp_live[warp]) {
-        bool whole = sim.warp_live[warp] == 32;
+    now->together[me] = mine;
+    now->together_call[me] = call;
+    now->together_at[me] = number;
+    if (g->waiting + 1 >= now->warp_live[warp]) {
+        bool whole = now->warp_live[warp] == 32;
         for (unsigned i = first; i < first + 32; i++)
-            whole &= sim.together_at[i] == number && strcmp(sim.together_call[i], call) == 0;
-        if (whole) act(&sim.together[first]), sim.acted_at[warp] = number;
+            whole &= now->together_at[i] == number && strcmp(now->together_call[i], call) == 0;
+        if (whole) act(&now->together[first]), now->acted_at[warp] = number;
     }
-    pass(&sim.warp_gate[warp], sim.warp_live[warp], call);
-    if (sim.acted_at[warp] != number) grdi_sim_wrong("%s: %s by some lanes of warp %u only", sim.kernel, call, warp);
+    pass(&now->warp_gate[warp], now->warp_live[warp], call);
+    if (now->acted_at[warp] != number) grdi_sim_wrong("%s: %s by some lanes of warp %u only", sim.kernel, call, warp);
+}
+
+unsigned grdi_sim_running(void)
+{
+    return (unsigned)(now - blocks) * THREADS_MAX + now->current;
+}
+
+/* In order 0 whoever counts up is overtaken by the other blocks, so that what the rest of its own has not done yet
+ * shows; in order 1 its block runs on, so that a missing wait does. */
+void grdi_sim_arrive(unsigned long long *counter)
+{
+    ++*counter;
+    if (sim.order) return;
+    sim.overtaken = true;
+    to_main(&now->fibers[now->current]);
+}
+
+/* Threads of other blocks count it up. */
+void grdi_sim_await(const unsigned long long *counter, unsigned long long count)
+{
+    fiber *f = &now->fibers[now->current];
+    while (*counter < count) {
+        f->waits_for = counter;
+        f->seen = *counter;
+        f->call = "a wait for other blocks";
+        to_main(f);
+    }
 }
 
 unsigned grdi_sim_thread()
 {
-    return sim.current;
+    return now->current;
 }
 
 const char *grdi_sim_kernel()
@@ -294,24 +330,24 @@ static constexpr size_t guard_bytes = SIM_ASAN ? 0 : GUARD_BYTES;
 
 void *grdi_sim_shared(size_t size_bytes)
 {
-    fiber *f = &sim.fibers[sim.current];
+    fiber *f = &now->fibers[now->current];
     unsigned index = f->shared_taken++;
     if (index >= SHARED_MAX) {
         grdi_sim_wrong("%s: more than %d shared arrays", sim.kernel, (int)SHARED_MAX);
         index = SHARED_MAX - 1;
     }
-    shared_array *array = &sim.shared[index];
-    if (index < sim.shared_count) {
+    shared_array *array = &now->shared[index];
+    if (index < now->shared_count) {
         if (array->size_bytes != size_bytes)
             grdi_sim_wrong("%s: threads ask for shared array %u of %zu and of %zu bytes", sim.kernel, index,
                            array->size_bytes, size_bytes);
         return array->data;
     }
-    sim.shared_count = index + 1;
-    sim.shared_used += (size_bytes + 15) / 16 * 16;
-    if (sim.shared_used > sim.shared_given)
+    now->shared_count = index + 1;
+    now->shared_used += (size_bytes + 15) / 16 * 16;
+    if (now->shared_used > sim.shared_given)
         grdi_sim_wrong("%s: shared arrays of %zu bytes, but %zu were asked for at its launch", sim.kernel,
-                       sim.shared_used, sim.shared_given);
+                       now->shared_used, sim.shared_given);
     array->size_bytes = size_bytes;
     array->data = (unsigned char *)malloc(size_bytes + guard_bytes);
     memset(array->data, 0xFF, size_bytes);
@@ -323,8 +359,8 @@ bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, cons
 {
     const unsigned char *first = (const unsigned char *)at;
     bool within = false;
-    for (unsigned k = 0; k < sim.shared_count; k++)
-        within |= first >= sim.shared[k].data && first + size_bytes <= sim.shared[k].data + sim.shared[k].size_bytes;
+    for (unsigned k = 0; k < now->shared_count; k++)
+        within |= first >= now->shared[k].data && first + size_bytes <= now->shared[k].data + now->shared[k].size_bytes;
     if (!within)
         grdi_sim_wrong("%s: thread %u: %s of %zu bytes that do not lie within a shared array", sim.kernel, thread, call,
                        size_bytes);
@@ -335,15 +371,15 @@ bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, cons
 
 static void release_shared()
 {
-    for (unsigned k = 0; k < sim.shared_count; k++) {
+    for (unsigned k = 0; k < now->shared_count; k++) {
         for (size_t i = 0; i < guard_bytes; i++)
-            if (sim.shared[k].data[sim.shared[k].size_bytes + i] != 0xA5)
+            if (now->shared[k].data[now->shared[k].size_bytes + i] != 0xA5)
                 grdi_sim_wrong("%s: block %u wrote %zu bytes past shared array %u of %zu bytes", sim.kernel,
-                               grdi_sim_here.block.x, i + 1, k, sim.shared[k].size_bytes);
-        free(sim.shared[k].data);
+                               grdi_sim_here.block.x, i + 1, k, now->shared[k].size_bytes);
+        free(now->shared[k].data);
     }
-    sim.shared_count = 0;
-    sim.shared_used = 0;
+    now->shared_count = 0;
+    now->shared_used = 0;
 }
 
 /* ---- a block ---- */
@@ -353,26 +389,29 @@ static void enter()
 #if SIM_ASAN
     __sanitizer_finish_switch_fiber(nullptr, &sim.asan_stack, &sim.asan_size);
 #endif
-    fiber *f = &sim.fibers[sim.current];
+    fiber *f = &now->fibers[now->current];
     grdi_sim_here.thread = f->place;
     (*sim.body)();
-    f = &sim.fibers[sim.current];
-    unsigned warp = sim.current / 32;
-    grdi_sim_thread_ended(sim.current);
+    f = &now->fibers[now->current];
+    unsigned warp = now->current / 32;
+    grdi_sim_thread_ended();
     f->done = true; /* threads that have ended count at no barrier, as on sm_70 and later */
-    try_open(&sim.block_gate, --sim.live);
-    try_open(&sim.warp_gate[warp], --sim.warp_live[warp]);
+    try_open(&now->block_gate, --now->live);
+    try_open(&now->warp_gate[warp], --now->warp_live[warp]);
     for (;;) to_main(f);
 }
 
-static void start_block()
+static void start_block(uint64_t index)
 {
-    dim3 size = grdi_sim_here.block_size;
-    sim.live = sim.count;
-    sim.block_gate.waiting = 0;
+    dim3 size = grdi_sim_here.block_size, grid = grdi_sim_here.grid_size;
+    if (!now->stacks) now->stacks = (char *)aligned_alloc(4096, (THREADS_MAX * stack_bytes + 4095) / 4096 * 4096);
+    now->place =
+        uint3{(unsigned)(index % grid.x), (unsigned)(index / grid.x % grid.y), (unsigned)(index / grid.x / grid.y)};
+    now->live = sim.count;
+    now->block_gate.waiting = 0;
     for (unsigned i = 0; i < sim.count; i++) {
-        fiber *f = &sim.fibers[i];
-        char *top = sim.stacks + (i + 1) * stack_bytes;
+        fiber *f = &now->fibers[i];
+        char *top = now->stacks + (i + 1) * stack_bytes;
 #if SIM_ASAN
         /* The frames that a fiber ended in never return, and so leave their red zones to the next one. */
         if (f->stack_pointer) __asan_unpoison_memory_region(f->stack_pointer, (size_t)(top - (char *)f->stack_pointer));
@@ -380,8 +419,8 @@ static void start_block()
         *f = fiber{};
         f->place = uint3{i % size.x, i / size.x % size.y, i / (size.x * size.y)};
         if (i % 32 == 0) {
-            sim.warp_gate[i / 32].waiting = 0;
-            sim.warp_live[i / 32] = sim.count - i < 32 ? sim.count - i : 32;
+            now->warp_gate[i / 32].waiting = 0;
+            now->warp_live[i / 32] = sim.count - i < 32 ? sim.count - i : 32;
         }
         f->stack_pointer = new_stack(top, enter);
     }
@@ -391,18 +430,19 @@ static void start_block()
 static unsigned run_warp(unsigned warp, bool *moved)
 {
     unsigned ended = 0;
-    for (bool ran = true; ran; *moved |= ran) {
+    for (bool ran = true; ran && !sim.overtaken; *moved |= ran) {
         ran = false;
         for (unsigned k = 0; k < 32; k++) {
             unsigned i = warp * 32 + (sim.order ? 31 - k : k);
-            fiber *f = &sim.fibers[i];
+            fiber *f = &now->fibers[i];
             if (i >= sim.count || f->done || (f->waits_for && *f->waits_for == f->seen)) continue;
             f->waits_for = nullptr;
-            sim.current = i;
+            now->current = i;
             grdi_sim_here.thread = f->place;
             ran = true;
             to_fiber(i);
             ended += f->done;
+            if (sim.overtaken) break;
         }
     }
     return ended;
@@ -411,7 +451,7 @@ static unsigned run_warp(unsigned warp, bool *moved)
 static void name_stuck()
 {
     for (unsigned i = 0; i < sim.count; i++) {
-        const fiber *f = &sim.fibers[i];
+        const fiber *f = &now->fibers[i];
         if (f->done) continue;
         grdi_sim_wrong("%s: block %u,%u,%u: thread %u (lane %u of warp %u) is stuck at %s", sim.kernel,
                        grdi_sim_here.block.x, grdi_sim_here.block.y, grdi_sim_here.block.z, i, i % 32, i / 32,
@@ -420,33 +460,57 @@ static void name_stuck()
     }
 }
 
-static bool run_block()
+/* Runs the block as far as it gets; the number of its threads that ended. */
+static unsigned run_block(running_block *block, bool *moved)
 {
-    unsigned warps = (sim.count + 31) / 32;
-    start_block();
-    for (unsigned done = 0; done < sim.count;) {
+    unsigned warps = (sim.count + 31) / 32, ended = 0;
+    now = block;
+    grdi_sim_here.block = block->place;
+    sim.overtaken = false;
+    for (bool ran = true; ran && !sim.overtaken; *moved |= ran) {
+        ran = false;
+        for (unsigned k = 0; k < warps && !sim.overtaken; k++) ended += run_warp(sim.order ? warps - 1 - k : k, &ran);
+    }
+    return ended;
+}
+
+/* Blocks `from` to `from + count` of the grid, side by side, each as far ahead as it gets. */
+static bool run_blocks(uint64_t from, unsigned count)
+{
+    for (unsigned k = 0; k < count; k++) {
+        now = &blocks[k];
+        start_block(from + k);
+    }
+    for (unsigned done = 0; done < count * sim.count;) {
         bool moved = false;
-        for (unsigned k = 0; k < warps; k++) done += run_warp(sim.order ? warps - 1 - k : k, &moved);
+        for (unsigned k = 0; k < count; k++) done += run_block(&blocks[sim.order ? count - 1 - k : k], &moved);
         if (!moved) {
+            for (now = blocks; now + 1 < blocks + count && now->live == 0;) now++;
+            grdi_sim_here.block = now->place;
             name_stuck();
             break;
         }
     }
-    release_shared();
+    for (unsigned k = 0; k < count; k++) {
+        now = &blocks[k];
+        grdi_sim_here.block = now->place;
+        release_shared();
+    }
+    now = blocks;
     return !error_text[0];
 }
 
 cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                            const std::function<void()> &body, const void *function)
+                            const std::function<void()> &body, const void *function, bool together)
 {
-    uint64_t threads = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
-    if (threads < 1 || threads > THREADS_MAX || blocks < 1 || grid.x > 0x7FFFFFFFu || grid.y > 65535 ||
-        grid.z > 65535 || shared_bytes > grdi_sim_shared_limit(function)) {
-        grdi_sim_wrong("%s: %llu x %llu threads with %zu bytes of shared memory cannot be launched", name,
-                       (unsigned long long)blocks, (unsigned long long)threads, shared_bytes);
+    uint64_t threads = (uint64_t)block.x * block.y * block.z, count = (uint64_t)grid.x * grid.y * grid.z;
+    if (threads < 1 || threads > THREADS_MAX || count < 1 || grid.x > 0x7FFFFFFFu || grid.y > 65535 || grid.z > 65535 ||
+        shared_bytes > grdi_sim_shared_limit(function) || (together && count > GRDI_SIM_BLOCKS_AT_ONCE)) {
+        grdi_sim_wrong("%s: %llu x %llu threads with %zu bytes of shared memory cannot be launched%s", name,
+                       (unsigned long long)count, (unsigned long long)threads, shared_bytes,
+                       together ? " at once" : "");
         return cudaErrorInvalidConfiguration;
     }
-    if (!sim.stacks) sim.stacks = (char *)aligned_alloc(4096, (THREADS_MAX * stack_bytes + 4095) / 4096 * 4096);
     sim.kernel = name;
     sim.body = &body;
     sim.count = (unsigned)threads;
@@ -456,10 +520,8 @@ cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shar
     counts.kernels++;
     grdi_sim_spend_kernel();
     launched.insert(name);
-    for (uint64_t b = 0; b < blocks; b++) {
-        grdi_sim_here.block =
-            uint3{(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
-        if (!run_block()) return cudaErrorLaunchFailure;
-    }
+    if (together) return run_blocks(0, (unsigned)count) ? cudaSuccess : cudaErrorLaunchFailure;
+    for (uint64_t b = 0; b < count; b++)
+        if (!run_blocks(b, 1)) return cudaErrorLaunchFailure;
     return cudaSuccess;
 }

@@ -50,6 +50,21 @@ __global__ void stuck_kernel(float *out, unsigned skips)
     out[threadIdx.x] = __shfl_xor_sync(0xFFFFFFFFu, tile[threadIdx.x], 1);
 }
 
+/* Blocks hand a number on to the next, twice; without the wait, or the barrier before a block says that it is done, one
+ * reads what another has not written yet. */
+__global__ void passing_kernel(float *out, unsigned long long *arrived, bool waits, bool barrier)
+{
+    unsigned next = (blockIdx.x + 1) % gridDim.x;
+    for (unsigned round = 0; round < 2; round++) {
+        float *now = out + round * gridDim.x, value = round ? out[next] + 1.0f : (float)blockIdx.x;
+        if (threadIdx.x == (round ? 0 : THREADS / 2)) now[blockIdx.x] = value;
+        if (barrier) __syncthreads();
+        if (threadIdx.x == 0) arrive(arrived);
+        if (threadIdx.x == 0 && waits) await(arrived, (round + 1) * gridDim.x);
+        __syncthreads();
+    }
+}
+
 } // namespace
 
 extern "C" {
@@ -57,6 +72,17 @@ GRDI_SIM_EXPORT int grdi_sim_planted_reverse(float *out, const float *in, int ba
 GRDI_SIM_EXPORT int grdi_sim_planted_overflow(float *out, int past);
 GRDI_SIM_EXPORT int grdi_sim_planted_unwritten(float *out, int written);
 GRDI_SIM_EXPORT int grdi_sim_planted_stuck(float *out, int skips);
+
+GRDI_SIM_EXPORT int grdi_sim_planted_passing(float *out, int blocks, int waits, int barrier, int together);
+
+int grdi_sim_planted_passing(float *out, int blocks, int waits, int barrier, int together)
+{
+    static unsigned long long arrived;
+    arrived = 0;
+    return grdi_sim_launch(
+        "passing_kernel", (unsigned)blocks, THREADS, 0,
+        [=] { passing_kernel(out, &arrived, waits != 0, barrier != 0); }, nullptr, together != 0);
+}
 
 int grdi_sim_planted_reverse(float *out, const float *in, int barrier)
 {

@@ -37,12 +37,17 @@ struct CUstream_st {
 namespace
 {
 
+/* The most that sm_86, sm_89 and sm_120 give a block; others give more. */
+constexpr size_t SHARED_BYTES_MAX = 99 * 1024;
+
 std::map<char *, size_t> device_blocks, pinned_blocks;
 std::set<cudaStream_t> streams;
 std::map<const void *, size_t> shared_limits; /* of kernels that may have more than 48 KB */
 cudaError_t last_error = cudaSuccess;
 double simulated_ms; /* that calls of libraries have taken */
 int algorithms, fastest_algorithm;
+cudaEvent_t timed_from; /* between it and the next event that keeps time calls are timed; NULL */
+char *newest;           /* allocation */
 
 /* Of the variable, where a test has not said otherwise. */
 int or_variable(int value, const char *name, int otherwise)
@@ -169,6 +174,15 @@ void grdi_sim_spend_kernel(void)
     simulated_ms += 1.5;
 }
 
+void grdi_sim_writes(const char *call, const void *memory)
+{
+    if (!timed_from) return;
+    grdi_sim_count()->timed++;
+    auto block = device_blocks.find(newest);
+    if (block == device_blocks.end() || (const char *)memory < newest || (const char *)memory >= newest + block->second)
+        grdi_sim_wrong("%s: while it is timed it writes to %p, which is not memory of its own", call, memory);
+}
+
 size_t grdi_sim_shared_limit(const void *function)
 {
     auto found = shared_limits.find(function);
@@ -221,7 +235,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     snprintf(properties->name, sizeof properties->name, "simulator");
     properties->totalGlobalMem = (size_t)4 << 30;
     properties->major = 9;
-    properties->multiProcessorCount = 4;
+    properties->multiProcessorCount = GRDI_SIM_BLOCKS_AT_ONCE;
+    properties->sharedMemPerBlockOptin = SHARED_BYTES_MAX;
     return cudaSuccess;
 }
 
@@ -236,10 +251,10 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     return cudaDriverGetVersion(version);
 }
 
-/* 99 KB is the most that sm_86, sm_89 and sm_120 give; others give more. */
 cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute attribute, int value)
 {
-    if (!function || attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > 99 * 1024) {
+    if (!function || attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+        (size_t)value > SHARED_BYTES_MAX) {
         grdi_sim_wrong("cudaFuncSetAttribute: %d bytes of shared memory cannot be allowed", value);
         return failed(cudaErrorInvalidValue);
     }
@@ -258,6 +273,7 @@ cudaError_t cudaMalloc(void **memory, size_t size_bytes)
     if (!*memory) return failed(cudaErrorMemoryAllocation);
     memset(*memory, 0xFF, size_bytes);
     device_blocks[(char *)*memory] = size_bytes;
+    newest = (char *)*memory;
     return cudaSuccess;
 }
 
@@ -370,6 +386,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     *event = CUevent_st{stream, stream->asked, stream->done, 0, simulated_ms, event->flags};
+    if (!(event->flags & cudaEventDisableTiming)) timed_from = timed_from ? nullptr : event;
     return cudaSuccess;
 }
 
@@ -404,6 +421,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
+    if (event == timed_from) timed_from = nullptr;
     delete event;
     return cudaSuccess;
 }

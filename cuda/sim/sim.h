@@ -18,6 +18,7 @@ typedef struct grdi_sim_counts {
     int64_t host_allocations;   /* cudaMallocHost */
     int64_t device_allocations; /* cudaMalloc */
     int64_t graph_launches;
+    int64_t timed;    /* calls of libraries between two events that keep time: trials of algorithms */
     int64_t switches; /* between threads of blocks */
     int64_t bank_conflicts; /* turns that ldmatrix waits for others of its own rows */
 } grdi_sim_counts;

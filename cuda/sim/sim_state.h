@@ -11,14 +11,17 @@
 void grdi_sim_wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The order in which warps run. */
 int grdi_sim_order(void);
-/* The running thread of the block, and the kernel's name. */
+/* Blocks of a cooperative launch: one to each of the device's multiprocessors. */
+enum { GRDI_SIM_BLOCKS_AT_ONCE = 4, GRDI_SIM_THREADS_AT_ONCE = 1024 * GRDI_SIM_BLOCKS_AT_ONCE };
+/* The running thread of the block, and of all that run at once; the kernel's name. */
 unsigned grdi_sim_thread(void);
+unsigned grdi_sim_running(void);
 const char *grdi_sim_kernel(void);
 /* Whether as many bytes, aligned to their number, lie within one shared array of the block; notes where not. */
 bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, const char *call);
 /* All live lanes of the warp bring something of theirs (`lanes`), and `act` is called once. */
 void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *lanes));
-void grdi_sim_thread_ended(unsigned thread);
+void grdi_sim_thread_ended(void);
 /* Whether the range lies within one allocation of device memory. */
 bool grdi_sim_on_device(const void *memory, size_t size_bytes);
 /* The algorithm of libraries that is faster than others, and how many of them cuBLASLt has; as set by tests. */
@@ -27,6 +30,8 @@ int grdi_sim_algorithms(void);
 /* Time passes as a call of a library does its work by that algorithm. */
 void grdi_sim_spend(int64_t algorithm);
 void grdi_sim_spend_kernel(void);
+/* A call of a library writes there. While one is timed that must be memory of its own: the newest allocation. */
+void grdi_sim_writes(const char *call, const void *memory);
 /* What a launch of the kernel may ask for: 48 KB, or what cudaFuncSetAttribute has allowed. */
 size_t grdi_sim_shared_limit(const void *function);
 

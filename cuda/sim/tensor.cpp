@@ -11,7 +11,7 @@
 namespace
 {
 
-enum { LANES = 32, THREADS_MAX = 1024 };
+enum { LANES = 32 };
 
 float value_of(uint32_t pair, int which)
 {
@@ -98,8 +98,8 @@ struct copy {
     uint64_t group;
 };
 
-std::vector<copy> issued[THREADS_MAX];
-uint64_t groups[THREADS_MAX]; /* committed */
+std::vector<copy> issued[GRDI_SIM_THREADS_AT_ONCE];
+uint64_t groups[GRDI_SIM_THREADS_AT_ONCE]; /* committed */
 
 } // namespace
 
@@ -117,8 +117,8 @@ void grdi_sim_load_matrices(uint32_t *x, const uint16_t *row, bool transposed)
 
 void grdi_sim_copy_async(void *shared, const void *global, unsigned size_bytes)
 {
-    unsigned me = grdi_sim_thread();
-    if (!grdi_sim_is_shared(shared, 16, me, "cp.async")) return;
+    unsigned me = grdi_sim_running();
+    if (!grdi_sim_is_shared(shared, 16, grdi_sim_thread(), "cp.async")) return;
     if ((uintptr_t)global % 16)
         grdi_sim_wrong("%s: cp.async from %p, which is not 16-byte aligned", grdi_sim_kernel(), global);
     memset(shared, 0xFF, 16);
@@ -127,12 +127,12 @@ void grdi_sim_copy_async(void *shared, const void *global, unsigned size_bytes)
 
 void grdi_sim_copies_commit()
 {
-    groups[grdi_sim_thread()]++;
+    groups[grdi_sim_running()]++;
 }
 
 void grdi_sim_copies_wait(unsigned left)
 {
-    unsigned me = grdi_sim_thread();
+    unsigned me = grdi_sim_running();
     std::vector<copy> later;
     for (const copy &c : issued[me]) {
         if (c.group + left >= groups[me]) {
@@ -145,11 +145,12 @@ void grdi_sim_copies_wait(unsigned left)
     issued[me].swap(later);
 }
 
-void grdi_sim_thread_ended(unsigned thread)
+void grdi_sim_thread_ended(void)
 {
-    if (!issued[thread].empty())
-        grdi_sim_wrong("%s: thread %u ended before %zu of its copies by cp.async", grdi_sim_kernel(), thread,
-                       issued[thread].size());
-    issued[thread].clear();
-    groups[thread] = 0;
+    unsigned me = grdi_sim_running();
+    if (!issued[me].empty())
+        grdi_sim_wrong("%s: thread %u ended before %zu of its copies by cp.async", grdi_sim_kernel(), grdi_sim_thread(),
+                       issued[me].size());
+    issued[me].clear();
+    groups[me] = 0;
 }

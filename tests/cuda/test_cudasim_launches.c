@@ -3,6 +3,7 @@
  * sizes, so that a small model tells. */
 #include "plan/plan.h"
 #include "run/run.h"
+#include "sim_library.h"
 #include "train/train.h"
 
 #include <gradus/gradus.h>
@@ -20,8 +21,8 @@ typedef struct inputs {
 
 static grd_step *make_step(grd_engine *engine, bool bf16, const char *disable, inputs *in)
 {
-    grd_gpt gpt = {.layers = LAYERS, .heads = 2, .width = 32, .vocab = VOCAB, .context = CONTEXT,
-                   .mlp = GRD_MLP_GELU_TANH};
+    grd_gpt gpt = {
+        .layers = LAYERS, .heads = 2, .width = 32, .vocab = VOCAB, .context = CONTEXT, .mlp = GRD_MLP_GELU_TANH};
     grd_error error = {GRD_OK, ""};
     cr_assert(grd_gpt_resolve(&gpt, &error) == GRD_OK, "%s", error.message);
     grd_graph *g = grd_graph_new(grd_model_new(engine, 42));
@@ -37,8 +38,9 @@ static grd_step *make_step(grd_engine *engine, bool bf16, const char *disable, i
 /* Bytes of the kernels that are no products of the library. */
 static double own_bytes(const grdi_launch *launch)
 {
-    return launch->call.op->flags & GRDI_OP_MATMUL && strstr(launch->call.op->name, "attention") == NULL ? 0
-                                                                                                     : launch->bytes;
+    return launch->call.op->flags & GRDI_OP_MATMUL && strstr(launch->call.op->name, "attention") == NULL
+               ? 0
+               : launch->bytes;
 }
 
 Test(cudasim_launches, of_a_gpt2_step)
@@ -147,4 +149,23 @@ Test(cudasim_launches, sums_are_of_the_products_own_gradient)
         most = fmaxf(most, fabsf(without[i]));
     }
     cr_assert(most > 1e-2f, "nothing was learnt");
+}
+
+/* Algorithms are timed when programs are made, while the model's memory is in use: all that a trial writes, what
+ * epilogues write beside products as well, is memory of its own. */
+Test(cudasim_launches, trials_keep_to_memory_of_their_own)
+{
+    inputs in;
+    const grdi_sim_counts *counts = SIM(grdi_sim_count)();
+    SIM(grdi_sim_set_algorithms)(4, 2);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        int64_t before = counts->timed;
+        grd_engine *engine = grd_engine_open("cudasim");
+        grd_step *step = make_step(engine, bf16, NULL, &in);
+        cr_assert(step, "%s", grd_engine_error(engine)->message);
+        printf("%s: %lld trials\n", bf16 ? "bf16" : "f32", (long long)(counts->timed - before));
+        cr_expect(counts->timed - before >= 4 * 10, "%lld trials", (long long)(counts->timed - before));
+        grd_engine_close(engine);
+    }
+    sim_is_content();
 }

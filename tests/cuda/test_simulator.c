@@ -1,5 +1,5 @@
 /* test_simulator.c - the detector detects: a missing barrier, a write past shared memory, a read of what nobody wrote,
- * threads that wait for each other. */
+ * threads and blocks that wait for each other. */
 #include "sim_library.h"
 
 #include <math.h>
@@ -11,6 +11,8 @@ int grdi_sim_planted_reverse(float *out, const float *in, int barrier);
 int grdi_sim_planted_overflow(float *out, int past);
 int grdi_sim_planted_unwritten(float *out, int written);
 int grdi_sim_planted_stuck(float *out, int skips);
+
+int grdi_sim_planted_passing(float *out, int blocks, int waits, int barrier, int together);
 
 enum { THREADS = 128 };
 
@@ -91,4 +93,42 @@ Test(simulator, names_a_stuck_thread)
     const char *error = SIM(grdi_sim_take_error)();
     cr_assert(strstr(error, "stuck_kernel: block 0,0,0: thread 0 (lane 0 of warp 0) is stuck at __syncthreads"), "'%s'",
               error);
+}
+
+enum { BLOCKS = 4 };
+
+static int wrong_numbers(int waits, int barrier, int order)
+{
+    float out[2 * BLOCKS];
+    int wrong = 0;
+    for (int i = 0; i < 2 * BLOCKS; i++) out[i] = NAN;
+    SIM(grdi_sim_set_order)(order);
+    cr_assert(SIM(grdi_sim_planted_passing)(out, BLOCKS, waits, barrier, 1) == 0);
+    for (int i = 0; i < BLOCKS; i++)
+        wrong += !(out[i] == (float)i) + !(out[BLOCKS + i] == (float)((i + 1) % BLOCKS + 1));
+    return wrong;
+}
+
+/* Of blocks that are launched to run at once, each goes as far ahead as its waits let it in order 1; in order 0 others
+ * overtake it as soon as a thread says that it has arrived. */
+Test(simulator, shows_a_missing_wait_for_other_blocks)
+{
+    for (int order = 0; order < 2; order++)
+        cr_expect(wrong_numbers(1, 1, order) == 0, "order %d: wrong though all wait", order);
+    cr_expect(wrong_numbers(0, 1, 1) > 0, "a missing wait does not show");
+    cr_expect(wrong_numbers(1, 0, 0) > 0, "a missing barrier before a block has arrived does not show");
+    sim_is_content();
+}
+
+/* In an ordinary launch blocks may run one after another, and on a device more than it holds would wait for ever. */
+Test(simulator, refuses_waits_for_blocks_that_are_not_there)
+{
+    float out[4 * BLOCKS];
+    cr_assert(SIM(grdi_sim_planted_passing)(out, BLOCKS, 1, 1, 0) != 0, "the launch succeeds");
+    const char *error = SIM(grdi_sim_take_error)();
+    cr_assert(strstr(error, "passing_kernel: block 0,0,0: thread 0") && strstr(error, "a wait for other blocks"),
+              "'%s'", error);
+    cr_assert(SIM(grdi_sim_planted_passing)(out, BLOCKS + 1, 1, 1, 1) != 0, "more blocks than multiprocessors");
+    error = SIM(grdi_sim_take_error)();
+    cr_assert(strstr(error, "cannot be launched at once"), "'%s'", error);
 }

@@ -110,6 +110,31 @@ Test(stand_ins, take_a_good_product)
     sim_is_content();
 }
 
+/* While it is timed a call may write to nothing but memory that was taken for that. */
+Test(stand_ins, name_a_trial_that_writes_elsewhere)
+{
+    float *live = p.memory;
+    int64_t before = SIM(grdi_sim_count)()->timed;
+    for (int own = 0; own < 2; own++) {
+        cudaEvent_t event[2];
+        GOOD(choose());
+        if (own) GOOD(SIM(cudaMalloc)((void **)&p.memory, 5 * 64 * sizeof(float)));
+        for (int i = 0; i < 2; i++) {
+            GOOD(SIM(cudaEventCreateWithFlags)(&event[i], cudaEventDefault));
+            GOOD(SIM(cudaEventRecord)(event[i], p.stream));
+            if (i == 0) GOOD(run(0, p.workspace_bytes));
+        }
+        for (int i = 0; i < 2; i++) SIM(cudaEventDestroy)(event[i]);
+        const char *error = SIM(grdi_sim_take_error)();
+        cr_assert(own ? !error[0] : !!strstr(error, "cublasLtMatmul: while it is timed it writes to"), "'%s'", error);
+    }
+    cr_assert(SIM(grdi_sim_count)()->timed == before + 2);
+    GOOD(run(0, p.workspace_bytes)); /* and is not timed any more */
+    cr_assert(SIM(grdi_sim_count)()->timed == before + 2);
+    SIM(cudaFree)(p.memory);
+    p.memory = live;
+}
+
 Test(stand_ins, refuse_a_leading_dimension_below_the_rows)
 {
     p.ld = 3;

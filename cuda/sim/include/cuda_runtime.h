@@ -1,5 +1,6 @@
 /* cuda_runtime.h - kernels on the host: what a .cu file finds where nvcc's header would be. Each thread of a block is a
- * fiber (fibers.cpp); blocks run one after another. Shared memory is taken through device/shared.cuh only. */
+ * fiber (fibers.cpp); blocks run one after another, but for those of a cooperative launch. Shared memory is taken
+ * through device/shared.cuh only. */
 #ifndef GRDI_SIM_CUDA_RUNTIME_H
 #define GRDI_SIM_CUDA_RUNTIME_H
 
@@ -52,9 +53,12 @@ unsigned grdi_sim_lane();
 void *grdi_sim_shared(size_t size_bytes);
 /* Runs work on a stream, or notes it down where the stream is being captured. */
 cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> work);
-/* `function` is the kernel's address, by which cudaFuncSetAttribute knows it. */
+/* `function` is the kernel's address, by which cudaFuncSetAttribute knows it; together: a cooperative launch. */
 cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                            const std::function<void()> &body, const void *function = nullptr);
+                            const std::function<void()> &body, const void *function = nullptr, bool together = false);
+/* Counts up, and waits until the counter has come so far, which blocks of a cooperative launch see to. */
+void grdi_sim_arrive(unsigned long long *counter);
+void grdi_sim_await(const unsigned long long *counter, unsigned long long count);
 
 /* tensor.cpp: what device/tensor.cuh wraps. */
 void grdi_sim_mma_bf16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1);
