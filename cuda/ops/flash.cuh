@@ -16,9 +16,10 @@ enum { FLASH_BLOCKS = 2 };
 
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
-/* WIDTH_: head size, rounded up; BLOCKS_: times 16 rows a warp; COLUMNS_: in a tile; MASKED_: there is a mask to add.
- */
-template <int WIDTH_, int BLOCKS_, int COLUMNS_, bool MASKED_ = false> struct flash_shape {
+/* F16_: of f16 instead of bf16; WIDTH_: head size, rounded up; BLOCKS_: times 16 rows a warp; COLUMNS_: in a tile;
+ * MASKED_: there is a mask to add. */
+template <bool F16_, int WIDTH_, int BLOCKS_, int COLUMNS_, bool MASKED_ = false> struct flash_shape {
+    static constexpr bool F16 = F16_;
     static constexpr int WIDTH = WIDTH_, BLOCKS = BLOCKS_, COLUMNS = COLUMNS_;
     static constexpr bool MASKED = MASKED_;
     static constexpr int ROWS = FLASH_WARPS * 16 * BLOCKS;
@@ -103,8 +104,8 @@ __device__ __forceinline__ void multiply_rows(flash_sums<S::BLOCKS, S::COLUMNS> 
             load_matrices(y, b + chunk_at<S::WIDTH>(16 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
 #pragma unroll
             for (int m = 0; m < S::BLOCKS; m++) {
-                multiply_bf16(s.at[m][2 * n], x[m], y[0], y[1]);
-                multiply_bf16(s.at[m][2 * n + 1], x[m], y[2], y[3]);
+                multiply<S::F16>(s.at[m][2 * n], x[m], y[0], y[1]);
+                multiply<S::F16>(s.at[m][2 * n + 1], x[m], y[2], y[3]);
             }
         }
     }
@@ -124,7 +125,7 @@ __device__ __forceinline__ void multiply_sums(flash_sums<S::BLOCKS, S::WIDTH> &o
 #pragma unroll
             for (int r = 0; r < 4; r++) {
                 const float *from = &p.at[m][2 * k + r / 2][r % 2 * 2];
-                x[m][r] = bf16_pair(from[0], from[1]);
+                x[m][r] = rounded_pair<S::F16>(from[0], from[1]);
             }
 #pragma unroll
         for (int n = 0; n < S::WIDTH / 16; n++) {
@@ -132,8 +133,8 @@ __device__ __forceinline__ void multiply_sums(flash_sums<S::BLOCKS, S::WIDTH> &o
             load_transposed(y, b + chunk_at<S::WIDTH>(16 * k + lane % 16, 2 * n + lane / 16));
 #pragma unroll
             for (int m = 0; m < S::BLOCKS; m++) {
-                multiply_bf16(out.at[m][2 * n], x[m], y[0], y[1]);
-                multiply_bf16(out.at[m][2 * n + 1], x[m], y[2], y[3]);
+                multiply<S::F16>(out.at[m][2 * n], x[m], y[0], y[1]);
+                multiply<S::F16>(out.at[m][2 * n + 1], x[m], y[2], y[3]);
             }
         }
     }
@@ -243,8 +244,8 @@ __device__ __forceinline__ void put_rows(const heads_view &x, int batch, int hea
                 int column = column_of(n, 0);
                 float low = scale * sums.at[m][n][2 * h], high = scale * sums.at[m][n][2 * h + 1];
                 if (column >= width) continue;
-                if (x.at.dtype == GRD_BF16) {
-                    *(uint32_t *)((uint16_t *)x.at.data + at + column) = bf16_pair(low, high);
+                if (x.at.dtype != GRD_F32) {
+                    *(uint32_t *)((uint16_t *)x.at.data + at + column) = rounded_pair<S::F16>(low, high);
                 } else {
                     ((float *)x.at.data)[at + column] = low;
                     ((float *)x.at.data)[at + column + 1] = high;
@@ -255,8 +256,8 @@ __device__ __forceinline__ void put_rows(const heads_view &x, int batch, int hea
 
 /* ---- on the host ---- */
 
-/* Whether the tensor cores' kernels take the call: bf16, heads of one size, a multiple of 8 up to 128, a positive
- * scale, and rows that 16-byte loads can read. Everything else is for the plain kernels. */
+/* Whether the tensor cores' kernels take the call: bf16 or f16 (results may be f32), heads of one size, a multiple of 8
+ * up to 128, a positive scale, and rows that 16-byte loads can read. Everything else is for the plain kernels. */
 bool grdi_flash_takes(const attention_task &t);
 
 grd_status grdi_flash_forward(const grdi_call *call, attention_task t);

@@ -1,7 +1,7 @@
 /* flash_attention.cu - attention on tensor cores, forward: a block has some queries of one head and goes over the keys
  * a tile at a time (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao, "FlashAttention-2",
- * 2023). Maximum, sum and output of a query stay in registers in f32; probabilities are rounded to bf16. Sums are made
- * in the order of the keys, so that runs agree to the bit. */
+ * 2023). Maximum, sum and output of a query stay in registers in f32; probabilities are rounded to bf16 or f16. Sums
+ * are made in the order of the keys, so that runs agree to the bit. */
 #include "ops/flash.cuh"
 
 namespace
@@ -133,11 +133,21 @@ template <class S> grd_status launch(const grdi_call *call, const attention_task
                        shared, t);
 }
 
+template <bool F16> grd_status forward_in(const grdi_call *call, const attention_task &t)
+{
+    if (t.mask.data && t.d <= 64) return launch<flash_shape<F16, 64, 1, 32, true>>(call, t);
+    if (t.mask.data) return launch<flash_shape<F16, 128, 1, 32, true>>(call, t);
+    if (t.d <= 32) return launch<flash_shape<F16, 32, 2, 64>>(call, t);
+    if (t.d <= 64) return launch<flash_shape<F16, 64, 2, 64>>(call, t);
+    if (t.d <= 96) return launch<flash_shape<F16, 96, 1, 64>>(call, t);
+    return launch<flash_shape<F16, 128, 1, 32>>(call, t);
+}
+
 /* Rows that 16-byte loads can read, or pairs of elements that can be written. */
 bool aligned(const heads_view &x)
 {
     if (!x.at.data) return true;
-    size_t element = x.at.dtype == GRD_BF16 ? 2 : 4;
+    size_t element = x.at.dtype == GRD_F32 ? 4 : 2;
     bool whole = x.stride[3] == 1 && (uintptr_t)x.at.data % 16 == 0;
     for (int i = 0; i < 3; i++) whole &= x.stride[i] * element % 16 == 0;
     return whole;
@@ -147,20 +157,17 @@ bool aligned(const heads_view &x)
 
 bool grdi_flash_takes(const attention_task &t)
 {
-    bool narrow = t.q.at.dtype == GRD_BF16 && t.k.at.dtype == GRD_BF16 && t.v.at.dtype == GRD_BF16;
+    int32_t dtype = t.q.at.dtype;
+    bool narrow = (dtype == GRD_BF16 || dtype == GRD_F16) && t.k.at.dtype == dtype && t.v.at.dtype == dtype;
     bool fits =
         t.d == t.dv_size && t.d % 8 == 0 && t.d <= FLASH_WIDTH_MAX && t.scale > 0 && t.t < 1 << 30 && t.s < 1 << 30;
     const heads_view *all[] = {&t.q, &t.k, &t.v, &t.out, &t.g, &t.dq, &t.dk, &t.dv};
-    for (const heads_view *x : all) fits = fits && aligned(*x) && x->at.dtype != GRD_F16;
-    return narrow && fits && (!t.g.at.data || t.g.at.dtype == GRD_BF16);
+    for (const heads_view *x : all)
+        fits = fits && aligned(*x) && (!x->at.data || x->at.dtype == dtype || x->at.dtype == GRD_F32);
+    return narrow && fits && (!t.g.at.data || t.g.at.dtype == dtype);
 }
 
 grd_status grdi_flash_forward(const grdi_call *call, attention_task t)
 {
-    if (t.mask.data && t.d <= 64) return launch<flash_shape<64, 1, 32, true>>(call, t);
-    if (t.mask.data) return launch<flash_shape<128, 1, 32, true>>(call, t);
-    if (t.d <= 32) return launch<flash_shape<32, 2, 64>>(call, t);
-    if (t.d <= 64) return launch<flash_shape<64, 2, 64>>(call, t);
-    if (t.d <= 96) return launch<flash_shape<96, 1, 64>>(call, t);
-    return launch<flash_shape<128, 1, 32>>(call, t);
+    return t.q.at.dtype == GRD_F16 ? forward_in<true>(call, t) : forward_in<false>(call, t);
 }

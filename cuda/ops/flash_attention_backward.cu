@@ -196,15 +196,21 @@ template <class Q, class K> grd_status launch(const grdi_call *call, const atten
                        ATTENTION_THREADS, shared, t);
 }
 
+template <bool F16> grd_status backward_in(const grdi_call *call, const attention_task &t)
+{
+    using wide = flash_shape<F16, 128, 1, 16, true>;
+    /* With a mask dq of narrow heads is made as that of wide ones: instances of their own spill (sm_80, sm_90a). */
+    if (t.mask.data && t.d <= 64) return launch<wide, flash_shape<F16, 64, 1, 32, true>>(call, t);
+    if (t.mask.data) return launch<wide, wide>(call, t);
+    if (t.d <= 32) return launch<flash_shape<F16, 32, 2, 32>, flash_shape<F16, 32, 2, 32>>(call, t);
+    if (t.d <= 64) return launch<flash_shape<F16, 64, 2, 32>, flash_shape<F16, 64, 1, 64>>(call, t);
+    if (t.d <= 96) return launch<flash_shape<F16, 96, 1, 32>, flash_shape<F16, 96, 1, 32>>(call, t);
+    return launch<flash_shape<F16, 128, 1, 32>, flash_shape<F16, 128, 1, 16>>(call, t);
+}
+
 } // namespace
 
 grd_status grdi_flash_backward(const grdi_call *call, attention_task t)
 {
-    /* With a mask dq of narrow heads is made as that of wide ones: instances of their own spill (sm_80, sm_90a). */
-    if (t.mask.data && t.d <= 64) return launch<flash_shape<128, 1, 16, true>, flash_shape<64, 1, 32, true>>(call, t);
-    if (t.mask.data) return launch<flash_shape<128, 1, 16, true>, flash_shape<128, 1, 16, true>>(call, t);
-    if (t.d <= 32) return launch<flash_shape<32, 2, 32>, flash_shape<32, 2, 32>>(call, t);
-    if (t.d <= 64) return launch<flash_shape<64, 2, 32>, flash_shape<64, 1, 64>>(call, t);
-    if (t.d <= 96) return launch<flash_shape<96, 1, 32>, flash_shape<96, 1, 32>>(call, t);
-    return launch<flash_shape<128, 1, 32>, flash_shape<128, 1, 16>>(call, t);
+    return t.q.at.dtype == GRD_F16 ? backward_in<true>(call, t) : backward_in<false>(call, t);
 }

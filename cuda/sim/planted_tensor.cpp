@@ -22,9 +22,9 @@ __global__ void product_kernel(float *d, const float *a, const float *b, int lan
     }
     for (int i = 0; i < 4; i++) bi[i] = b[(in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0)) * 8 + group];
     for (int i = 0; i < 4; i++) ci[i] = d[(i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1)];
-    for (int r = 0; r < 4; r++) x[r] = bf16_pair(ai[2 * r], ai[2 * r + 1]);
-    for (int r = 0; r < 2; r++) y[r] = bf16_pair(bi[2 * r], bi[2 * r + 1]);
-    multiply_bf16(ci, x, y[0], y[1]);
+    for (int r = 0; r < 4; r++) x[r] = rounded_pair<false>(ai[2 * r], ai[2 * r + 1]);
+    for (int r = 0; r < 2; r++) y[r] = rounded_pair<false>(bi[2 * r], bi[2 * r + 1]);
+    multiply<false>(ci, x, y[0], y[1]);
     for (int i = 0; i < 4; i++) d[(i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1)] = ci[i];
 }
 

@@ -4,6 +4,7 @@
  * when it is issued, and filled when its thread waits: what is read too early, or is still needed, shows. */
 #include "cuda_runtime.h"
 
+#include "base/convert.h"
 #include "sim_state.h"
 
 #include <vector>
@@ -13,8 +14,9 @@ namespace
 
 enum { LANES = 32 };
 
-float value_of(uint32_t pair, int which)
+float value_of(uint32_t pair, int which, bool f16)
 {
+    if (f16) return grdi_f16_to_f32((uint16_t)(which ? pair >> 16 : pair));
     uint32_t bits = which ? pair & 0xFFFF0000u : pair << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -27,6 +29,7 @@ struct product {
     float *d;
     const uint32_t *a;
     uint32_t b[2];
+    bool f16;
 };
 
 void multiply(void *const *lanes)
@@ -36,8 +39,8 @@ void multiply(void *const *lanes)
         const product *p = (const product *)lanes[lane];
         int group = lane / 4, pair = lane % 4 * 2;
         for (int e = 0; e < 2; e++) {
-            for (int r = 0; r < 4; r++) a[group + r % 2 * 8][pair + r / 2 * 8 + e] = value_of(p->a[r], e);
-            for (int r = 0; r < 2; r++) b[pair + r * 8 + e][group] = value_of(p->b[r], e);
+            for (int r = 0; r < 4; r++) a[group + r % 2 * 8][pair + r / 2 * 8 + e] = value_of(p->a[r], e, p->f16);
+            for (int r = 0; r < 2; r++) b[pair + r * 8 + e][group] = value_of(p->b[r], e, p->f16);
         }
     }
     for (int lane = 0; lane < LANES; lane++) {
@@ -103,9 +106,9 @@ uint64_t groups[GRDI_SIM_THREADS_AT_ONCE]; /* committed */
 
 } // namespace
 
-void grdi_sim_mma_bf16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+void grdi_sim_mma(float *d, const uint32_t *a, uint32_t b0, uint32_t b1, bool f16)
 {
-    product mine = {d, a, {b0, b1}};
+    product mine = {d, a, {b0, b1}, f16};
     grdi_sim_together("mma.sync", &mine, multiply);
 }
 

@@ -421,6 +421,15 @@ Test(cudasim_attention, head_sizes)
     check_forms(16, PLAIN);
 }
 
+/* The same kernels, of f16: no mask and masks, heads that share keys, all widths. */
+Test(cudasim_attention, in_f16)
+{
+    static const int some[] = {3, 6, 7, 8, 10, 13, 14, 15, 16, 18, 21};
+    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) check_form(&forms[some[i]], GRD_F16);
+    if (on_simulator()) only_tensor_cores_ran();
+}
+
 /* Calls that those kernels cannot do go to the plain ones, all of them. */
 static void only_plain_ran(const char *flash)
 {

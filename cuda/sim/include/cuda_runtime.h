@@ -61,7 +61,7 @@ void grdi_sim_arrive(unsigned long long *counter);
 void grdi_sim_await(const unsigned long long *counter, unsigned long long count);
 
 /* tensor.cpp: what device/tensor.cuh wraps. */
-void grdi_sim_mma_bf16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1);
+void grdi_sim_mma(float *d, const uint32_t *a, uint32_t b0, uint32_t b1, bool f16);
 void grdi_sim_load_matrices(uint32_t *x, const uint16_t *row, bool transposed);
 void grdi_sim_copy_async(void *shared, const void *global, unsigned size_bytes);
 void grdi_sim_copies_commit();
