@@ -117,7 +117,7 @@ const char *wrong_problem(const problem &p)
         return "samples, channels or groups of a convolution do not fit";
     for (size_t a = 0; a < spatial; a++) {
         int64_t span = p.dilation[a] * (p.w.dims[2 + a] - 1) + 1;
-        if ((p.x.dims[2 + a] + 2 * p.padding[a] - span) / p.stride[a] + 1 != p.y.dims[2 + a])
+        if ((p.x.dims[2 + a] + p.padding[a] + p.behind[a] - span) / p.stride[a] + 1 != p.y.dims[2 + a])
             return "a spatial size of a convolution's result does not fit";
     }
     for (const tensor *t : {&p.x, &p.w, &p.y})

@@ -167,6 +167,7 @@ problem problem_of(const descriptor &operation)
     p.alpha = operation.number(first), p.beta = operation.number(first + 1);
     p.stride = convolution->ints(DNN_ATTR_CONVOLUTION_FILTER_STRIDES);
     p.padding = convolution->ints(DNN_ATTR_CONVOLUTION_PRE_PADDINGS);
+    p.behind = convolution->ints(DNN_ATTR_CONVOLUTION_POST_PADDINGS);
     p.dilation = convolution->ints(DNN_ATTR_CONVOLUTION_DILATIONS);
     p.w = tensor(*operation.part(first + 3));
     p.x = tensor(*operation.part(first + 4));

@@ -60,7 +60,7 @@ struct problem {
     direction kind = FORWARD;
     tensor x, w, y, bias;
     bool has_bias = false;
-    std::vector<int64_t> stride, padding, dilation;
+    std::vector<int64_t> stride, padding, behind, dilation; /* padding before and behind */
     float alpha = 1, beta = 0;
 
     const tensor &result() const
