@@ -106,6 +106,39 @@ __device__ __forceinline__ int64_t window_position(const windows &w, const spot 
     return position;
 }
 
+/* The same one after another: `visit` gets the positions that there are, in the order of taps. Without the divisions
+ * that it takes to find each by its number. */
+template <class F> __device__ __forceinline__ void each_tap(const windows &w, const spot &o, F visit)
+{
+    const grdi_window &a = w.axis[0], &b = w.axis[1], &c = w.axis[2];
+    int64_t taps[] = {taps_of(a, o.at[0]), taps_of(b, o.at[1]), taps_of(c, o.at[2])};
+    for (int64_t i = 0; i < taps[0]; i++) {
+        int64_t x = tap_at(a, o.at[0], i);
+        for (int64_t j = 0; x >= 0 && j < taps[1]; j++) {
+            int64_t y = tap_at(b, o.at[1], j), line = (x * b.in + y) * c.in;
+            for (int64_t k = 0; y >= 0 && k < taps[2]; k++) {
+                int64_t z = tap_at(c, o.at[2], k);
+                if (z >= 0) visit(line + z);
+            }
+        }
+    }
+}
+
+template <class F> __device__ __forceinline__ void each_window(const windows &w, const spot &at, F visit)
+{
+    const grdi_window &a = w.axis[0], &b = w.axis[1], &c = w.axis[2];
+    for (int64_t i = 0; i < reaching_of(a); i++) {
+        int64_t x = window_at(a, at.at[0], i);
+        for (int64_t j = 0; x >= 0 && j < reaching_of(b); j++) {
+            int64_t y = window_at(b, at.at[1], j);
+            for (int64_t k = 0; y >= 0 && k < reaching_of(c); k++) {
+                int64_t z = window_at(c, at.at[2], k);
+                if (z >= 0) visit(spot{{x, y, z}});
+            }
+        }
+    }
+}
+
 __device__ __forceinline__ int64_t all_taps(const windows &w, const spot &o)
 {
     return taps_of(w.axis[0], o.at[0]) * taps_of(w.axis[1], o.at[1]) * taps_of(w.axis[2], o.at[2]);

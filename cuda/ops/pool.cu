@@ -30,12 +30,10 @@ __global__ void __launch_bounds__(THREADS) max_pool_kernel(const pool_task t)
     spot place = spot_of(t.w, o, true);
     float best = 0;
     int64_t best_at = -1;
-    for (int64_t tap = 0, taps = all_taps(t.w, place); tap < taps; tap++) {
-        int64_t at = tap_position(t.w, place, tap);
-        if (at < 0) continue;
+    each_tap(t.w, place, [&](int64_t at) {
         float x = get(t.in, (n * t.w.in + at) * t.w.channels + channel);
         if (best_at < 0 || x > best || (x != x && best == best)) best = x, best_at = at;
-    }
+    });
     if (t.out.data) put(t.out, e, best);
     if (t.where) t.where[e] = (int32_t)best_at;
 }
@@ -43,9 +41,9 @@ __global__ void __launch_bounds__(THREADS) max_pool_kernel(const pool_task t)
 /* What the window at `o` is divided by. */
 __device__ inline float divisor(const pool_task &t, const spot &o)
 {
-    int64_t taps = all_taps(t.w, o), inside = 0;
-    if (!t.exclude_padding) return (float)taps;
-    for (int64_t tap = 0; tap < taps; tap++) inside += tap_position(t.w, o, tap) >= 0;
+    int64_t inside = 0;
+    if (!t.exclude_padding) return (float)all_taps(t.w, o);
+    each_tap(t.w, o, [&](int64_t) { inside++; });
     return (float)inside;
 }
 
@@ -56,10 +54,7 @@ __global__ void __launch_bounds__(THREADS) average_pool_kernel(const pool_task t
     int64_t channel = e % t.w.channels, o = e / t.w.channels % t.w.out, n = e / (t.w.channels * t.w.out);
     spot place = spot_of(t.w, o, true);
     float sum = 0;
-    for (int64_t tap = 0, taps = all_taps(t.w, place); tap < taps; tap++) {
-        int64_t at = tap_position(t.w, place, tap);
-        if (at >= 0) sum += get(t.in, (n * t.w.in + at) * t.w.channels + channel);
-    }
+    each_tap(t.w, place, [&](int64_t at) { sum += get(t.in, (n * t.w.in + at) * t.w.channels + channel); });
     put(t.out, e, sum / divisor(t, place));
 }
 
@@ -71,11 +66,10 @@ __global__ void __launch_bounds__(THREADS, 2) average_pool_backward_kernel(const
     int64_t channel = e % t.w.channels, i = e / t.w.channels % t.w.in, n = e / (t.w.channels * t.w.in);
     spot place = spot_of(t.w, i, false);
     float sum = 0;
-    for (int64_t tap = 0, taps = all_reaching(t.w); tap < taps; tap++) {
-        int64_t o = window_position(t.w, place, tap);
-        if (o < 0) continue;
-        sum += get(t.in, (n * t.w.out + o) * t.w.channels + channel) / divisor(t, spot_of(t.w, o, true));
-    }
+    each_window(t.w, place, [&](const spot &o) {
+        int64_t at = (o.at[0] * t.w.axis[1].out + o.at[1]) * t.w.axis[2].out + o.at[2];
+        sum += get(t.in, (n * t.w.out + at) * t.w.channels + channel) / divisor(t, o);
+    });
     put(t.out, e, sum);
 }
 
