@@ -22,7 +22,7 @@ struct pool_task {
 };
 
 /* The first largest element of each window, NaN above all. */
-__global__ void __launch_bounds__(THREADS) max_pool_kernel(const pool_task t)
+__global__ void __launch_bounds__(THREADS, 2) max_pool_kernel(const pool_task t)
 {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (e >= t.count) return;

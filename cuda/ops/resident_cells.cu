@@ -221,7 +221,7 @@ __device__ inline void give_states(const resident_task &k, const resident_shape 
 }
 
 template <int KIND>
-__global__ void __launch_bounds__(THREADS) resident_kernel(const resident_task k, const resident_shape s)
+__global__ void __launch_bounds__(THREADS, 1) resident_kernel(const resident_task k, const resident_shape s)
 {
     shared_memory shared;
     resident_block m;
