@@ -189,7 +189,8 @@ static bool component(int32_t index, grd_component *c)
     } rows[GRDI_LIBRARIES] = {
         [GRDI_LIBRARY_DRIVER] = {"NVIDIA driver", "device cuda; without it there is none"},
         [GRDI_LIBRARY_CUBLASLT] = {"cuBLASLt", "matrix products on cuda; without it there is no device cuda"},
-        [GRDI_LIBRARY_CUDNN] = {"cuDNN", "convolutions on cuda; without it they are products of cuBLASLt"},
+        [GRDI_LIBRARY_CUDNN] = {"cuDNN",
+                               "convolutions and attention on cuda; without it cuBLASLt and our own kernels"},
         [GRDI_LIBRARY_NCCL] = {"NCCL", "nothing yet: several GPUs are not built"}};
     static char text[GRDI_LIBRARIES][32];
     if (index < 0 || index >= GRDI_LIBRARIES) return false;

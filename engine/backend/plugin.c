@@ -55,11 +55,11 @@ static bool try_folder(int which, const char *folder, const char *below)
     char path[1024];
     const char *name = plugins[which].missing.name;
     if (snprintf(path, sizeof path, "%s%slibgradus_%s.so", folder, below, name) >= (int)sizeof path) return false;
+    if (access(path, F_OK) != 0) return false;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *text = dlerror();
-        if (text && !strstr(text, "No such file")) /* it is there, but something about it is wrong */
-            snprintf(why[which], sizeof why[which], "device '%s': %.700s", name, text);
+        snprintf(why[which], sizeof why[which], "device '%s': %.700s", name, text ? text : path);
         return false;
     }
     grdi_plugin_entry entry;
