@@ -144,9 +144,4 @@ __device__ __forceinline__ int64_t all_taps(const windows &w, const spot &o)
     return taps_of(w.axis[0], o.at[0]) * taps_of(w.axis[1], o.at[1]) * taps_of(w.axis[2], o.at[2]);
 }
 
-__device__ __forceinline__ int64_t all_reaching(const windows &w)
-{
-    return reaching_of(w.axis[0]) * reaching_of(w.axis[1]) * reaching_of(w.axis[2]);
-}
-
 #endif

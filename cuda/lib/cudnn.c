@@ -125,18 +125,25 @@ static size_t bytes_between(int type, int32_t rank, const int64_t *dims, const i
     return (size_t)(last + 1) * (type == DNN_DATA_FLOAT ? 4 : 2);
 }
 
-grdi_dnn_descriptor grdi_dnn_tensor(builder *b, int32_t place, int type, int32_t rank, const int64_t *dims,
-                                    const int64_t *strides)
+/* A tensor's descriptor, to be finished. */
+static grdi_dnn_descriptor describe(builder *b, int64_t id, int type, int64_t alignment, int32_t rank,
+                                    const int64_t *dims, const int64_t *strides)
 {
-    bool is_virtual = place < 0;
-    int64_t id = is_virtual ? GRDI_DNN_FIRST_VIRTUAL + b->virtuals++ : GRDI_DNN_FIRST + place;
-    int64_t alignment = GRDI_DNN_ALIGNMENT;
     grdi_dnn_descriptor t = grdi_dnn_make(b, DNN_BACKEND_TENSOR_DESCRIPTOR);
     grdi_dnn_set(b, t, DNN_ATTR_TENSOR_UNIQUE_ID, DNN_TYPE_INT64, 1, &id);
     grdi_dnn_set(b, t, DNN_ATTR_TENSOR_DATA_TYPE, DNN_TYPE_DATA_TYPE, 1, &type);
     grdi_dnn_set(b, t, DNN_ATTR_TENSOR_BYTE_ALIGNMENT, DNN_TYPE_INT64, 1, &alignment);
     grdi_dnn_set(b, t, DNN_ATTR_TENSOR_DIMENSIONS, DNN_TYPE_INT64, rank, dims);
     grdi_dnn_set(b, t, DNN_ATTR_TENSOR_STRIDES, DNN_TYPE_INT64, rank, strides);
+    return t;
+}
+
+grdi_dnn_descriptor grdi_dnn_tensor(builder *b, int32_t place, int type, int32_t rank, const int64_t *dims,
+                                    const int64_t *strides)
+{
+    bool is_virtual = place < 0;
+    int64_t id = is_virtual ? GRDI_DNN_FIRST_VIRTUAL + b->virtuals++ : GRDI_DNN_FIRST + place;
+    grdi_dnn_descriptor t = describe(b, id, type, GRDI_DNN_ALIGNMENT, rank, dims, strides);
     if (is_virtual) grdi_dnn_set(b, t, DNN_ATTR_TENSOR_IS_VIRTUAL, DNN_TYPE_BOOLEAN, 1, &is_virtual);
     else b->plan->bytes[place] = bytes_between(type, rank, dims, strides);
     return grdi_dnn_finish(b, t);
@@ -145,17 +152,11 @@ grdi_dnn_descriptor grdi_dnn_tensor(builder *b, int32_t place, int type, int32_t
 grdi_dnn_descriptor grdi_dnn_number(builder *b, float value, int32_t rank)
 {
     static const int64_t ones[GRDI_DNN_RANK_MAX] = {1, 1, 1, 1, 1};
-    int64_t alignment = sizeof value, id = GRDI_DNN_FIRST_VALUE + b->plan->values;
-    int type = DNN_DATA_FLOAT;
+    int64_t id = GRDI_DNN_FIRST_VALUE + b->plan->values;
     bool by_value = true;
     b->ok = b->ok && b->plan->values < GRDI_DNN_VALUES_MAX;
     if (b->ok) b->plan->value[b->plan->values++] = value;
-    grdi_dnn_descriptor t = grdi_dnn_make(b, DNN_BACKEND_TENSOR_DESCRIPTOR);
-    grdi_dnn_set(b, t, DNN_ATTR_TENSOR_UNIQUE_ID, DNN_TYPE_INT64, 1, &id);
-    grdi_dnn_set(b, t, DNN_ATTR_TENSOR_DATA_TYPE, DNN_TYPE_DATA_TYPE, 1, &type);
-    grdi_dnn_set(b, t, DNN_ATTR_TENSOR_BYTE_ALIGNMENT, DNN_TYPE_INT64, 1, &alignment);
-    grdi_dnn_set(b, t, DNN_ATTR_TENSOR_DIMENSIONS, DNN_TYPE_INT64, rank, ones);
-    grdi_dnn_set(b, t, DNN_ATTR_TENSOR_STRIDES, DNN_TYPE_INT64, rank, ones);
+    grdi_dnn_descriptor t = describe(b, id, DNN_DATA_FLOAT, sizeof value, rank, ones, ones);
     grdi_dnn_set(b, t, DNN_ATTR_TENSOR_IS_BY_VALUE, DNN_TYPE_BOOLEAN, 1, &by_value);
     return grdi_dnn_finish(b, t);
 }
