@@ -38,6 +38,11 @@ struct grdi_device {
     grdi_dnn dnn;
     grdi_choices choices; /* algorithms of both */
     grdi_staging staging;
+    bool counts; /* calls of the device are counted and not made */
+    int64_t calls;
+    bool small;                         /* rounds of few bytes, so that tests take several: the simulator's */
+    const struct grdi_profile *planned; /* planner.c: the card that it stands for; else NULL */
+    uintptr_t next_address;
 };
 
 /* `bytes`, rounded up so that what lies behind is aligned as an allocation of its own would be. */
@@ -50,6 +55,16 @@ static inline size_t grdi_cuda_room(size_t bytes)
 grd_status grdi_cuda_check(grdi_device *device, cudaError_t error, const char *call);
 /* The stream of a call's device, which is made the thread's current one. */
 cudaStream_t grdi_cuda_stream(const grdi_call *call);
+bool grdi_cuda_fast_bf16(grdi_device *device);
+
+/* planner.c */
+extern const grdi_backend grdi_cuda_planner;
+
+/* calls.c: whether calls are only counted now: then this is one, and not to be made; how many the bound call makes;
+ * zeroes. */
+bool grdi_cuda_noted(grdi_device *device);
+int64_t grdi_cuda_count_calls(grdi_device *device, const grdi_kernel *kernel, grdi_call *call);
+grd_status grdi_cuda_clear(const grdi_call *call, void *data, size_t size_bytes);
 
 /* memory.c */
 grd_status grdi_staging_open(grdi_device *device);

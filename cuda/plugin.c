@@ -11,8 +11,10 @@
 
 #ifdef GRDI_SIM
 #define DEVICE_NAME "cudasim"
+enum { SMALL = true };
 #else
 #define DEVICE_NAME "cuda"
+enum { SMALL = false };
 #endif
 
 grd_status grdi_cuda_check(grdi_device *device, cudaError_t error, const char *call)
@@ -25,7 +27,7 @@ grd_status grdi_cuda_check(grdi_device *device, cudaError_t error, const char *c
 
 cudaStream_t grdi_cuda_stream(const grdi_call *call)
 {
-    cudaSetDevice(call->device->index);
+    if (!call->device->planned) cudaSetDevice(call->device->index);
     return call->device->stream;
 }
 
@@ -123,6 +125,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     (void)threads;
     grdi_device *device = grdi_alloc_zero(1, sizeof *device);
     if (!device) return grd_fail(error, GRD_E_MEMORY, "device '" DEVICE_NAME "': out of memory");
+    device->small = SMALL;
     grd_status status = GRD_OK;
     if (!parse(device, argument))
         status = grd_fail(error, GRD_E_ARGUMENT,
@@ -154,7 +157,7 @@ static void wait_for(grdi_device *device)
 }
 
 /* Products of bf16 run on tensor cores at twice the rate of tf32 and many times that of f32. */
-static bool fast_bf16(grdi_device *device)
+bool grdi_cuda_fast_bf16(grdi_device *device)
 {
     (void)device;
     return true;
@@ -189,8 +192,7 @@ static bool component(int32_t index, grd_component *c)
     } rows[GRDI_LIBRARIES] = {
         [GRDI_LIBRARY_DRIVER] = {"NVIDIA driver", "device cuda; without it there is none"},
         [GRDI_LIBRARY_CUBLASLT] = {"cuBLASLt", "matrix products on cuda; without it there is no device cuda"},
-        [GRDI_LIBRARY_CUDNN] = {"cuDNN",
-                               "convolutions and attention on cuda; without it cuBLASLt and our own kernels"},
+        [GRDI_LIBRARY_CUDNN] = {"cuDNN", "convolutions and attention on cuda; without it cuBLASLt and our own kernels"},
         [GRDI_LIBRARY_NCCL] = {"NCCL", "nothing yet: several GPUs are not built"}};
     static char text[GRDI_LIBRARIES][32];
     if (index < 0 || index >= GRDI_LIBRARIES) return false;
@@ -222,7 +224,7 @@ static const grdi_backend backend = {
     .download = grdi_cuda_download,
     .find = grdi_cuda_find,
     .rates = grdi_cuda_rates,
-    .fast_bf16 = fast_bf16,
+    .fast_bf16 = grdi_cuda_fast_bf16,
     .gathers_copies = true,
     .why = why,
     .wait = wait_for,
@@ -237,6 +239,9 @@ static const grdi_backend backend = {
     .capture_free = grdi_cuda_capture_free,
     .algorithms = algorithms,
     .take_algorithms = take_algorithms,
+    .count_calls = grdi_cuda_count_calls,
+    .planner = &grdi_cuda_planner,
+    .takes_tf32 = true,
     .runs = true,
 };
 

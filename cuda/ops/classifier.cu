@@ -7,11 +7,7 @@
 namespace
 {
 
-#ifdef GRDI_SIM
-enum { CHUNK_BYTES = 256, CHUNK_ROWS = 4 }; /* several chunks even of tiny samples */
-#else
-enum { CHUNK_BYTES = 256 << 20, CHUNK_ROWS = 64 };
-#endif
+enum { CHUNK_BYTES = 256 << 20, CHUNK_ROWS = 64, CHUNK_BYTES_SMALL = 256, CHUNK_ROWS_SMALL = 4 };
 enum { X, W, TARGETS, SCALE };
 enum { LOSS, LOSSES, DX, DW };
 
@@ -27,10 +23,12 @@ struct classifier_state {
     grd_dtype slopes;            /* in bf16 where the operands are */
 };
 
-int64_t chunk_rows(int64_t rows, int64_t classes)
+int64_t chunk_rows(const grdi_device *device, int64_t rows, int64_t classes)
 {
-    int64_t fit = CHUNK_BYTES / (classes * (int64_t)sizeof(float)) / CHUNK_ROWS * CHUNK_ROWS;
-    fit = fit < CHUNK_ROWS ? (int64_t)CHUNK_ROWS : fit;
+    int64_t bytes = device->small ? CHUNK_BYTES_SMALL : CHUNK_BYTES,
+            least = device->small ? CHUNK_ROWS_SMALL : CHUNK_ROWS;
+    int64_t fit = bytes / (classes * (int64_t)sizeof(float)) / least * least;
+    fit = fit < least ? least : fit;
     return fit < rows ? fit : rows;
 }
 
@@ -40,7 +38,7 @@ grd_status prepare(grdi_call *call, grd_error *error)
     if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
     s->rows = call->in[X].dims.dim[0], s->channels = call->in[X].dims.dim[1];
     s->classes = call->in[W].dims.dim[0];
-    s->chunk = chunk_rows(s->rows, s->classes);
+    s->chunk = chunk_rows(call->device, s->rows, s->classes);
     s->slopes = call->in[X].dtype;
     bool narrow = s->slopes != GRD_F32;
     size_t logits = grdi_cuda_room((size_t)(s->chunk * s->classes) * sizeof(float));

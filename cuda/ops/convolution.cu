@@ -12,11 +12,7 @@ namespace
 {
 
 enum { THREADS = 256 };
-#ifdef GRDI_SIM
-constexpr int64_t COLUMNS_BYTES = 8 << 10; /* so that tests take several samples one after the other */
-#else
-constexpr int64_t COLUMNS_BYTES = 256 << 20;
-#endif
+constexpr int64_t COLUMNS_BYTES = 256 << 20, COLUMNS_BYTES_SMALL = 8 << 10;
 
 constexpr grdi_convolution_kind FORWARD = GRDI_CONVOLUTION_FORWARD, INPUT_GRADIENT = GRDI_CONVOLUTION_INPUT_GRADIENT,
                                 WEIGHT_GRADIENT = GRDI_CONVOLUTION_WEIGHT_GRADIENT;
@@ -174,7 +170,8 @@ grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution_kind kind
     s->kind = kind;
     set_geometry(call, s);
     plan_library(call, s);
-    choose_chunk(s, s->library ? 0 : COLUMNS_BYTES); /* a sample's columns have room beside the library, too */
+    int64_t room = call->device->small ? COLUMNS_BYTES_SMALL : COLUMNS_BYTES;
+    choose_chunk(s, s->library ? 0 : room); /* a sample's columns have room beside the library, too */
     s->columns_bytes = (size_t)(s->chunk * columns_of_one(s));
     if (s->library && grdi_dnn_plan_workspace(s->library) > s->columns_bytes)
         s->columns_bytes = grdi_dnn_plan_workspace(s->library);
@@ -239,7 +236,7 @@ grd_status run_chunk(const grdi_call *call, const convolution_state *s, int64_t 
     if (!s->plain && s->kind != INPUT_GRADIENT)
         status = grdi_launch(call, columns_kernel, blocks_for(t.count, THREADS), THREADS, 0, t);
     if (status) return status;
-    cudaSetDevice(call->device->index);
+    grdi_cuda_stream(call); /* makes the device current for the product */
     if (s->kind == FORWARD) return grdi_product_run(call->device, &s->product, columns, o.w->data, y, false);
     if (s->kind == WEIGHT_GRADIENT)
         return grdi_product_run(call->device, &s->product, y, columns, o.w->data, n > 0 || call->accumulate[0]);
@@ -253,7 +250,7 @@ grd_status run_library(const grdi_call *call, const convolution_state *s)
 {
     grdi_device *device = call->device;
     cudaSetDevice(device->index);
-    if (grdi_dnn_plan_run(s->library, call->accumulate[0])) return GRD_OK;
+    if (grdi_cuda_noted(device) || grdi_dnn_plan_run(s->library, call->accumulate[0])) return GRD_OK;
     snprintf(device->why, sizeof device->why, "%s", device->dnn.why);
     return GRD_E_DEVICE;
 }

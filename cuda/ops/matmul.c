@@ -153,7 +153,7 @@ static grd_status matmul_run(grdi_call *call)
     const matmul_state *s = call->state;
     const grdi_product *p = &s->product;
     grd_status status = copy_packed(call, s);
-    cudaSetDevice(call->device->index);
+    grdi_cuda_stream(call); /* makes the device current */
     int64_t count = grdi_space_count(&s->batches, s->batches.rank);
     grdi_walk walk;
     grdi_walk_start(&walk, &s->batches, s->batches.rank, 0);
@@ -300,7 +300,7 @@ static grd_status linear_run(grdi_call *call)
         grdi_view from = turned(&call->in[1]);
         status = grdi_cuda_copy(call, &s->packed[B], &from, false);
     }
-    cudaSetDevice(call->device->index);
+    grdi_cuda_stream(call); /* makes the device current */
     if (!status) status = grdi_product_run(call->device, p, p->a.data, p->b.data, p->y.data, false);
     if (!status && s->act_after) {
         grdi_view from = call->out[0];
@@ -352,7 +352,7 @@ static grd_status slope_run(grdi_call *call)
     const matmul_state *s = call->state;
     const grdi_product *p = &s->product;
     grd_status status = copy_packed(call, s);
-    cudaSetDevice(call->device->index);
+    grdi_cuda_stream(call); /* makes the device current */
     if (!status) status = grdi_product_run(call->device, p, p->a.data, p->b.data, p->y.data, false);
     if (!status && s->act_after) status = grdi_cuda_slope(call, &call->out[0], &call->out[0], &call->in[AT]);
     return status;
@@ -405,7 +405,7 @@ static grd_status sums_run(grdi_call *call)
         status = grdi_cuda_copy(call, &s->packed[A], &from, false);
     }
     if (!status && s->packed[B].dims.rank >= 0) status = grdi_cuda_copy(call, &s->packed[B], &call->in[1], false);
-    cudaSetDevice(call->device->index);
+    grdi_cuda_stream(call); /* makes the device current */
     if (!status && call->out[0].data)
         status = grdi_product_run(call->device, p, p->a.data, p->b.data, p->y.data, call->accumulate[0]);
     if (status || !call->out[SUMS].data) return status;

@@ -139,8 +139,7 @@ grd_status run_max_backward(grdi_call *call)
     grdi_view out = flat(call->out[0]), ids = flat(call->in[1]), from = flat(call->in[0]), sums = out;
     if (out.dtype != GRD_F32) sums.data = call->scratch, sums.dtype = GRD_F32;
     size_t bytes = (size_t)grd_dims_count(sums.dims) * sizeof(float);
-    grd_status status =
-        grdi_cuda_check(call->device, cudaMemsetAsync(sums.data, 0, bytes, grdi_cuda_stream(call)), "cudaMemsetAsync");
+    grd_status status = grdi_cuda_clear(call, sums.data, bytes);
     if (!status) status = grdi_cuda_scatter_add(call, &sums, &ids, &from, 1);
     return status || sums.data == out.data ? status : grdi_cuda_copy(call, &out, &sums, false);
 }

@@ -227,7 +227,7 @@ grd_status run_step(const grdi_call *call, const recurrent_state *s, int64_t t)
     }
     grd_status status = backward ? launch_cells(call, s, t) : GRD_OK;
     if (status) return status;
-    cudaSetDevice(call->device->index);
+    grdi_cuda_stream(call); /* makes the device current for the product */
     const grdi_product *p = t == 0 ? &s->first : &s->product;
     status = grdi_product_run(call->device, p, from.data, p->b.data, to.data, adds(s->kind));
     return status || backward ? status : launch_cells(call, s, t);
@@ -240,9 +240,7 @@ grd_status clear_states(const grdi_call *call, const recurrent_state *s)
     for (int32_t o = 1; o < call->output_count && !status; o++) {
         if (call->out[o].dims.rank != 2) continue;
         step_rows r = whole(s, call->out[o], o);
-        status = grdi_cuda_check(
-            call->device, cudaMemsetAsync(r.data, 0, (size_t)(s->b * r.row) * sizeof(float), grdi_cuda_stream(call)),
-            "cudaMemsetAsync");
+        status = grdi_cuda_clear(call, r.data, (size_t)(s->b * r.row) * sizeof(float));
     }
     return status;
 }

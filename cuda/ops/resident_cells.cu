@@ -15,11 +15,7 @@ namespace
 
 /* A thread makes sums of TILE gates and TILE rows; TOGETHER of the threads that share them are added up at a time. */
 enum { THREADS = 256, TILE = 4, TOGETHER = 16, SPLITS_MAX = 64, COLUMNS_MIN = 32, COUNTER_SPACE = 16 };
-#ifdef GRDI_SIM
-enum { HELD = 128 }; /* so that states of tests come in pieces */
-#else
-enum { HELD = 8192 }; /* elements of the state in shared memory at a time */
-#endif
+enum { HELD = 8192, HELD_SMALL = 128 }; /* elements of the state in shared memory at a time */
 
 /* What the block has, and where. */
 struct resident_block {
@@ -264,7 +260,8 @@ bool is_aligned(const void *data)
 bool complete(const grdi_device *device, int32_t kind, int64_t h, resident_shape *s)
 {
     int n = (is_backward(kind) ? 1 : gates_of(kind)) * s->units, tiles = n / TILE * (s->rows / TILE);
-    int width = (int)h * (is_backward(kind) ? gates_of(kind) : 1), held = HELD / s->rows / COLUMNS_MIN * COLUMNS_MIN;
+    int width = (int)h * (is_backward(kind) ? gates_of(kind) : 1);
+    int held = (device->small ? HELD_SMALL : HELD) / s->rows / COLUMNS_MIN * COLUMNS_MIN;
     if (tiles > THREADS) return false;
     for (s->splits = 1; s->splits < SPLITS_MAX && tiles * s->splits * 2 <= THREADS;) s->splits *= 2;
     s->chunk = held < COLUMNS_MIN ? COLUMNS_MIN : held;
@@ -320,9 +317,7 @@ bool grdi_resident_takes(const resident_task *k)
 grd_status grdi_resident_run(const grdi_call *call, int32_t kind, const resident_task *task,
                              const resident_shape *shape)
 {
-    grd_status status = grdi_cuda_check(
-        call->device, cudaMemsetAsync(task->arrived, 0, grdi_resident_counter_bytes(shape), grdi_cuda_stream(call)),
-        "cudaMemsetAsync");
+    grd_status status = grdi_cuda_clear(call, task->arrived, grdi_resident_counter_bytes(shape));
     if (status) return status;
     switch (kind) {
     case LSTM: return launch<LSTM>(call, *task, *shape);

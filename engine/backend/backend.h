@@ -59,6 +59,8 @@ typedef struct grdi_kernel {
      * of it. rate_part_of, where it is given, says so for each call. */
     double rate_part;
     double (*rate_part_of)(const grdi_call *call);
+    /* Cost model, optional: bytes read and written, where they are not each tensor's once, as the op says. */
+    double (*bytes_of)(const grdi_call *call);
 } grdi_kernel;
 
 typedef struct grdi_device grdi_device;
@@ -72,8 +74,8 @@ typedef struct grdi_rates {
     double fresh_bytes_per_s;   /* the same of what other threads have just written, up to near_bytes; 0: as others */
     double near_bytes_per_s;    /* of launches that read and write fewer than near_bytes; 0: as others */
     double near_bytes;          /* that caches of single processors hold */
-    double map_flops_per_s;  /* simple vector arithmetic out of cache */
-    double launch_s;         /* fixed cost of one launch */
+    double map_flops_per_s;     /* simple vector arithmetic out of cache */
+    double launch_s;            /* fixed cost of one call of the device */
 } grdi_rates;
 
 typedef struct grdi_backend {
@@ -120,7 +122,16 @@ typedef struct grdi_backend {
      * chosen again. GRD_E_STATE: of another kind of device. GRD_E_FORMAT: no such text. */
     char *(*algorithms)(grdi_device *device);
     grd_status (*take_algorithms)(grdi_device *device, const char *text, grd_error *error);
-    bool runs; /* false: plans only */
+    /* Optional: how many calls of the device (kernels, a library's, fills, copies) a run of the bound call would make;
+     * it makes none. 0: it cannot be said. */
+    int64_t (*count_calls)(grdi_device *device, const grdi_kernel *kernel, grdi_call *call);
+    /* Optional: the memory that plans may fill: all there is but what the driver and libraries keep, an estimate. */
+    size_t (*memory_bytes)(grdi_device *device);
+    /* Optional: the same kernels for cards that need not be there, which only plans; its open takes the name of a
+     * profile (backend/profiles.h). */
+    const struct grdi_backend *planner;
+    bool takes_tf32; /* a device is opened with "tf32" as the last part of its argument: products of f32 in tf32 */
+    bool runs;       /* false: plans only */
 } grdi_backend;
 
 /* Strides of a row-major tensor. */

@@ -189,10 +189,9 @@ static bool make_data(bench *b)
 
 static grd_status build(bench *b, grd_error *error)
 {
-    char named[64];
-    const char *device = grd_precision_device(b->args->precision, b->args->common.device, named, sizeof(named));
     grd_program_options program = {.recompute = b->args->recompute};
-    b->engine = grd_engine_open(device, .threads = b->args->common.threads);
+    b->engine = grd_engine_open(b->args->common.device, .threads = b->args->common.threads,
+                                .tf32 = b->args->precision == GRD_PRECISION_TF32);
     b->model = grd_model_new(b->engine, 1);
     const grd_error *e = grd_engine_error(b->engine);
     if (!b->model) return grd_fail(error, e->status, "%s", e->message);

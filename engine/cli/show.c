@@ -49,6 +49,9 @@ void show_plan(const grd_plan_report *plan)
     printf("a step: %s, %s moved", cli_amount(plan->flops_per_step, "FLOP"), cli_bytes(plan->bytes_per_step));
     if (plan->predicted_step_ms > 0) printf(", %s predicted", cli_ms(plan->predicted_step_ms));
     printf("\n");
+    if (plan->device_calls)
+        printf("launches: %s of a micro-batch and the update, %s calls of the device\n", cli_count(plan->launches),
+               cli_count(plan->device_calls));
 }
 
 static int terminal_columns(void)

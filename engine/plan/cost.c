@@ -32,12 +32,22 @@ static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
         traffic = bytes / rates->copy_bytes_per_s;
     }
     double arithmetic = flops_per_s > 0 ? launch->flops / flops_per_s : 0;
-    return arithmetic + traffic + rates->launch_s;
+    double calls = launch->device_calls > 1 ? launch->device_calls : 1;
+    return arithmetic + traffic + calls * rates->launch_s;
 }
 
-double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates)
+double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates, double runs)
 {
     double seconds = 0;
-    for (size_t i = 0; i < plan->launch_count; i++) seconds += launch_seconds(&plan->launches[i], rates);
+    for (size_t i = 0; i < plan->launch_count; i++)
+        seconds += launch_seconds(&plan->launches[i], rates) * (plan->launches[i].of_weights ? 1 : runs);
     return seconds;
+}
+
+double grdi_plan_bytes(const grdi_plan *plan, double runs)
+{
+    double bytes = 0;
+    for (size_t i = 0; i < plan->launch_count; i++)
+        bytes += plan->launches[i].bytes * (plan->launches[i].of_weights ? 1 : runs);
+    return bytes;
 }

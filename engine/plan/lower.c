@@ -181,7 +181,9 @@ static void costs(grdi_launch *launch)
     }
     launch->flops = call->op->flops ? call->op->flops(in, call->input_count, out, call->attrs)
                                     : (double)grd_dims_count(out[0].dims);
-    launch->bytes = call->op->bytes ? call->op->bytes(in, call->input_count, out, call->attrs) : bytes;
+    launch->bytes = launch->kernel->bytes_of ? launch->kernel->bytes_of(call)
+                    : call->op->bytes        ? call->op->bytes(in, call->input_count, out, call->attrs)
+                                             : bytes;
 }
 
 static bool push_copy(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value,
@@ -207,8 +209,7 @@ static bool push_copy(lowering *l, const grdi_node *node, grd_dims dims, const g
 }
 
 /* Copies `value` to `place`, which may be of another dtype. */
-static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value,
-                    const grdi_value *place)
+static bool copy_to(lowering *l, const grdi_node *node, grd_dims dims, const grdi_value *value, const grdi_value *place)
 {
     return push_copy(l, node, dims, value, place, false);
 }
@@ -543,14 +544,13 @@ static bool lower_assign(lowering *l, grdi_node *node)
     }
     static const grd_attr as_told[] = {GRD_INT("mode", 2),
                                        {.name = NULL}}; /* adding is told by call.accumulate alone */
-    grdi_launch launch = {
-        .node = node,
-        .call = {.device = l->engine->device,
-                 .op = node->op,
-                 .attrs = as_told,
-                 .input_count = 2,
-                 .output_count = 1,
-                 .threads = l->engine->threads}};
+    grdi_launch launch = {.node = node,
+                          .call = {.device = l->engine->device,
+                                   .op = node->op,
+                                   .attrs = as_told,
+                                   .input_count = 2,
+                                   .output_count = 1,
+                                   .threads = l->engine->threads}};
     launch.in[0] = target;
     launch.in[1] = value;
     launch.out[0] = target;

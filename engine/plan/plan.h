@@ -36,8 +36,8 @@ typedef struct grdi_buffer {
 
 /* Where a value of the graph lies: a buffer and strides into it. */
 typedef struct grdi_value {
-    int32_t buffer;  /* -1: nowhere (yet) */
-    grd_dtype dtype; /* as it lies there: bf16 or f16 where the node says f32 and casts from it */
+    int32_t buffer;    /* -1: nowhere (yet) */
+    grd_dtype dtype;   /* as it lies there: bf16 or f16 where the node says f32 and casts from it */
     grd_dtype rounded; /* bf16 or f16: lies there in f32, but counts as rounded to it; f32: as it lies */
     grdi_strides strides;
 } grdi_value;
@@ -52,9 +52,10 @@ typedef struct grdi_launch {
     uint8_t accumulate[GRDI_OUTPUTS_MAX]; /* assign modes: 0 overwrite, 1 add, 2 add while the program accumulates */
     const grdi_node *sum; /* an add that the launch does as well, adding to operand sum_other; NULL: none */
     int32_t sum_other;
-    bool based;      /* that operand lies elsewhere, in `base` */
+    bool based; /* that operand lies elsewhere, in `base` */
     grdi_value base;
     double flops, bytes;
+    int32_t device_calls; /* that a run makes, where the device says so; 0: not known */
 } grdi_launch;
 
 typedef struct grdi_plan {
@@ -88,9 +89,11 @@ grd_tensor grdi_sum_operand(const grdi_launch *launch);
 bool grdi_place_buffers(grdi_plan *plan);
 /* verify.c: no two live buffers overlap, nothing is read before it is written or after it is overwritten. */
 bool grdi_verify_plan(const grdi_plan *plan, grd_error *error);
-/* cost.c: the device's rate for a launch's arithmetic in FLOP/s; seconds that the plan should take. */
+/* cost.c: the device's rate for a launch's arithmetic in FLOP/s. */
 double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates);
-double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates);
+/* What `runs` runs on end should take, and move, while the weights stay as they are: the first alone copies them. */
+double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates, double runs);
+double grdi_plan_bytes(const grdi_plan *plan, double runs);
 
 static inline grdi_value *grdi_value_of(const grdi_plan *plan, grd_tensor t)
 {

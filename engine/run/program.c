@@ -55,6 +55,16 @@ static grd_status bind(grd_program *program)
     return GRD_OK;
 }
 
+/* For the report: pointers decide it, so it is known once they are. */
+static void count_device_calls(grd_program *program)
+{
+    const grd_engine *engine = program->graph->model->engine;
+    for (size_t n = 0; n < program->plan->launch_count && engine->backend->count_calls; n++) {
+        grdi_launch *launch = &program->plan->launches[n];
+        launch->device_calls = (int32_t)engine->backend->count_calls(engine->device, launch->kernel, &launch->call);
+    }
+}
+
 /* Where the view's last element ends, if it lies in the arena; else 0. */
 static size_t arena_end(const grd_program *program, const void *data, size_t extent)
 {
@@ -197,6 +207,7 @@ grd_program *grdi_program_compile(grd_graph *graph, const grd_tensor *outputs, i
     program->plan = make_plan(program, options, error);
     ok = program->plan && allocate(program, error) == GRD_OK;
     if (ok && bind(program)) ok = !grd_fail(error, program->error.status, "%s", program->error.message);
+    if (ok) count_device_calls(program);
     if (ok) return program;
     grd_program_free(program);
     return NULL;
@@ -399,8 +410,7 @@ grd_status grd_program_read(grd_program *program, grd_tensor tensor, void *data)
     if (!from)
         return grd_fail(&program->error, GRD_E_ARGUMENT,
                         "read: the tensor is not an output of this program (give it to grd_program_new)");
-    if (!program->has_run)
-        return grd_fail(&program->error, GRD_E_STATE, "read: the program has not been run yet");
+    if (!program->has_run) return grd_fail(&program->error, GRD_E_STATE, "read: the program has not been run yet");
     engine->backend->download(engine->device, data, from, size_bytes);
     return GRD_OK;
 }

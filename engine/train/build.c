@@ -206,10 +206,8 @@ static grd_status load_initial_weights(grdi_session *s)
 
 grd_status grdi_session_open_engine(grdi_session *s)
 {
-    char named[64];
-    const char *device = grd_precision_device(s->settings->train.precision,
-                                              s->options->device ? s->options->device : "auto", named, sizeof(named));
-    s->engine = grd_engine_open(device, .threads = s->options->threads);
+    s->engine = grd_engine_open(s->options->device ? s->options->device : "auto", .threads = s->options->threads,
+                                .tf32 = s->settings->train.precision == GRD_PRECISION_TF32);
     const grd_error *error = grd_engine_error(s->engine);
     if (error->status) return grd_fail(s->error, error->status, "%s", error->message);
     const grdi_backend *backend = s->engine->backend;

@@ -67,6 +67,9 @@ static void put_plan(line *l, const grd_plan_report *plan)
     put_number(l, "flops_per_step", plan->flops_per_step);
     put_number(l, "bytes_per_step", plan->bytes_per_step);
     put_whole(l, "launches", plan->launches);
+    if (plan->device_calls) put_whole(l, "device_calls", plan->device_calls);
+    if (plan->device_bytes) put_whole(l, "device_bytes", (int64_t)plan->device_bytes);
+    if (plan->kernels) put_text(l, "kernels", plan->kernels);
     put_number(l, "predicted_step_ms", plan->predicted_step_ms);
 }
 

@@ -1,7 +1,6 @@
 /* precision.c - the words for precisions, and what each of them asks for. */
 #include "train/settings.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* By grd_precision. */
@@ -30,12 +29,4 @@ void grd_precision_ask(int precision, grd_program_options *options)
 grd_status grd_model_set_precision(grd_model *model, int precision)
 {
     return precision == GRD_PRECISION_BF16_PURE ? grd_model_set_weight_dtype(model, GRD_BF16) : GRD_OK;
-}
-
-const char *grd_precision_device(int precision, const char *device, char *text, size_t size)
-{
-    bool cuda = device && strncmp(device, "cuda", 4) == 0;
-    if (precision != GRD_PRECISION_TF32 || !cuda || strstr(device, "tf32")) return device;
-    snprintf(text, size, "%s:tf32", device);
-    return text;
 }

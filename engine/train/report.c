@@ -17,6 +17,13 @@ static size_t workspace(const grdi_plan *plan)
     return most;
 }
 
+static int64_t device_calls(const grdi_plan *plan)
+{
+    int64_t calls = 0;
+    for (size_t n = 0; n < plan->launch_count; n++) calls += plan->launches[n].device_calls;
+    return calls;
+}
+
 /* Copies of weights that a program keeps. */
 static size_t weight_copies(const grdi_plan *plan)
 {
@@ -52,7 +59,7 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     if (!report) return grd_fail(&step->error, GRD_E_ARGUMENT, "step: no place for the report");
     const grd_engine *engine = step->model->engine;
     const grdi_plan *micro = step->micro->plan, *update = step->update.program ? step->update.program->plan : NULL;
-    double micros = step->options.accumulate * (step->search ? (double)grdi_search_evaluations(step) : 1);
+    double runs = step->options.accumulate, rounds = step->search ? (double)grdi_search_evaluations(step) : 1;
     memset(report, 0, sizeof(*report));
     for (const grdi_variable *v = step->model->variables; v; v = v->next)
         if (v->kind == GRDI_VARIABLE_PARAMETER && !v->view) report->parameters += grd_dims_count(v->type.dims);
@@ -64,13 +71,17 @@ grd_status grd_step_report(grd_step *step, grd_plan_report *report)
     grdi_report_add_program(report, step->micro);
     if (update) grdi_report_add_program(report, step->update.program);
     if (step->measured.program) grdi_report_add_program(report, step->measured.program);
-    report->flops_per_step = micros * micro->flops + (update ? update->flops : 0);
-    report->bytes_per_step = micros * micro->bytes + (update ? update->bytes : 0);
+    report->flops_per_step = rounds * runs * micro->flops + (update ? update->flops : 0);
+    report->bytes_per_step = rounds * grdi_plan_bytes(micro, runs) + (update ? grdi_plan_bytes(update, 1) : 0);
     report->launches = (int64_t)(micro->launch_count + (update ? update->launch_count : 0));
+    report->device_calls = device_calls(micro) + (update ? device_calls(update) : 0);
+    const grdi_backend *backend = engine->backend;
+    report->device_bytes = backend->memory_bytes ? backend->memory_bytes(engine->device) : 0;
+    report->kernels = backend == &grdi_backend_null ? grdi_backend_cpu.name : backend->name;
     grdi_rates rates;
-    if (engine->backend->rates && engine->backend->rates(engine->device, &rates) == GRD_OK)
-        report->predicted_step_ms =
-            1e3 * (micros * grdi_plan_seconds(micro, &rates) + (update ? grdi_plan_seconds(update, &rates) : 0));
+    if (backend->rates && backend->rates(engine->device, &rates) == GRD_OK)
+        report->predicted_step_ms = 1e3 * (rounds * grdi_plan_seconds(micro, &rates, runs) +
+                                           (update ? grdi_plan_seconds(update, &rates, 1) : 0));
     return GRD_OK;
 }
 

@@ -77,7 +77,7 @@ Test(plan, bytes_in_near_caches_have_rates_of_their_own)
                         .copy_bytes_per_s = 1e10,
                         .product_bytes_per_s = 5e9,
                         .map_flops_per_s = 1e10};
-    double before = grdi_plan_seconds(plan, &rates), more = 0, near = 0;
+    double before = grdi_plan_seconds(plan, &rates, 1), more = 0, near = 0;
     int above[2] = {0}, below[2] = {0}; /* of launches of other kinds, of products */
     for (size_t i = 0; i < plan->launch_count; i++) near += plan->launches[i].bytes / (double)plan->launch_count;
     rates.near_bytes = near, rates.fresh_bytes_per_s = 1e9, rates.near_bytes_per_s = 2e9;
@@ -88,7 +88,7 @@ Test(plan, bytes_in_near_caches_have_rates_of_their_own)
         if (product) more += (bytes < near ? bytes : near) * (1e-9 - 1 / 5e9);
         else if (bytes < near) more += bytes * (1 / 2e9 - 1e-10);
     }
-    double after = grdi_plan_seconds(plan, &rates);
+    double after = grdi_plan_seconds(plan, &rates, 1);
     for (int i = 0; i < 2; i++) cr_assert(above[i] > 0 && below[i] > 0, "%d: %d and %d", i, above[i], below[i]);
     cr_assert(fabs(after - before - more) < 1e-9 * after, "%g s more, not %g", after - before, more);
     tiny_close(&t);

@@ -1,6 +1,8 @@
 /* null.c - backend `null`: a device to plan for without having it. Its memory is addresses that nobody may touch, its
  * kernels are the CPU's (so scratch sizes and in-place rules are real), and its rates come from the profile that the
- * name asks for; but for attention, which GPUs have kernels of another kind for. */
+ * name asks for. It stands in for a GPU where the CUDA plugin, whose planner plans from its own kernels, is not built
+ * (backend/registry.c): memory is then about right, launches are the CPU's. */
+#include "backend/addresses.h"
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
 #include "backend/profiles.h"
@@ -44,18 +46,27 @@ static grd_status unknown(const char *argument, grd_error *error)
     return grd_fail(error, GRD_E_DEVICE, "device 'null:%s': no such profile (use %s)", argument, names);
 }
 
+/* "cpu", or "cpu:tf32", which is the same: only GPUs have it. */
+static bool is_named(const char *argument, const char *name)
+{
+    size_t length = strlen(name);
+    bool starts = strncmp(argument, name, length) == 0;
+    return starts && (argument[length] == '\0' || strcmp(argument + length, ":tf32") == 0);
+}
+
 static grd_status open_device(const char *argument, int32_t threads, grdi_device **device, grd_error *error)
 {
     const profile *found = NULL;
-    const grdi_profile *gpu = grdi_profile_named(argument);
+    bool tf32;
+    const grdi_profile *gpu = grdi_profile_asked(argument, &tf32);
     for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++)
-        if (strcmp(profiles[i].name, argument) == 0) found = &profiles[i];
+        if (is_named(argument, profiles[i].name)) found = &profiles[i];
     if (!found && !gpu) return unknown(argument, error);
     *device = grdi_alloc_zero(1, sizeof **device);
     if (!*device) return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
-    **device = (grdi_device){.threads = threads < 1 || gpu ? 1 : threads, .next = (uintptr_t)1 << 44};
+    **device = (grdi_device){.threads = threads < 1 || gpu ? 1 : threads, .next = GRDI_ADDRESSES_FIRST};
     (*device)->gpu = gpu;
-    (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu)} : *found;
+    (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu, tf32)} : *found;
     return GRD_OK;
 }
 
@@ -69,14 +80,9 @@ static const char *kind(grdi_device *device)
     return device->profile.kind;
 }
 
-/* Addresses are handed out upwards from 16 TiB and never again; a plan cannot ask for more than fits below 2^62. */
 static void *allocate(grdi_device *device, size_t size_bytes)
 {
-    size_t room = ((uintptr_t)1 << 62) - device->next;
-    if (size_bytes >= room - 64) return NULL;
-    void *memory = (void *)device->next;
-    device->next += (size_bytes + 64) / 64 * 64;
-    return memory;
+    return grdi_addresses_take(&device->next, size_bytes);
 }
 
 static void release(grdi_device *device, void *memory, size_t size_bytes)
@@ -157,6 +163,11 @@ static bool copies_rounded(grdi_device *device)
     return r->matmul_flops_per_s == 0 ? grdi_backend_cpu.copies_rounded(NULL) : fast_bf16(device);
 }
 
+static size_t memory_bytes(grdi_device *device)
+{
+    return device->gpu ? grdi_profile_memory(device->gpu) : 0;
+}
+
 const grdi_backend grdi_backend_null = {
     .name = "null",
     .open = open_device,
@@ -170,5 +181,7 @@ const grdi_backend grdi_backend_null = {
     .rates = rates,
     .fast_bf16 = fast_bf16,
     .copies_rounded = copies_rounded,
+    .memory_bytes = memory_bytes,
+    .takes_tf32 = true,
     .runs = false,
 };

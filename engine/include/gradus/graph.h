@@ -28,6 +28,7 @@ typedef struct grd_tensor {
 typedef struct grd_engine_options {
     size_t size;     /* set by the macro */
     int32_t threads; /* 0: one for each core that this process may run on */
+    bool tf32;       /* a GPU makes products of f32 in tf32; as "cuda:tf32" does. No effect elsewhere */
 } grd_engine_options;
 
 /* Opens a device: "auto", "cpu", "ref" (double-precision references) or "null:PROFILE" (plans without a device).

@@ -160,11 +160,10 @@ GRD_API const char *grd_model_kind_name(int kind);
  * that word, negative if there is none. */
 GRD_API const char *grd_precision_name(int precision);
 GRD_API int grd_precision_from_name(const char *name);
-/* What a precision asks of programs (bf16 and f16 of the options), of a model before it has parameters (what they are
- * kept in), and of a device when it is opened: its name, or in tf32 on cuda another, written to `text`. */
+/* What a precision asks of programs (bf16 and f16 of the options) and of a model before it has parameters (what they
+ * are kept in). Of a device when it is opened, GRD_PRECISION_TF32 asks for grd_engine_options.tf32. */
 GRD_API void grd_precision_ask(int precision, grd_program_options *options);
 GRD_API grd_status grd_model_set_precision(grd_model *model, int precision);
-GRD_API const char *grd_precision_device(int precision, const char *device, char *text, size_t size);
 /* Whether a model of that kind classifies images. */
 GRD_API bool grd_model_classifies(int kind);
 /* Whether these are settings of a language model; what others learn from, data.kind says. */

@@ -76,10 +76,10 @@ typedef struct grd_step_options {
     const char *train;  /* train only parameters matching this pattern; NULL: all that are not frozen */
     const grd_group *groups;
     int32_t group_count;
-    double ema_decay; /* keep an exponential moving average of the weights after each step, divided by the sum of its
-                         weights, 1 - decay^steps; 0: none */
-    bool skip_nonfinite;       /* a step whose gradient is not finite is left out instead of being an error */
-    bool statistics;           /* prepare for grd_step_measure */
+    double ema_decay;    /* keep an exponential moving average of the weights after each step, divided by the sum of its
+                            weights, 1 - decay^steps; 0: none */
+    bool skip_nonfinite; /* a step whose gradient is not finite is left out instead of being an error */
+    bool statistics;     /* prepare for grd_step_measure */
     const grd_tensor *outputs; /* further values to be readable after a micro-batch */
     int32_t output_count;
     grd_program_options program; /* recompute, passes to disable, dumps. With .f16 the loss is scaled: by 65536, halved
@@ -88,14 +88,14 @@ typedef struct grd_step_options {
 } grd_step_options;
 
 typedef struct grd_metrics {
-    double loss;      /* of the micro-batches of this step so far: their mean (or sum, see sum_micro) */
-    double grad_norm; /* global norm before clipping; set when updated */
-    int64_t step;     /* steps done */
-    bool updated;     /* this call finished a step */
-    bool skipped;     /* its update was left out: the gradient was not finite */
+    double loss;         /* of the micro-batches of this step so far: their mean (or sum, see sum_micro) */
+    double grad_norm;    /* global norm before clipping; set when updated */
+    int64_t step;        /* steps done */
+    bool updated;        /* this call finished a step */
+    bool skipped;        /* its update was left out: the gradient was not finite */
     double loss_scale;   /* in f16: of the next step; others 0 */
     int64_t evaluations; /* LBFGS: of loss and gradient in this step; others 0 */
-    bool converged; /* LBFGS: by its tolerances, or by rounding, the step found nothing that is worth changing */
+    bool converged;      /* LBFGS: by its tolerances, or by rounding, the step found nothing that is worth changing */
 } grd_metrics;
 
 /* Prepares training of `loss` (a scalar): gradients, optimizer state and all memory. NULL on error, which the graph
@@ -165,7 +165,10 @@ typedef struct grd_plan_report {
     size_t peak_bytes;        /* all of the above at once */
     double flops_per_step, bytes_per_step;
     double predicted_step_ms; /* on the engine's device; 0 where its rates are unknown */
-    int64_t launches;
+    int64_t launches;         /* entries of the launch lists, of one micro-batch and of the update */
+    int64_t device_calls;     /* kernels, calls of libraries, fills and copies that these make of a GPU; 0: not known */
+    size_t device_bytes;      /* of the device's memory, that a plan may fill (an estimate); 0: not known */
+    const char *kernels;      /* whose kernels these are: "cpu", "cuda", "ref" */
 } grd_plan_report;
 
 GRD_API grd_status grd_step_report(grd_step *step, grd_plan_report *report);
