@@ -16,7 +16,9 @@ such that rounding does not grow. --search prints seeds, --drift how far PyTorch
 
 The 50 layers of a bottleneck network hold too many values for any seed to keep off all kinks. The rate is lower there,
 by which it takes longer until a gradient that has jumped is seen in the losses: f32 strays by 6e-7 to 6e-6 with seeds 1
-to 7, while the least of the mistakes tried (another eps) strays by 7e-5. The test asks for 3e-5.
+to 7, while the least of the mistakes tried (another eps) strays by 7e-5. The test asks for 3e-5. With an ImageNet stem,
+96 pixels (last maps of 3x3), f32 strays by 1.7e-5 to 4.4e-5 with seeds 1 to 3, another eps by 1.2e-4 and by 1.6e-3 in
+running statistics: the test asks for 1e-4, and 1e-3 of these.
 """
 import math
 import os
@@ -28,7 +30,7 @@ from safetensors.torch import load_file, save_file
 
 STEPS, BATCHES = 30, 4
 MARGIN = 1e-6
-STRAYS = 1e-5
+STRAYS = 3e-5
 tensors = {}
 
 
@@ -209,8 +211,9 @@ def train(build, seed, shape, optimizer, dtype=torch.float64, least=0.0):
     return net, losses, x[0]
 
 
-RATES = {"resnet50": 2e-5}
-DEEP = {"resnet50": lambda mistake: resnet((3, 4, 6, 3), 4, True, mistake=mistake)}
+RATES = {"resnet50": 2e-5, "resnet50_imagenet": 2e-5}
+DEEP = {name: lambda mistake, imagenet=name != "resnet50": resnet((3, 4, 6, 3), 4, True, imagenet, mistake)
+        for name in RATES}
 MISTAKES = ["stride in the first convolution", "no norm on the way past", "eps 1e-4", "momentum of running statistics"]
 
 NETS = {
@@ -219,7 +222,9 @@ NETS = {
     "resnet18": (resnet((2, 2, 2, 2)), 45, (8, 16, 16, 3), sgd(0.003)),
     "resnet34": (resnet((3, 4, 6, 3)), 10, (8, 16, 16, 3), sgd(0.003)),
     "resnet18_imagenet": (resnet((2, 2, 2, 2), imagenet=True), 2, (8, 32, 32, 3), sgd(0.003)),
+    "resnet34_imagenet": (resnet((3, 4, 6, 3), imagenet=True), 5, (8, 64, 64, 3), sgd(3e-4)),
     "resnet50": (DEEP["resnet50"](""), 7, (8, 16, 16, 3), sgd(RATES["resnet50"])),
+    "resnet50_imagenet": (DEEP["resnet50_imagenet"](""), 3, (8, 96, 96, 3), sgd(RATES["resnet50_imagenet"])),
     "vit": (vit(False), 1, (6, 16, 16, 3), adamw),
     "vit_mean": (vit(True), 1, (6, 16, 16, 3), adamw),
 }
