@@ -104,6 +104,8 @@ grd_status grdi_cuda_rates(grdi_device *device, grdi_rates *rates);
 
 /* kernels.c: the kernel that takes the call, or NULL. */
 const grdi_kernel *grdi_cuda_find(grdi_device *device, const grdi_call *call);
+/* Bytes of the call's inputs and outputs, each once; what may be added to an output is read as well. */
+double grdi_cuda_bytes(const grdi_call *call);
 
 /* host.c: what the engine lends. */
 void *grdi_alloc_zero(size_t count, size_t size_bytes);

@@ -24,3 +24,17 @@ const grdi_kernel *grdi_cuda_find(grdi_device *device, const grdi_call *call)
             if (strcmp((*entry)->op, call->op->name) == 0 && (*entry)->supports(call)) return *entry;
     return NULL;
 }
+
+static double bytes_of(const grdi_view *view)
+{
+    return (double)grd_dims_count(view->dims) * (double)grd_dtype_size(view->dtype);
+}
+
+double grdi_cuda_bytes(const grdi_call *call)
+{
+    double bytes = 0;
+    for (int32_t i = 0; i < call->input_count; i++) bytes += bytes_of(&call->in[i]);
+    for (int32_t o = 0; o < call->output_count; o++)
+        bytes += bytes_of(&call->out[o]) * (call->may_accumulate[o] ? 2 : 1);
+    return bytes;
+}

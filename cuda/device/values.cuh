@@ -12,16 +12,20 @@
 #include "base/convert.h"
 #endif
 
-__device__ __forceinline__ float from_bf16(uint16_t bits)
+__device__ __forceinline__ float bits_float(uint32_t bits)
 {
 #ifdef GRDI_SIM
-    uint32_t wide = (uint32_t)bits << 16;
     float value;
-    memcpy(&value, &wide, sizeof value);
+    memcpy(&value, &bits, sizeof value);
     return value;
 #else
-    return __uint_as_float((unsigned)bits << 16);
+    return __uint_as_float(bits);
 #endif
+}
+
+__device__ __forceinline__ float from_bf16(uint16_t bits)
+{
+    return bits_float((uint32_t)bits << 16);
 }
 
 __device__ __forceinline__ uint32_t float_bits(float value)
@@ -77,6 +81,12 @@ inline cells cells_of(const grdi_view &view)
     return cells{view.data, (int32_t)view.dtype};
 }
 
+/* Bytes of an element, of f32, bf16 and f16. */
+__host__ __device__ __forceinline__ size_t size_of(const cells &c)
+{
+    return c.dtype == GRD_F32 ? 4 : 2;
+}
+
 __device__ __forceinline__ float get(const cells &c, int64_t i)
 {
     if (c.dtype == GRD_F32) return ((const float *)c.data)[i];
@@ -84,6 +94,17 @@ __device__ __forceinline__ float get(const cells &c, int64_t i)
     if (c.dtype == GRD_F16) return from_f16(((const uint16_t *)c.data)[i]);
     if (c.dtype == GRD_I32) return (float)((const int32_t *)c.data)[i];
     return ((const uint8_t *)c.data)[i] != 0;
+}
+
+/* The same in two steps, of f32, bf16 and f16: many are read before the first is waited for. */
+__device__ __forceinline__ uint32_t bits_of(const cells &c, int64_t i)
+{
+    return c.dtype == GRD_F32 ? ((const uint32_t *)c.data)[i] : ((const uint16_t *)c.data)[i];
+}
+__device__ __forceinline__ float value_of(const cells &c, uint32_t bits)
+{
+    if (c.dtype == GRD_F32) return bits_float(bits);
+    return c.dtype == GRD_BF16 ? from_bf16((uint16_t)bits) : from_f16((uint16_t)bits);
 }
 
 __device__ __forceinline__ void put(const cells &c, int64_t i, float value)

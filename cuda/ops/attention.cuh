@@ -37,6 +37,7 @@ struct attention_task {
     float scale;
     bool causal;
     int32_t queries, keys; /* rows in a tile */
+    int32_t query_blocks;  /* of a head, which come before those of its keys (flash_attention_backward.cu) */
 };
 
 /* Fills in all but tiles and gradients; `first` is where q stands among the inputs, `optional` where mask and segments
@@ -47,6 +48,7 @@ attention_task grdi_attention_task(const grdi_call *call, int32_t first, int32_t
 grd_status grdi_attention_own(const grdi_call *call, attention_task t);
 /* Makes delta, too. */
 grd_status grdi_attention_backward_own(const grdi_call *call, attention_task t);
+grd_status grdi_attention_delta(const grdi_call *call, const attention_task &t);
 
 /* attention_library.cu: attention by cuDNN, where it is there, takes the call (grdi_dnn_attention_new) and is faster.
  * The first scratch of the backward pass is for delta. */

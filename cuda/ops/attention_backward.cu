@@ -246,8 +246,7 @@ grd_status run_plain(const grdi_call *call, attention_task t)
 {
     choose_tiles(&t);
     size_t shared = shared_bytes(t);
-    grd_status status = grdi_launch(call, delta_kernel, blocks_for((int64_t)t.b * t.h * t.t, ATTENTION_THREADS / WARP),
-                                    ATTENTION_THREADS, 0, t);
+    grd_status status = grdi_attention_delta(call, t);
     if (!status && t.dq.at.data)
         status = grdi_launch(call, query_gradient_kernel, dim3(blocks_for(t.t, t.queries), (unsigned)(t.b * t.h)),
                              ATTENTION_THREADS, shared, t);
@@ -287,6 +286,14 @@ bool supports(const grdi_call *call)
     return t.keys > 0 && t.b * t.h <= 65535;
 }
 
+/* Of the plugin's own kernels: g is read for delta as well, which is written and read. */
+double bytes(const grdi_call *call)
+{
+    double delta = (double)grd_dims_count(call->in[LSE].dims) * sizeof(float);
+    double g = (double)grd_dims_count(call->in[G].dims) * (double)grd_dtype_size(call->in[G].dtype);
+    return grdi_cuda_bytes(call) + g + 2 * delta;
+}
+
 const grdi_kernel kernel = {.op = "attention_backward",
                             .strided_in = 31,
                             .rows_in = 31,
@@ -296,9 +303,16 @@ const grdi_kernel kernel = {.op = "attention_backward",
                             .bind = bind,
                             .run = run,
                             .release = grdi_attention_release,
-                            .rate_part_of = grdi_attention_part};
+                            .rate_part_of = grdi_attention_part,
+                            .bytes_of = bytes};
 
 } // namespace
+
+grd_status grdi_attention_delta(const grdi_call *call, const attention_task &t)
+{
+    return grdi_launch(call, delta_kernel, blocks_for((int64_t)t.b * t.h * t.t, ATTENTION_THREADS / WARP),
+                       ATTENTION_THREADS, 0, t);
+}
 
 grd_status grdi_attention_backward_own(const grdi_call *call, attention_task t)
 {

@@ -1,5 +1,6 @@
 /* classifier.cu - linear_cross_entropy: x [N,C] w [V,C] -> losses and both gradients, some rows at a time, so that all
- * logits [N,V] never lie in memory. Chunks are added in order: the same bits in every run. */
+ * logits [N,V] never lie in memory. They are of the operands' dtype, and losses of them are made in f32. Chunks are
+ * added in order: the same bits in every run. */
 #include "ops/cross_entropy.cuh"
 
 #include "device/table.cuh"
@@ -19,15 +20,17 @@ struct chunk_products {
 struct classifier_state {
     chunk_products whole, rest; /* rest: of the last chunk, where it is shorter */
     int64_t rows, classes, channels, chunk;
-    size_t slopes_at, losses_at; /* in scratch, behind the logits */
-    grd_dtype slopes;            /* in bf16 where the operands are */
+    size_t losses_at; /* in scratch, behind the logits, over which their slopes are written */
+    grd_dtype logits; /* in bf16 where the operands are */
 };
 
-int64_t chunk_rows(const grdi_device *device, int64_t rows, int64_t classes)
+int64_t chunk_rows(const grdi_call *call)
 {
-    int64_t bytes = device->small ? CHUNK_BYTES_SMALL : CHUNK_BYTES,
-            least = device->small ? CHUNK_ROWS_SMALL : CHUNK_ROWS;
-    int64_t fit = bytes / (classes * (int64_t)sizeof(float)) / least * least;
+    int64_t rows = call->in[X].dims.dim[0],
+            row_bytes = call->in[W].dims.dim[0] * (int64_t)grd_dtype_size(call->in[X].dtype);
+    bool small = call->device->small;
+    int64_t bytes = small ? CHUNK_BYTES_SMALL : CHUNK_BYTES, least = small ? CHUNK_ROWS_SMALL : CHUNK_ROWS;
+    int64_t fit = bytes / row_bytes / least * least;
     fit = fit < least ? least : fit;
     return fit < rows ? fit : rows;
 }
@@ -38,12 +41,9 @@ grd_status prepare(grdi_call *call, grd_error *error)
     if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
     s->rows = call->in[X].dims.dim[0], s->channels = call->in[X].dims.dim[1];
     s->classes = call->in[W].dims.dim[0];
-    s->chunk = chunk_rows(call->device, s->rows, s->classes);
-    s->slopes = call->in[X].dtype;
-    bool narrow = s->slopes != GRD_F32;
-    size_t logits = grdi_cuda_room((size_t)(s->chunk * s->classes) * sizeof(float));
-    s->slopes_at = narrow ? logits : 0;
-    s->losses_at = logits + (narrow ? grdi_cuda_room((size_t)(s->chunk * s->classes) * sizeof(uint16_t)) : 0);
+    s->logits = call->in[X].dtype;
+    s->chunk = chunk_rows(call);
+    s->losses_at = grdi_cuda_room((size_t)(s->chunk * s->classes) * grd_dtype_size(s->logits));
     call->scratch_bytes = s->losses_at + (size_t)s->rows * sizeof(float);
     call->state = s;
     return GRD_OK;
@@ -51,12 +51,11 @@ grd_status prepare(grdi_call *call, grd_error *error)
 
 grd_status plan_chunk(const grdi_call *call, classifier_state *s, chunk_products *c, int64_t rows, grd_error *error)
 {
-    char *scratch = (char *)call->scratch;
     size_t element = grd_dtype_size(call->in[X].dtype), dx_element = grd_dtype_size(call->out[DX].dtype);
     size_t step = (size_t)(s->chunk * s->channels);
     grdi_matrix x = {call->in[X].data, call->in[X].dtype, false, s->channels, 0, step * element};
     grdi_matrix w = {call->in[W].data, call->in[W].dtype, false, s->channels, 0, 0}, w_turned = w;
-    grdi_matrix slopes = {scratch + s->slopes_at, s->slopes, false, s->classes, 0, 0};
+    grdi_matrix slopes = {call->scratch, s->logits, false, s->classes, 0, 0};
     grdi_matrix slopes_turned = slopes;
     w_turned.transposed = slopes_turned.transposed = true;
     grd_status status = GRD_OK;
@@ -66,7 +65,7 @@ grd_status plan_chunk(const grdi_call *call, classifier_state *s, chunk_products
                              .batch = 1,
                              .a = x,
                              .b = w_turned,
-                             .y = {scratch, GRD_F32, false, s->classes, 0, 0}};
+                             .y = {call->scratch, s->logits, false, s->classes, 0, 0}};
     c->dx = grdi_product{.m = rows,
                          .n = s->channels,
                          .k = s->classes,
@@ -82,7 +81,7 @@ grd_status plan_chunk(const grdi_call *call, classifier_state *s, chunk_products
                          .b = x,
                          .y = {call->out[DW].data, call->out[DW].dtype, false, s->channels, 0, 0}};
     status = grdi_product_plan(call->device, &c->logits, error);
-    if (s->slopes == GRD_F16) c->dx.alpha = c->dw.alpha = call->in[SCALE].data;
+    if (s->logits == GRD_F16) c->dx.alpha = c->dw.alpha = call->in[SCALE].data;
     if (!status && call->out[DX].data) status = grdi_product_plan(call->device, &c->dx, error);
     if (!status && call->out[DW].data) status = grdi_product_plan(call->device, &c->dw, error);
     return status;
@@ -109,12 +108,11 @@ grd_status run_chunk(const grdi_call *call, const classifier_state *s, const chu
                      int64_t rows, cells losses)
 {
     grdi_device *device = call->device;
-    char *scratch = (char *)call->scratch;
+    void *logits = call->scratch;
     const char *x = (const char *)call->in[X].data + (size_t)(first * s->channels) * grd_dtype_size(call->in[X].dtype);
-    void *slopes = scratch + s->slopes_at;
     bool backward = call->out[DX].data || call->out[DW].data;
-    grd_status status = grdi_product_run(device, &c.logits, x, call->in[W].data, scratch, false);
-    grdi_loss_rows_task t = {.logits = cells{scratch, GRD_F32},
+    grd_status status = grdi_product_run(device, &c.logits, x, call->in[W].data, logits, false);
+    grdi_loss_rows_task t = {.logits = cells{logits, (int32_t)s->logits},
                              .losses = losses,
                              .scale = cells_of(call->in[SCALE]),
                              .targets = (const int32_t *)call->in[TARGETS].data + first,
@@ -122,16 +120,16 @@ grd_status run_chunk(const grdi_call *call, const classifier_state *s, const chu
                              .classes = s->classes,
                              .recipe = grdi_loss_recipe_of(call, true)};
     /* slopes times the scale, one by the number of rows, would be too small for f16: the products have it */
-    if (s->slopes == GRD_F16) t.scale = cells{(void *)(device->lt.numbers + 1), GRD_F32};
-    if (backward) t.slopes = cells{slopes, (int32_t)s->slopes};
+    if (s->logits == GRD_F16) t.scale = cells{(void *)(device->lt.numbers + 1), GRD_F32};
+    if (backward) t.slopes = t.logits;
     t.losses.data = (char *)losses.data + (size_t)first * grd_dtype_size((grd_dtype)losses.dtype);
     if (!status) status = grdi_loss_rows(call, t);
     char *dx = (char *)call->out[DX].data;
     if (!status && dx)
-        status = grdi_product_run(device, &c.dx, slopes, call->in[W].data,
+        status = grdi_product_run(device, &c.dx, logits, call->in[W].data,
                                   dx + (size_t)(first * s->channels) * grd_dtype_size(call->out[DX].dtype), false);
     if (!status && call->out[DW].data)
-        status = grdi_product_run(device, &c.dw, slopes, x, call->out[DW].data, first > 0 || call->accumulate[DW]);
+        status = grdi_product_run(device, &c.dw, logits, x, call->out[DW].data, first > 0 || call->accumulate[DW]);
     return status;
 }
 
@@ -162,6 +160,19 @@ void release(grdi_call *call)
     call->state = nullptr;
 }
 
+/* Logits are written by a product, read and written as slopes by the losses' kernel (a row at a time, in shared memory
+ * or the cache), and read by two products; those of each chunk read w and dw. */
+double bytes(const grdi_call *call)
+{
+    double rows = (double)call->in[X].dims.dim[0], classes = (double)call->in[W].dims.dim[0];
+    double element_bytes = (double)grd_dtype_size(call->in[X].dtype), channels = (double)call->in[X].dims.dim[1];
+    int64_t chunk = chunk_rows(call);
+    double chunks = (double)((call->in[X].dims.dim[0] + chunk - 1) / chunk);
+    double weights = classes * channels * (2 * element_bytes + 2 * sizeof(float));
+    return grdi_cuda_bytes(call) + rows * (5 * classes + channels) * element_bytes + (chunks - 1) * weights +
+           classes * channels * element_bytes + 2 * rows * sizeof(float);
+}
+
 /* The weights' gradient is a sum over chunks, and stays in f32; the slopes are narrow as the operands are. */
 bool supports(const grdi_call *call)
 {
@@ -178,7 +189,8 @@ const grdi_kernel kernel = {.op = "linear_cross_entropy",
                             .prepare = prepare,
                             .bind = bind,
                             .run = run,
-                            .release = release};
+                            .release = release,
+                            .bytes_of = bytes};
 
 } // namespace
 

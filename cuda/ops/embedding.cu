@@ -87,6 +87,14 @@ grd_status run_backward(grdi_call *call)
     return grdi_launch(call, embedding_backward_kernel, grid, THREADS, shared, t);
 }
 
+/* A row of the table for each id. */
+double bytes(const grdi_call *call)
+{
+    double count = (double)grd_dims_count(call->out[0].dims);
+    size_t element_bytes = grd_dtype_size(call->in[0].dtype) + grd_dtype_size(call->out[0].dtype);
+    return count * (double)element_bytes + (double)grd_dims_count(call->in[1].dims) * sizeof(int32_t);
+}
+
 bool supports(const grdi_call *call)
 {
     return is_value(call->in[0].dtype) && call->in[1].dtype == GRD_I32 && is_value(call->out[0].dtype);
@@ -98,9 +106,12 @@ bool supports_backward(const grdi_call *call)
     return is_value(call->in[0].dtype) && call->in[1].dtype == GRD_I32 && call->out[0].dtype == GRD_F32;
 }
 
-const grdi_kernel kernel_embedding = {.op = "embedding", .supports = supports, .run = run_embedding};
-const grdi_kernel kernel_backward = {
-    .op = "embedding_backward", .accumulates = 1, .supports = supports_backward, .run = run_backward};
+const grdi_kernel kernel_embedding = {.op = "embedding", .supports = supports, .run = run_embedding, .bytes_of = bytes};
+const grdi_kernel kernel_backward = {.op = "embedding_backward",
+                                     .accumulates = 1,
+                                     .supports = supports_backward,
+                                     .run = run_backward,
+                                     .bytes_of = grdi_cuda_bytes};
 
 } // namespace
 

@@ -1,9 +1,10 @@
 /* flash_attention_backward.cu - the gradients of attention on tensor cores. With p = exp(score - lse) and
  * e = p (g.v - delta), delta = g.out: dq = scale sum_j e k, dk = scale sum_i e q, dv = sum_i p g.
  *
- * One kernel has a block for some queries and makes delta and dq, the other a block for some keys, its rows, and makes
- * dk and dv over all queries of all heads that share them. Scores are made twice (seven products of tiles instead of
- * five); in return no two blocks add to one place, memory is linear in length, and runs agree to the bit. */
+ * A block has some queries, its rows, and makes dq, or some keys, and makes dk and dv over all queries of all heads
+ * that share them. Scores are made twice (seven products of tiles instead of five); in return no two blocks add to one
+ * place, memory is linear in length, and runs agree to the bit. Both kinds are blocks of one launch, those of a head
+ * next to one another: what they read comes from memory once, and then from the cache (docs/cuda-bytes.md). */
 #include "ops/flash.cuh"
 
 namespace
@@ -13,15 +14,6 @@ namespace
 __device__ __forceinline__ float power_of(float lse)
 {
     return lse == -INFINITY ? INFINITY : lse * LOG2_E;
-}
-
-/* delta of a row, by the whole warp. */
-__device__ inline float make_delta(const attention_task &t, int batch, int head, int i)
-{
-    int64_t g = head_row(t.g, batch, i, head), out = head_row(t.out, batch, i, head);
-    float sum = 0;
-    for (int c = lane_of_thread(); c < t.d; c += WARP) sum += get(t.g.at, g + c) * get(t.out.at, out + c);
-    return warp_sum(sum);
 }
 
 /* What p and e of an element are made of. `lse` is in powers of two. */
@@ -35,16 +27,18 @@ __device__ __forceinline__ slope slope_of(float score, float lse, float along, f
     return slope{p, p * (along - delta)};
 }
 
+/* dq of `block`, counted from the head's last. */
 template <class S>
-__global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_query_gradient_kernel(const attention_task t)
+__device__ __forceinline__ void query_gradient(const attention_task &t, int batch, int head, int block)
 {
     constexpr int TILE = S::COLUMNS * S::WIDTH;
     shared_memory shared;
     uint16_t *q = shared.take<uint16_t>(S::ROWS * S::WIDTH), *g = shared.take<uint16_t>(S::ROWS * S::WIDTH);
     uint16_t *k = shared.take<uint16_t>(2 * TILE), *v = shared.take<uint16_t>(2 * TILE);
     span *seen = shared.take<span>(S::ROWS);
-    int batch = (int)blockIdx.y / t.h, head = (int)blockIdx.y % t.h, kv = head / (t.h / t.hkv);
-    int first = (int)(gridDim.x - 1 - blockIdx.x) * S::ROWS, end = first + S::ROWS < t.t ? first + S::ROWS : (int)t.t;
+    int kv = head / (t.h / t.hkv), blocks = ((int)t.t + S::ROWS - 1) / S::ROWS;
+    /* Later queries see more keys: they begin first. */
+    int first = (blocks - 1 - block) * S::ROWS, end = first + S::ROWS < t.t ? first + S::ROWS : (int)t.t;
     int key = keys_of(t, first).first / S::COLUMNS * S::COLUMNS, last = keys_of(t, end - 1).end;
     float factor = S::MASKED ? 1.0f : t.scale * LOG2_E;
     copy_tile<S::WIDTH, S::ROWS>(q, t.q, batch, head, first, end, t.d);
@@ -63,14 +57,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_query_g
             int row = first + row_of<S>(m, h);
             int64_t at = ((int64_t)batch * t.h + head) * t.t + row;
             lse[m][h] = row < end ? power_of(get(t.lse, at)) : INFINITY;
-            delta[m][h] = 0;
-            for (int r = 0; r < 8; r++) {
-                int each = row - lane_of_thread() / 4 + r;
-                if (each >= end) break;
-                float sum = make_delta(t, batch, head, each);
-                if (lane_of_thread() / 4 == r) delta[m][h] = sum;
-            }
-            if (row < end && lane_of_thread() % 4 == 0) t.delta[at] = delta[m][h];
+            delta[m][h] = row < end ? t.delta[at] : 0.0f;
         }
     for (int stage = 0; key < last; key += S::COLUMNS, stage ^= 1) {
         copies_wait<0>();
@@ -117,8 +104,8 @@ __device__ __forceinline__ void copy_queries(const attention_task &t, uint16_t *
     delta[i] = first + i < t.t ? t.delta[at] : 0.0f;
 }
 
-template <class S>
-__global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_key_gradient_kernel(const attention_task t)
+/* dk and dv of `block`, counted from the first. */
+template <class S> __device__ __forceinline__ void key_gradient(const attention_task &t, int batch, int kv, int block)
 {
     constexpr int TILE = S::COLUMNS * S::WIDTH;
     shared_memory shared;
@@ -126,8 +113,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_key_gra
     uint16_t *q = shared.take<uint16_t>(2 * TILE), *g = shared.take<uint16_t>(2 * TILE);
     float *lse = shared.take<float>(2 * S::COLUMNS), *delta = shared.take<float>(2 * S::COLUMNS);
     span *seen = shared.take<span>(S::ROWS);
-    int batch = (int)blockIdx.y / t.hkv, kv = (int)blockIdx.y % t.hkv, group = t.h / t.hkv;
-    int first = (int)blockIdx.x * S::ROWS, end = first + S::ROWS < t.s ? first + S::ROWS : (int)t.s;
+    int group = t.h / t.hkv;
+    int first = block * S::ROWS, end = first + S::ROWS < t.s ? first + S::ROWS : (int)t.s;
     int begin = queries_of(t, first).first / S::COLUMNS * S::COLUMNS, last = queries_of(t, end - 1).end;
     int head = kv * group;
     float factor = S::MASKED ? 1.0f : t.scale * LOG2_E;
@@ -180,20 +167,37 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_key_gra
     if (t.dv.at.data) put_rows<S>(t.dv, batch, kv, first, end, t.d, dv, 1.0f);
 }
 
-template <class Q, class K> grd_status launch(const grdi_call *call, const attention_task &t)
+/* The shapes of the two kinds of blocks. */
+template <class Q, class K> struct flash_shapes {
+    using queries = Q;
+    using keys = K;
+};
+
+/* Blocks of the grid's x: first those of the queries of all heads that share keys and values, then those of the keys.
+ */
+template <class S>
+__global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_gradient_kernel(const attention_task t)
 {
-    size_t shared = (2 * Q::ROWS + 4 * Q::COLUMNS) * Q::ROW_BYTES + Q::ROWS * sizeof(span);
-    grd_status status = grdi_allow_shared(call, flash_query_gradient_kernel<Q>, shared);
-    if (!status)
-        status = grdi_launch(call, flash_query_gradient_kernel<Q>,
-                             dim3(blocks_for(t.t, Q::ROWS), (unsigned)(t.b * t.h)), ATTENTION_THREADS, shared, t);
-    if (status || (!t.dk.at.data && !t.dv.at.data)) return status;
-    shared = (2 * K::ROWS + 4 * K::COLUMNS) * K::ROW_BYTES + K::ROWS * sizeof(span) +
-             2 * shared_bytes_of(2 * K::COLUMNS, sizeof(float));
-    status = grdi_allow_shared(call, flash_key_gradient_kernel<K>, shared);
+    int batch = (int)blockIdx.y / t.hkv, kv = (int)blockIdx.y % t.hkv, group = t.h / t.hkv;
+    int block = (int)blockIdx.x, each = t.query_blocks;
+    if (block < each * group) query_gradient<typename S::queries>(t, batch, kv * group + block / each, block % each);
+    else key_gradient<typename S::keys>(t, batch, kv, block - each * group);
+}
+
+template <class Q, class K> grd_status launch(const grdi_call *call, attention_task t)
+{
+    using shapes = flash_shapes<Q, K>;
+    size_t for_queries = (2 * Q::ROWS + 4 * Q::COLUMNS) * Q::ROW_BYTES + Q::ROWS * sizeof(span);
+    size_t for_keys = (2 * K::ROWS + 4 * K::COLUMNS) * K::ROW_BYTES + K::ROWS * sizeof(span) +
+                      2 * shared_bytes_of(2 * K::COLUMNS, sizeof(float));
+    size_t shared = for_queries > for_keys ? for_queries : for_keys;
+    t.query_blocks = t.dq.at.data ? (int32_t)blocks_for(t.t, Q::ROWS) : 0;
+    unsigned key_blocks = t.dk.at.data || t.dv.at.data ? blocks_for(t.s, K::ROWS) : 0;
+    dim3 grid((unsigned)(t.query_blocks * (t.h / t.hkv)) + key_blocks, (unsigned)(t.b * t.hkv));
+    if (grid.x == 0) return GRD_OK;
+    grd_status status = grdi_allow_shared(call, flash_gradient_kernel<shapes>, shared);
     if (status) return status;
-    return grdi_launch(call, flash_key_gradient_kernel<K>, dim3(blocks_for(t.s, K::ROWS), (unsigned)(t.b * t.hkv)),
-                       ATTENTION_THREADS, shared, t);
+    return grdi_launch(call, flash_gradient_kernel<shapes>, grid, ATTENTION_THREADS, shared, t);
 }
 
 template <bool F16> grd_status backward_in(const grdi_call *call, const attention_task &t)
@@ -212,5 +216,7 @@ template <bool F16> grd_status backward_in(const grdi_call *call, const attentio
 
 grd_status grdi_flash_backward(const grdi_call *call, attention_task t)
 {
+    grd_status status = grdi_attention_delta(call, t);
+    if (status) return status;
     return t.q.at.dtype == GRD_F16 ? backward_in<true>(call, t) : backward_in<false>(call, t);
 }

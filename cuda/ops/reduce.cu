@@ -273,6 +273,13 @@ grd_status prepare(grdi_call *call, grd_error *error)
     return GRD_OK;
 }
 
+double bytes(const grdi_call *call)
+{
+    reduce_task t;
+    describe(call, &t);
+    return grdi_cuda_bytes(call) + (t.parts > 1 ? 2.0 * (double)(t.outputs * t.parts) * sizeof(summary) : 0.0);
+}
+
 grd_status run(grdi_call *call)
 {
     reduce_task t;
@@ -392,7 +399,7 @@ bool supports_arg(const grdi_call *call)
 #define REDUCE_KERNEL(op_name)                                                                                         \
     {                                                                                                                  \
         .op = op_name, .strided_in = 1, .rows_in = 1, .strided_out = 1, .accumulates = 1, .supports = supports,        \
-        .prepare = prepare, .run = run                                                                                 \
+        .prepare = prepare, .run = run, .bytes_of = bytes                                                              \
     }
 #define INTEGER_KERNEL(op_name)                                                                                        \
     {                                                                                                                  \

@@ -323,6 +323,11 @@ const char *grdi_sim_kernel()
     return sim.kernel;
 }
 
+bool grdi_sim_in_kernel()
+{
+    return sim.body != nullptr;
+}
+
 /* ---- shared memory ---- */
 
 /* Without AddressSanitizer a guard behind each array shows writes past it. */
@@ -520,8 +525,9 @@ cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shar
     counts.kernels++;
     grdi_sim_spend_kernel();
     launched.insert(name);
-    if (together) return run_blocks(0, (unsigned)count) ? cudaSuccess : cudaErrorLaunchFailure;
-    for (uint64_t b = 0; b < count; b++)
-        if (!run_blocks(b, 1)) return cudaErrorLaunchFailure;
-    return cudaSuccess;
+    unsigned at_once = together ? (unsigned)count : 1;
+    bool good = true;
+    for (uint64_t b = 0; b < count && good; b += at_once) good = run_blocks(b, at_once);
+    sim.body = nullptr;
+    return good ? cudaSuccess : cudaErrorLaunchFailure;
 }

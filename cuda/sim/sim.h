@@ -2,6 +2,7 @@
 #ifndef GRDI_SIM_H
 #define GRDI_SIM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -38,6 +39,22 @@ GRDI_SIM_EXPORT void grdi_sim_set_algorithms(int count, int fastest);
 GRDI_SIM_EXPORT const char *grdi_sim_kernel_at(int index);
 /* What the simulator found wrong, first things first; "" if nothing. Cleared by the call. */
 GRDI_SIM_EXPORT const char *grdi_sim_take_error(void);
+
+/* Bytes of device memory that the launches of a kernel read and wrote, in the library that counts them (traffic.cpp).
+ * read, written: each byte once a launch, and reads of what the launch has written itself not at all; asked: by all
+ * loads and stores together; from_memory: in sectors of 32 bytes, with a cache that is empty as a launch begins and
+ * gives up what was not used for longest, blocks running one after another. */
+typedef struct grdi_sim_traffic {
+    const char *kernel; /* as launches write it */
+    int64_t launches;
+    int64_t read, written;
+    int64_t asked_read, asked_written;
+    int64_t from_memory_read, from_memory_written;
+} grdi_sim_traffic;
+/* Of kernel `index`; NULL past the last one. */
+GRDI_SIM_EXPORT const grdi_sim_traffic *grdi_sim_traffic_at(int index);
+/* Counts from 0 again, with a cache of that size. */
+GRDI_SIM_EXPORT void grdi_sim_forget_traffic(size_t cache_bytes);
 
 #ifdef __cplusplus
 }

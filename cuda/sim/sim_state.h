@@ -17,6 +17,13 @@ enum { GRDI_SIM_BLOCKS_AT_ONCE = 4, GRDI_SIM_THREADS_AT_ONCE = 1024 * GRDI_SIM_B
 unsigned grdi_sim_thread(void);
 unsigned grdi_sim_running(void);
 const char *grdi_sim_kernel(void);
+bool grdi_sim_in_kernel(void);
+/* traffic.cpp, where it is built in: a kernel's read that no instrumented code makes. */
+#ifdef GRDI_SIM_TRAFFIC
+void grdi_sim_reads(const void *memory, size_t size_bytes);
+#else
+static inline void grdi_sim_reads(const void *, size_t) {}
+#endif
 /* Whether as many bytes, aligned to their number, lie within one shared array of the block; notes where not. */
 bool grdi_sim_is_shared(const void *at, size_t size_bytes, unsigned thread, const char *call);
 /* All live lanes of the warp bring something of theirs (`lanes`), and `act` is called once. */

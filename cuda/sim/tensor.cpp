@@ -144,6 +144,7 @@ void grdi_sim_copies_wait(unsigned left)
         }
         memset(c.to, 0, 16);
         memcpy(c.to, c.from, c.size_bytes);
+        grdi_sim_reads(c.from, c.size_bytes);
     }
     issued[me].swap(later);
 }

@@ -358,7 +358,7 @@ static int64_t check_form(const form *f, grd_dtype dtype)
 /* What these kernels are for must not go to the plain ones; and no row waits for another's banks. */
 static void only_tensor_cores_ran(void)
 {
-    static const char *const flash[] = {"flash_kernel<", "flash_query_gradient_kernel<", "flash_key_gradient_kernel<"};
+    static const char *const flash[] = {"flash_kernel<", "flash_gradient_kernel<", "delta_kernel"};
     const char *name;
     int found = 0;
     for (int i = 0; (name = SIM(grdi_sim_kernel_at)(i)); i++) {
@@ -444,8 +444,7 @@ Test(cudasim_attention, others_are_for_plain_kernels)
     for (int i = PLAIN; i < WIDE; i++) check_form(&forms[i], GRD_BF16);
     only_plain_ran("flash_");
     check_form(&forms[WIDE], GRD_BF16);
-    only_plain_ran("flash_query");
-    only_plain_ran("flash_key");
+    only_plain_ran("flash_gradient");
 }
 Test(cudasim_attention, by_cudnn_in_bf16)
 {
