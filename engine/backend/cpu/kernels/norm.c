@@ -197,18 +197,19 @@ static void backward_sums(const float *g, const float *x, const norm_state *stat
     *sum_hn = total_hn;
 }
 
-/* gx = rstd (h - mean_h - n mean_hn) */
-static void backward_row(float *gx, const float *g, const float *x, const norm_state *state, float mean, float rstd,
-                         float mean_h, float mean_hn)
+/* gx = rstd (h - mean_h - n mean_hn), added to what is there where `add` */
+static void backward_row(float *gx, bool add, const float *g, const float *x, const norm_state *state, float mean,
+                         float rstd, float mean_h, float mean_hn)
 {
     int64_t i = 0, width = state->rows.width;
     const float *gain = state->gains;
     for (; i + GRDI_LANES <= width; i += GRDI_LANES) {
         grdi_vf normal = (grdi_load(x + i) - mean) * rstd, h = grdi_load(g + i) * grdi_load(gain + i);
-        grdi_store(gx + i, rstd * (h - mean_h - normal * mean_hn));
+        grdi_vf value = rstd * (h - mean_h - normal * mean_hn);
+        grdi_store(gx + i, add ? value + grdi_load(gx + i) : value);
     }
     for (; i < width; i++)
-        gx[i] = rstd * (g[i] * gain[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
+        gx[i] = (add ? gx[i] : 0) + rstd * (g[i] * gain[i] - mean_h - (x[i] - mean) * rstd * mean_hn);
 }
 
 /* Moves the sums of a few rows into those of all. */
@@ -242,8 +243,10 @@ static void backward_range(int64_t begin, int64_t end, int32_t thread, void *con
         if (call->out[0].data) {
             float mean_h = state->centred ? (float)(sum_h / (double)width) : 0,
                   mean_hn = (float)(sum_hn / (double)width);
+            const bool add = call->accumulate[0];
+            if (add) grdi_row_read(&call->out[0], walk.offset[BACKWARD_GX], width, gx_buffer);
             float *gx = grdi_row_write(&call->out[0], walk.offset[BACKWARD_GX], gx_buffer);
-            backward_row(gx, g, x, state, mean, rstd, mean_h, mean_hn);
+            backward_row(gx, add, g, x, state, mean, rstd, mean_h, mean_hn);
             grdi_row_written(&call->out[0], walk.offset[BACKWARD_GX], width, gx_buffer);
         }
         if (vectors && (row - begin) % SUM_ROWS == SUM_ROWS - 1)
@@ -306,7 +309,7 @@ static bool backward_supports(const grdi_call *call)
     static const grdi_kernel kernel_##name = {.op = #name,                                                             \
                                               .rows_in = 3,                                                            \
                                               .strided_out = 1,                                                        \
-                                              .accumulates = 6,                                                        \
+                                              .accumulates = 7,                                                        \
                                               .in_place = 1,                                                           \
                                               .supports = backward_supports,                                           \
                                               .prepare = backward_prepare,                                             \
