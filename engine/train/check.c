@@ -112,10 +112,12 @@ static void make_small(grd_settings *z)
 }
 
 #define STEP_FLOPS 1e10 /* of the session that takes steps as the run will */
+enum { SAMPLES_LEAST = 8 }; /* of fewer, batch norm's statistics are noise, and the loss of a good model rises */
 
 static void make_affordable(grd_settings *z, double sample_flops)
 {
-    while (z->train.batch > 2 && (double)z->train.batch * sample_flops > STEP_FLOPS) set_batch(z, z->train.batch / 2);
+    while (z->train.batch >= 2 * SAMPLES_LEAST && (double)z->train.batch * sample_flops > STEP_FLOPS)
+        set_batch(z, z->train.batch / 2);
 }
 
 static grd_status next(grdi_subject *subject, const void **inputs)

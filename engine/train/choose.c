@@ -118,7 +118,7 @@ grd_status grd_settings_for_text(grd_settings *s, int kind, int64_t text_bytes, 
 /* ---- images ---- */
 
 enum { IMAGE_BATCH = 64, SMALL_SIDE = 56, PHOTO_SIDE = 64, TESTS_IN_A_RUN = 8, TESTED = 2000 };
-enum { EPOCHS = 16, EPOCHS_MOST = 100, IMAGES_LEAST = 50000 };
+enum { EPOCHS = 16, EPOCHS_MOST = 100, IMAGES_LEAST = 50000, WARMUP_LEAST = 50 };
 #define IMAGE_MINUTES 5
 #define PHOTO_MINUTES 20
 /* Mirror images of at least that part of those that are nearest to their class are so too: they may be mirrored. */
@@ -158,7 +158,8 @@ static void choose_length(grd_settings *s, int64_t count)
     epochs = epochs < EPOCHS ? EPOCHS : epochs > EPOCHS_MOST ? EPOCHS_MOST : epochs;
     s->train.batch = count < IMAGE_BATCH ? count : IMAGE_BATCH;
     s->train.steps = (epochs * count + s->train.batch - 1) / s->train.batch;
-    s->train.warmup = s->train.steps / 50;
+    s->train.warmup = s->train.steps / 50 > WARMUP_LEAST ? s->train.steps / 50 : WARMUP_LEAST;
+    if (s->train.warmup > s->train.steps / 10) s->train.warmup = s->train.steps / 10;
     s->train.eval_every = s->train.steps / TESTS_IN_A_RUN > 0 ? s->train.steps / TESTS_IN_A_RUN : 1;
     s->train.eval_windows =
         TESTED; /* of the images, during the run: all of them would take a good part of a short one */
@@ -179,7 +180,7 @@ static void set_whole(grd_settings *s, const char *path, int64_t value)
  * its steps, so the warm-up is no part of them. */
 static void choose_vit(grd_settings *s, const grd_images_info *info)
 {
-    s->train.warmup = s->train.steps / 50 < VIT_WARMUP ? s->train.steps / 50 : VIT_WARMUP;
+    if (s->train.warmup > VIT_WARMUP) s->train.warmup = VIT_WARMUP;
     if (info->height * info->width > SMALL_SIDE * SMALL_SIDE) return;
     int64_t patch = info->height < info->width ? info->height : info->width;
     while (patch > 1 && (info->height % patch || info->width % patch ||

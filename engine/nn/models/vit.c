@@ -1,8 +1,11 @@
 /* vit.c - the vision transformer: an image as a sequence of patches, read by the blocks of gpt.c. */
 #include <gradus/nn.h>
 
+#include <math.h>
+
 enum { LAYERS = 6, HEADS = 3, WIDTH = 192, LEAST_PATCHES = 36 };
 #define POSITION_STD 0.02
+#define USUAL_WIDTH 768.0 /* for which 0.02 is the usual deviation of weights; a narrower layer adds fewer of them */
 
 static int64_t common_divisor(int64_t a, int64_t b)
 {
@@ -81,7 +84,7 @@ grd_tensor grd_vit_logits(grd_tensor x, const grd_vit *net, grd_tensor key)
                    .bidirectional = true};
     gpt.kv_heads = gpt.heads;
     gpt.head_dim = gpt.width / gpt.heads;
-    gpt.init_std = POSITION_STD;
+    gpt.init_std = POSITION_STD * sqrt(USUAL_WIDTH / (double)net->width);
     x = grd_gpt_blocks(embed(x, net), &gpt, key);
     if (grd_is_poison(x)) return x;
     grd_tensor seen = net->mean_pool ? grd_mean_axis(x, 1, false) : grd_squeeze(grd_slice(x, 1, 0, 1), 1);
