@@ -99,32 +99,44 @@ const char *wrong_shape(const problem &p)
     if (has_aux(p) && (p.how.aux_ld < (int64_t)m || p.how.aux_ld % 8 != 0))
         return "the leading dimension of the auxiliary matrix is below the rows of D or no multiple of 8";
     if (sums_b(p) && p.d.batch != 1) return "the gradient of a bias is no epilogue of a batch";
+    if (has_aux(p) && p.d.batch != 1) return "the auxiliary matrices of a batch have no stride";
     if (p.how.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && p.a.type != CUDA_R_32F) return "tf32 is for matrices of f32";
     return nullptr;
 }
 
-bool aligned(const void *pointer, size_t bytes)
+/* From the first element to the end of the last. */
+size_t extent(const cublasLtMatrixLayoutOpaque &x)
 {
-    return (uintptr_t)pointer % bytes == 0;
+    int64_t last = (x.batch - 1) * x.batch_stride + ((int64_t)x.columns - 1) * x.ld + (int64_t)x.rows;
+    return (size_t)last * element_bytes(x.type);
 }
 
 const char *wrong_pointer(const problem &p, const void *a, const void *b, const void *c, const void *d,
                           const uint64_t *least)
 {
+    static const char *const names[] = {"matrix A", "matrix B", "matrix C", "matrix D"};
     const void *pointer[] = {a, b, c, d};
     const cublasLtMatrixLayoutOpaque *layout[] = {&p.a, &p.b, &p.c, &p.d};
-    for (int i = 0; i < 4; i++) {
-        if (!pointer[i]) return "a matrix is NULL";
-        if (!aligned(pointer[i], element_bytes(layout[i]->type)) || !aligned(pointer[i], least[i]))
-            return "a matrix is aligned to less than the algorithm was asked for";
+    const char *what = nullptr;
+    size_t element = element_bytes(p.d.type);
+    for (int i = 0; i < 4 && !what; i++) {
+        size_t own = element_bytes(layout[i]->type);
+        what = grdi_sim_wrong_memory(names[i], pointer[i], extent(*layout[i]), own > least[i] ? own : (size_t)least[i]);
     }
-    if (has_bias(p) && (!p.how.bias || !aligned(p.how.bias, element_bytes(p.d.type))))
-        return "the epilogue adds a bias, whose pointer is NULL or not aligned";
-    if (sums_b(p) && (!p.how.bias || !aligned(p.how.bias, element_bytes(p.d.type))))
-        return "the epilogue writes the gradient of a bias, whose pointer is NULL or not aligned";
-    if (has_aux(p) && (!p.how.aux || !aligned(p.how.aux, 16)))
-        return "the epilogue has an auxiliary matrix, whose pointer is NULL or not aligned to 16 bytes";
-    return nullptr;
+    if (!what && has_bias(p)) what = grdi_sim_wrong_memory("the bias", p.how.bias, p.d.rows * element, element);
+    if (!what && sums_b(p))
+        what = grdi_sim_wrong_memory("the gradient of a bias", p.how.bias, p.d.columns * element, element);
+    if (!what && has_aux(p))
+        what = grdi_sim_wrong_memory("the auxiliary matrix", p.how.aux,
+                                     (((size_t)p.d.columns - 1) * (size_t)p.how.aux_ld + p.d.rows) * element, 16);
+    return what;
+}
+
+/* Both what the algorithm needs and what is said to be there. */
+const char *wrong_workspace(const void *workspace, size_t given, size_t needed)
+{
+    if (needed > given) return "the workspace is smaller than the algorithm needs";
+    return needed ? grdi_sim_wrong_memory("the workspace", workspace, given, 256) : nullptr;
 }
 
 float activated(int32_t epilogue, float x)
@@ -356,13 +368,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     problem p{*description, *a_layout, *b_layout, *c_layout, *d_layout};
     const char *what = wrong_shape(p);
     if (!what) what = wrong_pointer(p, a, b, c, d, algorithm->data);
-    if (!what && algorithm->data[4] > 0 && (!workspace || workspace_bytes < algorithm->data[4]))
-        what = "the workspace is smaller than the algorithm needs";
-    if (!what && algorithm->data[4] > 0 && !aligned(workspace, 256)) what = "the workspace is not aligned to 256 bytes";
+    if (!what) what = wrong_workspace(workspace, workspace_bytes, (size_t)algorithm->data[4]);
     if (what) return refused(what);
     bool late = p.how.pointers == CUBLASLT_POINTER_MODE_DEVICE; /* alpha and beta are read when the product runs */
-    if (late && (!grdi_sim_on_device(alpha, sizeof(float)) || !grdi_sim_on_device(beta, sizeof(float))))
-        return refused("alpha or beta is not in device memory, as its pointer mode says");
+    for (const void *factor : {alpha, beta})
+        if (late && (what = grdi_sim_wrong_memory("alpha or beta", factor, sizeof(float), sizeof(float))))
+            return refused(what);
     grdi_sim_writes("cublasLtMatmul", d);
     if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
         grdi_sim_writes("cublasLtMatmul, beside its result", p.how.aux);

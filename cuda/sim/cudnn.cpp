@@ -304,16 +304,13 @@ const char *wrong_pointers(const descriptor &plan, const descriptor &pack, point
         char *pointer = nullptr;
         for (size_t i = 0; i < ids.size(); i++)
             if (ids[i] == t->id) pointer = (char *)given[i];
-        if (!pointer) return "a tensor has no pointer";
-        if ((uintptr_t)pointer % (uintptr_t)t->alignment) return "a pointer is aligned to less than its tensor says";
-        if (!grdi_sim_on_device(pointer, t->extent())) return "a tensor does not lie within device memory";
+        const char *what = grdi_sim_wrong_memory("a tensor", pointer, t->extent(), (size_t)t->alignment);
+        if (what) return what;
         found->of[t->id] = pointer;
     }
     found->workspace = (void *)pack.one(DNN_ATTR_VARIANT_PACK_WORKSPACE, 0);
     size_t bytes = (size_t)plan.one(DNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, 0);
-    if (bytes && (!found->workspace || !grdi_sim_on_device(found->workspace, bytes)))
-        return "the workspace is smaller than the plan needs";
-    return nullptr;
+    return bytes ? grdi_sim_wrong_memory("the workspace", found->workspace, bytes, 1) : nullptr;
 }
 
 } // namespace

@@ -194,6 +194,19 @@ bool grdi_sim_on_device(const void *memory, size_t size_bytes)
     return within(device_blocks, memory, size_bytes);
 }
 
+const char *grdi_sim_wrong_memory(const char *what, const void *memory, size_t size_bytes, size_t alignment)
+{
+    static char text[160];
+    if (!memory) snprintf(text, sizeof text, "%s is NULL", what);
+    else if ((uintptr_t)memory % alignment)
+        snprintf(text, sizeof text, "%s is aligned to less than %zu bytes", what, alignment);
+    else if (!grdi_sim_on_device(memory, size_bytes))
+        snprintf(text, sizeof text, "%s of %zu bytes does not lie within one allocation of the device", what,
+                 size_bytes);
+    else return nullptr;
+    return text;
+}
+
 extern "C" {
 
 const char *cudaGetErrorName(cudaError_t error)

@@ -31,6 +31,9 @@ void grdi_sim_together(const char *call, void *mine, void (*act)(void *const *la
 void grdi_sim_thread_ended(void);
 /* Whether the range lies within one allocation of device memory. */
 bool grdi_sim_on_device(const void *memory, size_t size_bytes);
+/* What is wrong with memory that a library's call is given: NULL, aligned to less, or as many bytes do not lie within
+ * one allocation of the device. "the bias is NULL"; NULL where nothing is. */
+const char *grdi_sim_wrong_memory(const char *what, const void *memory, size_t size_bytes, size_t alignment);
 /* The algorithm of libraries that is faster than others, and how many of them cuBLASLt has; as set by tests. */
 int grdi_sim_fastest(void);
 int grdi_sim_algorithms(void);

@@ -231,7 +231,7 @@ Test(stand_ins_attention, refuse_a_workspace_that_is_too_small)
     char *little;
     shape.queries = shape.keys = 16;
     GOOD(SIM(cudaMalloc)((void **)&little, B * H * 16 * 16 * 2 - 64));
-    run_refused(planned(true), little, "workspace is smaller");
+    run_refused(planned(true), little, "the workspace of");
     GOOD(SIM(cudaFree)(little));
 }
 
@@ -242,7 +242,7 @@ Test(stand_ins_attention, refuse_rows_without_their_statistics)
     cr_assert(plan && !grdi_dnn_plan_bind(plan, pointers, memory), "the plugin binds it");
     static char outside[4096] __attribute__((aligned(16)));
     pointers[GRDI_ATTENTION_LSE] = outside;
-    run_refused(plan, memory + GRDI_DNN_POINTERS * ROOM, "does not lie within device memory");
+    run_refused(plan, memory + GRDI_DNN_POINTERS * ROOM, "does not lie within one allocation");
 }
 
 Test(stand_ins_attention, refuse_pointers_that_are_left_out)
@@ -274,7 +274,7 @@ Test(stand_ins_attention, refuse_numbers_that_are_missing)
 Test(stand_ins_attention, refuse_scores_that_are_to_lie_somewhere)
 {
     spoiling = (struct spoiling){.name = DNN_ATTR_TENSOR_IS_VIRTUAL, .count = -1};
-    run_refused(planned(false), NULL, "a tensor has no pointer");
+    run_refused(planned(false), NULL, "a tensor is NULL");
 }
 
 Test(stand_ins_attention, refuse_a_pointer_between_16_bytes)

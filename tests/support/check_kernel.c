@@ -249,11 +249,12 @@ static bool compare_output(launch *l, int32_t o, char *message)
 }
 
 /* Runs once from the same start; compares with the references. */
-static bool run_once(launch *l, char *message)
+static bool run_once(launch *l, int run, char *message)
 {
     const kernel_target *t = l->k->target;
     char why[CHECK_TEXT];
     upload_all(l);
+    if (t->before) t->before(run);
     if (l->kernel->run(&l->call)) return wrong(message, "run failed");
     bool over_input[GRDI_INPUTS_MAX] = {false};
     for (int32_t o = 0; o < l->call.output_count; o++) {
@@ -298,14 +299,14 @@ static bool run_twice(launch *l, char *message)
 {
     count_run(l);
     double *first[GRDI_OUTPUTS_MAX] = {NULL};
-    bool ok = run_once(l, message);
+    bool ok = run_once(l, 0, message);
     for (int32_t o = 0; ok && o < l->call.output_count; o++) {
         if (!l->got[o]) continue;
         size_t size = sizeof(double) * (size_t)grd_dims_count(l->k->node->out[o].dims);
         first[o] = test_alloc(size, 1);
         memcpy(first[o], l->got[o], size);
     }
-    ok = ok && run_once(l, message);
+    ok = ok && run_once(l, 1, message);
     for (int32_t o = 0; ok && o < l->call.output_count; o++) {
         if (!first[o]) continue;
         ok = memcmp(first[o], l->got[o], sizeof(double) * (size_t)grd_dims_count(l->k->node->out[o].dims)) == 0;
@@ -315,7 +316,7 @@ static bool run_twice(launch *l, char *message)
     if (!ok || !l->how->accumulate) return ok;
     memset(l->call.accumulate, 0, sizeof l->call.accumulate); /* the same call in a run that overwrites */
     char why[CHECK_TEXT];
-    return run_once(l, why) || wrong(message, "overwriting: %s", why);
+    return run_once(l, 1, why) || wrong(message, "overwriting: %s", why);
 }
 
 /* prepare, scratch, bind, runs, release: what a plan does. */

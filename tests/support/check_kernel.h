@@ -10,6 +10,7 @@ typedef struct kernel_target {
     grdi_device *device;
     int32_t threads;
     const grdi_kernel *kernel;   /* NULL: the one that the backend finds */
+    void (*before)(int run);     /* NULL, or called before runs 0 and 1 of each variant, which give the same bits */
 } kernel_target;
 
 /* Runs the sample with row-major inputs and outputs, then with all else that the kernel says it accepts: strided and
