@@ -141,6 +141,12 @@ static grd_status build_step(grdi_session *s)
     return s->step ? check_groups(s) : graph_failed(s, s->graph);
 }
 
+/* Whether the device is one that nothing runs on. */
+static bool plans_only(const grdi_session *s)
+{
+    return strncmp(grd_engine_device(s->engine), "null", 4) == 0;
+}
+
 grd_status grdi_session_build_evaluation(grdi_session *s)
 {
     const grd_gpt *gpt = &s->settings->model.gpt;
@@ -157,9 +163,12 @@ grd_status grdi_session_build_evaluation(grdi_session *s)
     outputs[1] = s->eval_losses = s->eval_output = losses;
     s->eval = grd_program_new(outputs, 2);
     if (!s->eval) return graph_failed(s, s->eval_graph);
+    if (plans_only(s)) return GRD_OK;
     s->eval_inputs = grdi_alloc(2 * count * sizeof(int32_t));
     s->eval_values = grdi_alloc(count * sizeof(float));
-    return s->eval_inputs && s->eval_values ? GRD_OK : grd_fail(s->error, GRD_E_MEMORY, "out of memory for evaluation");
+    if (s->eval_inputs && s->eval_values) return GRD_OK;
+    return grd_fail(s->error, GRD_E_MEMORY, "%zu bytes for evaluation are not to be had (a smaller batch or context)",
+                    count * (2 * sizeof(int32_t) + sizeof(float)));
 }
 
 static bool has_checkpoint(const grdi_session *s)
@@ -186,9 +195,8 @@ static grd_status find_checksums(const char *folder, bool *found, grd_error *err
 /* init.from: whose weights the run starts with; a resumed one has its own. */
 static grd_status load_initial_weights(grdi_session *s)
 {
-    bool plans_only = strncmp(grd_engine_device(s->engine), "null", 4) == 0;
     const char *from = s->settings->init.from;
-    if (!from || plans_only || (s->options->resume && has_checkpoint(s))) return GRD_OK;
+    if (!from || plans_only(s) || (s->options->resume && has_checkpoint(s))) return GRD_OK;
     grd_safetensors *file = NULL;
     grdi_checkpoint *c = NULL;
     grd_error problem = {GRD_OK, ""};

@@ -240,10 +240,24 @@ static grd_status with_session(preflight *p, grd_settings *settings, grd_status 
     return status;
 }
 
+/* The run as it is: what memory does not hold is said at once, as sessions that are looked at have fewer samples. */
+static grd_status can_be_had(preflight *p)
+{
+    const grd_check_options *o = p->checker.options;
+    const grd_run_options run = {.size = sizeof(run), .device = o->device, .threads = o->threads, .stop = o->stop};
+    grd_settings *run_settings = NULL;
+    grd_plan_report report;
+    grd_status status = copy_settings(p, &run_settings);
+    if (!status) status = grd_plan_settings(run_settings, &run, &report, p->checker.error);
+    grd_settings_free(run_settings);
+    return status;
+}
+
 static grd_status look_at_all(preflight *p)
 {
     grd_settings *small = NULL, *real = NULL;
-    grd_status status = copy_settings(p, &small);
+    grd_status status = can_be_had(p);
+    if (!status) status = copy_settings(p, &small);
     if (!status) {
         make_small(small);
         status = with_session(p, small, look_at_one_batch);

@@ -440,6 +440,8 @@ case("checkpoint: resumed into another folder", "train --resume run --set out=ot
 case("checkpoint: resumed where it would not fit", "train --resume run --set model.layers=2", "tensor",
      "config has changed")
 case("checkpoint: resumed on a device that only plans", "train --resume run --device null:cpu", "only plans")
+case("check: a batch that memory does not hold", "check good.yaml --set train.batch=100000000",
+     "bytes for activations are not to be had", "a smaller batch", code=1)
 case("device: a run on one that only plans", "train good.yaml --set out=new --device null:cpu", "only plans")
 
 
