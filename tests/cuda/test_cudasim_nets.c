@@ -1,6 +1,8 @@
 /* test_cudasim_nets.c - tiny networks of images and series trained on the simulated CUDA device follow the CPU. */
 #include "sim_library.h"
 
+#include "faults.h"
+
 #include <gradus/gradus.h>
 
 #include <math.h>
@@ -143,6 +145,7 @@ Test(cudasim_nets, convolutions_are_cudnns)
     static float images[BATCH * 8 * 8];
     int32_t labels[BATCH];
     if (!on_simulator()) return;
+    faults_install();
     grd_engine *engine = grd_engine_open(cuda_device(), .threads = 1);
     grd_graph *graph = grd_graph_new(grd_model_new(engine, 7));
     grd_tensor x = grd_input(graph, "x", GRD_F32, nets[0].x), y = grd_input(graph, "y", GRD_I32, grd_shape(BATCH));
@@ -154,6 +157,7 @@ Test(cudasim_nets, convolutions_are_cudnns)
     for (int i = 0; i < 5; i++) {
         grd_metrics m = {0};
         grdi_sim_counts before = *counts;
+        const long allocations = faults_allocations();
         grd_step_feed(step, x, images);
         grd_step_feed(step, y, labels);
         cr_assert(grd_step_run(step, NULL) == GRD_OK && grd_step_result(step, false, &m) == GRD_OK, "%s",
@@ -164,6 +168,8 @@ Test(cudasim_nets, convolutions_are_cudnns)
         cr_expect(counts->synchronisations == before.synchronisations, "step %d waits", i);
         cr_expect(counts->device_allocations == before.device_allocations, "step %d allocates on the device", i);
         cr_expect(counts->host_allocations == before.host_allocations, "step %d allocates pinned memory", i);
+        cr_expect(faults_allocations() == allocations, "step %d allocates %ld times", i,
+                  faults_allocations() - allocations);
     }
     sim_is_content();
     grd_engine_close(engine);

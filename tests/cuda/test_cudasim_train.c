@@ -1,6 +1,7 @@
 /* test_cudasim_train.c - tiny models trained on the simulated CUDA device follow the CPU. */
 #include "sim_library.h"
 
+#include "faults.h"
 #include "tiny.h"
 
 #include <math.h>
@@ -110,6 +111,7 @@ static void run_ahead(tiny *t, grd_step *step, double *losses)
     for (int i = 0; i < ASKED; i++) {
         new_batch(t, i);
         before = *counts;
+        const long allocations = faults_allocations();
         tiny_feed(t, step, 1);
         cr_assert(grd_step_run(step, NULL) == GRD_OK, "%s", grd_step_error(step)->message);
         cr_assert(grd_step_result(step, false, &m) == GRD_OK, "%s", grd_step_error(step)->message);
@@ -122,6 +124,8 @@ static void run_ahead(tiny *t, grd_step *step, double *losses)
         cr_expect(waits == 0, "step %d waits %lld times", i, (long long)waits);
         cr_expect(counts->device_allocations == before.device_allocations, "step %d allocates on the device", i);
         cr_expect(counts->host_allocations == before.host_allocations, "step %d allocates pinned memory", i);
+        cr_expect(faults_allocations() == allocations, "step %d allocates %ld times", i,
+                  faults_allocations() - allocations);
         cr_expect(counts->kernels > before.kernels && counts->matmuls > before.matmuls, "step %d does nothing", i);
     }
     cr_assert(grd_step_pending(step) == 1 && grd_step_result(step, true, &m) == GRD_OK && m.updated,
@@ -135,6 +139,7 @@ Test(cudasim_train, steps_are_graphs_that_neither_allocate_nor_wait)
 {
     double ahead[ASKED], waited[ASKED];
     if (!on_simulator()) return; /* which alone counts */
+    faults_install();
     for (int k = 0; k < 2; k++) {
         tiny t;
         tiny_build(&t, "cudasim", true);

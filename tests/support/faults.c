@@ -9,7 +9,7 @@
 
 static grdi_memory_table memory;
 static grdi_file_table file;
-static long calls_to_fault, calls_to_death, transfer_limit, held;
+static long calls_to_fault, calls_to_death, transfer_limit, held, allocations;
 static bool was_hit;
 
 enum { DEATH_STATUS = 9 };
@@ -34,6 +34,7 @@ static bool file_fault(int error_number)
 
 static void *count_block(void *block)
 {
+    allocations++;
     held += block != NULL;
     return block;
 }
@@ -45,6 +46,7 @@ static void *resize(void *old, size_t size_bytes)
     if (fault(ENOMEM))
         return NULL;
     void *block = memory.resize(old, size_bytes);
+    allocations++;
     held += block && !old;
     return block;
 }
@@ -168,3 +170,5 @@ void faults_limit_transfers(long bytes) { transfer_limit = bytes; }
 bool faults_hit(void) { return was_hit; }
 
 long faults_held(void) { return held; }
+
+long faults_allocations(void) { return allocations; }

@@ -17,5 +17,7 @@ void faults_limit_transfers(long bytes);
 bool faults_hit(void);
 /* Blocks, mappings and file descriptors that were taken and not given back since faults_install(). */
 long faults_held(void);
+/* How often memory was asked for since then, by the engine or by a plugin that it lends its table to. */
+long faults_allocations(void);
 
 #endif

@@ -25,6 +25,8 @@ MISTAKES = {
     "CUDA in the engine": ({"engine/run/a.c": "#include <cuda_runtime.h>\n"}, "must not include cuda_runtime.h"),
     "abort": ({"engine/plan/a.c": "int f(void)\n{\n    abort();\n}\n"}, "banned call: abort"),
     "malloc": ({"engine/plan/a.c": "void *f(void)\n{\n    return malloc(1);\n}\n"}, "allocation past"),
+    "malloc in a plugin": ({"cuda/a.c": "void *f(void)\n{\n    return malloc(1);\n}\n"}, "past host.h: malloc"),
+    "new in a plugin": ({"cuda/ops/a.cu": "int *f(void)\n{\n    return new int;\n}\n"}, "past host.h: new"),
     "fopen": ({"engine/train/a.c": "void f(void)\n{\n    fopen(p, m);\n}\n"}, "file call past"),
     "op in many places": ({f"engine/{name}": "grd_tensor grd_op7(void);\n" for name in SIX}, "op7 is named in 6 files"),
     "few ops": ({"engine/ops/ops.def": "GRDI_OP(one)\n"}, "1 ops (at least 70)"),

@@ -21,6 +21,7 @@ CUDA_HEADER = re.compile(r"(cuda|cublas|cudnn|nccl)\w*\.h")
 
 BANNED = re.compile(r"\b(exit|abort|strcat|sprintf|gets|strtok|system|assert)\s*\(")
 ALLOCATION = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup)\s*\(")
+NEW = re.compile(r"(?<![\w.>])(new|std::(?:string|vector|map|make_\w+))(?=[\s<(])")  # plugins are partly C++
 FILE_CALLS = re.compile(r"(?<![\w.>])(fopen|open|rename|unlink|mkdir|fsync)\s*\(")
 
 
@@ -110,6 +111,13 @@ def check_includes(root, relative, text, report, path):
             report(path, number, f"layer {top if top != 'engine' else layer_of(inside)} must not include {target}")
 
 
+def check_plugin_allocations(code, report, path):
+    for number, line in enumerate(code.split("\n"), 1):
+        found = ALLOCATION.search(line) or NEW.search(line)
+        if found:
+            report(path, number, f"allocation past host.h: {found.group(1)}")
+
+
 def check_calls(relative, code, report, path):
     here = layer_of(relative)
     for number, line in enumerate(code.split("\n"), 1):
@@ -176,6 +184,8 @@ def main():
             check_includes(root, relative, text, report, path)
         if relative.parts[0] == "engine" and relative.parts[1] != "include":
             check_calls(Path(*relative.parts[1:]), code, report, path)
+        if relative.parts[0] == "cuda" and relative.parts[1] != "sim":
+            check_plugin_allocations(code, report, path)
     ops, alone = check_ops(root, files, report)
     print("\n".join(findings))
     print(f"{checked} files, {ops} ops ({alone} of them used by no other), {len(findings)} findings")
