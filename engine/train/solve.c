@@ -97,7 +97,7 @@ static void refine(normal *n, double ridge, double *solution)
     for (int64_t i = 0; i < n->size; i++) solution[i] += n->right[i];
 }
 
-grd_status grdi_solve_linear(const grdi_rows *rows, double l2, double *weights, bool *dropped)
+static grd_status solve_by_features(const grdi_rows *rows, double l2, double *weights, bool *dropped)
 {
     size_t size = (size_t)rows->width + 1;
     double ridge = l2 * (double)rows->count;
@@ -117,6 +117,98 @@ grd_status grdi_solve_linear(const grdi_rows *rows, double l2, double *weights, 
     grdi_free(more);
     grdi_free(out);
     return status;
+}
+
+/* ---- least squares of no more rows than features ---- */
+
+/* Rows less their mean, in coordinates of an orthonormal basis of what they span. The weights that fit best and are
+ * the smallest lie in there, too, and are as long in these coordinates. */
+typedef struct spanned {
+    int64_t count, width, rank;
+    double *rows;        /* [count][width]; afterwards the basis, [rank][width] */
+    double *mean;        /* [width] */
+    double *targets;     /* [count] */
+    double *coordinates; /* [count][count], of which [count][rank] */
+} spanned;
+
+static double dot(const double *a, const double *b, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void read_rows(spanned *s, const grdi_rows *from)
+{
+    for (int64_t row = 0; row < s->count; row++) {
+        double *x = s->rows + row * s->width;
+        from->row(from->context, row, x, &s->targets[row]);
+        for (int64_t i = 0; i < s->width; i++) s->mean[i] += x[i] / (double)s->count;
+    }
+    for (int64_t row = 0; row < s->count; row++)
+        for (int64_t i = 0; i < s->width; i++) s->rows[row * s->width + i] -= s->mean[i];
+}
+
+/* By Gram and Schmidt, in rounds until one takes little: then rounding has left nothing of the basis in the row. */
+static void orthogonalise(spanned *s)
+{
+    for (int64_t row = 0; row < s->count; row++) {
+        double *x = s->rows + row * s->width, *to = s->coordinates + row * s->count;
+        double whole = dot(x, x, s->width), rest = whole, before;
+        do {
+            for (int64_t k = 0; k < s->rank; k++) {
+                const double *unit = s->rows + k * s->width;
+                double part = dot(x, unit, s->width);
+                for (int64_t i = 0; i < s->width; i++) x[i] -= part * unit[i];
+                to[k] += part;
+            }
+            before = rest;
+            rest = dot(x, x, s->width);
+        } while (rest < before / 4 && rest > COLLINEAR * whole);
+        if (!(rest > COLLINEAR * whole)) continue;
+        double *unit = s->rows + s->rank * s->width;
+        for (int64_t i = 0; i < s->width; i++) unit[i] = x[i] / sqrt(rest);
+        to[s->rank++] = sqrt(rest);
+    }
+}
+
+static void give_coordinates(void *context, int64_t row, double *x, double *target)
+{
+    const spanned *s = context;
+    memcpy(x, s->coordinates + row * s->count, (size_t)s->rank * sizeof(double));
+    *target = s->targets[row];
+}
+
+static grd_status solve_by_rows(const grdi_rows *rows, double l2, double *weights)
+{
+    size_t count = (size_t)rows->count, width = (size_t)rows->width;
+    double *all = grdi_alloc_zero(count, width * sizeof(double));
+    double *more = grdi_alloc_zero(2 * count + 2 + width, sizeof(double));
+    double *square = grdi_alloc_zero(count, count * sizeof(double));
+    bool *dropped = grdi_alloc_zero(count + 1, sizeof(bool));
+    grd_status status = all && more && square && dropped ? GRD_OK : GRD_E_MEMORY;
+    if (!status) {
+        spanned s = {rows->count, rows->width, 0, all, more, more + width, square};
+        double *solution = s.targets + count; /* [rank + 1] */
+        read_rows(&s, rows);
+        orthogonalise(&s);
+        const grdi_rows within = {give_coordinates, &s, s.count, s.rank};
+        status = solve_by_features(&within, l2, solution, dropped);
+        memset(weights, 0, width * sizeof(double));
+        for (int64_t k = 0; k < s.rank; k++)
+            for (size_t i = 0; i < width; i++) weights[i] += solution[k] * s.rows[(size_t)k * width + i];
+        weights[width] = solution[s.rank] - dot(weights, s.mean, s.width);
+    }
+    grdi_free(all);
+    grdi_free(more);
+    grdi_free(square);
+    grdi_free(dropped);
+    return status;
+}
+
+grd_status grdi_solve_linear(const grdi_rows *rows, double l2, double *weights, bool *dropped)
+{
+    return rows->count > rows->width ? solve_by_features(rows, l2, weights, dropped) : solve_by_rows(rows, l2, weights);
 }
 
 /* ---- logistic regression ---- */

@@ -13,7 +13,8 @@ typedef struct grdi_rows {
 
 /* weights [width + 1], the last one the intercept, which minimise mean((y - xw - b)^2) / 2 + l2 / 2 |w|^2: the normal
  * equations by Cholesky, then refined by their residual over the rows. Without l2 a feature that is a combination of
- * those before it gets weight 0 and dropped[feature] becomes true. GRD_E_MEMORY without a message. */
+ * those before it gets weight 0 and dropped[feature] becomes true; but where there are no more rows than features, the
+ * smallest of all weights that fit best are taken, in memory for rows x features. GRD_E_MEMORY without a message. */
 grd_status grdi_solve_linear(const grdi_rows *rows, double l2, double *weights, bool *dropped);
 
 typedef struct grdi_logistic {

@@ -94,6 +94,11 @@ static grd_status solve_linear(grdi_session *s, const grdi_rows *rows, double *w
         return grd_fail(s->error, GRD_E_MEMORY, "out of memory for the normal equations of %lld features",
                         (long long)rows->width);
     }
+    if (rows->count <= rows->width && s->settings->train.l2 == 0)
+        grdi_session_note(s,
+                          "%lld rows cannot tell the coefficients of %lld features: of all that fit best, the smallest "
+                          "are taken, of standardised features (set train.l2, such as 1e-2, or give more rows)",
+                          (long long)rows->count, (long long)rows->width);
     double loss = 0;
     for (int64_t row = 0; row < rows->count; row++) {
         double y;

@@ -13,7 +13,7 @@ import sklearn
 import sklearn.datasets
 import statsmodels
 import statsmodels.api as sm
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 OUT = Path(__file__).parent / "tables"
 CASES = []
@@ -79,6 +79,19 @@ def ridge(name, frame, target, l2):
         named(x.columns, w, fit.intercept_ - (w * mean).sum()), l2)
 
 
+def smallest(name, frame, target):
+    """Fewer rows than columns: of all coefficients that fit best, those of the least sum of squares."""
+    save(name, frame)
+    x, y = frame.drop(columns=[target]), frame[target]
+    mean, deviation = standardised(x)
+    z = (x - mean) / deviation
+    fit = LinearRegression().fit(z, y)
+    assert np.allclose(fit.coef_, np.linalg.pinv(z, rcond=1e-10) @ (y - y.mean()), rtol=1e-9), name
+    w = fit.coef_ / deviation
+    add(name, target, "linear", "scikit-learn LinearRegression on standardised columns",
+        named(x.columns, w, fit.intercept_ - (w * mean).sum()))
+
+
 def penalised(name, frame, target, l2):
     """Logistic regression of two classes or more; scikit-learn's C is 1 / (rows * l2)."""
     save(name, frame)
@@ -108,6 +121,11 @@ def main():
     diabetes = sklearn.datasets.load_diabetes(as_frame=True, scaled=False).frame
     ols("diabetes", diabetes, "target")
     ridge("diabetes", diabetes, "target", 0.1)
+    wide = sklearn.datasets.load_breast_cancer(as_frame=True).data.head(13)
+    again = wide.tail(1).assign(**{"worst area": lambda rows: rows["worst area"] - 100})  # a row with two targets
+    wide = pd.concat([wide, again], ignore_index=True)
+    smallest("breast_cancer_wide", wide, "worst area")
+    ridge("breast_cancer_wide", wide, "worst area", 0.1)
     logit("spector", load("spector").astype({"PSI": int, "GRADE": int}), "GRADE")
     cancer = with_names(sklearn.datasets.load_breast_cancer)
     few = cancer[["mean radius", "mean texture", "mean smoothness", "target"]].copy()
