@@ -1,8 +1,8 @@
 /* attention.cu - attention, forward, of what neither cuDNN (attention_library.cu) nor the tensor cores
- * (flash_attention.cu) take: a block takes some
- * queries of one head and goes over the keys a tile at a time with a running maximum and sum (Milakov and Gimelshein,
- * "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022), so that scores never leave
- * shared memory. Arithmetic in f32 on plain cores; sums in the order of the keys, so that runs agree to the bit. */
+ * (flash_attention.cu) take: a block takes some queries of one head and goes over the keys a tile at a time with a
+ * running maximum and sum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al.,
+ * "FlashAttention", 2022), so that scores never leave shared memory. Arithmetic in f32 on plain cores; sums in the
+ * order of the keys, so that runs agree to the bit. */
 #include "ops/flash.cuh"
 
 #include "backend/profiles.h"
