@@ -124,6 +124,14 @@ def main():
     case("argmin", [equal], lambda t: torch.argmin(t, dim=1), gradient=False)
     case("argmax_awkward", [AWKWARD], lambda t: torch.argmax(t), gradient=False)
     optimizers()
+    booleans = [rand(4, 5) > 0, rand(5) > 0]
+    case("and", booleans, torch.logical_and, gradient=False)
+    case("or", booleans, torch.logical_or, gradient=False)
+    case("not", booleans[:1], torch.logical_not, gradient=False)
+    case("any", [rand(4, 3) > 1], lambda t: torch.any(t, dim=1), gradient=False)
+    case("all", [rand(4, 3) > -1], lambda t: torch.all(t, dim=1), gradient=False)
+    case("add_scalar", [rand(7)], lambda t: t + 0.3)
+    case("mul_scalar", [rand(7)], lambda t: t * -1.7)
 
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "math.safetensors")
     save_file(tensors, path, {"format": "pt", "made_by": f"make_math_goldens.py with torch {torch.__version__}"})

@@ -143,6 +143,11 @@ def main():
     case("kl_div", [rand(4, 7, low=-4, high=-0.1), rand(4, 7, low=0.05, high=1)],
          lambda p, t: F.kl_div(p, t, reduction="none"))
 
+    shared = [rand(2, 5, 4, 3), rand(2, 6, 2, 3), rand(2, 6, 2, 3)]
+    case("attention_grouped_window", shared, lambda q, k, v: attention(q, k, v, seen=window(5, 6, 3, True)))
+    case("attention_one_head", [rand(2, 4, 3, 4), rand(2, 4, 1, 4), rand(2, 4, 1, 2), rand(1, 3, 4, 4)],
+         lambda q, k, v, m: attention(q, k, v, m, seen=torch.ones(4, 4).tril().bool()))
+
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nn.safetensors")
     save_file(tensors, path, {"format": "pt", "made_by": f"make_nn_goldens.py with torch {torch.__version__}"})
     print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")

@@ -19,6 +19,10 @@ static const struct golden {
 } special[] = {
     {"clamp", "clamp", "low=-0.7 high=1.1"},
     {"pow_scalar", "pow_scalar", "value=3"},
+    {"add_scalar", "add_scalar", "value=0.3"},
+    {"mul_scalar", "mul_scalar", "value=-1.7"},
+    {"any", "any", "axes=1"},
+    {"all", "all", "axes=1"},
     {"maximum_ties", "maximum", ""},
     {"minimum_ties", "minimum", ""},
     {"pow_zero", "pow", ""},

@@ -40,6 +40,8 @@ static const golden goldens[] = {
     {"huber", "huber", "delta=0.7", NULL},
     {"bce_with_logits", "bce_with_logits", "", NULL},
     {"kl_div", "kl_div", "", NULL},
+    {"attention_grouped_window", "attention", "causal=true window=3", NULL},
+    {"attention_one_head", "attention", "causal=true has_mask=true", NULL},
 };
 
 static struct criterion_test_params indices(void)

@@ -5,6 +5,7 @@
 #include "ops/table.h"
 
 #include <gradus/io.h>
+#include <gradus/model.h>
 #include <gradus/ops.h>
 
 #include <criterion/criterion.h>
@@ -23,6 +24,9 @@ typedef struct run {
     grd_tensor fed[ITEMS_MAX], wanted[ITEMS_MAX];
     const grd_file_tensor *fed_from[ITEMS_MAX], *expected[ITEMS_MAX];
     int32_t fed_count, wanted_count;
+    grd_model *model;
+    const grd_file_tensor *written[ITEMS_MAX]; /* to the model's parameters */
+    int32_t written_count;
 } run;
 
 static const grd_file_tensor *stored(const run *r, const char *what, int32_t index)
@@ -68,6 +72,31 @@ static void build_op(run *r, const grd_tensor *in, int32_t count, grd_tensor *ou
     grd_call(r->graph, op->name, in, count, attrs.attrs, attrs.attr_count, out);
 }
 
+/* The path of a parameter that the file gives; NULL for any other of its tensors. */
+static const char *path_of(const run *r, const grd_file_tensor *t)
+{
+    size_t length = strlen(r->golden->name);
+    bool ours = strncmp(t->name, r->golden->name, length) == 0 && strncmp(t->name + length, "/p/", 3) == 0;
+    return ours ? t->name + length + 3 : NULL;
+}
+
+/* Parameters of a layer, and the gradients that it must have there. */
+static void build_parameters(run *r, grd_tensor loss)
+{
+    for (size_t i = 0; i < grd_safetensors_count(r->file); i++) {
+        const grd_file_tensor *t = grd_safetensors_at(r->file, i);
+        const char *path = path_of(r, t);
+        char name[96];
+        if (!path) continue;
+        cr_assert(r->written_count < ITEMS_MAX, "too many parameters");
+        r->written[r->written_count++] = t;
+        snprintf(name, sizeof name, "%s/pg/%s", r->golden->name, path);
+        const grd_file_tensor *gradient = grd_safetensors_find(r->file, name);
+        cr_assert(gradient, "%s is missing in the file", name);
+        want(r, grd_grad(loss, grd_parameter(r->graph, path, t->dims, .tie = true)), gradient);
+    }
+}
+
 /* sum(a b), to which grd_grad() can be applied */
 static grd_tensor inner(grd_tensor a, grd_tensor b)
 {
@@ -95,6 +124,7 @@ static void build(run *r)
         grd_tensor term = inner(grads[i], feed_from(r, stored(r, "u", i)));
         along = along.node ? grd_add(along, term) : term;
     }
+    build_parameters(r, loss);
     const grd_error *error = grd_graph_error(r->graph);
     cr_assert(!error->status && (along.node || !stored(r, "u", 0)), "%s: %s", r->golden->name, error->message);
     for (int32_t i = 0; i < count && along.node; i++)
@@ -120,6 +150,20 @@ static void feed(const run *r, grd_program *program)
         else memcpy(data, from->data, from->size_bytes);
         cr_assert(grd_program_feed(program, r->fed[i], data) == GRD_OK, "%s: %s", r->golden->name,
                   grd_program_error(program)->message);
+        free(data);
+    }
+}
+
+static void write_parameters(const run *r)
+{
+    for (int32_t i = 0; i < r->written_count; i++) {
+        int64_t count = grd_dims_count(r->written[i]->dims);
+        float *data = malloc((size_t)count * sizeof *data);
+        grd_error error = {GRD_OK, ""};
+        cr_assert(data, "out of memory");
+        for (int64_t k = 0; k < count; k++) data[k] = (float)element(r->written[i], k);
+        grd_status status = grd_model_write(r->model, path_of(r, r->written[i]), data, &error);
+        cr_assert(status == GRD_OK, "%s", error.message);
         free(data);
     }
 }
@@ -153,11 +197,13 @@ void golden_check(const golden *golden, const char *file, const char *device, gr
     grd_status status = grd_safetensors_open(path, &r.file, &error);
     cr_assert(status == GRD_OK, "%s", error.message);
     grd_engine *engine = grd_engine_open(device);
-    r.graph = grd_graph_new(grd_model_new(engine, 1));
+    r.model = grd_model_new(engine, 1);
+    r.graph = grd_graph_new(r.model);
     build(&r);
     grd_program *program = grd_program_new(r.wanted, r.wanted_count);
     cr_assert(program, "%s: %s", golden->name, grd_graph_error(r.graph)->message);
     feed(&r, program);
+    write_parameters(&r);
     status = grd_program_run(program);
     cr_assert(status == GRD_OK, "%s: %s", golden->name, grd_program_error(program)->message);
     for (int32_t i = 0; i < r.wanted_count; i++) compare(&r, program, i, tolerance);

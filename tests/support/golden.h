@@ -5,7 +5,8 @@
 #include <gradus/graph.h>
 
 /* One case NAME of a file in tests/golden: the inputs NAME/in0.., the outputs NAME/out0.., the gradient NAME/g that
- * arrives at out0, NAME/gradI, and NAME/uI and NAME/secondI (see make_nn_goldens.py). */
+ * arrives at out0, NAME/gradI, and NAME/uI and NAME/secondI (see make_nn_goldens.py). Layers, in f32 alone, have
+ * parameters NAME/p/PATH with gradients NAME/pg/PATH. */
 typedef struct golden {
     const char *name, *op, *attrs;            /* an op of the table with its attributes, or else ... */
     grd_tensor (*call)(const grd_tensor *in); /* ... what makes out0 */
