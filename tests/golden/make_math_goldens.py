@@ -2,7 +2,7 @@
 """Makes math.safetensors: element-wise ops, reductions and optimizer updates by PyTorch in double precision, at
 ordinary points and at the awkward ones (NaN, infinities, zeros, ties). test_math_golden.c builds and compares the same.
 
-    python3 make_math_goldens.py        (needs torch and safetensors; made with torch 2.15)
+    python3 make_math_goldens.py        (needs torch, lion-pytorch and safetensors; made with torch 2.15)
 
 A case NAME has inputs NAME/in0.. in the op's order and outputs NAME/out0..; where there is NAME/g, the gradient that
 arrives at out0, there is NAME/gradI = d<g, out0>/d inI for each float input.
@@ -11,6 +11,7 @@ import os
 
 import torch
 import torch.nn.functional as F
+from lion_pytorch import Lion
 from safetensors.torch import save_file
 
 torch.manual_seed(20)
@@ -132,6 +133,12 @@ def main():
     case("all", [rand(4, 3) > -1], lambda t: torch.all(t, dim=1), gradient=False)
     case("add_scalar", [rand(7)], lambda t: t + 0.3)
     case("mul_scalar", [rand(7)], lambda t: t * -1.7)
+    optimizer("lion", lambda p: Lion([p], lr=0.05, betas=(0.8, 0.95), weight_decay=0.1), ["exp_avg"],
+              [0.05, 0.0, 0.0, 0.0])
+    average = torch.optim.swa_utils.get_ema_avg_fn(0.9)
+    case("ema", [rand(7), rand(7)], lambda a, b: average(a, b, 0), gradient=False)
+    ids = torch.tensor([[3, 0], [2, 3], [1, 1]], dtype=torch.int32)
+    case("one_hot", [ids], lambda t: F.one_hot(t.long(), 5).double(), gradient=False)
 
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "math.safetensors")
     save_file(tensors, path, {"format": "pt", "made_by": f"make_math_goldens.py with torch {torch.__version__}"})

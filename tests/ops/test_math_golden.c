@@ -56,6 +56,9 @@ static const struct golden {
     {"adam", "adamw", "beta1=0.8 beta2=0.95 eps=0.001 weight_decay=0.1 coupled=true"},
     {"sgd", "sgd", "weight_decay=0.1"},
     {"sgd_momentum", "sgd", "weight_decay=0.1 momentum=0.9 dampening=0.25"},
+    {"lion", "lion", "beta1=0.8 beta2=0.95 weight_decay=0.1"},
+    {"ema", "ema", "decay=0.9"},
+    {"one_hot", "one_hot", "depth=5"},
     {"sgd_nesterov", "sgd", "weight_decay=0.1 momentum=0.9 nesterov=true"},
 };
 
