@@ -113,7 +113,7 @@ UNARY_OP(sign, grdi_map_shape_number, (x > 0.0) - (x < 0.0) + (x != x ? x : 0.0)
 
 GRADIENT_RULE(copy, g)
 UNARY_OP(copy, grdi_map_shape_any, x, GRDI_OP_FOLLOWS, copy_gradient, NULL,
-         {.in = {"f32[7,13]"}}, {.in = {"i32[2,1,33] -9..9"}},
+         {.in = {"f32[7,13]"}}, {.in = {"i32[2,1,33] -9..9"}}, {.in = {"i64[5,7] -9..9"}},
          {.in = {"bool[5]"}}, {.in = {"f32[3]", "f32[3]"}, .bad = "takes 1 to 1 inputs"},
          {.in = {"f32[1024,1024]"}, .large = true})
 
