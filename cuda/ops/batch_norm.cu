@@ -63,13 +63,14 @@ __global__ void __launch_bounds__(THREADS) batch_statistics_kernel(const batch_t
     int64_t channel = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (channel >= t.channels) return;
     moments m = {0, 0, 0};
+    float first = t.partial[t.channels + channel]; /* other parts' means are near it: distances from it round less */
     for (int64_t part = 0; part < t.parts; part++) {
         const float *partial = t.partial + part * SUMS * t.channels + channel;
-        m = join(m, {partial[0], partial[t.channels], partial[2 * t.channels]});
+        m = join(m, {partial[0], partial[t.channels] - first, partial[2 * t.channels]});
     }
     float rstd = 1.0f / sqrtf(m.squares / m.count + t.eps), unbiased = m.squares / (m.count - 1);
-    float base = get(t.x, channel), mean = base + m.mean;
-    t.kept[channel] = base, t.kept[t.channels + channel] = m.mean, t.kept[2 * t.channels + channel] = rstd;
+    float base = get(t.x, channel), mean = base + first + m.mean;
+    t.kept[channel] = base, t.kept[t.channels + channel] = first + m.mean, t.kept[2 * t.channels + channel] = rstd;
     if (t.out_mean.data) put(t.out_mean, channel, mean);
     if (t.out_rstd.data) put(t.out_rstd, channel, rstd);
     if (t.out_running_mean.data)
