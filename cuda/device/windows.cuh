@@ -81,7 +81,7 @@ __device__ __forceinline__ int64_t window_at(const grdi_window &w, int64_t i, in
     return o < w.out && first_of(w, o) <= i ? o : -1;
 }
 
-/* The position of a tap (counted over all axes) of the window at `o`, or of the window that reaches `i` by it; -1. */
+/* The position of a tap (counted over all axes) of the window at `o`; -1. */
 __device__ __forceinline__ int64_t tap_position(const windows &w, const spot &o, int64_t tap)
 {
     int64_t position = 0, scale = 1;
@@ -94,20 +94,8 @@ __device__ __forceinline__ int64_t tap_position(const windows &w, const spot &o,
     return position;
 }
 
-__device__ __forceinline__ int64_t window_position(const windows &w, const spot &i, int64_t tap)
-{
-    int64_t position = 0, scale = 1;
-#pragma unroll
-    for (int a = GRDI_WINDOW_AXES - 1; a >= 0; a--) {
-        int64_t taps = reaching_of(w.axis[a]), at = window_at(w.axis[a], i.at[a], tap % taps);
-        if (at < 0) return -1;
-        position += at * scale, scale *= w.axis[a].out, tap /= taps;
-    }
-    return position;
-}
-
-/* The same one after another: `visit` gets the positions that there are, in the order of taps. Without the divisions
- * that it takes to find each by its number. */
+/* The same one after another: `visit` gets the positions that there are, or the windows that reach `at` and by which
+ * taps, in the order of taps. Without the divisions that it takes to find each by its number. */
 template <class F> __device__ __forceinline__ void each_tap(const windows &w, const spot &o, F visit)
 {
     const grdi_window &a = w.axis[0], &b = w.axis[1], &c = w.axis[2];
@@ -133,10 +121,15 @@ template <class F> __device__ __forceinline__ void each_window(const windows &w,
             int64_t y = window_at(b, at.at[1], j);
             for (int64_t k = 0; y >= 0 && k < reaching_of(c); k++) {
                 int64_t z = window_at(c, at.at[2], k);
-                if (z >= 0) visit(spot{{x, y, z}});
+                if (z >= 0) visit(spot{{x, y, z}}, (i * reaching_of(b) + j) * reaching_of(c) + k);
             }
         }
     }
+}
+
+__device__ __forceinline__ int64_t out_position(const windows &w, const spot &o)
+{
+    return (o.at[0] * w.axis[1].out + o.at[1]) * w.axis[2].out + o.at[2];
 }
 
 __device__ __forceinline__ int64_t all_taps(const windows &w, const spot &o)

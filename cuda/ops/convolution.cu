@@ -54,10 +54,10 @@ __global__ void __launch_bounds__(THREADS) gather_columns_kernel(const column_ta
     int64_t channel = e % t.w.channels, i = e / t.w.channels % t.w.in, n = e / (t.w.channels * t.w.in);
     spot place = spot_of(t.w, i, false);
     float sum = 0;
-    for (int64_t tap = 0; tap < t.taps; tap++) {
-        int64_t o = window_position(t.w, place, tap);
-        if (o >= 0) sum += get(t.columns, ((n * t.w.out + o) * t.w.channels + channel) * t.taps + tap);
-    }
+    each_window(t.w, place, [&](const spot &o, int64_t tap) {
+        int64_t row = n * t.w.out + out_position(t.w, o);
+        sum += get(t.columns, (row * t.w.channels + channel) * t.taps + tap);
+    });
     put(t.x, e, sum);
 }
 

@@ -66,9 +66,8 @@ __global__ void __launch_bounds__(THREADS, 2) average_pool_backward_kernel(const
     int64_t channel = e % t.w.channels, i = e / t.w.channels % t.w.in, n = e / (t.w.channels * t.w.in);
     spot place = spot_of(t.w, i, false);
     float sum = 0;
-    each_window(t.w, place, [&](const spot &o) {
-        int64_t at = (o.at[0] * t.w.axis[1].out + o.at[1]) * t.w.axis[2].out + o.at[2];
-        sum += get(t.in, (n * t.w.out + at) * t.w.channels + channel) / divisor(t, o);
+    each_window(t.w, place, [&](const spot &o, int64_t) {
+        sum += get(t.in, (n * t.w.out + out_position(t.w, o)) * t.w.channels + channel) / divisor(t, o);
     });
     put(t.out, e, sum);
 }
