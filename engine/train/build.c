@@ -73,8 +73,9 @@ static grd_status make_groups(const grdi_session *s, grd_group *groups, int32_t 
         groups[n++].weight_decay = g->weight_decay;
     }
     if (settings->train.optimizer == GRD_OPTIMIZER_MUON) {
-        static const char *const others[] = {"embed/**",    "position/**",  "head/**",      "norm/**", "**/norm1/**",
-                                             "**/norm2/**", "**/q_norm/**", "**/k_norm/**", "**/bias"};
+        static const char *const others[] = {"embed/**",    "position/**", "head/**",      "norm/**",
+                                             "**/norm1/**", "**/norm2/**", "**/q_norm/**", "**/k_norm/**",
+                                             "**/bias",     "patch/**",    "class_token"};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
             /* AdamW's rates: two thirds of Muon's for the embedding, a fifth if it is the head, too; a sixth for the
              * rest */

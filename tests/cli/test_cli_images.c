@@ -152,7 +152,20 @@ Test(cli_images, predicts_what_it_evaluates)
     cr_assert(o.code == 2 && strstr(o.err, "has no file t10k-images"), "%s", o.err);
 }
 
-/* It learns too slowly for a test (test_image_net_golden holds its steps to PyTorch's): what is kept is read again. */
+/* By the rate and the optimizer that are chosen for it, on other weights than hidden matrices, too. */
+Test(cli_images, vit_learns)
+{
+    outcome o = gradus("train --data plain --model vit --set model.layers=2 --set model.width=32 --set model.heads=2 "
+                       "--set train.batch=20 --set train.steps=40 --set train.precision=f32 --threads 1 --set out=seen "
+                       "--json");
+    cr_assert(o.code == 0, "%s", o.err);
+    size_t size;
+    char *config = scratch_read(scratch_path("seen/config.yaml"), &size);
+    cr_assert(config && strstr(config, "optimizer: muon"), "%s", config);
+    cr_assert(number_of(last_eval(o.out), "accuracy") > 0.85, "%s", o.out);
+    free(config);
+}
+
 Test(cli_images, vit_with_its_keys)
 {
     static const char *const pools[] = {"class", "mean"};
@@ -374,4 +387,14 @@ Test(cli_images, fashion_mnist)
     cr_assert(o.code == 0, "%s", o.err);
     cr_assert(number_of(last_eval(o.out), "samples") == 10000);
     cr_assert(number_of(last_eval(o.out), "accuracy") > 0.72, "accuracy %g", number_of(last_eval(o.out), "accuracy"));
+}
+
+/* Patches do not move with an image that is moved. */
+Test(cli_images, vit_is_not_moved)
+{
+    if (access(FASHION, F_OK) != 0) cr_skip_test("dataset-fashion-mnist is not installed");
+    outcome o = gradus("train --data " FASHION " --model vit --threads 1 --set model.layers=1 --set model.width=16 "
+                       "--set train.steps=1 --set out=vit");
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(strstr(o.err, "images are mirrored, as") || strstr(o.out, "images are mirrored, as"), "%s", o.err);
 }
