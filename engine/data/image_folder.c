@@ -180,8 +180,11 @@ static grd_status check_size(const grd_images *m, grd_error *error)
 {
     bool fits = m->info.height >= 1 && m->info.width >= 1 && m->info.height * m->info.width <= GRDI_IMAGE_PIXELS_MAX;
     if (fits && (m->info.channels == 1 || m->info.channels == CHANNELS_COLOUR)) return GRD_OK;
-    return grd_fail(error, GRD_E_ARGUMENT, "images of %lldx%lldx%lld: channels must be 1 or 3, and sides at least 1",
-                    (long long)m->info.height, (long long)m->info.width, (long long)m->info.channels);
+    return grd_fail(error, GRD_E_ARGUMENT,
+                    "images of %lldx%lldx%lld: sides must be at least 1, pixels at most %lld, channels 1 or 3 "
+                    "(set data.height, data.width and data.channels)",
+                    (long long)m->info.height, (long long)m->info.width, (long long)m->info.channels,
+                    (long long)GRDI_IMAGE_PIXELS_MAX);
 }
 
 /* The files are known: everything else. */

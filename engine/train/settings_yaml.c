@@ -270,8 +270,9 @@ static grd_status read_mapping(const reader *r, struct fy_node *mapping, const c
     return GRD_OK;
 }
 
-/* Values that are told once and meant elsewhere too: config.yaml says all where it belongs. */
-static grd_status refuse_aliases(const reader *r, struct fy_node *node)
+/* Values that are told once and meant elsewhere too, as config.yaml says all where it belongs; and texts with a NUL,
+ * which would end there. */
+static grd_status refuse_what_misleads(const reader *r, struct fy_node *node)
 {
     void *iterator = NULL;
     struct fy_node *item;
@@ -279,12 +280,15 @@ static grd_status refuse_aliases(const reader *r, struct fy_node *node)
     grd_status status = GRD_OK;
     if (!node) return GRD_OK;
     if (fy_node_is_alias(node)) return complain(r, node, "", "an alias (write the value out)");
+    size_t length = 0;
+    const char *text = fy_node_is_scalar(node) ? fy_node_get_scalar(node, &length) : NULL;
+    if (text && memchr(text, 0, length)) return complain(r, node, "", "a text with a zero byte in it (take it out)");
     if (fy_node_is_sequence(node))
-        while (!status && (item = fy_node_sequence_iterate(node, &iterator))) status = refuse_aliases(r, item);
+        while (!status && (item = fy_node_sequence_iterate(node, &iterator))) status = refuse_what_misleads(r, item);
     if (fy_node_is_mapping(node))
         while (!status && (pair = fy_node_mapping_iterate(node, &iterator))) {
-            status = refuse_aliases(r, fy_node_pair_key(pair));
-            if (!status) status = refuse_aliases(r, fy_node_pair_value(pair));
+            status = refuse_what_misleads(r, fy_node_pair_key(pair));
+            if (!status) status = refuse_what_misleads(r, fy_node_pair_value(pair));
         }
     return status;
 }
@@ -382,7 +386,7 @@ static grd_status refuse_second(const reader *r, struct fy_parser *parser, struc
 
 static grd_status read_root(const reader *r, struct fy_node *root, const grdi_key *key)
 {
-    grd_status status = refuse_aliases(r, root);
+    grd_status status = refuse_what_misleads(r, root);
     if (status) return status;
     if (key) return read_key(r, key, root);
     if (fy_node_is_mapping(root)) return read_mapping(r, root, "");

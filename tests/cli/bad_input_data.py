@@ -305,6 +305,32 @@ for given, key, what in [
     case(f"idle key: {given}, {key}", f"train {given} --set {key} --set out=new", key.split("=")[0] + ": " + what[:30],
          what, "(leave it out)", files={"t.csv": "x,c,y\n" + ROWS, "s.csv": series_text()})
 
+# ---- what is no harm in one place is one in another ----
+
+PETS = "train --data pets --model mlp --set train.steps=1 --set out=new"
+TABLE = "train --data t.csv --target y --set out=new"
+for name, call, piece, files in [
+        ("images of more pixels than any", PETS + " --set data.height=60000 --set data.width=60000",
+         "images of 60000x60000x3: sides must be at least 1, pixels at most", {}),
+        ("images smaller than a kernel", "train --data pets --model lenet --set data.height=1 --set data.width=1 "
+         "--set train.steps=1 --set out=new", "the kernel of [32,3,3,3] does not fit", {}),
+        ("a patch that does not divide", PETS.replace("mlp", "vit") + " --set model.patch=7", "model.patch: 7", {}),
+        ("an SVG", PETS, "cat/9.png: is no image", {"pets/cat/9.png": "<svg/>"}),
+        ("a HEIC", PETS, "is a HEIC or AVIF image", {"pets/cat/9.jpg": b"\0\0\0\x18ftypheic" + bytes(60)}),
+        ("a device for a table", "train --data /dev/zero --target y --set out=new", "/dev/zero: is a device", {}),
+        ("more columns than any", TABLE, "names more than 65536 columns", {"t.csv": "c," * 70000 + "y\n"}),
+        ("a header in the middle", TABLE, "line 14, column 'x': 'x' is no number",
+         {"t.csv": 2 * ("x,c,y\n" + ROWS)}),
+        ("a sum at the end", TABLE, "'Total' is no number", {"t.csv": "x,c,y\n" + ROWS + "Total,,506\n"}),
+        ("a comment before the names", TABLE, "line 2: has 3 cells", {"t.csv": "# by hand\nx,c,y\n" + ROWS}),
+        ("a class of its own for each row", TABLE, "too many for classes",
+         {"t.csv": "x,y\n" + "".join(f"{i},name {i}\n" for i in range(200))}),
+        ("a picture for a config", "train pets/cat/0.png", "pets/cat/0.png:1:1: not YAML", {}),
+        ("aliases of aliases", "train x.yaml", "x.yaml:2:9: an alias", {"x.yaml": "a: &a [x]\nb: &b [*a,*a]\n"}),
+        ("a zero byte in a path", "train x.yaml", "x.yaml:1:15: a text with a zero byte",
+         {"x.yaml": 'data: {path: "good.txt\\0x"}\ntrain: {steps: 1}\nout: new\n'})]:
+    case(f"hostile: {name}", call, piece, files=files)
+
 case("table: a folder", "train --data . --target y --set out=new", ".", "is a directory")
 case("table: a file that is not there", "train --data none.csv --target y --set out=new", "none.csv")
 for given in ["train --data t.csv --set out=new", "check --data t.csv"]:
