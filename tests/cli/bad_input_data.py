@@ -115,7 +115,7 @@ images("no classes", {"flat/a.png": golden("grey.png")}, "flat: has no sub-folde
 images("a class for tests alone", {"two/train/a/1.png": golden("grey.png"), "two/train/b/1.png": golden("grey.png"),
                                    "two/val/c/1.png": golden("grey.png")}, "two/val/c: is a class",
        arguments="train --data two --set out=new")
-images("of two channels", {}, "channels must be 1 or 3",
+images("of two channels", {}, "channels 1 or 3",
        arguments="train --data pets --set data.channels=2 --set out=new")
 images("a language model", {}, "--model", arguments="train --data pets --model gpt2 --set out=new")
 images("damaged ones only, to be skipped", {"torn/a/1.png": "x", "torn/b/1.png": "y"}, "torn/a/1.png", "no other image",
