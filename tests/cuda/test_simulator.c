@@ -16,8 +16,8 @@ int grdi_sim_planted_passing(float *out, int blocks, int waits, int barrier, int
 
 enum { THREADS = 128 };
 
-/* How many elements are not as they should be. */
-static int wrong_elements(int barrier, int order)
+/* How many elements are not as they should be, of which `first` and `last` of the first round. */
+static int wrong_elements(int barrier, int order, bool *first, bool *last)
 {
     float in[2 * THREADS], out[2 * THREADS];
     int wrong = 0;
@@ -28,14 +28,19 @@ static int wrong_elements(int barrier, int order)
         int from = i / THREADS * THREADS + THREADS - 1 - i % THREADS;
         wrong += !(out[i] == (float)from);
     }
+    *first = !(out[0] == (float)(THREADS - 1));
+    *last = !(out[THREADS - 1] == 0.0f);
     return wrong;
 }
 
 Test(simulator, shows_a_missing_barrier)
 {
     for (int order = 0; order < 2; order++) {
-        cr_expect(wrong_elements(1, order) == 0, "order %d: wrong with all barriers", order);
-        cr_expect(wrong_elements(0, order) > 0, "order %d: a missing barrier does not show", order);
+        bool first, last;
+        cr_expect(wrong_elements(1, order, &first, &last) == 0, "order %d: wrong with all barriers", order);
+        cr_expect(wrong_elements(0, order, &first, &last) > 0, "order %d: a missing barrier does not show", order);
+        /* The warp that runs first reads what the one that runs last has not written yet. */
+        cr_expect(first == (order == 0) && last == (order == 1), "order %d: warps run the other way", order);
     }
     sim_is_content();
 }
