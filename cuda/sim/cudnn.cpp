@@ -44,12 +44,12 @@ bool takes(int64_t engine, const problem &p)
 {
     if (p.drawn) {
         bool backward = p.drawn->products() == 5;
-        return is_attention(*p.drawn) && (backward ? engine > ATTENTION : engine == ATTENTION);
+        return is_attention(*p.drawn) && (backward ? engine > ATTENTION && engine < SPACIOUS : engine == ATTENTION);
     }
     if (engine == WIDENING)
         return p.kind == WEIGHT_GRADIENT && !p.has_bias && has_eights(p) && p.x.type == DNN_DATA_BFLOAT16 &&
                p.y.type == DNN_DATA_BFLOAT16 && p.w.type == DNN_DATA_FLOAT;
-    return engine >= 0 && engine < ATTENTION && !mixes(p);
+    return engine >= 0 && (engine < ATTENTION || engine == SPACIOUS) && !mixes(p);
 }
 
 std::vector<int32_t> notes_of(int64_t engine)
@@ -62,7 +62,7 @@ std::vector<int32_t> notes_of(int64_t engine)
 std::vector<int64_t> rated(int mode)
 {
     if (mode == DNN_HEUR_MODE_A)
-        return {TENSOR_CORES, ATOMICS, DESCENDING, ATTENTION, ATTENTION_ATOMICS, ATTENTION_IN_ROOM};
+        return {SPACIOUS, TENSOR_CORES, ATOMICS, DESCENDING, ATTENTION, ATTENTION_ATOMICS, ATTENTION_IN_ROOM};
     return {WIDENING};
 }
 

@@ -196,6 +196,7 @@ problem task_of(const descriptor &graph)
 int64_t workspace_of(const descriptor &plan)
 {
     if (plan.engine == ATTENTION_IN_ROOM) return (int64_t)plan.task.drawn->scores().extent() / 2;
+    if (plan.engine == SPACIOUS) return (int64_t)300 << 20;
     return plan.split > 1 ? 4096 + 3 : 0;
 }
 

@@ -19,7 +19,8 @@ namespace sim_dnn
 {
 
 enum { KNOB_SPLIT = 2 };
-/* For attention: forward; backward by atomics; backward with room for all probabilities. */
+/* For attention: forward; backward by atomics; backward with room for all probabilities. SPACIOUS: a convolution that
+ * wants more workspace than the plugin gives. */
 enum {
     ASCENDING,
     DESCENDING,
@@ -29,6 +30,7 @@ enum {
     ATTENTION,
     ATTENTION_ATOMICS,
     ATTENTION_IN_ROOM,
+    SPACIOUS,
     ENGINES
 };
 enum direction { FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void make_text(void);
 TestSuite(cudasim_command, .init = make_text, .fini = scratch_remove, .timeout = 120);
@@ -184,4 +185,76 @@ Test(cudasim_command, resumes_to_the_bit)
     cr_assert(o.code == 0, "%s", o.err);
     cr_assert(json_array_size(events_named(o.out, "step")) == 3, "%s", o.out);
     cr_assert(same_weights("whole", "parts"), "other weights");
+}
+
+/* ---- convolutions ---- */
+
+enum { SIDE = 12, IMAGES = 40, CLASSES = 3 };
+
+/* Images of noise and their labels as IDX files: `part` is train or test. */
+static void make_part(const char *part)
+{
+    static unsigned char images[16 + IMAGES * SIDE * SIDE], labels[8 + IMAGES];
+    char name[64];
+    memcpy(images, "\0\0\x08\x03\0\0\0\x28\0\0\0\x0c\0\0\0\x0c", 16);
+    memcpy(labels, "\0\0\x08\x01\0\0\0\x28", 8);
+    for (unsigned i = 16; i < sizeof(images); i++) images[i] = (unsigned char)(i * 2654435761u >> 24);
+    for (unsigned i = 0; i < IMAGES; i++) labels[8 + i] = (unsigned char)(i % CLASSES);
+    snprintf(name, sizeof(name), "images/%s-images-idx3-ubyte", part);
+    scratch_write(scratch_path(name), images, sizeof(images));
+    snprintf(name, sizeof(name), "images/%s-labels-idx1-ubyte", part);
+    scratch_write(scratch_path(name), labels, sizeof(labels));
+}
+
+static void make_images(void)
+{
+    cr_assert(mkdir(scratch_path("images"), 0755) == 0);
+    make_part("train");
+    make_part("test");
+}
+
+#define LENET                                                                                                          \
+    "train --data images --model lenet --device %s --set model.width=2 --set train.batch=8 --set train.minutes=0 "     \
+    "--set train.schedule=constant --set train.warmup=0 --set train.precision=tf32 --json "
+
+/* plan.lock of a run after seven steps, without what is not of convolutions. */
+static char *convolutions_of(const char *run)
+{
+    char path[128];
+    size_t size;
+    snprintf(path, sizeof(path), "%s/checkpoints/step-000007/plan.lock", run);
+    char *lock = scratch_read(scratch_path(path), &size), *first = strstr(lock, "\nconvolution ");
+    cr_assert(first, "%s", lock);
+    return first;
+}
+
+/* Engine 2 sums in two parts, as its knob says: a resumed run has the engine and the knob of the first start, not the
+ * engine that is the fastest now. */
+Test(cudasim_command, keeps_engines_and_their_knobs)
+{
+    if (!on_simulator()) return;
+    make_images();
+    setenv("GRADUS_SIM_FASTEST", "2", 1);
+    cr_assert(gradus(LENET "--set train.steps=7 --set out=whole", cuda_device()).code == 0);
+    cr_assert(gradus(LENET "--set train.steps=4 --set out=parts", cuda_device()).code == 0);
+    setenv("GRADUS_SIM_FASTEST", "1", 1);
+    cr_assert(gradus(LENET "--set train.steps=7 --set out=other", cuda_device()).code == 0);
+    outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
+    cr_assert(o.code == 0, "%s", o.err);
+    char *lock = convolutions_of("parts");
+    cr_assert(strstr(lock, ": 2 2=2\n"), "%s", lock);
+    cr_assert(!strstr(convolutions_of("other"), ": 2 2=2\n"));
+    cr_assert(!same_weights("whole", "other"), "the engine makes no difference, so nothing is shown");
+    cr_assert(same_weights("whole", "parts"), "the resumed run took other engines, or other knobs");
+}
+
+/* Engine 8 is rated first and is the fastest, but wants a workspace of 300 MiB. */
+Test(cudasim_command, leaves_engines_that_want_too_much_room)
+{
+    if (!on_simulator()) return;
+    make_images();
+    setenv("GRADUS_SIM_FASTEST", "8", 1);
+    cr_assert(gradus(LENET "--set train.steps=7 --set out=run", cuda_device()).code == 0);
+    char *lock = convolutions_of("run");
+    cr_assert(strstr(lock, ": 2 2=2\n") && !strstr(lock, ": 8\n"), "%s", lock);
 }
