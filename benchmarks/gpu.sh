@@ -1,26 +1,28 @@
 #!/bin/sh
 # Builds what is not built, tests and measures the CUDA backend on this machine, and writes what came out. Needs a GPU,
 # its driver, nvcc and cuBLASLt; no network. Every section has a time limit; all of them together stay under 9 minutes.
-#   gpu.sh [--only SECTION,...] [--device DEVICE] [--out FOLDER] [--build FOLDER]
-#     --only     of build, tests, sanitizer, ops, models, peers (default: all)
+#   gpu.sh [--only SECTION,...] [--device DEVICE] [--out FOLDER] [--build FOLDER] [--llmc DIR]
+#     --only     of build, tests, sanitizer, ops, models, peers, llmc (default: all)
 #     --device   cuda (default), cuda:1, cuda:tf32; cudasim tries this script without a GPU, where figures mean nothing
 #     --out      where DATE.md and DATE.jsonl go (default: benchmarks/results/NAME OF THE GPU)
 #     --build    default build-gpu
+#     --llmc     llm.c's sources, to be built and run beside us
 # peers: PyTorch on the same GPU (SDPA, fused AdamW, the fastest of eager, compiled and CUDA graphs) by PEERS_PYTHON, a
-# Python that has it with CUDA (default: python3); left out where there is none. Not here yet: llm.c.
+# Python that has it with CUDA (default: python3); left out where there is none.
 set -eu
 cd "$(dirname "$0")/.."
 
-only=build,tests,sanitizer,ops,models,peers
-device=cuda out= build=build-gpu
+only=build,tests,sanitizer,ops,models,peers,llmc
+device=cuda out= build=build-gpu llmc=
 while [ $# -gt 0 ]; do
     case $1 in
         --only) only=$2 && shift 2 ;;
         --device) device=$2 && shift 2 ;;
         --out) out=$2 && shift 2 ;;
         --build) build=$2 && shift 2 ;;
+        --llmc) llmc=$2 && shift 2 ;;
         *)
-            sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+            sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
             exit 2
             ;;
     esac
@@ -97,5 +99,6 @@ if wanted peers && "${PEERS_PYTHON:-python3}" -c "$has_peer" 2>/dev/null; then
     section peers 90 benchmarks/peers/beside.sh resnet50 --precision bf16 --batch 64
     section peers 60 benchmarks/peers/beside.sh lstm --precision f32
 fi
+[ ! "$llmc" ] || section llmc 120 "${PEERS_PYTHON:-python3}" benchmarks/peers/llmc.py "$llmc"
 echo "wrote $md and $json"
 exit $failed
