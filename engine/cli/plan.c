@@ -160,8 +160,7 @@ int cli_plan(int argc, char **argv)
             &a, options, parse, "CONFIG.yaml",
             "Shows what a training step of this config needs, without running it or having its memory: parameters, "
             "memory by what it is for, arithmetic, and the time that this processor, or the card that --device names, "
-            "is "
-            "predicted to take.\v"
+            "is predicted to take.\v"
             "The data that the config names are not opened: where they alone tell the vocabulary, set model.vocab. "
             "--device h100 plans for another device, which need not be there; an unknown one is answered with the "
             "list. What launches a GPU makes is known where the CUDA plugin is built; elsewhere they are taken to be "
