@@ -44,22 +44,6 @@ static void *allocate(grdi_device *device, size_t size_bytes)
     return grdi_addresses_take(&device->next_address, size_bytes);
 }
 
-static void release(grdi_device *device, void *memory, size_t size_bytes)
-{
-    (void)device, (void)memory, (void)size_bytes;
-}
-
-static void upload(grdi_device *device, void *to, const void *host, size_t size_bytes)
-{
-    (void)device, (void)to, (void)host, (void)size_bytes;
-}
-
-static void download(grdi_device *device, void *host, const void *from, size_t size_bytes)
-{
-    (void)device, (void)from;
-    memset(host, 0, size_bytes);
-}
-
 static size_t memory_bytes(grdi_device *device)
 {
     return grdi_profile_memory(device->planned);
@@ -70,9 +54,9 @@ const grdi_backend grdi_cuda_planner = {.name = "cuda",
                                         .close = close_planned,
                                         .kind = kind,
                                         .allocate = allocate,
-                                        .release = release,
-                                        .upload = upload,
-                                        .download = download,
+                                        .release = grdi_addresses_release,
+                                        .upload = grdi_addresses_upload,
+                                        .download = grdi_addresses_download,
                                         .find = grdi_cuda_find,
                                         .rates = grdi_cuda_rates,
                                         .fast_bf16 = grdi_cuda_fast_bf16,

@@ -113,37 +113,26 @@ void grdi_sim_forget_traffic(size_t size_bytes)
     cache_bytes = size_bytes;
 }
 
-#define ACCESS(size)                                                                                                   \
-    void __tsan_read##size(void *at);                                                                                  \
-    void __tsan_read##size(void *at)                                                                                   \
+#define ACCESS(kind, size)                                                                                             \
+    void __tsan_##kind##read##size(void *at);                                                                          \
+    void __tsan_##kind##read##size(void *at)                                                                           \
     {                                                                                                                  \
         touch(at, size, false);                                                                                        \
     }                                                                                                                  \
-    void __tsan_write##size(void *at);                                                                                 \
-    void __tsan_write##size(void *at)                                                                                  \
+    void __tsan_##kind##write##size(void *at);                                                                         \
+    void __tsan_##kind##write##size(void *at)                                                                          \
     {                                                                                                                  \
         touch(at, size, true);                                                                                         \
     }
-ACCESS(1)
-ACCESS(2)
-ACCESS(4)
-ACCESS(8)
-ACCESS(16)
-#define UNALIGNED(size)                                                                                                \
-    void __tsan_unaligned_read##size(void *at);                                                                        \
-    void __tsan_unaligned_read##size(void *at)                                                                         \
-    {                                                                                                                  \
-        touch(at, size, false);                                                                                        \
-    }                                                                                                                  \
-    void __tsan_unaligned_write##size(void *at);                                                                       \
-    void __tsan_unaligned_write##size(void *at)                                                                        \
-    {                                                                                                                  \
-        touch(at, size, true);                                                                                         \
-    }
-UNALIGNED(2)
-UNALIGNED(4)
-UNALIGNED(8)
-UNALIGNED(16)
+ACCESS(, 1)
+ACCESS(, 2)
+ACCESS(, 4)
+ACCESS(, 8)
+ACCESS(, 16)
+ACCESS(unaligned_, 2)
+ACCESS(unaligned_, 4)
+ACCESS(unaligned_, 8)
+ACCESS(unaligned_, 16)
 
 void __tsan_read_range(void *at, size_t size_bytes);
 void __tsan_read_range(void *at, size_t size_bytes)

@@ -97,6 +97,25 @@ static bool same_weights(const char *first, const char *second)
     return scratch_same(path[0], path[1]);
 }
 
+/* Runs `train` (its first part and --set out=) with one choice the fastest, in one go to `whole` and in two to `parts`,
+ * of which the second part begins when another is: then it must go on with the first. `other` has that one alone. */
+static void resume_beside_a_faster(const char *train, const char *fastest, const char *faster)
+{
+    char call[1024];
+    setenv("GRADUS_SIM_FASTEST", fastest, 1);
+    snprintf(call, sizeof(call), "%s--set train.steps=7 --set out=whole", train);
+    cr_assert(gradus(call, cuda_device()).code == 0);
+    snprintf(call, sizeof(call), "%s--set train.steps=4 --set out=parts", train);
+    cr_assert(gradus(call, cuda_device()).code == 0);
+    setenv("GRADUS_SIM_FASTEST", faster, 1);
+    snprintf(call, sizeof(call), "%s--set train.steps=7 --set out=other", train);
+    cr_assert(gradus(call, cuda_device()).code == 0);
+    outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(!same_weights("whole", "other"), "the choice makes no difference, so nothing is shown");
+    cr_assert(same_weights("whole", "parts"), "the resumed run chose otherwise");
+}
+
 /* Makes every algorithm of cuBLASLt in the cache folder's file a row of F. */
 static void spoil_cache(void)
 {
@@ -117,15 +136,7 @@ Test(cudasim_command, keeps_the_algorithms_of_a_run)
 {
     if (!on_simulator()) return;
     setenv("GRADUS_SIM_ALGORITHMS", "4", 1);
-    setenv("GRADUS_SIM_FASTEST", "1", 1);
-    cr_assert(gradus(TINY "--set train.steps=7 --set out=second", cuda_device()).code == 0);
-    cr_assert(gradus(TINY "--set train.steps=4 --set out=parts", cuda_device()).code == 0);
-    setenv("GRADUS_SIM_FASTEST", "2", 1);
-    cr_assert(gradus(TINY "--set train.steps=7 --set out=third", cuda_device()).code == 0);
-    outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
-    cr_assert(o.code == 0, "%s", o.err);
-    cr_assert(!same_weights("second", "third"), "the algorithm makes no difference, so nothing is shown");
-    cr_assert(same_weights("second", "parts"), "the resumed run took other algorithms");
+    resume_beside_a_faster(TINY, "1", "2");
     size_t size;
     char *lock = scratch_read(scratch_path("parts/checkpoints/step-000007/plan.lock"), &size);
     cr_assert(strncmp(lock, "# algorithms chosen by timing", 29) == 0 && strstr(lock, "\nproduct m="), "%s", lock);
@@ -234,18 +245,10 @@ Test(cudasim_command, keeps_engines_and_their_knobs)
 {
     if (!on_simulator()) return;
     make_images();
-    setenv("GRADUS_SIM_FASTEST", "2", 1);
-    cr_assert(gradus(LENET "--set train.steps=7 --set out=whole", cuda_device()).code == 0);
-    cr_assert(gradus(LENET "--set train.steps=4 --set out=parts", cuda_device()).code == 0);
-    setenv("GRADUS_SIM_FASTEST", "1", 1);
-    cr_assert(gradus(LENET "--set train.steps=7 --set out=other", cuda_device()).code == 0);
-    outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
-    cr_assert(o.code == 0, "%s", o.err);
+    resume_beside_a_faster(LENET, "2", "1");
     char *lock = convolutions_of("parts");
     cr_assert(strstr(lock, ": 2 2=2\n"), "%s", lock);
     cr_assert(!strstr(convolutions_of("other"), ": 2 2=2\n"));
-    cr_assert(!same_weights("whole", "other"), "the engine makes no difference, so nothing is shown");
-    cr_assert(same_weights("whole", "parts"), "the resumed run took other engines, or other knobs");
 }
 
 /* Engine 8 is rated first and is the fastest, but wants a workspace of 300 MiB. */

@@ -44,16 +44,11 @@ static const golden goldens[] = {
     {"attention_one_head", "attention", "causal=true has_mask=true", NULL},
 };
 
-static struct criterion_test_params indices(void)
-{
-    static int index[sizeof(goldens) / sizeof(goldens[0])];
-    for (size_t i = 0; i < sizeof(index) / sizeof(index[0]); i++) index[i] = (int)i;
-    return cr_make_param_array(int, index, sizeof(index) / sizeof(index[0]));
-}
+enum { COUNT = sizeof(goldens) / sizeof(goldens[0]) };
 
 ParameterizedTestParameters(nn_golden, references_in_double)
 {
-    return indices();
+    return golden_indices(COUNT);
 }
 
 /* Both sides compute in double: what differs is the order of sums of at most a hundred terms. */
@@ -64,7 +59,7 @@ ParameterizedTest(int *index, nn_golden, references_in_double)
 
 ParameterizedTestParameters(nn_golden, kernels_in_f32)
 {
-    return indices();
+    return golden_indices(COUNT);
 }
 
 /* f32 has 2^-24 = 6e-8 for each rounding; second derivatives pass through some hundred of them. */

@@ -121,16 +121,9 @@ static const golden goldens[] = {
 
 enum { COUNT = sizeof(goldens) / sizeof(goldens[0]), LAYERS = 4 };
 
-static struct criterion_test_params first_of(size_t count)
-{
-    static int index[COUNT];
-    for (size_t i = 0; i < COUNT; i++) index[i] = (int)i;
-    return cr_make_param_array(int, index, count);
-}
-
 ParameterizedTestParameters(shape_golden, references_in_double)
 {
-    return first_of(COUNT - LAYERS);
+    return golden_indices(COUNT - LAYERS);
 }
 
 /* Both sides compute in double: what differs is the order of sums of at most a hundred terms. */
@@ -141,7 +134,7 @@ ParameterizedTest(int *index, shape_golden, references_in_double)
 
 ParameterizedTestParameters(shape_golden, kernels_in_f32)
 {
-    return first_of(COUNT);
+    return golden_indices(COUNT);
 }
 
 /* f32 has 2^-24 = 6e-8 for each rounding; second derivatives pass through some hundred of them. */

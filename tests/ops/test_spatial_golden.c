@@ -173,16 +173,11 @@ static const golden goldens[] = {
     {"triplet_l1", NULL, NULL, triplet_l1},
 };
 
-static struct criterion_test_params indices(void)
-{
-    static int index[sizeof(goldens) / sizeof(goldens[0])];
-    for (size_t i = 0; i < sizeof(index) / sizeof(index[0]); i++) index[i] = (int)i;
-    return cr_make_param_array(int, index, sizeof(index) / sizeof(index[0]));
-}
+enum { COUNT = sizeof(goldens) / sizeof(goldens[0]) };
 
 ParameterizedTestParameters(spatial_golden, references_in_double)
 {
-    return indices();
+    return golden_indices(COUNT);
 }
 
 /* Both sides compute in double: what differs is the order of sums of at most a hundred terms. */
@@ -193,7 +188,7 @@ ParameterizedTest(int *index, spatial_golden, references_in_double)
 
 ParameterizedTestParameters(spatial_golden, kernels_in_f32)
 {
-    return indices();
+    return golden_indices(COUNT);
 }
 
 /* f32 has 2^-24 = 6e-8 for each rounding; second derivatives pass through some hundred of them. */

@@ -210,3 +210,11 @@ void golden_check(const golden *golden, const char *file, const char *device, gr
     grd_engine_close(engine);
     grd_safetensors_close(r.file);
 }
+
+struct criterion_test_params golden_indices(size_t count)
+{
+    static int index[256];
+    cr_assert(count <= sizeof(index) / sizeof(index[0]));
+    for (size_t i = 0; i < count; i++) index[i] = (int)i;
+    return cr_make_param_array(int, index, count);
+}

@@ -85,22 +85,6 @@ static void *allocate(grdi_device *device, size_t size_bytes)
     return grdi_addresses_take(&device->next, size_bytes);
 }
 
-static void release(grdi_device *device, void *memory, size_t size_bytes)
-{
-    (void)device, (void)memory, (void)size_bytes;
-}
-
-static void upload(grdi_device *device, void *to, const void *host, size_t size_bytes)
-{
-    (void)device, (void)to, (void)host, (void)size_bytes;
-}
-
-static void download(grdi_device *device, void *host, const void *from, size_t size_bytes)
-{
-    (void)device, (void)from;
-    memset(host, 0, size_bytes);
-}
-
 static double attention_part(const grdi_call *call)
 {
     return grdi_gpu_attention_part(call->device->gpu, call);
@@ -174,9 +158,9 @@ const grdi_backend grdi_backend_null = {
     .close = close_device,
     .kind = kind,
     .allocate = allocate,
-    .release = release,
-    .upload = upload,
-    .download = download,
+    .release = grdi_addresses_release,
+    .upload = grdi_addresses_upload,
+    .download = grdi_addresses_download,
     .find = find,
     .rates = rates,
     .fast_bf16 = fast_bf16,
