@@ -97,6 +97,13 @@ def linear_cross_entropy(x, w, targets, scale, softcap=0.0, z=0.0, **options):
     return scale * losses.sum(), losses
 
 
+def save(name):
+    """Writes all cases to NAME.safetensors."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.safetensors")
+    save_file(tensors, path, {"format": "pt", "made_by": f"make_{name}_goldens.py with torch {torch.__version__}"})
+    print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
+
+
 def main():
     case("softmax", [rand(3, 5, 4)], lambda x: F.softmax(x, 1))
     case("log_softmax", [rand(3, 7)], lambda x: F.log_softmax(x, -1))
@@ -148,9 +155,7 @@ def main():
     case("attention_one_head", [rand(2, 4, 3, 4), rand(2, 4, 1, 4), rand(2, 4, 1, 2), rand(1, 3, 4, 4)],
          lambda q, k, v, m: attention(q, k, v, m, seen=torch.ones(4, 4).tril().bool()))
 
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nn.safetensors")
-    save_file(tensors, path, {"format": "pt", "made_by": f"make_nn_goldens.py with torch {torch.__version__}"})
-    print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
+    save("nn")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,9 @@ double precision; second derivatives of what is not linear. test_shape_golden.c 
 The cases are laid out as in make_nn_goldens.py. Layers have parameters, NAME/p/<our path>, and NAME/pg/<our path>, what
 the gradient of <g, out0> is there.
 """
-import os
-
 import torch
 import torch.nn.functional as F
-from make_nn_goldens import case, ints, rand, tensors
-from safetensors.torch import save_file
+from make_nn_goldens import case, ints, rand, save, tensors
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh,
@@ -123,9 +120,7 @@ def main():
     indices()
     cells()
     recurrent_layers()
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shape.safetensors")
-    save_file(tensors, path, {"format": "pt", "made_by": f"make_shape_goldens.py with torch {torch.__version__}"})
-    print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
+    save("shape")
 
 
 if __name__ == "__main__":

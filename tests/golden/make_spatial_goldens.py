@@ -6,12 +6,9 @@ and of losses made of other ops, by PyTorch in double precision. test_spatial_go
 
 The cases are laid out as in make_nn_goldens.py. Images have their channels last, as in the engine.
 """
-import os
-
 import torch
 import torch.nn.functional as F
-from make_nn_goldens import case, ints, rand, tensors
-from safetensors.torch import save_file
+from make_nn_goldens import case, ints, rand, save
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -146,9 +143,7 @@ def main():
     norms()
     sizes()
     losses()
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "spatial.safetensors")
-    save_file(tensors, path, {"format": "pt", "made_by": f"make_spatial_goldens.py with torch {torch.__version__}"})
-    print(f"{path}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
+    save("spatial")
 
 
 if __name__ == "__main__":
