@@ -94,7 +94,10 @@ static void check(product run, product_scratch scratch, int64_t m, int64_t n, in
 static const int64_t sizes[][3] = {{1, 1, 1},    {12, 32, 16},  {13, 33, 17},    {5, 64, 31},  {96, 96, 128},
                                    {97, 65, 63}, {30, 40, 801}, {40, 100, 1700}, {300, 70, 34}};
 
-static void check_all(product run, product_scratch scratch, const char *isa)
+/* Beyond the blocks of rows, columns and k that AMX's loops have. */
+static const int64_t amx_sizes[][3] = {{33, 530, 34}, {2090, 33, 520}, {64, 48, 96}};
+
+static void check_sizes(product run, product_scratch scratch, const int64_t size[][3], size_t count, const char *isa)
 {
     const grd_dtype f = GRD_F32, h = GRD_BF16;
     const way ways[] = {{f, f, f, f, .add = true},
@@ -106,13 +109,18 @@ static void check_all(product run, product_scratch scratch, const char *isa)
                         {h, f, f, f, .add = false},
                         {h, h, h, f, .add = true},
                         {f, f, f, h, .has_bias = true, .activation = GRDI_ACT_RELU}};
-    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+    for (size_t s = 0; s < count; s++)
         for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
             for (int layout = 0; layout < 4; layout++) {
                 way w = ways[i];
                 w.turned_a = layout & 1, w.turned_b = layout & 2;
-                check(run, scratch, sizes[s][0], sizes[s][1], sizes[s][2], w, isa);
+                check(run, scratch, size[s][0], size[s][1], size[s][2], w, isa);
             }
+}
+
+static void check_all(product run, product_scratch scratch, const char *isa)
+{
+    check_sizes(run, scratch, sizes, sizeof(sizes) / sizeof(sizes[0]), isa);
 }
 
 Test(gemm, base)
@@ -137,5 +145,13 @@ Test(gemm, avx512bf16)
 {
     if (!grdi_isa_usable(GRDI_ISA_AVX512BF16)) cr_skip("no AVX512_BF16 here");
     check_all(grdi_gemm_all_avx512bf16, grdi_gemm_all_scratch_avx512bf16, "avx512bf16");
+}
+
+Test(gemm, amx)
+{
+    if (!grdi_isa_usable(GRDI_ISA_AMX)) cr_skip("no AMX here");
+    check_all(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, "amx");
+    check_sizes(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, amx_sizes, sizeof(amx_sizes) / sizeof(amx_sizes[0]),
+                "amx");
 }
 #endif

@@ -1,5 +1,5 @@
 /* device.c - backend `cpu`: threads, instruction set, kernel lookup. "cpu" takes the best instruction set of the
- * processor, "cpu:base", "cpu:avx2", "cpu:avx512" and "cpu:avx512bf16" ask for one. */
+ * processor, "cpu:base", "cpu:avx2", "cpu:avx512", "cpu:avx512bf16" and "cpu:amx" ask for one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/device.h"
 #include "backend/cpu/gemm.h"
@@ -14,8 +14,12 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
-static const char *const isa_names[GRDI_ISA_COUNT] = {"base", "avx2", "avx512", "avx512bf16"};
+static const char *const isa_names[GRDI_ISA_COUNT] = {"base", "avx2", "avx512", "avx512bf16", "amx"};
 
 const char *grdi_isa_name(grdi_isa isa)
 {
@@ -29,6 +33,15 @@ static bool has_f16c(void)
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
 }
+
+/* Linux gives a process the registers of tiles when it asks (Documentation/arch/x86/xstate.rst). */
+static bool has_amx(void)
+{
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
 #endif
 
 bool grdi_isa_usable(grdi_isa isa)
@@ -40,7 +53,9 @@ bool grdi_isa_usable(grdi_isa isa)
     if (isa == GRDI_ISA_AVX2) return avx2;
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return avx512 && (isa == GRDI_ISA_AVX512 || __builtin_cpu_supports("avx512bf16"));
+    if (isa == GRDI_ISA_AVX512) return avx512;
+    bool pairs = avx512 && __builtin_cpu_supports("avx512bf16");
+    return pairs && (isa == GRDI_ISA_AVX512BF16 || has_amx());
 #else
     return false;
 #endif
@@ -81,9 +96,16 @@ static const kernel_table avx512_tables[] = {
 static const kernel_table avx512bf16_tables[] = {
 #include "backend/cpu/kernels.def"
     NULL};
-static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, avx2_tables, avx512_tables, avx512bf16_tables};
+#define GRDI_KERNELS_AMX(family) grdi_cpu_kernels_##family##_amx,
+static const kernel_table amx_tables[] = {
+    GRDI_AMX_FAMILIES(GRDI_KERNELS_AMX)
+#include "backend/cpu/kernels.def"
+    NULL};
+static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, avx2_tables, avx512_tables, avx512bf16_tables,
+                                                           amx_tables};
 #else
-static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, base_tables, base_tables, base_tables};
+static const kernel_table *const tables[GRDI_ISA_COUNT] = {base_tables, base_tables, base_tables, base_tables,
+                                                           base_tables};
 #endif
 
 /* Every input and output in f32, but ids in i32 and masks in bool: what a kernel without `supports` takes. */
@@ -137,8 +159,8 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     grdi_isa isa;
     if (!parse_isa(argument, &isa))
         return grd_fail(error, GRD_E_ARGUMENT,
-                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2, cpu:avx512 or "
-                        "cpu:avx512bf16)",
+                        "device 'cpu:%s': no such instruction set (use cpu, cpu:base, cpu:avx2, cpu:avx512, "
+                        "cpu:avx512bf16 or cpu:amx)",
                         argument);
     if (!grdi_isa_usable(isa))
         return grd_fail(error, GRD_E_DEVICE, "device 'cpu:%s': this processor does not have it (use cpu:%s)", argument,
@@ -176,7 +198,7 @@ static const grdi_kernel *find(grdi_device *device, const grdi_call *call)
 static bool fast_bf16(grdi_device *device)
 {
     grdi_isa isa = device ? device->isa : grdi_isa_best();
-    return isa == GRDI_ISA_AVX512BF16 || grdi_onednn_takes_bf16();
+    return isa >= GRDI_ISA_AVX512BF16 || grdi_onednn_takes_bf16();
 }
 
 static bool copies_rounded(grdi_device *device)

@@ -56,13 +56,24 @@ GRDI_GEMM_DECLARE(base)
 GRDI_GEMM_DECLARE(avx2)
 GRDI_GEMM_DECLARE(avx512)
 GRDI_GEMM_DECLARE(avx512bf16)
+GRDI_GEMM_DECLARE(amx)
 #endif
 #undef GRDI_GEMM_DECLARE
 /* grdi_gemm_X          does `g` on the calling thread; `scratch` (64-byte aligned) has grdi_gemm_scratch_X(g) bytes.
  * grdi_gemm_all_X      does it on `threads` threads; `scratch` has grdi_gemm_all_scratch_X(g, threads) bytes.
  * grdi_gemm_avx512bf16 multiplies operands that both are bf16, or count as rounded to it, in pairs, at twice the rate
- * of f32. Scratch sizes and the cut look at sizes, strides and types, not at pointers (but whether c and y are
- * NULL). */
+ * of f32; grdi_gemm_amx does so in tiles. Scratch sizes and the cut look at sizes, strides and types, not at pointers
+ * (but whether c and y are NULL). */
+
+/* From which m, n and k on a product of bf16 is our own where oneDNN is there. Pairs pack both operands, which shows
+ * where one of the sizes is small; beyond that they are faster, and tiles everywhere (docs/LOG.md). */
+#if defined(GRDI_ISA_amx)
+#define GRDI_OWN_BF16_FROM 0
+#elif defined(GRDI_ISA_avx512bf16)
+#define GRDI_OWN_BF16_FROM 320
+#else
+#define GRDI_OWN_BF16_FROM INT64_MAX
+#endif
 
 /* The part of `g` in rows [row, row + rows) and columns [column, column + columns). */
 grdi_gemm grdi_gemm_part(const grdi_gemm *g, int64_t row, int64_t rows, int64_t column, int64_t columns);

@@ -11,7 +11,7 @@
 
 #if defined(GRADUS_HAVE_ONEDNN)
 
-enum { MAX_ARGUMENTS = 5, OWN_FROM = 320 };
+enum { MAX_ARGUMENTS = 5 };
 
 /* Two primitives: one overwrites C, one adds to it. */
 typedef struct variant {
@@ -165,27 +165,25 @@ bool grdi_onednn_has_amx(void)
     return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
 }
 
-/* Ours packs both operands, which shows where one of the sizes is small. Beyond that it is faster (docs/LOG.md), if it
- * has the instruction and there is no AMX, which only oneDNN uses. */
-static bool faster_in_bf16(const grdi_gemm *g, bool own_pairs)
+static bool faster_in_bf16(const grdi_gemm *g, int64_t own_from)
 {
-    bool large = g->m >= OWN_FROM && g->n >= OWN_FROM && g->k >= OWN_FROM;
-    return grdi_onednn_takes_bf16() && !(own_pairs && large && !grdi_onednn_has_amx());
+    bool large = g->m >= own_from && g->n >= own_from && g->k >= own_from;
+    return grdi_onednn_takes_bf16() && !large;
 }
 
-static bool wanted(const grdi_gemm *g, bool own_pairs)
+static bool wanted(const grdi_gemm *g, int64_t own_from)
 {
     bool f32 = g->a_type == GRD_F32 && g->b_type == GRD_F32 && g->c_type == GRD_F32;
     bool bf16 = g->a_type == GRD_BF16 && g->b_type == GRD_BF16;
     bool plain = (g->a_row == 1 || g->a_col == 1) && (g->b_row == 1 || g->b_col == 1) && g->m > 0 && g->n > 0 &&
                  g->k > 0 && !g->a_round && !g->b_round;
     if (asks_for("onednn")) return plain && (f32 || bf16);
-    return plain && bf16 && faster_in_bf16(g, own_pairs);
+    return plain && bf16 && faster_in_bf16(g, own_from);
 }
 
-grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs)
+grdi_onednn *grdi_onednn_new(const grdi_gemm *g, int64_t own_from)
 {
-    if (!wanted(g, own_pairs) || !grdi_dnnl_ready(&engine, &stream)) return NULL;
+    if (!wanted(g, own_from) || !grdi_dnnl_ready(&engine, &stream)) return NULL;
     grdi_onednn *product = grdi_alloc_zero(1, sizeof *product);
     if (!product) return NULL;
     if (make_variant(&product->plain, g, false, g->bias != NULL) &&
@@ -236,9 +234,9 @@ struct grdi_onednn {
     char unused;
 };
 
-grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs)
+grdi_onednn *grdi_onednn_new(const grdi_gemm *g, int64_t own_from)
 {
-    (void)g, (void)own_pairs;
+    (void)g, (void)own_from;
     return NULL;
 }
 

@@ -9,14 +9,14 @@
 typedef struct grdi_onednn grdi_onednn;
 
 /* Prepares products of g's sizes, strides and types (pointers are not looked at; `add` says whether some run will
- * add). NULL where oneDNN is missing, would not be faster than our own (`own_pairs`: which multiplies bf16 in pairs) or
- * cannot do it; then the caller uses our own. An activation is left to the caller. GRADUS_MATMUL=onednn in the
- * environment makes it take all it can, GRADUS_MATMUL=own nothing. */
-grdi_onednn *grdi_onednn_new(const grdi_gemm *g, bool own_pairs);
+ * add). NULL where oneDNN is missing, would not be faster than our own (which multiplies bf16 well where m, n and k are
+ * `own_from` at least) or cannot do it; then the caller uses our own. An activation is left to the caller.
+ * GRADUS_MATMUL=onednn in the environment makes it take all it can, GRADUS_MATMUL=own nothing. */
+grdi_onednn *grdi_onednn_new(const grdi_gemm *g, int64_t own_from);
 /* Whether oneDNN is there and takes products of bf16 (AVX512_BF16 or AMX). */
 bool grdi_onednn_takes_bf16(void);
 
-/* Whether it multiplies bf16 in AMX, at rates that nothing here reaches. */
+/* Whether its convolutions of bf16 use AMX. */
 bool grdi_onednn_has_amx(void);
 /* 64-byte aligned scratch for a run. */
 size_t grdi_onednn_scratch(const grdi_onednn *product);

@@ -54,7 +54,7 @@ static size_t prepare_product(product *p, const grdi_call *call, bool may_add)
 {
     grdi_gemm g = p->g;
     g.add = may_add;
-    p->library = grdi_onednn_new(&g, GRDI_PAIRS);
+    p->library = grdi_onednn_new(&g, GRDI_OWN_BF16_FROM);
     /* our own is needed as well: the last chunk may be smaller */
     size_t own = GRDI_ISA_NAME(grdi_gemm_all_scratch)(&p->g, call->threads),
            theirs = p->library ? grdi_onednn_scratch(p->library) : 0;

@@ -8,10 +8,17 @@
 #define GRDI_ISA_H
 
 #ifndef GRDI_ISA
-#error "compile with -DGRDI_ISA=base|avx2|avx512|avx512bf16 and -DGRDI_ISA_<the same>=1"
+#error "compile with -DGRDI_ISA=base|avx2|avx512|avx512bf16|amx and -DGRDI_ISA_<the same>=1"
 #endif
 
-/* AVX512_BF16 is AVX-512 with instructions that round to bf16 and multiply pairs of it. */
+/* AVX512_BF16 is AVX-512 with instructions that round to bf16 and multiply pairs of it; AMX adds tiles of such
+ * products. */
+#if defined(GRDI_ISA_amx)
+#define GRDI_ISA_avx512bf16 1
+#define GRDI_TILES 1
+#else
+#define GRDI_TILES 0
+#endif
 #if defined(GRDI_ISA_avx512bf16)
 #define GRDI_ISA_avx512 1
 #define GRDI_PAIRS 1

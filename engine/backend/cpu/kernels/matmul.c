@@ -68,7 +68,7 @@ static grd_status set_up(grdi_call *call, matmul_state *s)
     if ((s->batches == 1 || work > 1e6) && (s->g.activation == GRDI_ACT_NONE || s->g.c_row == s->g.y_row)) {
         grdi_gemm g = s->g;
         g.add = call->may_accumulate[0];
-        s->library = grdi_onednn_new(&g, GRDI_PAIRS);
+        s->library = grdi_onednn_new(&g, GRDI_OWN_BF16_FROM);
         if (s->library) {
             call->scratch_bytes = grdi_onednn_scratch(s->library);
             return GRD_OK;
