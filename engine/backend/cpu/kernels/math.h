@@ -15,12 +15,16 @@ static inline grdi_vf grdi_power_of_two(grdi_vf n)
     return (grdi_vf)((__builtin_convertvector(n, grdi_vi) + 127) << 23);
 }
 
-/* y 2^n for whole n in -151..129, where the result may lie outside the normal numbers. */
+/* y 2^n for y in 1/2..3/2 and whole n in -151..129, where the result may lie outside the normal numbers. For n = -151 it
+ * is 0 and not computed: Intel's processors take 250 to 280 cycles instead of 8 for a vector with one lane below the
+ * normal numbers, and whatever a mask hides is such a lane. */
 static inline grdi_vf grdi_scale(grdi_vf y, grdi_vf n)
 {
 #if defined(GRDI_ISA_avx512)
-    return (grdi_vf)_mm512_scalef_ps((__m512)y, (__m512)n);
+    __mmask16 some = _mm512_cmp_ps_mask((__m512)n, _mm512_set1_ps(-151.0f), _CMP_NLE_UQ); /* or NaN */
+    return (grdi_vf)_mm512_maskz_scalef_ps(some, (__m512)y, (__m512)n);
 #else
+    y = (grdi_vf)((grdi_vi)y & ~(grdi_vi)(n <= -151.0f));
     grdi_vi whole = __builtin_convertvector(n, grdi_vi), half = whole >> 1; /* in two steps, each of a normal power */
     y *= (grdi_vf)((half + 127) << 23);
     GRDI_EXACT(y);
@@ -56,7 +60,7 @@ static inline grdi_vf grdi_exp_polynomial(grdi_vf r)
 /* 1 ulp. */
 static inline grdi_vf grdi_exp(grdi_vf x)
 {
-    x = grdi_min(grdi_set(89.0f), grdi_max(grdi_set(-104.0f), x));
+    x = grdi_min(grdi_set(89.0f), grdi_max(grdi_set(-105.0f), x)); /* 2^-151 and less is 0 */
     grdi_vf n, r = grdi_exp_reduce(x, &n), tail = grdi_exp_polynomial(r) * (r * r) + r;
     GRDI_EXACT(tail); /* the small terms first, then 1 */
     return grdi_scale(tail + 1.0f, n);
