@@ -15,8 +15,8 @@ static inline grdi_vf grdi_power_of_two(grdi_vf n)
     return (grdi_vf)((__builtin_convertvector(n, grdi_vi) + 127) << 23);
 }
 
-/* y 2^n for y in 1/2..3/2 and whole n in -151..129, where the result may lie outside the normal numbers. For n = -151 it
- * is 0 and not computed: Intel's processors take 250 to 280 cycles instead of 8 for a vector with one lane below the
+/* y 2^n for y in 1/2..3/2 and whole n in -151..129, where the result may lie outside the normal numbers. For n = -151
+ * it is 0 and not computed: Intel's processors take 250 to 280 cycles instead of 8 for a vector with one lane below the
  * normal numbers, and whatever a mask hides is such a lane. */
 static inline grdi_vf grdi_scale(grdi_vf y, grdi_vf n)
 {
