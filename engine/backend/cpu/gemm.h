@@ -75,6 +75,9 @@ GRDI_GEMM_DECLARE(amx)
 #define GRDI_OWN_BF16_FROM INT64_MAX
 #endif
 
+/* Rows that a block of A has at most on this processor. Only the pace depends on it. */
+int64_t grdi_gemm_rows_most(void);
+
 /* The part of `g` in rows [row, row + rows) and columns [column, column + columns). */
 grdi_gemm grdi_gemm_part(const grdi_gemm *g, int64_t row, int64_t rows, int64_t column, int64_t columns);
 

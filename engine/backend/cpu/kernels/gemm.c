@@ -10,7 +10,7 @@ enum {
     A_BYTES = 288 << 10,      /* a packed block of A: most of a second-level cache of 512 KiB */
     B_BYTES = 2 << 20,        /* packed slivers of B that several blocks of A use */
     GROUP = 2 * GEMM_COLUMNS, /* columns packed at a time */
-    ROWS_MOST = 1024,         /* in a block of A */
+    ROWS_MOST = 1024,         /* in a block of A; fewer where the processor wants so: grdi_gemm_rows_most() */
     NARROW_ROWS = 240,        /* block of sums where C is not f32 and k takes several blocks */
     NARROW_COLUMNS = 512
 };
@@ -128,7 +128,8 @@ static job plan_job(const grdi_gemm *g, double *cycles)
     double straight = plan_packing(&j), turned = plan_packing(&t);
     *cycles = straight < turned ? straight : turned;
     if (turned < straight) j = t;
-    int64_t m_most = gemm_least(A_BYTES / 4 / j.k_block, ROWS_MOST) / GEMM_ROWS * GEMM_ROWS;
+    int64_t m_most = gemm_least(ROWS_MOST, grdi_gemm_rows_most());
+    m_most = gemm_least(A_BYTES / 4 / j.k_block, m_most) / GEMM_ROWS * GEMM_ROWS;
     int64_t m_blocks = (j.m + m_most - 1) / m_most;
     j.m_block = m_blocks > 0 ? gemm_up((j.m + m_blocks - 1) / m_blocks, GEMM_ROWS) : GEMM_ROWS;
     j.keep_b = m_blocks > 1;
