@@ -111,6 +111,7 @@ static void do_block(const attention_context *c, const buffers *b, int64_t batch
     attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
     attention_spans(z, first, rows, span);
     attention_matrix queries = attention_operand(z, z->q, batch, head, first, rows, b->rows);
+    attention_fetch_rows(c->out, batch, head, first, rows);
     memset(b->sums, 0, (size_t)(rows * z->dv_wide) * sizeof(float));
     for (int64_t i = 0; i < rows; i++)
         b->most[i] = -INFINITY, b->total[i] = 0;

@@ -107,6 +107,23 @@ static inline void attention_fetch(const void *from, grd_dtype type, int64_t row
             __builtin_prefetch((const char *)from + i * row_step * size + byte);
 }
 
+/* The same for `rows` rows of one head from row `first` on, to be read or written. Nothing where nobody wants them. */
+static inline void attention_fetch_rows(const grdi_view *view, int64_t b, int64_t head, int64_t first, int64_t rows)
+{
+    if (!view->data) return;
+    const int64_t step = view->stride[1];
+    const char *from = attention_at(view, b, head);
+    attention_fetch(from + first * step * (int64_t)grd_dtype_size(view->dtype), view->dtype, step, rows,
+                    view->dims.dim[3]);
+}
+
+/* Part `part` of `parts` of a head's rows, while others are worked on. */
+static inline void attention_fetch_part(const grdi_view *view, int64_t b, int64_t head, int64_t part, int64_t parts)
+{
+    const int64_t rows = view->dims.dim[1], first = rows * part / parts;
+    attention_fetch_rows(view, b, head, first, rows * (part + 1) / parts - first);
+}
+
 /* Elements that hold `count` values. */
 static inline int64_t attention_elements(const attention_sizes *z, int64_t count)
 {
@@ -148,7 +165,7 @@ static inline attention_matrix attention_operand(const attention_sizes *z, const
     const int64_t count = view->dims.dim[3], wide = attention_elements(z, count), step = view->stride[1];
     const char *from = attention_at(view, b, head);
     from += first * step * (int64_t)grd_dtype_size(view->dtype);
-    attention_fetch(from, view->dtype, step, rows, count);
+    attention_fetch_rows(view, b, head, first, rows);
     if (z->pairs && count % 2 == 0 && step % 2 == 0) return (attention_matrix){(const float *)from, step / 2};
     if (!z->pairs && view->dtype == GRD_F32) return (attention_matrix){(const float *)from, step};
     attention_matrix there = {copy, wide};
@@ -185,7 +202,7 @@ static inline void attention_pack(const attention_sizes *z, const grdi_view *vie
 {
     int64_t keys = view->dims.dim[1], count = view->dims.dim[3], step = view->stride[1];
     const void *from = attention_at(view, b, head);
-    attention_fetch(from, view->dtype, step, keys, count);
+    attention_fetch_rows(view, b, head, 0, keys);
     if (by_key) gemm_pack(from, view->dtype, step, 1, keys, count, to, GEMM_COLUMNS, z->pairs);
     else gemm_pack(from, view->dtype, 1, step, count, keys, to, GEMM_COLUMNS, z->pairs);
 }

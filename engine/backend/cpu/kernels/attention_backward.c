@@ -97,7 +97,7 @@ static block_rows load_queries(const backward_context *c, const buffers *b, int6
     const void *g = attention_at(c->g, batch, head), *out = attention_at(c->out, batch, head);
     block_rows found = {attention_operand(z, z->q, batch, head, first, rows, b->q),
                         attention_operand(z, c->g, batch, head, first, rows, b->g)};
-    attention_fetch(gemm_at(out, first * c->out->stride[1], type == GRD_BF16), type, c->out->stride[1], rows, z->dv);
+    attention_fetch_rows(c->out, batch, head, first, rows);
     for (int64_t i = 0; i < rows; i++) {
         b->along[i] = dot(gemm_at(g, (first + i) * c->g->stride[1], type == GRD_BF16),
                           gemm_at(out, (first + i) * c->out->stride[1], type == GRD_BF16), type, z->dv);
@@ -259,6 +259,7 @@ static void do_block(const backward_context *c, const buffers *b, int64_t batch,
     attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
     attention_spans(z, first, rows, span);
     block_rows found = load_queries(c, b, batch, head, first, rows);
+    attention_fetch_rows(c->dq, batch, head, first, rows);
     memset(b->dq, 0, (size_t)(rows * z->d_wide) * sizeof(float));
     int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
     for (; begin < end; begin += ATTENTION_KEYS) {
@@ -292,8 +293,13 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
         memset(b.dk, 0, (size_t)(z->s * z->d_wide) * sizeof(float));
         memset(b.dv, 0, (size_t)(z->s * z->dv_wide) * sizeof(float));
         for (int64_t head = group * queries; head < (group + 1) * queries; head++)
-            for (int64_t block = 0; block < c->blocks; block++)
+            for (int64_t block = 0; block < c->blocks; block++) {
+                if (head == (group + 1) * queries - 1) { /* then their sums are there */
+                    attention_fetch_part(c->dk, batch, group, block, c->blocks);
+                    attention_fetch_part(c->dv, batch, group, block, c->blocks);
+                }
                 do_block(c, &b, batch, head, block);
+            }
         store_keys(c->dk, batch, group, b.dk, z->d_wide, z->scale);
         store_keys(c->dv, batch, group, b.dv, z->dv_wide, 1.0f);
     }
