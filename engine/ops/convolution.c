@@ -258,6 +258,8 @@ static const grdi_sample convolution_samples[] = {
     {.in = {"f32[3,9,10,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,10,9,48]", "f32[32,48,3,3]", "f32[32]"}, "padding=0,2", .no_gradient = true}, /* products */
     {.in = {"f32[5,17,14,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},
+    {.in = {"f32[1,60,59,32]", "f32[4,32,5,5]"}, "padding=2", .no_gradient = true}, /* for blocks of windows */
+    {.in = {"f32[2,6,5,32]", "f32[256,32,3,3]", "f32[256]"}, "padding=1", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[64,64,3,3]"}, "padding=1", .large = true},
     {.in = {"f32[2,5,6,3]", "f32[4,2,3,3]"}, .bad = "has 3 channels, the weight [4,2,3,3] takes 2"},
     {.in = {"f32[2,5,6,3]", "f32[4,3,7,3]"}, .bad = "does not fit into [2,5,6,3]"},
@@ -382,6 +384,8 @@ static const grdi_sample input_gradient_samples[] = {
     {.in = {"f32[2,4,4,6]", "f32[6,2,3,3]"}, "stride=2 padding=1 groups=2 size=7,7"},
     {.in = {"f32[2,5,5,6]", "f32[6,1,3,3]"}, "padding=1 groups=6 size=5,5"},
     {.in = {"f32[1,9,4,3]", "f32[3,2,3,3]"}, "dilation=2,3 padding=2,1 size=9,8"},
+    {.in = {"f32[2,4,2,3]", "f32[3,2,3,3]"}, "stride=2,3 dilation=3,2 padding=2,1 size=9,8"},
+    {.in = {"f32[2,3,2,4]", "f32[4,3,1,1]"}, "stride=2 size=5,4"}, /* most of x in no window */
     {.in = {"f32[2,4,4]", "f32[4,3,4]"}, "stride=2 padding=1 size=9"},
     {.in = {"f32[1,2,2,2,3]", "f32[3,2,2,2,3]"}, "size=3,3,4"},
     {.in = {"f32[2,14,14,35]", "f32[35,33,3,3]"}, "padding=1 size=14,14", .no_gradient = true},
@@ -389,6 +393,8 @@ static const grdi_sample input_gradient_samples[] = {
     {.in = {"f32[3,9,10,48]", "f32[48,32,3,3]"}, "padding=1 size=9,10", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[32,48,3,3]"}, "padding=0,2 size=10,9", .no_gradient = true}, /* products */
     {.in = {"f32[5,15,14,48]", "f32[48,32,3,3]"}, "padding=0,1 size=17,14", .no_gradient = true},
+    {.in = {"f32[1,60,59,32]", "f32[32,4,5,5]"}, "padding=2 size=60,59", .no_gradient = true},
+    {.in = {"f32[2,6,5,32]", "f32[32,256,3,3]"}, "padding=1 size=6,5", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[64,64,3,3]"}, "padding=1 size=32,32", .large = true},
     {.in = {"f32[2,3,4,4]", "f32[4,3,3,3]"},
      "size=6,6",
@@ -500,6 +506,8 @@ static const grdi_sample weight_gradient_samples[] = {
     {.in = {"f32[3,9,10,48]", "f32[3,9,10,32]"}, "padding=1 kernel=3,3", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[4,10,9,48]"}, "padding=0,2 kernel=3,3", .no_gradient = true}, /* products */
     {.in = {"f32[5,16,15,48]", "f32[5,18,15,32]"}, "padding=0,1 kernel=3,3", .no_gradient = true},
+    {.in = {"f32[1,60,59,4]", "f32[1,60,59,32]"}, "padding=2 kernel=5,5", .no_gradient = true},
+    {.in = {"f32[2,6,5,128]", "f32[2,6,5,32]"}, "padding=1 kernel=3,3", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[32,32,32,64]"}, "padding=1 kernel=3,3", .large = true},
     {.in = {"f32[2,3,4,4]", "f32[2,5,6,3]"}, "kernel=3", .bad = "1 sizes"},
     {.in = {"f32[2,3,4,4]", "f32[2,5,6,3]"}, "kernel=2,3", .bad = "the convolution gives [2,4,4,4]"},
