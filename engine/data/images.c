@@ -186,11 +186,24 @@ grd_status grd_images_statistics(const grd_images *images, double *mean, double 
     return status;
 }
 
+grd_images *grdi_images_borrow(const grd_images *from, int64_t height, int64_t width)
+{
+    grd_images *images = grdi_alloc(sizeof(*images));
+    if (!images) return NULL;
+    *images = *from;
+    images->borrowed = true;
+    if (from->list.files && height > 0) images->info.height = height;
+    if (from->list.files && width > 0) images->info.width = width;
+    return images;
+}
+
 void grd_images_free(grd_images *images)
 {
     if (!images) return;
-    grdi_image_list_free(&images->list);
-    grdi_free(images->pixels);
-    grdi_free(images->labels);
+    if (!images->borrowed) {
+        grdi_image_list_free(&images->list);
+        grdi_free(images->pixels);
+        grdi_free(images->labels);
+    }
     grdi_free(images);
 }

@@ -14,6 +14,7 @@ struct grd_images {
     bool labelled; /* of files: label by folder */
     double middle; /* part of the side that tests look at */
     bool skip;     /* a damaged file is replaced by the next one */
+    bool borrowed; /* pixels, labels and list are another set's */
     int64_t damaged;
     char first_damaged[GRD_MESSAGE_MAX];
 };
@@ -23,6 +24,10 @@ typedef struct grdi_image_rooms {
     grdi_view_rooms view;
     grdi_room pixels;
 } grdi_image_rooms;
+
+/* The same images, drawn at another size where files are drawn (0: the same); free it before `from`. NULL: out of
+ * memory. */
+grd_images *grdi_images_borrow(const grd_images *from, int64_t height, int64_t width);
 
 /* Whether an image that is damaged is to be left out. */
 bool grdi_images_skip(const grd_images *images);

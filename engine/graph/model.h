@@ -29,6 +29,7 @@ struct grd_engine {
     grd_error error;
     grdi_child *models;
     struct grdi_custom_op *ops; /* registered by the program, see graph/custom.h */
+    double flops;               /* of all programs run so far */
 };
 
 typedef enum grdi_variable_kind {

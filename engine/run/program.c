@@ -381,6 +381,7 @@ grd_status grd_program_run(grd_program *program)
     if (status) return status;
     program->weights_version = model->weights_version;
     program->has_run = true;
+    model->engine->flops += program->plan->flops;
     if (program->launch_seconds) program->profiled_runs++;
     return GRD_OK;
 }

@@ -5,6 +5,8 @@
 #include "train/train.h"
 
 #include "base/memory.h"
+#include "generate/image_sets.h"
+#include "graph/model.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -49,9 +51,13 @@ typedef struct preflight {
     grdi_checker checker;
     const grd_settings *settings;      /* the caller's */
     char *folder, *config, *tokenizer; /* temporary: the settings, and the tokenizer that the first session made */
-    double sample_flops;               /* of a training step, for one sample */
-    int64_t batch;                     /* of the run */
-    bool solves;                       /* the model is not trained by steps */
+    grd_run_options run;
+    grd_settings *data_settings;
+    grdi_session *lender; /* has the data open for all the others; NULL: each opens them */
+    double sample_flops;  /* of the run's training step, for one sample */
+    int64_t batch;        /* of the run */
+    int64_t context;      /* of the run; 0: no texts */
+    bool solves;          /* the model is not trained by steps */
 } preflight;
 
 static grd_status out_of_memory(const preflight *p)
@@ -77,7 +83,7 @@ static grd_status copy_settings(preflight *p, grd_settings **copy)
     return z->data.tokenizer ? GRD_OK : out_of_memory(p);
 }
 
-enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_SAMPLES = 8 };
+enum { SMALL_CONTEXT = 32, SMALL_TEXTS = 4, SMALL_SAMPLES = 8, SMALL_SIDE = 72 };
 
 static void set_batch(grd_settings *z, int64_t batch)
 {
@@ -111,14 +117,41 @@ static void make_small(grd_settings *z)
     z->data.order = GRD_ORDER_SHUFFLED;
 }
 
-#define STEP_FLOPS 1e10 /* of the session that takes steps as the run will */
-enum { SAMPLES_LEAST = 8 }; /* of fewer, batch norm's statistics are noise, and the loss of a good model rises */
+/* ---- what a step may cost ---- */
 
-static void make_affordable(grd_settings *z, double sample_flops)
+#define STEP_FLOPS 1e10
+/* Of fewer, batch norm's statistics are noise, and the loss of a good model rises; one batch is learnt by heart, and
+ * bits are the same, of fewer, too. */
+enum { SAMPLES_LEAST = 8, BY_HEART_LEAST = 4, RUNS_LEAST = 2 };
+
+/* A side that a network for images of side `side` takes as well: of so many whole patches, on the same side of what
+ * asks for a residual network's other stem (generate/classifier.c). */
+static int64_t smaller_side(const grd_settings *z, int64_t side)
 {
-    while (z->train.batch >= 2 * SAMPLES_LEAST && (double)z->train.batch * sample_flops > STEP_FLOPS)
-        set_batch(z, z->train.batch / 2);
+    int64_t patch = z->model.kind == GRD_MODEL_VIT && z->model.patch > 0 ? z->model.patch : 1;
+    return side <= SMALL_SIDE || patch > SMALL_SIDE ? side : SMALL_SIDE / patch * patch;
 }
+
+/* Makes images of files smaller; how much of a step's arithmetic is left. */
+static double shrink_images(const preflight *p, grd_settings *z)
+{
+    if (z->data.kind != GRD_DATA_IMAGES || z->init.from || !p->data_settings) return 1;
+    int64_t height = p->data_settings->data.height, width = p->data_settings->data.width;
+    z->data.height = smaller_side(z, height);
+    z->data.width = smaller_side(z, width);
+    return (double)(z->data.height * z->data.width) / (double)(height * width);
+}
+
+/* Smaller images first, then fewer samples. */
+static void make_affordable(const preflight *p, grd_settings *z, int64_t least)
+{
+    double flops = p->sample_flops;
+    if (p->context > 0) flops *= (double)z->model.gpt.context / (double)p->context;
+    if ((double)(z->train.batch < least ? z->train.batch : least) * flops > STEP_FLOPS) flops *= shrink_images(p, z);
+    while (z->train.batch >= 2 * least && (double)z->train.batch * flops > STEP_FLOPS) set_batch(z, z->train.batch / 2);
+}
+
+/* ---- what is looked at ---- */
 
 static grd_status next(grdi_subject *subject, const void **inputs)
 {
@@ -170,6 +203,7 @@ static grdi_subject subject_of(grdi_session *s, grd_group *groups)
     if (s->task->expect) s->task->expect(s, &expected);
     subject.expected = expected.loss;
     subject.causal = expected.causal;
+    subject.samples = expected.samples;
     memcpy(subject.expected_text, expected.text, sizeof(subject.expected_text));
     return subject;
 }
@@ -189,14 +223,19 @@ static bool is_known(const grdi_session *s)
     return s->ids.node && s->eval_ids.node && s->eval_output.node && s->eval;
 }
 
+static grd_status prepare(grdi_session *s)
+{
+    grd_status status = grdi_session_prepare(s);
+    return status ? status : s->task->start(s);
+}
+
 static grd_status look_at_one_batch(preflight *p, grdi_session *s)
 {
     grd_group groups[GRD_GROUPS_MAX];
+    grd_status status = prepare(s);
+    if (status) return status;
     grdi_subject subject = subject_of(s, groups);
-    grd_plan_report report;
-    grd_status status = keep_tokenizer(p, s);
-    if (!status && !grd_step_report(s->step, &report))
-        p->sample_flops = report.flops_per_step / (double)s->settings->train.batch;
+    status = keep_tokenizer(p, s);
     if (!is_known(s)) grdi_check_note(&p->checker, "the model and its steps are not looked at for this kind of data");
     return status || !is_known(s) ? status : grdi_check_one_batch(&p->checker, &subject);
 }
@@ -206,6 +245,13 @@ static grd_status look_at_one_batch(preflight *p, grdi_session *s)
 static void take_fewer(preflight *p, const grdi_session *s, grdi_subject *subject)
 {
     int64_t batch = s->settings->train.batch;
+    const grd_settings *run = p->data_settings, *z = s->settings;
+    if (run && (z->data.height != run->data.height || z->data.width != run->data.width))
+        grdi_check_note(&p->checker,
+                        "the model and its steps: with images of %lldx%lld instead of %lldx%lld, to save "
+                        "time",
+                        (long long)z->data.height, (long long)z->data.width, (long long)run->data.height,
+                        (long long)run->data.width);
     if (batch >= p->batch) return;
     subject->rate_scale = sqrt((double)batch / (double)p->batch);
     grdi_check_note(&p->checker,
@@ -217,9 +263,11 @@ static void take_fewer(preflight *p, const grdi_session *s, grdi_subject *subjec
 static grd_status look_at_steps(preflight *p, grdi_session *s)
 {
     grd_group groups[GRD_GROUPS_MAX];
+    grd_status status = prepare(s);
+    if (status) return status;
     grdi_subject subject = subject_of(s, groups);
     take_fewer(p, s, &subject);
-    grd_status status = grdi_check_data(&p->checker, s);
+    status = grdi_check_data(&p->checker, s);
     if (!status && is_known(s)) status = grdi_check_pairs(&p->checker, &subject);
     p->solves = subject.solved;
     if (p->solves) return status;
@@ -227,54 +275,75 @@ static grd_status look_at_steps(preflight *p, grdi_session *s)
     return status || !is_known(s) ? status : grdi_check_learning_rate(&p->checker, &subject);
 }
 
-static grd_status with_session(preflight *p, grd_settings *settings, grd_status (*look)(preflight *p, grdi_session *s))
+/* The run as it is: what memory does not hold is said at once, as sessions that are looked at have fewer samples. */
+static grd_status can_be_had(preflight *p, grdi_session *s)
 {
-    const grd_check_options *o = p->checker.options;
-    const grd_run_options run = {.size = sizeof(run), .device = o->device, .threads = o->threads, .stop = o->stop};
-    grdi_session *s = grdi_session_new(settings, &run, p->checker.error);
-    if (!s) return out_of_memory(p);
-    grd_status status = grdi_session_prepare(s);
-    if (!status) status = s->task->start(s);
-    if (!status) status = look(p, s);
-    grdi_session_free(s);
+    grd_plan_report report;
+    grd_status status = grdi_session_plan(s, &report);
+    p->batch = s->settings->train.batch;
+    p->context = grd_settings_of_language(s->settings) ? s->settings->model.gpt.context : 0;
+    if (!status) p->sample_flops = report.flops_per_step / (double)p->batch;
     return status;
 }
 
-/* The run as it is: what memory does not hold is said at once, as sessions that are looked at have fewer samples. */
-static grd_status can_be_had(preflight *p)
+/* Of images, as reading and decoding them takes long. */
+static grd_status open_data(preflight *p)
 {
-    const grd_check_options *o = p->checker.options;
-    const grd_run_options run = {.size = sizeof(run), .device = o->device, .threads = o->threads, .stop = o->stop};
-    grd_settings *run_settings = NULL;
-    grd_plan_report report;
-    grd_status status = copy_settings(p, &run_settings);
-    if (!status) status = grd_plan_settings(run_settings, &run, &report, p->checker.error);
-    grd_settings_free(run_settings);
+    if (!grdi_settings_of_images(p->settings)) return GRD_OK;
+    grd_status status = copy_settings(p, &p->data_settings);
+    if (status) return status;
+    p->lender = grdi_session_new(p->data_settings, &p->run, p->checker.error);
+    return p->lender ? grdi_session_open_only(p->lender) : out_of_memory(p);
+}
+
+/* Another session with settings of its own, made fit for it by `fit`. */
+static grd_status with_session(preflight *p, void (*fit)(preflight *p, grd_settings *settings),
+                               grd_status (*look)(preflight *p, grdi_session *s))
+{
+    grd_settings *settings = NULL;
+    grd_status status = copy_settings(p, &settings);
+    if (!status && fit) fit(p, settings);
+    grdi_session *s = status ? NULL : grdi_session_new(settings, &p->run, p->checker.error);
+    if (!status && !s) status = out_of_memory(p);
+    if (s) s->lender = p->lender;
+    if (!status) status = look(p, s);
+    if (s && s->engine) p->checker.flops += s->engine->flops;
+    if (s) grdi_session_free(s);
+    grd_settings_free(settings);
+    return status;
+}
+
+static void fit_one_batch(preflight *p, grd_settings *settings)
+{
+    make_small(settings);
+    make_affordable(p, settings, BY_HEART_LEAST);
+}
+
+static void fit_steps(preflight *p, grd_settings *settings)
+{
+    make_affordable(p, settings, SAMPLES_LEAST);
+    settings->train.statistics_every = 1;
+}
+
+static grd_status look_at_runs(preflight *p)
+{
+    grd_settings *settings = NULL;
+    grd_status status = copy_settings(p, &settings);
+    if (!status) {
+        make_affordable(p, settings, RUNS_LEAST);
+        status = grdi_check_runs(&p->checker, settings, p->lender, p->folder);
+    }
+    grd_settings_free(settings);
     return status;
 }
 
 static grd_status look_at_all(preflight *p)
 {
-    grd_settings *small = NULL, *real = NULL;
-    grd_status status = can_be_had(p);
-    if (!status) status = copy_settings(p, &small);
-    if (!status) {
-        make_small(small);
-        status = with_session(p, small, look_at_one_batch);
-    }
-    double scale = 1;
-    if (!status) status = copy_settings(p, &real);
-    if (!status) {
-        if (small->model.gpt.context > 0) scale = (double)real->model.gpt.context / (double)small->model.gpt.context;
-        p->batch = real->train.batch;
-        make_affordable(real, scale * p->sample_flops);
-        real->train.statistics_every = 1;
-        status = with_session(p, real, look_at_steps);
-    }
-    if (!status && !p->solves) status = grdi_check_runs(&p->checker, real, p->folder);
-    grd_settings_free(small);
-    grd_settings_free(real);
-    return status;
+    grd_status status = open_data(p);
+    if (!status) status = with_session(p, NULL, can_be_had);
+    if (!status) status = with_session(p, fit_one_batch, look_at_one_batch);
+    if (!status) status = with_session(p, fit_steps, look_at_steps);
+    return status || p->solves ? status : look_at_runs(p);
 }
 
 /* ---- the temporary folder ---- */
@@ -326,17 +395,29 @@ static grd_status make_folder(preflight *p, int *lock_fd)
 grd_status grd_check_settings(grd_settings *settings, const grd_check_options *options, int32_t *found,
                               grd_error *error)
 {
+    double flops;
+    return grdi_check_settings(settings, options, found, &flops, error);
+}
+
+grd_status grdi_check_settings(grd_settings *settings, const grd_check_options *options, int32_t *found, double *flops,
+                               grd_error *error)
+{
     static const grd_check_options none = {.size = sizeof(none)};
     grd_error own = {GRD_OK, ""};
     preflight p = {.settings = settings,
                    .checker = {.options = options ? options : &none, .error = error ? error : &own}};
+    const grd_check_options *o = p.checker.options;
+    p.run = (grd_run_options){.size = sizeof(p.run), .device = o->device, .threads = o->threads, .stop = o->stop};
     *found = 0;
+    *flops = 0;
     grd_status status = grd_settings_resolve(settings, p.checker.error);
     if (status) return status;
     int lock_fd = -1;
     status = make_folder(&p, &lock_fd);
     if (!status) status = grd_settings_save(settings, p.config, p.checker.error);
     if (!status) status = look_at_all(&p);
+    if (p.lender) grdi_session_free(p.lender);
+    grd_settings_free(p.data_settings);
     grd_error ignored = {GRD_OK, ""};
     if (p.folder) grdi_directory_remove(p.folder, &ignored);
     if (lock_fd >= 0) grdi_file.close(lock_fd);
@@ -344,5 +425,6 @@ grd_status grd_check_settings(grd_settings *settings, const grd_check_options *o
     grdi_free(p.config);
     grdi_free(p.tokenizer);
     *found = p.checker.found;
+    *flops = p.checker.flops;
     return status;
 }

@@ -11,7 +11,12 @@ typedef struct grdi_checker {
     const grd_check_options *options;
     grd_error *error;
     int32_t found;
+    double flops; /* of the programs that were run */
 } grdi_checker;
+
+/* grd_check_settings(), and how much arithmetic it took. */
+grd_status grdi_check_settings(grd_settings *settings, const grd_check_options *options, int32_t *found,
+                               double *flops, grd_error *error);
 
 /* Hands a result on. `look_at` is dropped where the check passed. */
 void grdi_check_result(grdi_checker *c, const char *name, bool passed, const char *look_at, const char *evidence, ...)
@@ -36,6 +41,7 @@ typedef struct grdi_subject {
     double rate_scale;  /* of all rates, for batches smaller than the run's; 0: 1 */
     double expected;    /* the loss before training; NaN: not known */
     char expected_text[64];
+    int64_t samples; /* of an epoch; 0: not known */
     bool causal, pretrained;
     bool labelled;           /* targets come from elsewhere than inputs, so that they may be another's */
     bool linear;             /* of the inputs: a batch need not be learnt by heart, and inputs may say little */
@@ -77,8 +83,8 @@ grd_status grdi_check_structure(grdi_checker *c, grdi_subject *s);
 /* check_pairs.c: whether targets say anything of the inputs that they stand with. */
 grd_status grdi_check_pairs(grdi_checker *c, grdi_subject *s);
 
-/* check_runs.c: two runs of a few steps, one of them in two parts. */
-grd_status grdi_check_runs(grdi_checker *c, const grd_settings *settings, const char *folder);
+/* check_runs.c: two runs of a few steps, one of them in two parts. The settings are changed for them. */
+grd_status grdi_check_runs(grdi_checker *c, grd_settings *settings, const grdi_session *lender, const char *folder);
 /* What the losses of two runs of `count` steps say; and the last ones of a run and of one in two parts. */
 void grdi_check_bits(grdi_checker *c, const double *one, const double *other, int count);
 void grdi_check_resumed(grdi_checker *c, double whole, double parts, int count, bool same);

@@ -114,7 +114,9 @@ static void make_columns(pairs *p)
 static grd_status gather(pairs *p)
 {
     grd_status status = GRD_OK;
-    for (int i = 0; i < BATCHES_MOST && p->samples < p->most && !status; i++) {
+    /* The same samples changed at random are no others. */
+    int64_t batches = p->s->samples ? p->s->samples / p->batch : BATCHES_MOST;
+    for (int i = 0; i < BATCHES_MOST && i < batches && p->samples < p->most && !status; i++) {
         if (grdi_check_stopped(p->c)) return GRD_E_STOPPED;
         status = p->s->next(p->s, &p->s->inputs);
         if (!status) status = note_batch(p, p->s->inputs);
@@ -213,8 +215,8 @@ enum { TRAINED_LEAST = 24, TRAINED_MOST = 200, JUDGED = 16 };
 static int steps_within(const pairs *p)
 {
     int steps = grdi_check_steps_for(p->s, TRAINED_LEAST, TRAINED_MOST);
-    int64_t batches = p->samples / p->batch - JUDGED - 1;
-    if (p->repeated && steps > batches) steps = batches < TRAINED_LEAST ? 0 : (int)batches;
+    int64_t all = p->repeated ? p->samples : p->s->samples, batches = all / p->batch - JUDGED - 1;
+    if (all && steps > batches) steps = batches < TRAINED_LEAST ? 0 : (int)batches;
     return p->s->solved ? 0 : steps;
 }
 
@@ -312,7 +314,7 @@ static bool have_pairs(const grdi_subject *s)
 
 grd_status grdi_check_pairs(grdi_checker *c, grdi_subject *s)
 {
-    if (!have_pairs(s)) return GRD_OK;
+    if (!have_pairs(s) || (s->samples && s->samples < SAMPLES_LEAST)) return GRD_OK;
     s->rewind(s);
     const grdi_type *in = grdi_type_of(s->input), *out = grdi_type_of(s->target);
     pairs p = {.c = c, .s = s, .batch = in->dims.dim[0]};

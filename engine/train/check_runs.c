@@ -2,6 +2,7 @@
 #include "train/check.h"
 
 #include "base/memory.h"
+#include "graph/model.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,8 +27,8 @@ static void record(void *context, const grd_event *event)
 }
 
 /* Trains in `out` until so many steps are done. It ends as by Ctrl-C, so that nothing is evaluated. */
-static grd_status train_until(const grdi_checker *c, grd_settings *settings, const char *out, int64_t until,
-                              bool resume, double *loss)
+static grd_status train_until(grdi_checker *c, grd_settings *settings, const grdi_session *lender, const char *out,
+                              int64_t until, bool resume, double *loss)
 {
     recorder r = {.c = c, .until = until};
     grd_run_options run = {.size = sizeof(run),
@@ -41,7 +42,12 @@ static grd_status train_until(const grdi_checker *c, grd_settings *settings, con
     settings->out = grdi_strdup(out);
     if (!settings->out) return grd_fail(c->error, GRD_E_MEMORY, "out of memory for a run");
     grd_error error = {GRD_OK, ""};
-    grd_status status = grd_train_text(settings, &run, &error);
+    grdi_session *s = grdi_session_new(settings, &run, &error);
+    if (!s) return grd_fail(c->error, GRD_E_MEMORY, "out of memory for a run");
+    s->lender = lender;
+    grd_status status = grdi_session_run(s);
+    if (s->engine) c->flops += s->engine->flops;
+    grdi_session_free(s);
     for (int64_t i = 1; i <= until; i++)
         if (r.loss[i] != 0) loss[i] = r.loss[i];
     if (grdi_check_stopped(c)) return GRD_E_STOPPED;
@@ -97,25 +103,17 @@ void grdi_check_resumed(grdi_checker *c, double whole, double parts, int count, 
                       parts, same ? "the same to the bit" : "not the same");
 }
 
-grd_status grdi_check_runs(grdi_checker *c, const grd_settings *from, const char *folder)
+grd_status grdi_check_runs(grdi_checker *c, grd_settings *settings, const grdi_session *lender, const char *folder)
 {
     double whole[STEPS + 1] = {0}, parts[STEPS + 1] = {0};
     bool same = false;
-    char *config = grdi_path_join(folder, "run.yaml"), *a = grdi_path_join(folder, "whole"),
-         *b = grdi_path_join(folder, "parts");
-    grd_settings *settings = grd_settings_new();
-    grd_status status = config && a && b && settings ? grd_settings_save(from, config, c->error)
-                                                     : grd_fail(c->error, GRD_E_MEMORY, "out of memory for a run");
-    if (!status) status = grd_settings_load(settings, config, c->error);
-    if (!status) {
-        memcpy(settings->given, from->given, sizeof(settings->given));
-        settings->train.minutes = 0; /* the clock would set the rate */
-        if (settings->train.steps <= STEPS) settings->train.steps = STEPS + 1;
-        settings->train.statistics_every = 0;
-        status = train_until(c, settings, a, STEPS, false, whole);
-    }
-    if (!status) status = train_until(c, settings, b, HALF, false, parts);
-    if (!status) status = train_until(c, settings, b, STEPS, true, parts);
+    char *a = grdi_path_join(folder, "whole"), *b = grdi_path_join(folder, "parts");
+    grd_status status = a && b ? GRD_OK : grd_fail(c->error, GRD_E_MEMORY, "out of memory for a run");
+    settings->train.minutes = 0; /* the clock would set the rate */
+    if (settings->train.steps <= STEPS) settings->train.steps = STEPS + 1;
+    if (!status) status = train_until(c, settings, lender, a, STEPS, false, whole);
+    if (!status) status = train_until(c, settings, lender, b, HALF, false, parts);
+    if (!status) status = train_until(c, settings, lender, b, STEPS, true, parts);
     if (!status) status = compare_files(c, a, b, &same);
     if (!status) {
         grdi_check_bits(c, whole + 1, parts + 1, HALF);
@@ -125,8 +123,6 @@ grd_status grdi_check_runs(grdi_checker *c, const grd_settings *from, const char
         grdi_check_note(c, "same_bits, resume: not looked at, as the first steps are not finite");
         status = GRD_OK;
     }
-    grd_settings_free(settings);
-    grdi_free(config);
     grdi_free(a);
     grdi_free(b);
     return status;

@@ -501,11 +501,16 @@ static grd_status run_range(grdi_checker *c, grdi_subject *s, int steps, range *
 
 #define LEARNT_LEAST 0.95 /* of the first loss: where it never got lower, nothing can be lost */
 
+static bool has_learnt(const range *r)
+{
+    return r->loss[r->best] <= LEARNT_LEAST * r->loss[0];
+}
+
 /* The first rate after the best one at which half of what was learnt is lost again; infinite where there is none. */
 static double where_lost(const range *r)
 {
     double lost = fmax(0.5 * (r->loss[0] + r->loss[r->best]), r->loss[r->best] + NOISE_MOST * r->noise);
-    if (r->loss[r->best] > LEARNT_LEAST * r->loss[0]) return INFINITY;
+    if (!has_learnt(r)) return INFINITY;
     for (int i = r->best; i < r->count; i++)
         if (r->loss[i] > lost) return r->lr[i];
     return INFINITY;
@@ -535,11 +540,21 @@ static grd_status confirm(grdi_checker *c, grdi_subject *s, const grdi_snapshot 
     return status;
 }
 
+static void tell_learning_rate(grdi_checker *c, const grdi_subject *s, const range *r, double lost, bool rises)
+{
+    char then[64] = "and did not rise again", usual[64] = "which may be chance";
+    if (isfinite(lost)) snprintf(then, sizeof(then), "and lost it from %.2g on", lost);
+    if (has_learnt(r) && r->loss[0] - r->loss[r->best] > NOISE_MOST * r->noise)
+        snprintf(usual, sizeof(usual), "a tenth of the best, %.1g, is a usual choice", r->lr[r->best] / 10);
+    grdi_check_result(c, "learning_rate", !rises, "look at train.lr: at such a rate the loss does not fall but rises",
+                      "%.2g is set; in a range from %.2g to %.2g the loss fell from %.4f to %.4f at %.2g %s (%s)",
+                      s->lr, r->lr[0], r->lr[r->count - 1], r->loss[0], r->loss[r->best], r->lr[r->best], then, usual);
+}
+
 grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
 {
     range r = {.count = 0};
     grdi_snapshot start;
-    static const char *const look_at = "look at train.lr: at such a rate the loss does not fall but rises";
     if (!(s->lr > 0)) {
         grdi_check_result(c, "learning_rate", false, "look at train.lr: with 0 nothing is learnt", "the rate is %g",
                           s->lr);
@@ -559,13 +574,6 @@ grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
     grdi_snapshot_restore(&start, s);
     grdi_snapshot_free(&start);
     if (status || r.count == 0) return status;
-    double suggested = r.lr[r.best] / 10;
-    char until[64] = "and did not rise again";
-    if (isfinite(lost)) snprintf(until, sizeof(until), "and lost it from %.2g on", lost);
-    grdi_check_result(
-        c, "learning_rate", !rises, look_at,
-        "%.2g is set; in a range from %.2g to %.2g the loss fell from %.4f to %.4f at %.2g %s (a tenth of "
-        "the best, %.1g, is a usual choice)",
-        s->lr, r.lr[0], r.lr[r.count - 1], r.loss[0], r.loss[r.best], r.lr[r.best], until, suggested);
+    tell_learning_rate(c, s, &r, lost, rises);
     return GRD_OK;
 }

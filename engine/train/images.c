@@ -1,5 +1,6 @@
 /* images.c - the task of classifying images: batches, step and evaluation. Which images a batch has is a function of
  * seed and position alone: each epoch is a permutation, every image once. */
+#include "data/images.h"
 #include "generate/image_sets.h"
 #include "train/check_set.h"
 #include "train/report_images.h"
@@ -55,6 +56,17 @@ static grdi_classifier_about about(const grdi_session *s)
                                    .names = run->names};
 }
 
+/* A part of the images: another session's, or opened. `known`: what they must be like; NULL: as they are. */
+static grd_status open_part(grdi_session *s, grd_part part, const grdi_classifier_about *known, grd_error *error)
+{
+    const grd_settings *settings = s->settings;
+    grd_images **images = &s->images->images[part];
+    const grd_images *lent = s->lender ? s->lender->images->images[part] : NULL;
+    if (!s->lender) return grdi_image_set_open(settings, part, known, s->options->threads, images, error);
+    if (lent) *images = grdi_images_borrow(lent, settings->data.height, settings->data.width);
+    return !lent || *images ? GRD_OK : grd_fail(error, GRD_E_MEMORY, "out of memory for a set of images");
+}
+
 /* Whoever has no test images can train all the same. */
 static grd_status open_test(grdi_session *s)
 {
@@ -66,7 +78,7 @@ static grd_status open_test(grdi_session *s)
     grd_status status =
         s->settings->data.kind == GRD_DATA_IMAGES && s->settings->data.validation_part <= 0
             ? GRD_OK
-            : grdi_image_set_open(s->settings, GRD_VALIDATION, &known, s->options->threads, &run->images[1], &problem);
+            : open_part(s, GRD_VALIDATION, &known, &problem);
     if (status == GRD_E_ARGUMENT) {
         grdi_session_note(s, "%s (the run goes without a test)", problem.message);
         return GRD_OK;
@@ -147,8 +159,7 @@ static grd_status open_images(grdi_session *s)
     grdi_images_run *run = s->images = grdi_alloc_zero(1, sizeof(*run));
     if (!run) return out_of_memory(s);
     grd_status status = check_weights(s);
-    if (!status)
-        status = grdi_image_set_open(settings, GRD_TRAIN, NULL, s->options->threads, &run->images[0], s->error);
+    if (!status) status = open_part(s, GRD_TRAIN, NULL, s->error);
     if (!status) status = take_about(s);
     if (status) return status;
     if (run->info.channels > CHANNELS_MAX)
@@ -183,6 +194,11 @@ static grd_status make_batches(grdi_session *s)
 {
     grdi_images_run *run = s->images;
     double mean[CHANNELS_MAX], deviation[CHANNELS_MAX];
+    if (s->lender) {
+        memcpy(run->mean, s->lender->images->mean, sizeof(run->mean));
+        memcpy(run->deviation, s->lender->images->deviation, sizeof(run->deviation));
+        return GRD_OK;
+    }
     grd_status status = grd_images_statistics(run->images[0], mean, deviation, s->error);
     for (int64_t c = 0; c < run->info.channels && !status; c++) {
         run->mean[c] = (float)mean[c];
@@ -324,6 +340,7 @@ static void expect(const grdi_session *s, grdi_expected *expected)
 {
     long long classes = (long long)s->settings->model.classes;
     expected->loss = log((double)classes);
+    expected->samples = s->images->info.count;
     snprintf(expected->text, sizeof(expected->text), "ln %lld (classes)", classes);
 }
 

@@ -488,7 +488,15 @@ grd_status grdi_session_prepare(grdi_session *s)
     return status;
 }
 
-static grd_status run(grdi_session *s)
+grd_status grdi_session_open_only(grdi_session *s)
+{
+    grd_status status = grd_settings_resolve(s->settings, s->error);
+    choose_task(s);
+    if (!status) status = s->task->open(s);
+    return status ? status : s->task->make_batches(s);
+}
+
+grd_status grdi_session_run(grdi_session *s)
 {
     bool found = false;
     grd_status status = grdi_session_prepare(s);
@@ -546,7 +554,7 @@ grd_status grd_train_text(grd_settings *settings, const grd_run_options *options
     grd_error own = {GRD_OK, ""};
     grdi_session *s = grdi_session_new(settings, options, error ? error : &own);
     if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a run");
-    grd_status status = run(s);
+    grd_status status = grdi_session_run(s);
     grdi_session_free(s);
     return status;
 }
@@ -560,11 +568,10 @@ static int64_t expected_vocab(const grd_settings *settings)
     return kind == GRD_TOKENIZER_BYTE ? 256 + 1 : 0; /* and the token that ends a text */
 }
 
-grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
-                             grd_error *error)
+grd_status grdi_session_plan(grdi_session *s, grd_plan_report *report)
 {
-    grdi_session *s = grdi_session_new(settings, options, error);
-    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a plan");
+    grd_settings *settings = s->settings;
+    grd_error *error = s->error;
     if (!settings->train.steps && settings->train.minutes <= 0) settings->train.steps = 1;
     if (settings->model.gpt.vocab < 1) settings->model.gpt.vocab = expected_vocab(settings);
     grd_status status = grd_settings_resolve(settings, error);
@@ -575,7 +582,15 @@ grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *opti
         status =
             grd_fail(error, GRD_E_ARGUMENT, "model.vocab: a plan needs to know it (set model.vocab or data.vocab)");
     if (!status) status = grdi_session_build(s);
-    if (!status) status = grdi_session_report(s, report);
+    return status ? status : grdi_session_report(s, report);
+}
+
+grd_status grd_plan_settings(grd_settings *settings, const grd_run_options *options, grd_plan_report *report,
+                             grd_error *error)
+{
+    grdi_session *s = grdi_session_new(settings, options, error);
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "out of memory for a plan");
+    grd_status status = grdi_session_plan(s, report);
     grdi_session_free(s);
     return status;
 }

@@ -42,6 +42,7 @@ typedef struct grdi_session {
     grdi_table_run *table;   /* the tables' */
     grdi_series_run *series; /* the series' task's own */
     const grd_run_options *options;
+    const struct grdi_session *lender; /* has the same data open, and outlives this session; NULL: none */
     grd_error *error;
 
     grd_corpus *corpus;       /* of data.path, else NULL */
@@ -157,8 +158,13 @@ void grdi_session_board_event(grdi_session *s, const grd_event *event);
 /* loop.c. Settings, options and error must outlive the session. NULL: out of memory. */
 grdi_session *grdi_session_new(grd_settings *settings, const grd_run_options *options, grd_error *error);
 void grdi_session_free(grdi_session *s);
+/* Opens the data alone, to lend them. Needs no engine. */
+grd_status grdi_session_open_only(grdi_session *s);
 /* Everything up to the first step, but for what a resumed run brings back and for task->start. Writes nothing. */
 grd_status grdi_session_prepare(grdi_session *s);
+/* What grd_train_text() and grd_plan_settings() do with a session that is theirs alone. */
+grd_status grdi_session_run(grdi_session *s);
+grd_status grdi_session_plan(grdi_session *s, grd_plan_report *report);
 /* Asks for the micro-batches of one step and the update. The caller counts s->done. */
 grd_status grdi_session_step(grdi_session *s);
 /* What the learning rate is multiplied by in the next step. */

@@ -6,9 +6,10 @@
 #include "formats/checkpoint.h"
 #include "train/session.h"
 
-/* What the loss of a step is before training, for a model that knows nothing. */
+/* What the loss of a step is before training, for a model that knows nothing, and what else is known beforehand. */
 typedef struct grdi_expected {
     double loss;
+    int64_t samples; /* of an epoch; 0: not known */
     char text[64]; /* "ln 10 (classes)" */
     bool causal;   /* the evaluation's output at a step may depend on inputs up to that step alone */
 } grdi_expected;
