@@ -29,8 +29,7 @@ error_t cli_check_data(struct argp_state *state, const cli_data *data)
     if (!data->target && !data->time && !data->horizon) return 0;
     if (!data->path) return cli_refuse(state, "%s: goes with --data X.csv (else set data.%s)", first, first + 2);
     if (data->horizon && !data->time) return cli_refuse(state, "--horizon: goes with --time COLUMN");
-    if (data->time && !data->target)
-        return cli_refuse(state, "--time: goes with --target COLUMN, which is forecast");
+    if (data->time && !data->target) return cli_refuse(state, "--time: goes with --target COLUMN, which is forecast");
     return 0;
 }
 
@@ -150,13 +149,19 @@ static grd_status choose_for_text(const chooser *z, int64_t *bytes)
 
 static void tell(const grd_settings *settings, int64_t bytes, const char *why, char choice[CLI_CHOICE_MAX])
 {
-    if (settings->init.from || grd_model_classifies(settings->model.kind))
-        snprintf(choice, CLI_CHOICE_MAX, "%s", why);
+    if (settings->init.from || grd_model_classifies(settings->model.kind)) snprintf(choice, CLI_CHOICE_MAX, "%s", why);
     else
         snprintf(choice, CLI_CHOICE_MAX,
                  "chosen for %s bytes of text: %d layers, %lld wide, windows of %lld tokens (%.512s)", cli_count(bytes),
                  settings->model.gpt.layers, (long long)settings->model.gpt.width,
                  (long long)settings->model.gpt.context, why);
+}
+
+static grd_status set_all(grd_settings *settings, const cli_sets *sets, grd_error *error)
+{
+    grd_status status = GRD_OK;
+    for (int i = 0; i < sets->count && !status; i++) status = grd_settings_set(settings, sets->text[i], error);
+    return status;
 }
 
 grd_status cli_choose(const cli *c, const cli_data *data, const cli_sets *sets, grd_settings *settings,
@@ -166,13 +171,15 @@ grd_status cli_choose(const cli *c, const cli_data *data, const cli_sets *sets, 
     const chooser z = {.common = c, .data = data, .settings = settings, .why = why, .error = error};
     bool images = !data->target && (grd_idx_found(data->path) || grd_image_folder_found(data->path));
     int64_t bytes = 0;
+    grd_status status = set_all(settings, sets, error); /* what is chosen may depend on them */
+    if (status) return status;
     bool refused = !data->target && !is_set(sets, "data.kind") && refuse_table(&z);
-    grd_status status = refused        ? GRD_E_ARGUMENT
-                        : data->time     ? choose_for_series(&z)
-                        : data->target ? choose_for_table(&z)
-                        : images       ? choose_for_images(&z)
-                                       : choose_for_text(&z, &bytes);
-    for (int i = 0; i < sets->count && !status; i++) status = grd_settings_set(settings, sets->text[i], error);
+    status = refused        ? GRD_E_ARGUMENT
+             : data->time   ? choose_for_series(&z)
+             : data->target ? choose_for_table(&z)
+             : images       ? choose_for_images(&z)
+                            : choose_for_text(&z, &bytes);
+    if (!status) status = set_all(settings, sets, error); /* over what was chosen */
     if (!status && settings->init.from && grd_settings_of_language(settings))
         status = grd_settings_for_tuning(settings, why, sizeof(why), error);
     choice[0] = '\0';

@@ -193,10 +193,11 @@ static grd_status fit_category(fitting *f, grdi_feature_column *c, int64_t colum
     if (met == 1) {
         note(f, "column '%.100s': is the same in every row of the training part: left out", c->name);
     } else if (!forced && met > FEW_CATEGORIES && 2 * met > o->row_count) {
+        char beside[GRDI_BESIDE_MAX];
         note(f,
              "column '%.100s': %lld different texts in %lld rows, names or free text: left out (data.features takes it "
-             "all the same)",
-             c->name, (long long)met, (long long)o->row_count);
+             "all the same)%s",
+             c->name, (long long)met, (long long)o->row_count, grdi_column_beside(o->table, column, beside));
     } else {
         *taken = true;
         c->other = kept < met;
@@ -410,6 +411,11 @@ grd_status grdi_features_bind_target(const grdi_features *features, grd_table *t
     for (int64_t k = 0; k < count; k++) {
         const char *name = grd_table_category_name(table, target->column, (int32_t)k);
         target->classes[k] = (int32_t)find_name(features->classes, features->class_count, name);
+        if (target->classes[k] < 0)
+            return grd_fail(error, GRD_E_FORMAT,
+                            "%s: column '%.100s': '%.100s' is a class that the model was not trained on (take these "
+                            "rows out)",
+                            table->path, info.name, name);
     }
     return GRD_OK;
 }

@@ -8,9 +8,10 @@
 
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 /* Deeper folders are taken for a circle of links. */
-enum { DEPTH_MAX = 32, LOOKED_AT = 1000 };
+enum { DEPTH_MAX = 32, LOOKED_AT = 1000, LOOKED_DEEP = 4 };
 
 static grd_status out_of_memory(const char *path, grd_error *error)
 {
@@ -82,16 +83,28 @@ grd_status grdi_image_list_files(grdi_image_list *list, const char *path, grd_er
 
 /* ---- recognition ---- */
 
-/* Counts files of a folder itself; of many only the first. */
-static void count_files(const char *folder, size_t *images, size_t *others)
+/* Of any format: those that are not read are to be refused as images. */
+static bool is_picture(const char *name)
+{
+    static const char *const others[] = {".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"};
+    const char *dot = strrchr(name, '.');
+    bool is = grdi_image_named(name);
+    for (size_t i = 0; dot && i < sizeof(others) / sizeof(others[0]) && !is; i++) is = !strcasecmp(dot, others[i]);
+    return is;
+}
+
+/* Counts files in a folder, and below it where `deep`; of many only the first. */
+static void count_files(const char *folder, bool deep, int depth, size_t *images, size_t *others)
 {
     char **names;
     size_t count;
-    if (grdi_directory_list(folder, &names, &count, NULL)) return;
-    for (size_t i = 0; i < count && i < LOOKED_AT; i++) {
+    if (depth > LOOKED_DEEP || grdi_directory_list(folder, &names, &count, NULL)) return;
+    for (size_t i = 0; i < count && *images + *others < LOOKED_AT; i++) {
         if (names[i][0] == '.') continue;
         char *path = grdi_path_join(folder, names[i]);
-        if (path && !grdi_path_is_directory(path)) ++*(grdi_image_named(names[i]) ? images : others);
+        bool is_folder = path && grdi_path_is_directory(path);
+        if (is_folder && deep) count_files(path, true, depth + 1, images, others);
+        else if (!is_folder) ++*(is_picture(names[i]) ? images : others);
         grdi_free(path);
     }
     grdi_names_free(names, count);
@@ -119,11 +132,13 @@ bool grdi_image_folder_found(const char *path)
         grdi_free(train);
         return false;
     }
-    count_files(root, &images, &others);
+    count_files(root, false, 0, &images, &others);
     for (size_t i = 0; i < count; i++) {
         char *sub;
+        size_t here = 0, beside = 0;
         sub_folder(root, names[i], &sub, NULL);
-        if (sub) count_files(sub, &images, &others);
+        if (sub) count_files(sub, true, 1, &here, &beside);
+        images += here, others += beside;
         grdi_free(sub);
     }
     grdi_names_free(names, count);

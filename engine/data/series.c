@@ -2,6 +2,7 @@
 #include "data/series.h"
 
 #include "base/memory.h"
+#include "data/table.h"
 #include "data/cell.h"
 
 #include <gradus/table.h>
@@ -207,12 +208,14 @@ static grd_status find_columns(reader *r)
                                 : k                      ? "there twice"
                                                          : "the target, whose past is an input anyway");
         grd_column_info info = grd_table_column(r->table, r->columns[c]);
+        char beside[GRDI_BESIDE_MAX];
         if (info.kind != GRD_COLUMN_NUMBER)
-            return grd_fail(r->error, GRD_E_FORMAT, "%s: %s: column '%s' holds %s, must hold numbers", key, o->path,
+            return grd_fail(r->error, GRD_E_FORMAT, "%s: %s: column '%s' holds %s, must hold numbers%s", key, o->path,
                             name,
                             info.kind == GRD_COLUMN_EMPTY  ? "nothing"
                             : info.kind == GRD_COLUMN_TIME ? "times"
-                                                           : "texts");
+                                                           : "texts",
+                            grdi_column_beside(r->table, r->columns[c], beside));
         s->names[c] = grdi_strdup(name);
         if (!s->names[c]) return out_of_memory(r);
     }

@@ -62,6 +62,10 @@ grd_status grdi_column_make(grd_table *table, int64_t column, grd_error *error);
 void grdi_column_set(grdi_column *column, int64_t row, double value);
 /* Once all are kept: categories in the order of their names. */
 grd_status grdi_column_finish(grd_table *table, int64_t column, grd_error *error);
+/* Of a column of texts that are all numbers with something before or behind them ("50%", "$12", "1,234"): "; '50%' is a
+ * number with something beside it (write bare numbers)"; else "". */
+enum { GRDI_BESIDE_MAX = 160 };
+const char *grdi_column_beside(const grd_table *table, int64_t column, char text[GRDI_BESIDE_MAX]);
 grd_status grdi_table_note(grd_table *table, const char *format, ...) GRD_PRINTF(2, 3);
 
 #endif

@@ -284,6 +284,44 @@ const char *grd_table_category_name(const grd_table *table, int64_t column, int3
     return category >= 0 && (size_t)category < d->count ? d->names[category] : "";
 }
 
+/* ---- numbers that are written as texts ---- */
+
+enum { SUFFIX_MAX = 8 };
+
+/* What is behind the number in a text, NULL where it is none or a bare one. */
+static const char *behind_number(const char *text)
+{
+    static const char *const signs[] = {"$", "\u20ac", "\u00a3", "\u00a5"}; /* euro, pound, yen */
+    const char *number = text + strspn(text, "+- ");
+    bool more = false;
+    for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]) && !more; i++) {
+        size_t length = strlen(signs[i]);
+        more = strncmp(number, signs[i], length) == 0;
+        if (more) number += length;
+    }
+    number += strspn(number, "+- ");
+    if (*number < '0' || *number > '9') return NULL;
+    const char *end = number + strspn(number, "0123456789.,' ");
+    if (strpbrk(end, "0123456789") || strlen(end) > SUFFIX_MAX) return NULL;
+    return more || *end || memchr(number, ',', (size_t)(end - number)) ? end : NULL;
+}
+
+const char *grdi_column_beside(const grd_table *table, int64_t column, char text[GRDI_BESIDE_MAX])
+{
+    const grdi_dictionary *d = &table->columns[column].categories;
+    const char *first = d->count ? behind_number(d->names[0]) : NULL;
+    bool all = first != NULL;
+    for (size_t i = 1; i < d->count && all; i++) {
+        const char *end = behind_number(d->names[i]);
+        all = end && strcmp(end, first) == 0;
+    }
+    text[0] = '\0';
+    if (all)
+        snprintf(text, GRDI_BESIDE_MAX, "; '%.60s' is a number with something beside it (write bare numbers)",
+                 d->names[0]);
+    return text;
+}
+
 const char *grd_column_kind_name(grd_column_kind kind)
 {
     static const char *const names[] = {"number", "category", "time", "text", "empty"};

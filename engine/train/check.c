@@ -77,6 +77,7 @@ static grd_status copy_settings(preflight *p, grd_settings **copy)
     z->out = NULL;
     z->train.accumulate = 1;
     z->train.eval_every = z->train.checkpoint_every = z->train.sample_every = z->train.statistics_every = 0;
+    grdi_key_mark_set(z, grdi_key_find("train.eval_every")); /* nor any that the data would choose */
     if (!p->tokenizer) return GRD_OK;
     grdi_free(z->data.tokenizer);
     z->data.tokenizer = grdi_strdup(p->tokenizer);

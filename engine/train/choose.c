@@ -50,6 +50,27 @@ static const recipe *recipe_for(int64_t text_bytes)
     return r;
 }
 
+static bool given(const grd_settings *s, const char *path)
+{
+    return grdi_key_was_set(s, grdi_key_find(path));
+}
+
+#define SGD_MOMENTUM 0.9
+#define LION_BETA2 0.99
+
+/* The optimizer that was asked for, else `own`, at the rate that it usually has: Muon's depends on what is trained. */
+static void choose_optimizer(grd_settings *s, int own, double muon_lr)
+{
+    if (!given(s, "train.optimizer")) s->train.optimizer = own;
+    switch (s->train.optimizer) {
+    case GRD_OPTIMIZER_MUON: s->train.lr = muon_lr; break;
+    case GRD_OPTIMIZER_LION: s->train.lr = 3e-4, s->train.betas[1] = LION_BETA2; break;
+    case GRD_OPTIMIZER_SGD: s->train.lr = 0.02, s->train.momentum = SGD_MOMENTUM; break;
+    case GRD_OPTIMIZER_LBFGS: s->train.lr = 1; break;
+    default: s->train.lr = 1e-3;
+    }
+}
+
 /* How all recipes train: the kind `fast` with Muon, others with AdamW as they are usually trained. */
 static void choose_training(grd_settings *s, const recipe *r)
 {
@@ -58,21 +79,21 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.accumulate = 1;
     s->train.steps = r->steps;
     s->train.minutes = r->minutes;
-    s->train.optimizer = fast ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW;
-    s->train.lr = fast ? r->lr : 1e-3;
     s->train.momentum = r->momentum;
+    s->train.betas[1] = 0.95;
+    choose_optimizer(s, fast ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW, r->lr);
+    bool muon = s->train.optimizer == GRD_OPTIMIZER_MUON;
     s->train.label_smoothing = fast ? r->smoothing : 0;
     if (fast) s->model.tied = r->tied;
     if (fast && r->tied) s->init.std = TIED_STD;
     s->train.min_lr = 0;
-    s->train.betas[0] = fast ? 0.8 : 0.9;
-    s->train.betas[1] = 0.95;
-    s->train.eps = fast ? 1e-10 : 1e-8;
-    s->train.weight_decay = fast ? 0 : 0.1;
-    s->train.clip_norm = fast ? 0 : 1;
-    s->train.schedule = fast ? GRD_SCHEDULE_WSD : GRD_SCHEDULE_COSINE;
+    s->train.betas[0] = muon ? 0.8 : 0.9;
+    s->train.eps = muon ? 1e-10 : 1e-8;
+    s->train.weight_decay = muon ? 0 : 0.1;
+    s->train.clip_norm = muon ? 0 : 1;
+    s->train.schedule = muon ? GRD_SCHEDULE_WSD : GRD_SCHEDULE_COSINE;
     s->train.decay_part = 0.5;
-    s->train.warmup = fast ? 0 : 20;
+    s->train.warmup = muon ? 0 : 20;
     s->train.eval_every = r->eval_every;
     s->train.eval_windows = 64;
     s->train.checkpoint_every = r->minutes > 10 ? 2000 : 0;
@@ -170,6 +191,11 @@ static void choose_length(grd_settings *s, int64_t count)
         TESTED; /* of the images, during the run: all of them would take a good part of a short one */
 }
 
+static bool is_small(const grd_images_info *info)
+{
+    return info->height * info->width <= SMALL_SIDE * SMALL_SIDE;
+}
+
 enum { VIT_LAYERS = 4, VIT_HEADS = 4, VIT_WIDTH = 128, VIT_PATCHES = 16, VIT_WARMUP = 50 };
 #define VIT_LR 0.01 /* Muon's; AdamW's for what is no hidden matrix is a sixth (train/build.c) */
 
@@ -181,18 +207,16 @@ static void set_whole(grd_settings *s, const char *path, int64_t value)
     grdi_key_mark_set(s, key);
 }
 
-/* Of small images: a size that learns within minutes, by few and large patches, and Muon. A run that time limits does
- * not know its steps, so the warm-up is no part of them. */
+/* Of small images: a size that learns within minutes, by few and large patches. A run that time limits does not know
+ * its steps, so the warm-up is no part of them. */
 static void choose_vit(grd_settings *s, const grd_images_info *info)
 {
     if (s->train.warmup > VIT_WARMUP) s->train.warmup = VIT_WARMUP;
-    if (info->height * info->width > SMALL_SIDE * SMALL_SIDE) return;
+    if (!is_small(info)) return;
     int64_t patch = info->height < info->width ? info->height : info->width;
     while (patch > 1 && (info->height % patch || info->width % patch ||
                          (info->height / patch) * (info->width / patch) < VIT_PATCHES))
         patch--;
-    s->train.optimizer = GRD_OPTIMIZER_MUON;
-    s->train.lr = VIT_LR;
     set_whole(s, "model.layers", VIT_LAYERS);
     set_whole(s, "model.heads", VIT_HEADS);
     set_whole(s, "model.width", VIT_WIDTH);
@@ -205,7 +229,7 @@ grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images *
 {
     char changes[256];
     grd_images_info info = grd_images_about(images);
-    bool small = info.height * info.width <= SMALL_SIDE * SMALL_SIDE && info.channels == 1;
+    bool small = is_small(&info) && info.channels == 1;
     bool photos = info.height >= PHOTO_SIDE && info.width >= PHOTO_SIDE && info.channels == 3;
     if (kind < 0) kind = small ? GRD_MODEL_LENET : GRD_MODEL_RESNET18;
     if (!grd_model_classifies(kind))
@@ -217,14 +241,14 @@ grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images *
     s->data.kind = grd_images_path(images, 0) ? GRD_DATA_IMAGES : GRD_DATA_IDX;
     choose_length(s, info.count);
     s->train.minutes = photos ? PHOTO_MINUTES : IMAGE_MINUTES;
-    s->train.optimizer = GRD_OPTIMIZER_ADAMW;
-    s->train.lr = 1e-3;
     s->train.min_lr = 0;
     s->train.betas[1] = 0.999;
+    bool vit = kind == GRD_MODEL_VIT;
+    choose_optimizer(s, vit && is_small(&info) ? GRD_OPTIMIZER_MUON : GRD_OPTIMIZER_ADAMW, VIT_LR);
     s->train.weight_decay = 0.05;
     s->train.clip_norm = 1;
     s->train.schedule = GRD_SCHEDULE_COSINE;
-    if (kind == GRD_MODEL_VIT) choose_vit(s, &info);
+    if (vit) choose_vit(s, &info);
     s->train.label_smoothing = kind == GRD_MODEL_LOGISTIC ? 0 : 0.05;
     grd_status status = GRD_OK;
     snprintf(changes, sizeof(changes), "not changed, as a linear model would not gain by it");
@@ -242,11 +266,6 @@ grd_status grd_settings_for_images(grd_settings *s, int kind, const grd_images *
 
 enum { TUNING_TOKENS = 4096, TUNING_WARMUP = 20 };
 #define TUNING_LR 5e-5
-
-static bool given(const grd_settings *s, const char *path)
-{
-    return grdi_key_was_set(s, grdi_key_find(path));
-}
 
 /* A trained model is moved little: AdamW with a rate far below that of training from nothing, and no shock from it at
  * the beginning. */

@@ -2,6 +2,7 @@
 #include "train/table.h"
 
 #include "base/memory.h"
+#include "data/table.h"
 
 #include <math.h>
 #include <string.h>
@@ -84,12 +85,13 @@ static grd_status take_classes(grdi_session *s)
         return grd_fail(s->error, GRD_E_FORMAT,
                         "%s: column '%.100s' has only one value, '%.100s': there is nothing to learn",
                         s->settings->data.path, f->target, grd_table_category_name(run->table, column, 0));
+    char beside[GRDI_BESIDE_MAX];
     if (count > CLASSES_MAX || 2 * count > grd_table_about(run->table).rows)
         return grd_fail(s->error, GRD_E_ARGUMENT,
                         "data.target: column '%.100s' of %s has %lld different values in %lld rows, too "
-                        "many for classes",
+                        "many for classes%s",
                         f->target, s->settings->data.path, (long long)count,
-                        (long long)grd_table_about(run->table).rows);
+                        (long long)grd_table_about(run->table).rows, grdi_column_beside(run->table, column, beside));
     f->classes = grdi_alloc_zero((size_t)count, sizeof(char *));
     for (int64_t c = 0; f->classes && c < count; c++, f->class_count++)
         if (!(f->classes[c] = grdi_strdup(grd_table_category_name(run->table, column, (int32_t)c))))

@@ -460,6 +460,7 @@ class Bench:
         self.must("train --data pets --model mlp --set train.steps=1 --set out=seen")
         (folder / "base.csv").write_text("x,c,y\n" + "".join(f"{i},{'ab'[i % 2]},{i * i}\n" for i in range(40)))
         self.must("train --data base.csv --target y --set out=tab")
+        self.must("train --data base.csv --target c --set out=cls")
         (folder / "power.csv").write_text(series_text())
         self.must("train --data power.csv --time t --target y --set train.steps=2 --set out=ser")
 

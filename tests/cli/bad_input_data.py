@@ -112,6 +112,8 @@ images("one class only", {"lone/cat/a.png": golden("grey.png")}, "lone: has one 
        arguments="train --data lone --set out=new")
 images("no classes", {"flat/a.png": golden("grey.png")}, "flat: has no sub-folders",
        arguments="train --data flat --set out=new")
+images("of another format", {"gifs/cat/1.gif": b"GIF89a", "gifs/dog/1.WebP": b"RIFF"}, "gifs/cat: holds no images",
+       ".jpg, .jpeg or .png", arguments="train --data gifs --model lenet --set out=new")
 images("a class for tests alone", {"two/train/a/1.png": golden("grey.png"), "two/train/b/1.png": golden("grey.png"),
                                    "two/val/c/1.png": golden("grey.png")}, "two/val/c: is a class",
        arguments="train --data two --set out=new")
@@ -271,6 +273,8 @@ predicting("a PNG for a table", "tab", golden("grey.png"), "n.csv: line 1: is no
 predicting("a folder for a table", "tab", "x", "pets: is a directory", call="predict {} pets")
 predicting("a table for a model of images", "seen", "x,c\n1,a\n", "n.csv: is no image")
 predicting("a target of texts", "tab", "x,c,y\n1,a,hello\n", "column 'y': 'hello' is no number", call=SCORE)
+predicting("a class that is not known", "cls", "x,c,y\n1,a,1\n2,z,4\n", "'z' is a class that the model was not trained",
+           call=SCORE)
 predicting("no target", "tab", "x,c\n1,a\n", "the target: n.csv has no column 'y'", call=SCORE)
 predicting("no value of the target", "tab", "x,c,y\n1,a,\n", "column 'y': no row has a target", call=SCORE)
 predicting("too few steps", "ser", "t,y\n1,2\n2,3\n", "n.csv: has 2 steps, and a forecast needs the last 32")
@@ -323,6 +327,11 @@ for name, call, piece, files in [
          {"t.csv": 2 * ("x,c,y\n" + ROWS)}),
         ("a sum at the end", TABLE, "'Total' is no number", {"t.csv": "x,c,y\n" + ROWS + "Total,,506\n"}),
         ("a comment before the names", TABLE, "line 2: has 3 cells", {"t.csv": "# by hand\nx,c,y\n" + ROWS}),
+        ("percentages to predict", TABLE, "'100%' is a number with something beside it",
+         {"t.csv": "x,y\n" + "".join(f"{i},{i}%\n" for i in range(100, 160))}),
+        ("thousands in a series", "train --data t.csv --time x --target y --set out=new",
+         "'1,100' is a number with something beside it",
+         {"t.csv": "x,y\n" + "".join(f'{i},"1,{i}"\n' for i in range(100, 160))}),
         ("a class of its own for each row", TABLE, "too many for classes",
          {"t.csv": "x,y\n" + "".join(f"{i},name {i}\n" for i in range(200))}),
         ("a picture for a config", "train pets/cat/0.png", "pets/cat/0.png:1:1: not YAML", {}),

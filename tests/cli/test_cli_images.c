@@ -166,6 +166,24 @@ Test(cli_images, vit_learns)
     free(config);
 }
 
+/* As the optimizer is AdamW, so is the rate; but a rate that was set stays. */
+Test(cli_images, vit_with_another_optimizer)
+{
+    static const char *const more[] = {"out=own", "out=given --set train.lr=0.3"}, *const rates[] = {"0.001\n",
+                                                                                                     "0.3\n"};
+    for (int i = 0; i < 2; i++) {
+        outcome o = gradus("train --data plain --model vit --set model.layers=1 --set model.width=16 --set "
+                           "model.heads=2 --set train.steps=1 --threads 1 --set train.optimizer=adamw --set %s",
+                           more[i]);
+        cr_assert(o.code == 0, "%s", o.err);
+        size_t size;
+        char *config = scratch_read(scratch_path(i ? "given/config.yaml" : "own/config.yaml"), &size);
+        char *lr = strstr(config, " lr: ");
+        cr_assert(lr && strncmp(lr + 5, rates[i], strlen(rates[i])) == 0, "%s", config);
+        free(config);
+    }
+}
+
 Test(cli_images, vit_with_its_keys)
 {
     static const char *const pools[] = {"class", "mean"};

@@ -277,6 +277,23 @@ static void make_classes(const char *root, int count)
     }
 }
 
+/* By images anywhere below the classes, of other formats too: those are refused as what they are. A folder that is its
+ * own sub-folder is gone through a few times. */
+Test(images, a_folder_is_known_by_what_lies_deep_in_it)
+{
+    mkdir(scratch_path("deep"), 0755), mkdir(scratch_path("deep/ash"), 0755), mkdir(scratch_path("deep/ash/old"), 0755);
+    mkdir(scratch_path("films"), 0755), mkdir(scratch_path("films/ash"), 0755);
+    mkdir(scratch_path("notes"), 0755), mkdir(scratch_path("notes/ash"), 0755);
+    cr_assert(symlink("..", scratch_path("deep/ash/up")) == 0 && symlink(".", scratch_path("deep/ash/here")) == 0);
+    cr_expect(!grd_image_folder_found(scratch_path("deep")));
+    copy_image("grey.png", "deep/ash/old/1.png");
+    copy_image("grey.png", "films/ash/1.WebP");
+    copy_image("grey.png", "notes/ash/1.txt");
+    cr_expect(grd_image_folder_found(scratch_path("deep")));
+    cr_expect(grd_image_folder_found(scratch_path("films")));
+    cr_expect(!grd_image_folder_found(scratch_path("notes")));
+}
+
 Test(images, a_folder_is_split_by_class_and_seed)
 {
     make_classes("trees", 10);

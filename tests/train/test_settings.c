@@ -110,3 +110,28 @@ Test(settings, what_was_set_comes_back)
     grd_settings_free(first);
     grd_settings_free(s);
 }
+
+/* The rate that --data chooses goes with the optimizer, whoever chose that. */
+Test(settings, a_chosen_optimizer_has_its_rate)
+{
+    static const struct {
+        const char *set;
+        int kind;
+        double lr, clip_norm;
+    } cases[] = {{NULL, GRD_MODEL_FAST, 0.014, 0},
+                 {NULL, GRD_MODEL_GPT2, 1e-3, 1},
+                 {"train.optimizer=adamw", GRD_MODEL_FAST, 1e-3, 1},
+                 {"train.optimizer=muon", GRD_MODEL_GPT2, 0.014, 0},
+                 {"train.optimizer=sgd", GRD_MODEL_GPT2, 0.02, 1},
+                 {"train.optimizer=lion", GRD_MODEL_FAST, 3e-4, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char why[256];
+        grd_error error = {GRD_OK, ""};
+        grd_settings *s = grd_settings_new();
+        if (cases[i].set) cr_assert(!grd_settings_set(s, cases[i].set, &error), "%s", error.message);
+        cr_assert(!grd_settings_for_text(s, cases[i].kind, 4 << 20, why, sizeof why, &error), "%s", error.message);
+        cr_expect(s->train.lr == cases[i].lr && s->train.clip_norm == cases[i].clip_norm, "%s: rate %g, clip %g",
+                  cases[i].set ? cases[i].set : "none", s->train.lr, s->train.clip_norm);
+        grd_settings_free(s);
+    }
+}
