@@ -150,8 +150,8 @@ GRD_API grd_status grd_settings_set(grd_settings *settings, const char *assignme
 GRD_API grd_status grd_settings_for_text(grd_settings *settings, int kind, int64_t text_bytes, char *why,
                                          size_t why_bytes, grd_error *error);
 /* Sets model (grd_model_kind; negative: the one that suits), training and random changes for labelled training images,
- * for people who gave no settings. An optimizer that was set stays, with a learning rate that goes with it. `why` gets a
- * remark for people. */
+ * for people who gave no settings. An optimizer that was set stays, with a learning rate that goes with it. `why` gets
+ * a remark for people. */
 GRD_API grd_status grd_settings_for_images(grd_settings *settings, int kind, const grd_images *images, char *why,
                                            size_t why_bytes, grd_error *error);
 /* The model kind of that name ("gpt2", "lenet", ...); negative if there is none. */
