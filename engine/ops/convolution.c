@@ -258,7 +258,7 @@ static const grdi_sample convolution_samples[] = {
     {.in = {"f32[3,9,10,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,10,9,48]", "f32[32,48,3,3]", "f32[32]"}, "padding=0,2", .no_gradient = true}, /* products */
     {.in = {"f32[5,17,14,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},
-    {.in = {"f32[1,60,59,32]", "f32[4,32,5,5]"}, "padding=2", .no_gradient = true}, /* for blocks of windows */
+    {.in = {"f32[1,60,59,32]", "f32[1,32,5,5]"}, "padding=2", .no_gradient = true}, /* for blocks of windows */
     {.in = {"f32[2,6,5,32]", "f32[256,32,3,3]", "f32[256]"}, "padding=1", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[64,64,3,3]"}, "padding=1", .large = true},
     {.in = {"f32[2,5,6,3]", "f32[4,2,3,3]"}, .bad = "has 3 channels, the weight [4,2,3,3] takes 2"},
@@ -393,7 +393,7 @@ static const grdi_sample input_gradient_samples[] = {
     {.in = {"f32[3,9,10,48]", "f32[48,32,3,3]"}, "padding=1 size=9,10", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[32,48,3,3]"}, "padding=0,2 size=10,9", .no_gradient = true}, /* products */
     {.in = {"f32[5,15,14,48]", "f32[48,32,3,3]"}, "padding=0,1 size=17,14", .no_gradient = true},
-    {.in = {"f32[1,60,59,32]", "f32[32,4,5,5]"}, "padding=2 size=60,59", .no_gradient = true},
+    {.in = {"f32[1,60,59,32]", "f32[32,1,5,5]"}, "padding=2 size=60,59", .no_gradient = true},
     {.in = {"f32[2,6,5,32]", "f32[32,256,3,3]"}, "padding=1 size=6,5", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[64,64,3,3]"}, "padding=1 size=32,32", .large = true},
     {.in = {"f32[2,3,4,4]", "f32[4,3,3,3]"},
@@ -506,7 +506,7 @@ static const grdi_sample weight_gradient_samples[] = {
     {.in = {"f32[3,9,10,48]", "f32[3,9,10,32]"}, "padding=1 kernel=3,3", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[4,10,9,48]"}, "padding=0,2 kernel=3,3", .no_gradient = true}, /* products */
     {.in = {"f32[5,16,15,48]", "f32[5,18,15,32]"}, "padding=0,1 kernel=3,3", .no_gradient = true},
-    {.in = {"f32[1,60,59,4]", "f32[1,60,59,32]"}, "padding=2 kernel=5,5", .no_gradient = true},
+    {.in = {"f32[1,60,59,1]", "f32[1,60,59,32]"}, "padding=2 kernel=5,5", .no_gradient = true},
     {.in = {"f32[2,6,5,128]", "f32[2,6,5,32]"}, "padding=1 kernel=3,3", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[32,32,32,64]"}, "padding=1 kernel=3,3", .large = true},
     {.in = {"f32[2,3,4,4]", "f32[2,5,6,3]"}, "kernel=3", .bad = "1 sizes"},
