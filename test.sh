@@ -74,7 +74,7 @@ cat "$folder/tests/not_run.txt"
 summary=$folder/summary.txt
 status=0
 {
-    ctest --test-dir "$folder" -j2 --output-on-failure --timeout 1200 "$@" || echo "$?" >"$folder/failed"
+    ctest --test-dir "$folder" -j2 --output-on-failure "$@" || echo "$?" >"$folder/failed"
 } | tee "$summary"
 if [ -f "$folder/failed" ]; then
     status=$(cat "$folder/failed")

@@ -11,6 +11,7 @@ whole run each time. Prints one line a part; exit status 1 if one fails.
 import argparse
 import hashlib
 import json
+import os
 import random
 import resource
 import shutil
@@ -29,6 +30,7 @@ train: {{steps: {STEPS}, batch: 4, accumulate: 2, optimizer: muon, lr: 1.0e-2, e
         seed: 7}}
 """
 SHORT = 30
+LIMIT_S = int(os.environ.get("GRADUS_TEST_LIMIT_S", 0)) or None  # of one command; tests/CMakeLists.txt sets it
 VARIANTS = {"bf16": ["train.precision=bf16"], "pure": ["train.precision=bf16-pure"], "f16": ["train.precision=f16"],
             "ema": ["train.ema=0.99"], "dropout": ["model.dropout=0.2"],
             "all": ["train.precision=bf16", "train.ema=0.9", "model.dropout=0.1", "train.accumulate=3",
@@ -71,7 +73,7 @@ class Bench:
 
     def train(self, run, *more, **options):
         with self.start(run, *more, **options) as process:
-            out, err = process.communicate(timeout=600)
+            out, err = process.communicate(timeout=LIMIT_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def checkpoints(self, run):
@@ -136,7 +138,7 @@ def interrupt(bench, rng):
         process = bench.start(run)
         bench.wait_for_steps(run, process, rng.randint(1, STEPS - 60))
         process.send_signal(getattr(signal, name))
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate(timeout=LIMIT_S)
         check(process.returncode == 3, f"{name}: exit code {process.returncode}: {err}")
         check(f"gradus train --resume {run}" in out, f"{name}: does not say how to go on: {out}")
         bench.finish(run)
@@ -149,7 +151,7 @@ def disk_full(bench):
     process = bench.start(run)
     bench.wait_for_steps(run, process, 20)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=600)
+    process.communicate(timeout=LIMIT_S)
     before = bench.checkpoints(run)
     limit = (before[-1] / STATE[0]).stat().st_size // 2
 
@@ -173,7 +175,7 @@ def flip_bits(bench, rng):
         process = bench.start(run)
         bench.wait_for_steps(run, process, 30)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=600)
+        process.communicate(timeout=LIMIT_S)
         newest = bench.checkpoints(run)[-1] / name
         data = bytearray(newest.read_bytes())
         header = 8 + int.from_bytes(data[:8], "little")

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static void make_data(void);
-TestSuite(cli_check, .init = make_data, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_check, .init = make_data, .fini = scratch_remove);
 
 enum { WORDS = 400, TEXT_BYTES = 40000 };
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static void make_files(void);
-TestSuite(cli_errors, .init = make_files, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_errors, .init = make_files, .fini = scratch_remove);
 
 #define GOOD                                                                                                           \
     "model: {layers: 1, heads: 2, width: 16, context: 16}\ndata: {path: good.txt, tokenizer: byte}\ntrain: {steps: "   \

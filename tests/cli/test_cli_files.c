@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static void make_text(void);
-TestSuite(cli_files, .init = make_text, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_files, .init = make_text, .fini = scratch_remove);
 
 static void make_text(void)
 {

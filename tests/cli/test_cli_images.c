@@ -15,7 +15,7 @@ enum { SIDE = 12, CLASSES = 3, TRAINING = 150, TESTS = 50 };
 #define FASHION "/usr/share/datasets/fashion-mnist"
 
 static void make_folders(void);
-TestSuite(cli_images, .init = make_folders, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_images, .init = make_folders, .fini = scratch_remove);
 
 static void put_whole(unsigned char *to, unsigned value)
 {

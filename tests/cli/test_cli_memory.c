@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-TestSuite(cli_memory, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_memory, .fini = scratch_remove);
 
 /* config.json as Hugging Face has it for the 8B model of Llama 3, with a context of 32k. */
 static const char llama_3_8b[] =

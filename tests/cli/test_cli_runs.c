@@ -7,7 +7,7 @@
 #include <string.h>
 
 static void make_text(void);
-TestSuite(cli_runs, .init = make_text, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_runs, .init = make_text, .fini = scratch_remove);
 
 static void write_text(const char *name, unsigned state)
 {

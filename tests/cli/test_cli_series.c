@@ -35,7 +35,7 @@ static void make_series(void)
     write_series("power.csv", HOURS);
 }
 
-TestSuite(cli_series, .init = make_series, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_series, .init = make_series, .fini = scratch_remove);
 
 #define TRAIN "train --data %s --time when --target load --set out=%s --set train.steps=120 "
 

@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-TestSuite(cli_tools, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_tools, .fini = scratch_remove);
 
 static const char llama_8b[] =
     "model: {kind: llama, layers: 32, heads: 32, kv_heads: 8, width: 4096, mlp_width: 14336, "

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static void make_text(void);
-TestSuite(cli_train, .init = make_text, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_train, .init = make_text, .fini = scratch_remove);
 
 /* Sentences of a small grammar: every word but the subject and the verb can be foreseen, so a model that has learnt the
  * text needs well under one bit a byte, and one that only knows how often each letter comes needs four. */

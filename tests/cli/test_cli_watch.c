@@ -8,7 +8,7 @@
 #include <string.h>
 
 static void make_text(void);
-TestSuite(cli_watch, .init = make_text, .fini = scratch_remove, .timeout = 300);
+TestSuite(cli_watch, .init = make_text, .fini = scratch_remove);
 
 static void make_text(void)
 {

@@ -46,7 +46,7 @@ static void find_plugin(void)
     setenv("GRADUS_PLUGIN_DIR", GRADUS_BINARY_DIR "/tests", 1);
 }
 
-TestSuite(cuda_plan, .init = find_plugin, .fini = scratch_remove, .timeout = 120);
+TestSuite(cuda_plan, .init = find_plugin, .fini = scratch_remove);
 
 static void write_config(int model, int batch, int accumulate, const char *precision)
 {

@@ -11,8 +11,6 @@
 #include <math.h>
 #include <string.h>
 
-TestSuite(cudasim_attention, .timeout = 240);
-
 /* mask: 0 none, 1 [T,S] with -infinities, 2 [B,1,1,S]. Offsets end with -1. */
 typedef struct form {
     int64_t b, t, s, h, hkv, d;

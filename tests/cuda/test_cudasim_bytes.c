@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-TestSuite(cudasim_bytes, .timeout = 120);
-
 typedef struct sizes {
     int batch, context, layers, heads, width, vocab;
 } sizes;

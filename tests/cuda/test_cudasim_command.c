@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 static void make_text(void);
-TestSuite(cudasim_command, .init = make_text, .fini = scratch_remove, .timeout = 120);
+TestSuite(cudasim_command, .init = make_text, .fini = scratch_remove);
 
 static void make_text(void)
 {

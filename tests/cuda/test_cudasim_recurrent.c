@@ -96,7 +96,7 @@ Test(cudasim_recurrent, forward_is_one_launch_where_it_can_be)
 }
 
 /* Three blocks and four have parts of it, in both orders. */
-Test(cudasim_recurrent, both_ways_follow_the_cpu, .timeout = 120)
+Test(cudasim_recurrent, both_ways_follow_the_cpu)
 {
     const grdi_sim_counts *counts = on_simulator() ? SIM(grdi_sim_count)() : NULL;
     for (size_t i = 0; i < sizeof(layers) / sizeof(layers[0]); i++) {

@@ -111,7 +111,7 @@ static int planned_widening(grdi_dnn *dnn)
     return count;
 }
 
-Test(cudnn_library, plans_convolutions_for_an_h100, .timeout = 120)
+Test(cudnn_library, plans_convolutions_for_an_h100)
 {
     grdi_dnn dnn = {.handle = NULL};
     if (!open_library(&dnn)) return;
@@ -169,7 +169,7 @@ static grdi_attention attention_of(const attention_shape *s, bool backward, grd_
 
 /* Forward all of it with next to no workspace; backward what has room for all probabilities, which is how an H100's
  * engines are deterministic: the rest is left to others. */
-Test(cudnn_library, plans_attention_for_an_h100, .timeout = 120)
+Test(cudnn_library, plans_attention_for_an_h100)
 {
     grdi_dnn dnn = {.handle = NULL};
     int planned = 0, count = 0;
@@ -197,7 +197,7 @@ Test(cudnn_library, plans_attention_for_an_h100, .timeout = 120)
 }
 
 /* What it refuses is refused in words and leaves nothing behind. */
-Test(cudnn_library, says_what_it_refuses, .timeout = 120)
+Test(cudnn_library, says_what_it_refuses)
 {
     grdi_dnn dnn = {.handle = NULL};
     if (!open_library(&dnn)) return;

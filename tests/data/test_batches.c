@@ -221,7 +221,7 @@ Test(batches, what_does_not_fit_is_refused)
     grd_batches_free(batches);
 }
 
-Test(batches, reading_ahead_gives_the_same_batches, .timeout = 30)
+Test(batches, reading_ahead_gives_the_same_batches)
 {
     int32_t inputs[64], targets[64];
     const int32_t *ahead_inputs, *ahead_targets;
@@ -252,7 +252,7 @@ Test(batches, reading_ahead_gives_the_same_batches, .timeout = 30)
     grd_batches_free(batches);
 }
 
-Test(batches, reading_ahead_tells_of_errors_when_their_batch_is_due, .timeout = 30)
+Test(batches, reading_ahead_tells_of_errors_when_their_batch_is_due)
 {
     const int32_t *inputs, *targets;
     make_sources((const int64_t[]){100, 0, 0, 0});

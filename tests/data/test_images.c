@@ -15,7 +15,7 @@
 
 #define IMAGES GRADUS_SOURCE_DIR "/tests/golden/images/"
 
-TestSuite(images, .fini = scratch_remove, .timeout = 60);
+TestSuite(images, .fini = scratch_remove);
 
 static grd_images *open_file(const char *path, int64_t height, int64_t width, int64_t channels)
 {

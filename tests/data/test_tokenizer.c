@@ -551,7 +551,7 @@ static grd_status whole_life(grd_tokenizer_kind kind, grd_text text, const char 
     return status;
 }
 
-Test(tokenizer, every_failing_allocation_and_file_call_is_survived, .timeout = 120)
+Test(tokenizer, every_failing_allocation_and_file_call_is_survived)
 {
     char text[3000];
     size_t size = write_text(text, sizeof text, 2);

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-TestSuite(decode, .timeout = 120);
-
 enum { VOCAB = 50, LONGEST = 100 };
 
 #define SMALL .layers = 2, .heads = 4, .width = 32, .context = 48, .vocab = VOCAB

@@ -7,8 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-TestSuite(math_calls, .timeout = 60);
-
 enum { ROWS = 2, COLUMNS = 3, COUNT = ROWS * COLUMNS };
 
 static const double numbers[COUNT] = {0.3, -0.75, 1.5, 2.25, -2.5, 0.625}, others[COUNT] = {2, -3, 0.5, -1.25, 4, 0.25};

@@ -222,7 +222,7 @@ static void count_model(const struct bench_model *m, bool recompute)
     free(b.tokens);
 }
 
-Test(allocations, bench_models_make_none, .timeout = 3000)
+Test(allocations, bench_models_make_none)
 {
     find_counter();
     for (size_t i = 0; i < sizeof(bench_models) / sizeof(bench_models[0]); i++) {

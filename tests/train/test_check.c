@@ -5,8 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-TestSuite(check, .timeout = 120);
-
 /* ---- a small transformer, written out ---- */
 
 enum { TEXTS = 4, STEPS = 12, WIDTH = 16, IDS = 24 };

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-TestSuite(check_table, .fini = scratch_remove, .timeout = 60);
+TestSuite(check_table, .fini = scratch_remove);
 
 enum { ROWS = 200, TEXT_MAX = 64 * 1024 };
 

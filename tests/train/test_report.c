@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-TestSuite(report, .fini = scratch_remove, .timeout = 60);
+TestSuite(report, .fini = scratch_remove);
 
 static void add_step(grdi_history *h, int64_t step, double loss)
 {

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static void make_data(void);
-TestSuite(run_faults, .init = make_data, .fini = scratch_remove, .timeout = 600);
+TestSuite(run_faults, .init = make_data, .fini = scratch_remove);
 
 enum { ROWS = 60 };
 

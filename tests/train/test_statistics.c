@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-TestSuite(statistics, .timeout = 60);
-
 enum { STEPS = 4, MICROS = 2 };
 
 static grd_optimizer optimizer_of(grd_optimizer_kind kind)
