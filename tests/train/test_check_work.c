@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-TestSuite(check_work, .fini = scratch_remove, .timeout = 600);
+TestSuite(check_work, .fini = scratch_remove);
 
 enum { PICTURES = 16 };
 /* Two cores do some 1e11 a second: well within the minute that a preflight may take. */
