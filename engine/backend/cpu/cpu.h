@@ -28,7 +28,7 @@ typedef enum grdi_isa {
 #undef GRDI_KERNELS_ONE
 /* Families that are compiled for AMX, too; its other kernels are AVX512_BF16's. Their files are listed in
  * CMakeLists.txt. */
-#define GRDI_AMX_FAMILIES(each) each(matmul) each(classifier) each(convolution)
+#define GRDI_AMX_FAMILIES(each) each(matmul) each(classifier) each(attention) each(attention_backward) each(convolution)
 #if defined(__x86_64__)
 #define GRDI_KERNELS_AMX(family) extern const grdi_kernel *const grdi_cpu_kernels_##family##_amx[];
 GRDI_AMX_FAMILIES(GRDI_KERNELS_AMX)

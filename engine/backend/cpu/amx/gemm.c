@@ -26,92 +26,19 @@ static int64_t k_block_of(int64_t k)
     return blocks > 0 ? gemm_up((k + blocks - 1) / blocks, AMX_STEP) : AMX_STEP;
 }
 
-/* ---- tiles ---- */
-
-/* As LDTILECFG reads it: palette 1, eight tiles of 16 rows of 64 bytes. */
-typedef struct tile_shapes {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_shapes;
-
-static void begin_tiles(void)
-{
-    static const tile_shapes shapes = {
-        .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-    _tile_loadconfig(&shapes);
-}
-
-/* What is fetched into the caches while tiles multiply: `rows` rows of `lines` cache lines, row_step bytes apart. */
-typedef struct ahead {
-    const char *row;
-    int64_t rows, row_step, lines, line;
-} ahead;
+/* ---- what is needed next ---- */
 
 /* `lanes` lanes and k elements of each, to be packed later. */
-static ahead ahead_of(const amx_source *s, int64_t lane, int64_t k, int64_t lanes, int64_t count)
+static amx_ahead ahead_of(const amx_source *s, int64_t lane, int64_t k, int64_t lanes, int64_t count)
 {
     const int64_t size = s->type == GRD_F32 ? 4 : 2;
-    if (lanes <= 0 || count <= 0) return (ahead){.rows = 0};
+    if (lanes <= 0 || count <= 0) return (amx_ahead){.rows = 0};
     if (s->k_step == 1)
-        return (ahead){amx_at(s, lane, k), lanes, s->lane_step * size, (count * size + 63) / 64, 0};
-    return (ahead){amx_at(s, lane, k), count, s->k_step * size, (lanes * size + 63) / 64, 0};
+        return (amx_ahead){amx_at(s, lane, k), lanes, s->lane_step * size, (count * size + 63) / 64, 0};
+    return (amx_ahead){amx_at(s, lane, k), count, s->k_step * size, (lanes * size + 63) / 64, 0};
 }
 
-GEMM_INLINE void fetch(ahead *next)
-{
-    if (next->rows <= 0) return;
-    __builtin_prefetch(next->row + next->line * 64, 0, 2);
-    if (++next->line < next->lines) return;
-    next->line = 0, next->row += next->row_step, next->rows--;
-}
-
-enum { STREAMS = 3 /* operands, C and y */, FETCH = 3 /* lines a step of each */ };
-
-/* How tiles lie in an operand: rows `row` bytes apart, the second 16 lanes `second` bytes and the next k `step` bytes
- * behind. */
-typedef struct layout {
-    int64_t row, second, step;
-} layout;
-
-static const layout packed = {64, AMX_BLOCK_BYTES, 2 * AMX_BLOCK_BYTES};
-
-/* sums [32][32] = A's panel times B's, over `steps` of 32 k; of 16 or 32 rows and columns. B's loads leave the
- * first-level cache to A. */
-GEMM_INLINE void multiply_panels(const char *a, const layout at, const char *b, int64_t steps, float *sums,
-                                 ahead next[STREAMS], const bool rows, const bool columns)
-{
-    ahead local[STREAMS];
-    GEMM_UNROLL
-    for (int s = 0; s < STREAMS; s++) local[s] = next[s];
-    _tile_zero(0);
-    if (columns) _tile_zero(1);
-    if (rows) _tile_zero(2);
-    if (rows && columns) _tile_zero(3);
-    for (int64_t s = 0; s < steps; s++, a += at.step, b += 2 * AMX_BLOCK_BYTES) {
-        _tile_stream_loadd(6, b, 64);
-        _tile_loadd(4, a, at.row);
-        _tile_dpbf16ps(0, 4, 6);
-        if (columns) {
-            _tile_stream_loadd(7, b + AMX_BLOCK_BYTES, 64);
-            _tile_dpbf16ps(1, 4, 7);
-        }
-        if (rows) {
-            _tile_loadd(5, a + at.second, at.row);
-            _tile_dpbf16ps(2, 5, 6);
-        }
-        if (rows && columns) _tile_dpbf16ps(3, 5, 7);
-        GEMM_UNROLL
-        for (int f = 0; f < FETCH * STREAMS; f++) fetch(&local[f % STREAMS]);
-    }
-    GEMM_UNROLL
-    for (int s = 0; s < STREAMS; s++) next[s] = local[s];
-    const int64_t row = AMX_PANEL * sizeof(float);
-    _tile_stored(0, sums, row);
-    if (columns) _tile_stored(1, sums + AMX_SIDE, row);
-    if (rows) _tile_stored(2, sums + AMX_SIDE * AMX_PANEL, row);
-    if (rows && columns) _tile_stored(3, sums + AMX_SIDE * AMX_PANEL + AMX_SIDE, row);
-}
+enum { STREAMS = 3 /* operands, C and y */ };
 
 /* A tile of C: rows x columns at (row, column), and its sums over a block of k. */
 typedef struct tile {
@@ -121,14 +48,6 @@ typedef struct tile {
     float *kept; /* sums of the blocks before and with this one; NULL: there is one block */
     int64_t kept_row;
 } tile;
-
-static void multiply(const char *a, const layout at, const char *b, int64_t steps, const tile *t, ahead *next)
-{
-    if (t->rows > AMX_SIDE && t->columns > AMX_SIDE) multiply_panels(a, at, b, steps, t->sums, next, true, true);
-    else if (t->rows > AMX_SIDE) multiply_panels(a, at, b, steps, t->sums, next, true, false);
-    else if (t->columns > AMX_SIDE) multiply_panels(a, at, b, steps, t->sums, next, false, true);
-    else multiply_panels(a, at, b, steps, t->sums, next, false, false);
-}
 
 /* ---- what follows the sums ---- */
 
@@ -170,11 +89,11 @@ static char *element(void *c, const bool half, int64_t offset)
 }
 
 /* Lines of C or y that finish() will write, some of them read before. */
-static ahead ahead_of_tile(const grdi_gemm *g, void *c, int64_t row, const tile *t)
+static amx_ahead ahead_of_tile(const grdi_gemm *g, void *c, int64_t row, const tile *t)
 {
     const bool half = g->c_type == GRD_BF16;
-    if (!c || !t->last) return (ahead){.rows = 0};
-    return (ahead){element(c, half, t->row * row + t->column), t->rows, row * (half ? 2 : 4), half ? 1 : 2, 0};
+    if (!c || !t->last) return (amx_ahead){.rows = 0};
+    return (amx_ahead){element(c, half, t->row * row + t->column), t->rows, row * (half ? 2 : 4), half ? 1 : 2, 0};
 }
 
 GEMM_INLINE void finish_in(const grdi_gemm *g, const tile *t, const bool half, const grdi_activation activation)
@@ -255,11 +174,11 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
     const int64_t steps = (k + AMX_STEP - 1) / AMX_STEP, panel_bytes = 2 * AMX_BLOCK_BYTES * steps;
     const amx_source a = {g->a, g->a_type, g->a_row, g->a_col}, b = {g->b, g->b_type, g->b_col, g->b_row};
     const bool direct = lies(g) && rows == AMX_PANEL;
-    const layout at = direct ? (layout){2 * g->a_row, 2 * AMX_SIDE * g->a_row, 2 * AMX_STEP} : packed;
     const amx_source a_panel = {amx_at(&a, row, p), a.type, a.lane_step, a.k_step};
     if (!direct) amx_pack(&a_panel, rows, k, r->a, false);
-    const char *from = direct ? a_panel.from : r->a;
-    ahead next[STREAMS] = {row + rows < end ? ahead_of(&a, row + rows, p, gemm_least(AMX_PANEL, end - row - rows), k)
+    const amx_operand rows_of_a = direct ? (amx_operand){a_panel.from, amx_rows(2 * g->a_row)}
+                                         : (amx_operand){r->a, amx_packed};
+    amx_ahead next[STREAMS] = {row + rows < end ? ahead_of(&a, row + rows, p, gemm_least(AMX_PANEL, end - row - rows), k)
                                             : ahead_of(&a, top, p + k, gemm_least(AMX_PANEL, end - top),
                                                        gemm_least(k_block, g->k - p - k))};
     tile before = {.rows = 0}; /* is finished while the next one is multiplied */
@@ -280,7 +199,8 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
             next[0] = ahead_of(&b, t.column + AMX_PANEL, p, gemm_least(AMX_PANEL, columns - q - AMX_PANEL), k);
         }
         next[1] = ahead_of_tile(g, g->c, g->c_row, &t), next[2] = ahead_of_tile(g, g->y, g->y_row, &t);
-        multiply(from, at, packed_b, steps, &t, next);
+        amx_multiply(rows_of_a, (amx_operand){packed_b, amx_packed}, steps, t.sums, AMX_PANEL * sizeof(float), false, next,
+                     STREAMS, t.rows, t.columns);
         if (before.rows) finish(g, &before);
         before = t;
     }
@@ -315,13 +235,13 @@ static void run(const grdi_gemm *g, char *scratch)
     const room r = {scratch, scratch + a_bytes(g), kept ? (float *)(scratch + a_bytes(g) + b_bytes(g)) : NULL,
                     gemm_up(gemm_least(BLOCK_COLUMNS, g->n), 16)};
     const int64_t k_block = k_block_of(g->k), row_block = kept ? KEPT_ROWS : g->m;
-    begin_tiles();
+    amx_begin();
     for (int64_t column = 0; column < g->n; column += BLOCK_COLUMNS)
         for (int64_t top = 0; top < g->m; top += row_block)
             for (int64_t p = 0; p < g->k || p == 0; p += k_block)
                 for (int64_t row = top; row < g->m && row < top + row_block; row += AMX_PANEL)
                     multiply_rows(g, &r, top, gemm_least(g->m, top + row_block), row, column, p);
-    _tile_release();
+    amx_end();
 }
 
 /* ---- several threads ---- */

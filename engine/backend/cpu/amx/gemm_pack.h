@@ -6,10 +6,8 @@
 #ifndef GRDI_AMX_GEMM_PACK_H
 #define GRDI_AMX_GEMM_PACK_H
 
-#include "backend/cpu/kernels/gemm_tile.h"
+#include "backend/cpu/amx/tiles.h"
 #include "base/convert.h"
-
-enum { AMX_SIDE = 16, AMX_PANEL = 2 * AMX_SIDE, AMX_STEP = 32 /* of k */, AMX_BLOCK_BYTES = 1024 };
 
 /* An operand: element (lane, k) is at lane * lane_step + k * k_step. */
 typedef struct amx_source {

@@ -9,7 +9,7 @@
 typedef struct buffers {
     float *k, *v;         /* panels of keys by key, of values by channel */
     float *rows;          /* queries, where they need a copy */
-    float *scores, *sums; /* [GEMM_ROWS, keys + padding], [queries, dv_wide] */
+    float *scores, *sums; /* [ATTENTION_ROWS, keys + padding], [queries, dv_wide] */
     float *most, *total;  /* of each query: the largest score so far, as a power of two; the sum of weights */
 } buffers;
 
@@ -31,7 +31,7 @@ static size_t carve(const attention_context *c, char *scratch, buffers *b)
     int64_t floats[] = {keys * channels,
                         attention_elements(z, z->s) * z->dv_wide,
                         z->queries * channels,
-                        GEMM_ROWS * c->score_step,
+                        ATTENTION_ROWS * c->score_step,
                         z->queries * z->dv_wide,
                         z->queries,
                         z->queries};
@@ -94,31 +94,29 @@ static void do_strip(const attention_context *c, const buffers *b, const attenti
         row_softmax(score, s->columns, scale, z->pairs, &b->most[r], &b->total[r], b->sums + r * z->dv_wide,
                     z->dv_wide);
     }
-    for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS) {
-        gemm_end end = {.c = b->sums + s->row * z->dv_wide + j, .c_row = z->dv_wide, .add = true};
-        GRDI_ISA_NAME(grdi_gemm_tile)
-        ((int)s->height, GEMM_VECTORS, attention_by_k(z), attention_elements(z, s->keys),
-         b->scores + s->columns.begin / pair, p->step,
-         b->v + j * attention_elements(z, z->s) + (p->begin + s->columns.begin) / pair * GEMM_COLUMNS, GEMM_COLUMNS,
-         &end);
-    }
+    const attention_matrix weights = {b->scores + s->columns.begin / pair, p->step};
+    for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS)
+        attention_tile(z, s->height, GEMM_COLUMNS, attention_elements(z, s->keys), weights,
+                       b->v + j * attention_elements(z, z->s) +
+                           (p->begin + s->columns.begin) / pair * GEMM_COLUMNS,
+                       b->sums + s->row * z->dv_wide + j, z->dv_wide, true);
 }
 
 static void do_block(const attention_context *c, const buffers *b, int64_t batch, int64_t head, int64_t block)
 {
     const attention_sizes *z = &c->z;
     int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
-    attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
+    attention_span span[ATTENTION_QUERIES + ATTENTION_ROWS];
     attention_spans(z, first, rows, span);
     attention_matrix queries = attention_operand(z, z->q, batch, head, first, rows, b->rows);
     attention_fetch_rows(c->out, batch, head, first, rows);
-    memset(b->sums, 0, (size_t)(rows * z->dv_wide) * sizeof(float));
+    memset(b->sums, 0, (size_t)(z->queries * z->dv_wide) * sizeof(float));
     for (int64_t i = 0; i < rows; i++)
         b->most[i] = -INFINITY, b->total[i] = 0;
     int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
     for (; begin < end; begin += ATTENTION_KEYS) {
         attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->score_step, rows, span};
-        for (int64_t i = 0; i < rows; i += GEMM_ROWS) {
+        for (int64_t i = 0; i < rows; i += ATTENTION_ROWS) {
             attention_strip strip = attention_strip_at(&p, i);
             if (strip.keys > 0) do_strip(c, b, &p, &strip, queries, batch, head, first);
         }
@@ -143,6 +141,7 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
     buffers b;
     carve(c, c->scratch + (size_t)thread * c->each_bytes, &b);
     int64_t packed = -1; /* the head of keys whose panels are there */
+    attention_begin();
     for (int64_t item = begin; item < end; item++) {
         int64_t part = item % c->parts, head = item / c->parts % z->h, batch = item / c->parts / z->h;
         int64_t group = head / (z->h / z->hkv), keys = batch * z->hkv + group;
@@ -154,6 +153,7 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
         for (int64_t block = c->blocks * part / c->parts; block < c->blocks * (part + 1) / c->parts; block++)
             do_block(c, &b, batch, head, block);
     }
+    attention_end();
 }
 
 static bool takes(const grdi_call *call)

@@ -1,5 +1,6 @@
 /* attention.h - what attention and its gradient share: sizes, which keys a query sees, and operands as tiles read
- * them: f32, or where the processor multiplies such, pairs of bf16 that are neighbours in the sum (gemm_tile.h). */
+ * them: f32, or where the processor multiplies such, pairs of bf16 that are neighbours in the sum (gemm_tile.h). With
+ * AMX tiles are 32 x 32, sums are multiples of 32 long, and what is not in pairs is left to AVX-512's kernels. */
 #ifndef GRDI_ATTENTION_H
 #define GRDI_ATTENTION_H
 
@@ -7,10 +8,20 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels/gemm_pack.h"
 #include "backend/cpu/kernels/math.h"
+#if GRDI_TILES
+#include "backend/cpu/amx/gemm_pack.h"
+#endif
 #include "base/convert.h"
 
 /* Queries that share one pass over the keys, and keys in one piece of scores. */
 enum { ATTENTION_QUERIES = 96, ATTENTION_KEYS = 512 };
+
+/* Queries in a tile, and what sums are rounded up to. */
+#if GRDI_TILES
+enum { ATTENTION_ROWS = AMX_PANEL, ATTENTION_SUM = AMX_STEP, ATTENTION_COLUMNS = AMX_PANEL };
+#else
+enum { ATTENTION_ROWS = GEMM_ROWS, ATTENTION_SUM = 2, ATTENTION_COLUMNS = GRDI_LANES };
+#endif
 
 /* log2(e): weights are powers of two. */
 #define ATTENTION_BASE 1.44269504f
@@ -49,7 +60,7 @@ static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t 
     if (grdi_attr_int(call->attrs, "has_segments")) z.segments = &call->in[optional + has_mask];
     z.d_wide = gemm_up(z.d, GEMM_COLUMNS), z.dv_wide = gemm_up(z.dv, GEMM_COLUMNS);
     int64_t blocks = (z.t + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
-    z.queries = blocks > 0 ? gemm_up((z.t + blocks - 1) / blocks, GEMM_ROWS) : GEMM_ROWS;
+    z.queries = blocks > 0 ? gemm_up((z.t + blocks - 1) / blocks, ATTENTION_ROWS) : ATTENTION_ROWS;
     return z;
 }
 
@@ -127,12 +138,7 @@ static inline void attention_fetch_part(const grdi_view *view, int64_t b, int64_
 /* Elements that hold `count` values. */
 static inline int64_t attention_elements(const attention_sizes *z, int64_t count)
 {
-    return z->pairs ? (count + 1) / 2 : count;
-}
-
-static inline gemm_layout attention_by_k(const attention_sizes *z)
-{
-    return z->pairs ? GEMM_PAIRS_BY_K : GEMM_BY_K;
+    return z->pairs ? gemm_up(count, ATTENTION_SUM) / 2 : count;
 }
 
 /* Rows of `count` values, those next to each other in memory, as f32. */
@@ -166,17 +172,18 @@ static inline attention_matrix attention_operand(const attention_sizes *z, const
     const char *from = attention_at(view, b, head);
     from += first * step * (int64_t)grd_dtype_size(view->dtype);
     attention_fetch_rows(view, b, head, first, rows);
-    if (z->pairs && count % 2 == 0 && step % 2 == 0) return (attention_matrix){(const float *)from, step / 2};
+    const bool whole = count % ATTENTION_SUM == 0 && (!GRDI_TILES || rows % ATTENTION_ROWS == 0);
+    if (z->pairs && whole && step % 2 == 0) return (attention_matrix){(const float *)from, step / 2};
     if (!z->pairs && view->dtype == GRD_F32) return (attention_matrix){(const float *)from, step};
     attention_matrix there = {copy, wide};
     if (!z->pairs) {
         attention_rows(from, view->dtype, step, rows, count, copy);
         return there;
     }
-    for (int64_t i = 0; i < rows; i++, copy += wide) {
-        copy[wide - 1] = 0; /* what an odd count leaves of the last pair */
+    const int64_t all = GRDI_TILES ? gemm_up(rows, ATTENTION_ROWS) : rows; /* what is not there counts as 0 */
+    memset(copy, 0, (size_t)(all * wide) * sizeof *copy);
+    for (int64_t i = 0; i < rows; i++, copy += wide)
         memcpy(copy, (const uint16_t *)from + i * step, (size_t)count * sizeof(uint16_t));
-    }
     return there;
 }
 
@@ -196,15 +203,64 @@ static inline void attention_store(const float *from, int64_t count, float scale
     }
 }
 
-/* All S rows of k or v of one head as panels of GEMM_COLUMNS lanes; lanes are keys (`by_key`) or channels. */
+/* Panels of GEMM_COLUMNS lanes, `count` of a sum of each; `columns`: they are columns of B, else rows of A (with tiles,
+ * which tell them apart). */
+static inline void attention_panels(const attention_sizes *z, const void *from, grd_dtype type, int64_t lane_step,
+                                    int64_t sum_step, int64_t lanes, int64_t count, float *to, bool columns)
+{
+#if GRDI_TILES
+    const int64_t each = attention_elements(z, count) * GEMM_COLUMNS;
+    for (int64_t i = 0; i < lanes; i += AMX_PANEL, to += each) {
+        const amx_source s = {gemm_at(from, i * lane_step, type == GRD_BF16), type, lane_step, sum_step};
+        amx_pack(&s, gemm_least(AMX_PANEL, lanes - i), count, (char *)to, columns);
+    }
+#else
+    (void)columns;
+    gemm_pack(from, type, lane_step, sum_step, lanes, count, to, GEMM_COLUMNS, z->pairs);
+#endif
+}
+
+/* All S rows of k or v of one head as panels; lanes are keys (`by_key`) or channels. */
 static inline void attention_pack(const attention_sizes *z, const grdi_view *view, int64_t b, int64_t head, bool by_key,
                                   float *to)
 {
     int64_t keys = view->dims.dim[1], count = view->dims.dim[3], step = view->stride[1];
     const void *from = attention_at(view, b, head);
     attention_fetch_rows(view, b, head, 0, keys);
-    if (by_key) gemm_pack(from, view->dtype, step, 1, keys, count, to, GEMM_COLUMNS, z->pairs);
-    else gemm_pack(from, view->dtype, 1, step, count, keys, to, GEMM_COLUMNS, z->pairs);
+    if (by_key) attention_panels(z, from, view->dtype, step, 1, keys, count, to, true);
+    else attention_panels(z, from, view->dtype, 1, step, count, keys, to, true);
+}
+
+/* c [rows, c_row] (+)= the first `rows` rows of a matrix times `columns` <= GEMM_COLUMNS columns of a panel, over `count`
+ * elements. */
+static inline void attention_tile(const attention_sizes *z, int64_t rows, int64_t columns, int64_t count,
+                                  attention_matrix a, const float *panel, float *c, int64_t c_row, bool add)
+{
+#if GRDI_TILES
+    const int64_t size = sizeof(float);
+    amx_multiply((amx_operand){a.at, amx_rows(a.step * size)}, (amx_operand){panel, amx_packed}, count / AMX_SIDE, c,
+                 c_row * size, add, NULL, 0, rows, columns);
+    (void)z;
+#else
+    gemm_end end = {.c = c, .c_row = c_row, .add = add};
+    GRDI_ISA_NAME(grdi_gemm_tile)
+    ((int)rows, columns > GRDI_LANES ? GEMM_VECTORS : 1, z->pairs ? GEMM_PAIRS_BY_K : GEMM_BY_K, count, a.at, a.step,
+     panel, GEMM_COLUMNS, &end);
+#endif
+}
+
+/* Around the work of a thread. */
+static inline void attention_begin(void)
+{
+#if GRDI_TILES
+    amx_begin();
+#endif
+}
+static inline void attention_end(void)
+{
+#if GRDI_TILES
+    amx_end();
+#endif
 }
 
 /* Scores of a block of queries with the keys of one piece, whole panels of them: row i is query first + i, its
@@ -216,21 +272,21 @@ typedef struct attention_piece {
     const attention_span *span;
 } attention_piece;
 
-/* GEMM_ROWS rows of a piece, or what is left. */
+/* ATTENTION_ROWS rows of a piece, or what is left. */
 typedef struct attention_strip {
     int64_t row, height;
-    attention_span columns; /* that some of its rows see, from the start of a panel to the end of a vector */
+    attention_span columns; /* that some of its rows see, from the start of a panel to a multiple of ATTENTION_COLUMNS */
     int64_t keys;           /* of them, as few as hold what is seen */
 } attention_strip;
 
 static inline attention_strip attention_strip_at(const attention_piece *p, int64_t row)
 {
-    attention_strip s = {.row = row, .height = gemm_least(GEMM_ROWS, p->rows - row)};
+    attention_strip s = {.row = row, .height = gemm_least(ATTENTION_ROWS, p->rows - row)};
     int64_t begin = p->span[row].begin > p->begin ? p->span[row].begin : p->begin;
     int64_t end = gemm_least(p->span[row + s.height - 1].end, p->end);
     if (end <= begin) return s;
     s.columns.begin = (begin - p->begin) / GEMM_COLUMNS * GEMM_COLUMNS;
-    s.columns.end = gemm_up(end - p->begin, GRDI_LANES);
+    s.columns.end = gemm_up(end - p->begin, ATTENTION_COLUMNS);
     s.keys = end - p->begin - s.columns.begin;
     return s;
 }
@@ -239,15 +295,10 @@ static inline attention_strip attention_strip_at(const attention_piece *p, int64
 static inline void attention_products(const attention_sizes *z, const attention_piece *p, const attention_strip *s,
                                       attention_matrix rows, int64_t channels, const float *panels, float *out)
 {
-    const gemm_end none = {0};
     const int64_t k = attention_elements(z, channels);
-    for (int64_t j = s->columns.begin; j < s->columns.end; j += GEMM_COLUMNS) {
-        gemm_end end = none;
-        end.c = out + j, end.c_row = p->step;
-        GRDI_ISA_NAME(grdi_gemm_tile)
-        ((int)s->height, s->columns.end - j < GEMM_COLUMNS ? 1 : GEMM_VECTORS, attention_by_k(z), k,
-         rows.at + s->row * rows.step, rows.step, panels + (p->begin + j) * k, GEMM_COLUMNS, &end);
-    }
+    const attention_matrix strip = {rows.at + s->row * rows.step, rows.step};
+    for (int64_t j = s->columns.begin; j < s->columns.end; j += GEMM_COLUMNS)
+        attention_tile(z, s->height, s->columns.end - j, k, strip, panels + (p->begin + j) * k, out + j, p->step, false);
 }
 
 /* Puts what becomes -infinity at the hidden scores of a row in the tile's columns. With a mask the visible ones are
@@ -287,7 +338,7 @@ static inline bool attention_takes(const grdi_call *call, int32_t first, int32_t
            (!z.segments || z.segments->dtype == GRD_I32);
     for (int32_t o = 0; o < outputs; o++)
         good = good && (call->out[o].dtype == GRD_F32 || call->out[o].dtype == GRD_BF16);
-    return good && z.t > 0 && z.s > 0 && z.d > 0 && z.dv > 0;
+    return good && z.t > 0 && z.s > 0 && z.d > 0 && z.dv > 0 && (!GRDI_TILES || z.pairs);
 }
 
 #endif

@@ -11,7 +11,7 @@ typedef struct buffers {
     float *q_panels, *g_panels;                /* the same by channel */
     float *p, *ds;                             /* [queries, keys + padding]; pairs of queries: every second row */
     float *ds_rows;                            /* ds in pairs of keys; else ds */
-    float *dq, *dk, *dv;                       /* [queries, d_wide], [S, d_wide], [S, dv_wide] */
+    float *dq, *dk, *dv;                       /* [queries, d_wide], sums over queries (sum_rows, sum_step) */
     float *lse, *along;                        /* of each query: from the input, and g.out */
 } buffers;
 
@@ -22,6 +22,16 @@ typedef struct backward_context {
     char *scratch;
     size_t each_bytes;
 } backward_context;
+
+/* Sums over queries for each key and channel: by key, with tiles by channel. */
+static int64_t sum_rows(const attention_sizes *z, int64_t wide)
+{
+    return GRDI_TILES ? wide : z->s;
+}
+static int64_t sum_step(const attention_sizes *z, int64_t wide)
+{
+    return GRDI_TILES ? gemm_up(z->s, GEMM_COLUMNS) + GRDI_LANES : wide; /* rows not a power of two apart */
+}
 
 static size_t carve(const backward_context *c, char *scratch, buffers *b)
 {
@@ -41,8 +51,8 @@ static size_t carve(const backward_context *c, char *scratch, buffers *b)
                         z->queries * c->step,
                         z->pairs ? queries * c->step : 0,
                         z->queries * z->d_wide,
-                        z->s * z->d_wide,
-                        z->s * z->dv_wide,
+                        sum_rows(z, z->d_wide) * sum_step(z, z->d_wide),
+                        sum_rows(z, z->dv_wide) * sum_step(z, z->dv_wide),
                         z->queries,
                         z->queries};
     int64_t used = 0;
@@ -104,8 +114,8 @@ static block_rows load_queries(const backward_context *c, const buffers *b, int6
         b->lse[i] = ((const float *)c->lse->data)[(batch * z->h + head) * z->t + first + i];
     }
     const grd_dtype held = z->pairs ? GRD_BF16 : GRD_F32;
-    gemm_pack(found.q.at, held, 1, found.q.step * pair, z->d, rows, b->q_panels, GEMM_COLUMNS, z->pairs);
-    gemm_pack(found.g.at, held, 1, found.g.step * pair, z->dv, rows, b->g_panels, GEMM_COLUMNS, z->pairs);
+    attention_panels(z, found.q.at, held, 1, found.q.step * pair, z->d, rows, b->q_panels, false);
+    attention_panels(z, found.g.at, held, 1, found.g.step * pair, z->dv, rows, b->g_panels, false);
     return found;
 }
 
@@ -177,20 +187,30 @@ static void finish_rows(float *p, float *ds, uint16_t *halves, int64_t step, att
 static void add_to_keys(const attention_sizes *z, const attention_piece *p, const float *x, const float *panels,
                         int64_t wide, float *sum)
 {
-    const int64_t pair = z->pairs ? 2 : 1, rows = attention_elements(z, p->rows);
+    enum { KEYS = GRDI_TILES ? GEMM_COLUMNS : ATTENTION_ROWS };
+    const int64_t pair = z->pairs ? 2 : 1, rows = attention_elements(z, p->rows), step = sum_step(z, wide);
     int64_t first = 0, last = 0, keys = p->end - p->begin;
-    for (int64_t j = 0; j < keys; j += GEMM_ROWS) {
-        int64_t height = gemm_least(GEMM_ROWS, keys - j);
+    for (int64_t j = 0; j < keys; j += KEYS) {
+        int64_t height = gemm_least(KEYS, keys - j);
         while (first < p->rows && p->span[first].end <= p->begin + j) first++;
         while (last < p->rows && p->span[last].begin < p->begin + j + height) last++;
         if (last <= first) continue;
-        int64_t from = first / pair, count = attention_elements(z, last) - from;
+        int64_t from = z->pairs ? first / ATTENTION_SUM * ATTENTION_SUM / 2 : first;
+        int64_t count = attention_elements(z, last) - from;
+        const float *seen = x + from * pair * p->step + j;
         for (int64_t q = 0; q < wide; q += GEMM_COLUMNS) {
-            gemm_end end = {.c = sum + (p->begin + j) * wide + q, .c_row = wide, .add = true};
+            const float *panel = panels + q * rows + from * GEMM_COLUMNS;
+#if GRDI_TILES /* its rows are channels, its columns keys: x lies as B does */
+            const int64_t row = 2 * p->step * (int64_t)sizeof(float);
+            amx_multiply((amx_operand){panel, amx_packed}, (amx_operand){seen, {row, 64, AMX_SIDE * row}},
+                         count / AMX_SIDE, sum + q * step + p->begin + j, step * (int64_t)sizeof(float), true, NULL, 0,
+                         GEMM_COLUMNS, height);
+#else
+            gemm_end end = {.c = sum + (p->begin + j) * step + q, .c_row = step, .add = true};
             GRDI_ISA_NAME(grdi_gemm_tile)
-            ((int)height, GEMM_VECTORS, z->pairs ? GEMM_PAIRS_BY_ROW : GEMM_BY_ROW, count,
-             x + from * pair * p->step + j, pair * p->step, panels + q * rows + from * GEMM_COLUMNS, GEMM_COLUMNS,
-             &end);
+            ((int)height, GEMM_VECTORS, z->pairs ? GEMM_PAIRS_BY_ROW : GEMM_BY_ROW, count, seen, pair * p->step, panel,
+             GEMM_COLUMNS, &end);
+#endif
         }
     }
 }
@@ -200,14 +220,12 @@ static void add_to_queries(const backward_context *c, const buffers *b, const at
 {
     const attention_sizes *z = &c->z;
     const int64_t pair = z->pairs ? 2 : 1, step = p->step / pair;
-    for (int64_t q = 0; q < z->d_wide; q += GEMM_COLUMNS) {
-        gemm_end end = {.c = b->dq + s->row * z->d_wide + q, .c_row = z->d_wide, .add = true};
-        GRDI_ISA_NAME(grdi_gemm_tile)
-        ((int)s->height, GEMM_VECTORS, attention_by_k(z), attention_elements(z, s->keys),
-         b->ds_rows + s->row * step + s->columns.begin / pair, step,
-         b->k_by_channel + q * attention_elements(z, z->s) + (p->begin + s->columns.begin) / pair * GEMM_COLUMNS,
-         GEMM_COLUMNS, &end);
-    }
+    const attention_matrix ds = {b->ds_rows + s->row * step + s->columns.begin / pair, step};
+    for (int64_t q = 0; q < z->d_wide; q += GEMM_COLUMNS)
+        attention_tile(z, s->height, GEMM_COLUMNS, attention_elements(z, s->keys), ds,
+                       b->k_by_channel + q * attention_elements(z, z->s) +
+                           (p->begin + s->columns.begin) / pair * GEMM_COLUMNS,
+                       b->dq + s->row * z->d_wide + q, z->d_wide, true);
 }
 
 /* Scores and dp of a strip become p and ds. */
@@ -241,12 +259,16 @@ static void do_piece(const backward_context *c, const buffers *b, const attentio
                      int64_t batch, int64_t head, int64_t first)
 {
     const attention_sizes *z = &c->z;
-    for (int64_t i = 0; i < p->rows; i += GEMM_ROWS) {
+    for (int64_t i = 0; i < p->rows; i += ATTENTION_ROWS) {
         attention_strip s = attention_strip_at(p, i);
         attention_products(z, p, &s, rows.q, z->d, b->k_by_key, b->p + i * p->step);
         attention_products(z, p, &s, rows.g, z->dv, b->v_by_key, b->ds + i * p->step);
         finish_strip(c, b, p, &s, batch, head, first);
         if (s.keys > 0) add_to_queries(c, b, p, &s);
+    }
+    for (int64_t i = gemm_up(p->rows, 2); GRDI_TILES && i < gemm_up(p->rows, ATTENTION_SUM); i += 2) {
+        memset(b->p + i * p->step, 0, (size_t)p->step * sizeof(float)); /* queries that are not there */
+        memset(b->ds + i * p->step, 0, (size_t)p->step * sizeof(float));
     }
     add_to_keys(z, p, b->p, b->g_panels, z->dv_wide, b->dv);
     add_to_keys(z, p, b->ds, b->q_panels, z->d_wide, b->dk);
@@ -256,11 +278,11 @@ static void do_block(const backward_context *c, const buffers *b, int64_t batch,
 {
     const attention_sizes *z = &c->z;
     int64_t first = block * z->queries, rows = gemm_least(z->queries, z->t - first);
-    attention_span span[ATTENTION_QUERIES + GEMM_ROWS];
+    attention_span span[ATTENTION_QUERIES + ATTENTION_ROWS];
     attention_spans(z, first, rows, span);
     block_rows found = load_queries(c, b, batch, head, first, rows);
     attention_fetch_rows(c->dq, batch, head, first, rows);
-    memset(b->dq, 0, (size_t)(rows * z->d_wide) * sizeof(float));
+    memset(b->dq, 0, (size_t)(z->queries * z->d_wide) * sizeof(float));
     int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
     for (; begin < end; begin += ATTENTION_KEYS) {
         attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->step, rows, span};
@@ -271,11 +293,27 @@ static void do_block(const backward_context *c, const buffers *b, int64_t batch,
                         batch * c->dq->stride[0] + (first + i) * c->dq->stride[1] + head * c->dq->stride[2]);
 }
 
-static void store_keys(const grdi_view *to, int64_t batch, int64_t group, const float *sum, int64_t wide, float scale)
+static void store_keys(const attention_sizes *z, const grdi_view *to, int64_t batch, int64_t group, const float *sum,
+                       int64_t wide, float scale)
 {
-    for (int64_t j = 0; to->data && j < to->dims.dim[1]; j++)
-        attention_store(sum + j * wide, to->dims.dim[3], scale, to->data, to->dtype,
-                        batch * to->stride[0] + j * to->stride[1] + group * to->stride[2]);
+    const int64_t keys = to->dims.dim[1], channels = to->dims.dim[3], step = sum_step(z, wide);
+    if (!to->data) return;
+    const int64_t at = batch * to->stride[0] + group * to->stride[2];
+#if GRDI_TILES
+    for (int64_t j = 0; j < keys; j += AMX_SIDE)
+        for (int64_t q = 0; q < channels; q += AMX_SIDE) {
+            __m512i r[AMX_SIDE];
+            GEMM_UNROLL
+            for (int i = 0; i < AMX_SIDE; i++) r[i] = _mm512_loadu_si512(sum + (q + i) * step + j);
+            amx_transpose(r);
+            for (int i = 0; i < AMX_SIDE && j + i < keys; i++)
+                attention_store((const float *)&r[i], gemm_least(AMX_SIDE, channels - q), scale, to->data, to->dtype,
+                                at + (j + i) * to->stride[1] + q);
+        }
+#else
+    for (int64_t j = 0; j < keys; j++)
+        attention_store(sum + j * step, channels, scale, to->data, to->dtype, at + j * to->stride[1]);
+#endif
 }
 
 /* Items are (batch, head of keys). */
@@ -285,13 +323,14 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
     const attention_sizes *z = &c->z;
     buffers b;
     carve(c, c->scratch + (size_t)thread * c->each_bytes, &b);
+    attention_begin();
     for (int64_t item = begin; item < end; item++) {
         int64_t batch = item / z->hkv, group = item % z->hkv, queries = z->h / z->hkv;
         attention_pack(z, z->k, batch, group, true, b.k_by_key);
         attention_pack(z, z->v, batch, group, true, b.v_by_key);
         attention_pack(z, z->k, batch, group, false, b.k_by_channel);
-        memset(b.dk, 0, (size_t)(z->s * z->d_wide) * sizeof(float));
-        memset(b.dv, 0, (size_t)(z->s * z->dv_wide) * sizeof(float));
+        memset(b.dk, 0, (size_t)(sum_rows(z, z->d_wide) * sum_step(z, z->d_wide)) * sizeof(float));
+        memset(b.dv, 0, (size_t)(sum_rows(z, z->dv_wide) * sum_step(z, z->dv_wide)) * sizeof(float));
         for (int64_t head = group * queries; head < (group + 1) * queries; head++)
             for (int64_t block = 0; block < c->blocks; block++) {
                 if (head == (group + 1) * queries - 1) { /* then their sums are there */
@@ -300,9 +339,10 @@ static void do_items(int64_t begin, int64_t end, int32_t thread, void *context)
                 }
                 do_block(c, &b, batch, head, block);
             }
-        store_keys(c->dk, batch, group, b.dk, z->d_wide, z->scale);
-        store_keys(c->dv, batch, group, b.dv, z->dv_wide, 1.0f);
+        store_keys(z, c->dk, batch, group, b.dk, z->d_wide, z->scale);
+        store_keys(z, c->dv, batch, group, b.dv, z->dv_wide, 1.0f);
     }
+    attention_end();
 }
 
 static bool takes(const grdi_call *call)
@@ -310,7 +350,7 @@ static bool takes(const grdi_call *call)
     /* The mask's gradient is summed where it is stored: in bf16 only if the mask was given so. */
     const grdi_view *mask = attention_sizes_of(call, 1, 6).mask;
     bool sums = !mask || mask->dtype == GRD_BF16 || call->out[3].dtype == GRD_F32;
-    return sums && attention_takes(call, 1, 6, 4) && call->in[0].dtype == call->in[1].dtype &&
+    return sums && !(GRDI_TILES && mask) && attention_takes(call, 1, 6, 4) && call->in[0].dtype == call->in[1].dtype &&
            call->in[4].dtype == call->in[1].dtype && call->in[5].dtype == GRD_F32;
 }
 
