@@ -201,10 +201,11 @@ static bool fast_bf16(grdi_device *device)
     return isa >= GRDI_ISA_AVX512BF16 || grdi_onednn_takes_bf16();
 }
 
+/* Not where tiles' packing rounds: the copy would be written once and read as often as the original. */
 static bool copies_rounded(grdi_device *device)
 {
-    (void)device;
-    return grdi_onednn_takes_bf16();
+    grdi_isa isa = device ? device->isa : grdi_isa_best();
+    return isa != GRDI_ISA_AMX && grdi_onednn_takes_bf16();
 }
 
 const grdi_backend grdi_backend_cpu = {

@@ -88,12 +88,15 @@ static char *element(void *c, const bool half, int64_t offset)
     return c ? (char *)c + offset * (half ? 2 : 4) : NULL;
 }
 
-/* Lines of C or y that finish() will write, some of them read before. */
-static amx_ahead ahead_of_tile(const grdi_gemm *g, void *c, int64_t row, const tile *t)
+/* Lines of C or y that finish() will write, some of them read before. Those that `steps` do not fetch are asked for at
+ * once. */
+static amx_ahead ahead_of_tile(const grdi_gemm *g, void *c, int64_t row, const tile *t, int64_t steps)
 {
     const bool half = g->c_type == GRD_BF16;
     if (!c || !t->last) return (amx_ahead){.rows = 0};
-    return (amx_ahead){element(c, half, t->row * row + t->column), t->rows, row * (half ? 2 : 4), half ? 1 : 2, 0};
+    amx_ahead next = {element(c, half, t->row * row + t->column), t->rows, row * (half ? 2 : 4), half ? 1 : 2, 0};
+    for (int64_t late = next.rows * next.lines - AMX_FETCH * steps; late > 0; late--) amx_fetch(&next);
+    return next;
 }
 
 GEMM_INLINE void finish_in(const grdi_gemm *g, const tile *t, const bool half, const grdi_activation activation)
@@ -198,7 +201,8 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
             amx_pack(&b_panel, t.columns, k, packed_b, true);
             next[0] = ahead_of(&b, t.column + AMX_PANEL, p, gemm_least(AMX_PANEL, columns - q - AMX_PANEL), k);
         }
-        next[1] = ahead_of_tile(g, g->c, g->c_row, &t), next[2] = ahead_of_tile(g, g->y, g->y_row, &t);
+        next[1] = ahead_of_tile(g, g->c, g->c_row, &t, steps);
+        next[2] = ahead_of_tile(g, g->y, g->y_row, &t, steps);
         amx_multiply(rows_of_a, (amx_operand){packed_b, amx_packed}, steps, t.sums, AMX_PANEL * sizeof(float), false, next,
                      STREAMS, t.rows, t.columns);
         if (before.rows) finish(g, &before);
