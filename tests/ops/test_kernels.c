@@ -78,6 +78,7 @@ ParameterizedTestParameters(kernels, cpu_bf16)
 
 ParameterizedTest(int *index, kernels, cpu_bf16)
 {
+    check_device(*index, "cpu:avx512bf16", 1, check_kernel_bf16); /* the best one is "cpu" */
     check_device(*index, "cpu", 2, check_kernel_bf16);
 }
 
@@ -89,6 +90,7 @@ ParameterizedTestParameters(kernels, cpu_large)
 ParameterizedTest(int *index, kernels, cpu_large)
 {
     check_device(*index, "cpu", 2, check_kernel_large);
+    check_device(*index, "cpu", 2, check_kernel_large_bf16);
 }
 
 /* Prints which kernel each op gets on the CPU; an op without one of its own runs as its reference. */

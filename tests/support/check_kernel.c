@@ -689,6 +689,19 @@ bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t 
     return ok || failed_on(target, op, index, why, message);
 }
 
+bool check_kernel_large_bf16(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
+{
+    kernel_case k;
+    char why[CHECK_TEXT] = "";
+    if (op->samples[index].bad || !op->samples[index].large || !op->bf16_in || too_large(op, index)) return true;
+    bool ok = open_case(&k, target, op, index, why);
+    if (ok)
+        ok = run_in_bf16(&k, f32_bits(k.c.in, k.c.in_count) & op->bf16_in,
+                         f32_bits(k.c.out, k.c.out_count) & op->bf16_out, IF_TAKEN, why);
+    close_case(&k);
+    return ok || failed_on(target, op, index, why, message);
+}
+
 bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
 {
     kernel_case k;

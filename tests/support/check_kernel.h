@@ -30,6 +30,8 @@ bool check_kernel_f16(const kernel_target *target, const grdi_op *op, int32_t in
 /* Runs a large sample, row-major only: what it takes for kernels to share the work among threads. Other samples pass,
  * and so do those with more than 2^24 elements, for which a reference in double takes too long. */
 bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
+/* The same with inputs and outputs in bf16 that a plan stores so. */
+bool check_kernel_large_bf16(const kernel_target *target, const grdi_op *op, int32_t index, char *message);
 
 /* The kernel that the backend finds for the sample, row-major and with all outputs used; NULL: none, or the sample is
  * bad. */
