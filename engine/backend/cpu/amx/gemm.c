@@ -33,8 +33,7 @@ static amx_ahead ahead_of(const amx_source *s, int64_t lane, int64_t k, int64_t 
 {
     const int64_t size = s->type == GRD_F32 ? 4 : 2;
     if (lanes <= 0 || count <= 0) return (amx_ahead){.rows = 0};
-    if (s->k_step == 1)
-        return (amx_ahead){amx_at(s, lane, k), lanes, s->lane_step * size, (count * size + 63) / 64, 0};
+    if (s->k_step == 1) return (amx_ahead){amx_at(s, lane, k), lanes, s->lane_step * size, (count * size + 63) / 64, 0};
     return (amx_ahead){amx_at(s, lane, k), count, s->k_step * size, (lanes * size + 63) / 64, 0};
 }
 
@@ -179,11 +178,12 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
     const bool direct = lies(g) && rows == AMX_PANEL;
     const amx_source a_panel = {amx_at(&a, row, p), a.type, a.lane_step, a.k_step};
     if (!direct) amx_pack(&a_panel, rows, k, r->a, false);
-    const amx_operand rows_of_a = direct ? (amx_operand){a_panel.from, amx_rows(2 * g->a_row)}
-                                         : (amx_operand){r->a, amx_packed};
-    amx_ahead next[STREAMS] = {row + rows < end ? ahead_of(&a, row + rows, p, gemm_least(AMX_PANEL, end - row - rows), k)
-                                            : ahead_of(&a, top, p + k, gemm_least(AMX_PANEL, end - top),
-                                                       gemm_least(k_block, g->k - p - k))};
+    const amx_operand rows_of_a =
+        direct ? (amx_operand){a_panel.from, amx_rows(2 * g->a_row)} : (amx_operand){r->a, amx_packed};
+    amx_ahead next[STREAMS] = {
+        row + rows < end
+            ? ahead_of(&a, row + rows, p, gemm_least(AMX_PANEL, end - row - rows), k)
+            : ahead_of(&a, top, p + k, gemm_least(AMX_PANEL, end - top), gemm_least(k_block, g->k - p - k))};
     tile before = {.rows = 0}; /* is finished while the next one is multiplied */
     char *packed_b = r->b;
     for (int64_t q = 0; q < columns; q += AMX_PANEL, packed_b += panel_bytes) {
@@ -203,8 +203,8 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
         }
         next[1] = ahead_of_tile(g, g->c, g->c_row, &t, steps);
         next[2] = ahead_of_tile(g, g->y, g->y_row, &t, steps);
-        amx_multiply(rows_of_a, (amx_operand){packed_b, amx_packed}, steps, t.sums, AMX_PANEL * sizeof(float), false, next,
-                     STREAMS, t.rows, t.columns);
+        amx_multiply(rows_of_a, (amx_operand){packed_b, amx_packed}, steps, t.sums, AMX_PANEL * sizeof(float), false,
+                     next, STREAMS, t.rows, t.columns);
         if (before.rows) finish(g, &before);
         before = t;
     }

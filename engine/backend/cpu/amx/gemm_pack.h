@@ -121,7 +121,7 @@ static inline void amx_pack_any(const amx_source *s, int64_t lane, int64_t k, in
 }
 
 GEMM_INLINE void amx_pack_blocks(const amx_source *s, int64_t lanes, int64_t k, char *to, const bool half,
-                                   const bool along, const bool by_pair)
+                                 const bool along, const bool by_pair)
 {
     const int64_t size = half ? 2 : 4, step = (along ? s->lane_step : s->k_step) * size;
     for (int64_t p = 0; p < k; p += AMX_STEP)

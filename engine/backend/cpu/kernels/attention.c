@@ -61,8 +61,7 @@ static void row_softmax(float *score, attention_span columns, float scale, bool 
                         float *sums, int64_t wide)
 {
     grdi_vf top = grdi_set(-INFINITY), sum = {0};
-    for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES)
-        top = grdi_max(top, grdi_load(score + j) * scale);
+    for (int64_t j = columns.begin; j < columns.end; j += GRDI_LANES) top = grdi_max(top, grdi_load(score + j) * scale);
     float larger = grdi_max_lanes(top);
     larger = larger > *most ? larger : *most;
     float base = larger == -INFINITY ? 0.0f : larger; /* nothing seen yet: all weights are 0 */
@@ -97,8 +96,7 @@ static void do_strip(const attention_context *c, const buffers *b, const attenti
     const attention_matrix weights = {b->scores + s->columns.begin / pair, p->step};
     for (int64_t j = 0; j < z->dv_wide; j += GEMM_COLUMNS)
         attention_tile(z, s->height, GEMM_COLUMNS, attention_elements(z, s->keys), weights,
-                       b->v + j * attention_elements(z, z->s) +
-                           (p->begin + s->columns.begin) / pair * GEMM_COLUMNS,
+                       b->v + j * attention_elements(z, z->s) + (p->begin + s->columns.begin) / pair * GEMM_COLUMNS,
                        b->sums + s->row * z->dv_wide + j, z->dv_wide, true);
 }
 
@@ -111,8 +109,7 @@ static void do_block(const attention_context *c, const buffers *b, int64_t batch
     attention_matrix queries = attention_operand(z, z->q, batch, head, first, rows, b->rows);
     attention_fetch_rows(c->out, batch, head, first, rows);
     memset(b->sums, 0, (size_t)(z->queries * z->dv_wide) * sizeof(float));
-    for (int64_t i = 0; i < rows; i++)
-        b->most[i] = -INFINITY, b->total[i] = 0;
+    for (int64_t i = 0; i < rows; i++) b->most[i] = -INFINITY, b->total[i] = 0;
     int64_t begin = span[0].begin / GEMM_COLUMNS * GEMM_COLUMNS, end = span[rows - 1].end;
     for (; begin < end; begin += ATTENTION_KEYS) {
         attention_piece p = {begin, gemm_least(begin + ATTENTION_KEYS, end), c->score_step, rows, span};

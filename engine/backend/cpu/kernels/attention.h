@@ -231,8 +231,8 @@ static inline void attention_pack(const attention_sizes *z, const grdi_view *vie
     else attention_panels(z, from, view->dtype, 1, step, count, keys, to, true);
 }
 
-/* c [rows, c_row] (+)= the first `rows` rows of a matrix times `columns` <= GEMM_COLUMNS columns of a panel, over `count`
- * elements. */
+/* c [rows, c_row] (+)= the first `rows` rows of a matrix times `columns` <= GEMM_COLUMNS columns of a panel, over
+ * `count` elements. */
 static inline void attention_tile(const attention_sizes *z, int64_t rows, int64_t columns, int64_t count,
                                   attention_matrix a, const float *panel, float *c, int64_t c_row, bool add)
 {
@@ -275,8 +275,9 @@ typedef struct attention_piece {
 /* ATTENTION_ROWS rows of a piece, or what is left. */
 typedef struct attention_strip {
     int64_t row, height;
-    attention_span columns; /* that some of its rows see, from the start of a panel to a multiple of ATTENTION_COLUMNS */
-    int64_t keys;           /* of them, as few as hold what is seen */
+    attention_span
+        columns;  /* that some of its rows see, panels' starts to multiples of ATTENTION_COLUMNS */
+    int64_t keys; /* of them, as few as hold what is seen */
 } attention_strip;
 
 static inline attention_strip attention_strip_at(const attention_piece *p, int64_t row)
@@ -298,13 +299,14 @@ static inline void attention_products(const attention_sizes *z, const attention_
     const int64_t k = attention_elements(z, channels);
     const attention_matrix strip = {rows.at + s->row * rows.step, rows.step};
     for (int64_t j = s->columns.begin; j < s->columns.end; j += GEMM_COLUMNS)
-        attention_tile(z, s->height, s->columns.end - j, k, strip, panels + (p->begin + j) * k, out + j, p->step, false);
+        attention_tile(z, s->height, s->columns.end - j, k, strip, panels + (p->begin + j) * k, out + j, p->step,
+                       false);
 }
 
 /* Puts what becomes -infinity at the hidden scores of a row in the tile's columns. With a mask the visible ones are
  * scaled and the mask is added. Returns the factor that remains to be applied to all. */
 static inline float attention_bound(const attention_sizes *z, const attention_piece *p, int64_t b, int64_t head,
-                                   int64_t query, int64_t row, attention_span columns, float *score)
+                                    int64_t query, int64_t row, attention_span columns, float *score)
 {
     int64_t begin = p->span[row].begin - p->begin, end = p->span[row].end - p->begin;
     begin = begin < columns.begin ? columns.begin : gemm_least(begin, columns.end);

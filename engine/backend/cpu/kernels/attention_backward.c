@@ -130,8 +130,7 @@ static void add_mask(const backward_context *c, int64_t batch, int64_t head, int
         int32_t full = 4 - dims->rank + axis;
         bool repeats = dims->dim[axis] == 1;
         index = index * dims->dim[axis] + (repeats ? 0 : at[full]);
-        if (full == 3)
-            step = !repeats;
+        if (full == 3) step = !repeats;
     }
     for (int64_t j = 0; j < count; j++) {
         if (c->dmask->dtype == GRD_F32) {
@@ -249,8 +248,8 @@ static void finish_strip(const backward_context *c, const buffers *b, const atte
                 memset(row + p->step, 0, (size_t)width * sizeof *row);
                 memset(ds + p->step, 0, (size_t)width * sizeof *ds);
             }
-            finish_rows(b->p + even * p->step, b->ds + even * p->step, (uint16_t *)b->ds_rows + even * p->step,
-                        p->step, s->columns, width, facts[0], facts[1]);
+            finish_rows(b->p + even * p->step, b->ds + even * p->step, (uint16_t *)b->ds_rows + even * p->step, p->step,
+                        s->columns, width, facts[0], facts[1]);
         }
     }
 }
