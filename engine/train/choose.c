@@ -89,7 +89,8 @@ static void choose_training(grd_settings *s, const recipe *r)
     s->train.min_lr = 0;
     s->train.betas[0] = muon ? 0.8 : 0.9;
     s->train.eps = muon ? 1e-10 : 1e-8;
-    s->train.weight_decay = muon ? 0 : 0.1;
+    bool decays = s->train.optimizer == GRD_OPTIMIZER_ADAMW || s->train.optimizer == GRD_OPTIMIZER_LION;
+    s->train.weight_decay = decays ? 0.1 : 0; /* the others add it to the gradient, where 0.1 is far too much */
     s->train.clip_norm = muon ? 0 : 1;
     s->train.schedule = muon ? GRD_SCHEDULE_WSD : GRD_SCHEDULE_COSINE;
     s->train.decay_part = 0.5;

@@ -65,13 +65,14 @@ static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t 
 }
 
 /* What of the rate of products attention reaches: beside 4 D operations, each pair of query and key costs an
- * exponential and its sums, about as much as 4 x 32 (4 x 48 of the faster ones in pairs); a causal block computes what
- * lies behind its diagonal; where bf16 is widened, products run at half of what the processor has for it. Measured with
- * D 32 and 64, T 64 to 256: 0.25 to 0.6. */
+ * exponential and its sums, about as much as 4 x 32 (4 x 48 of the faster ones in pairs, 4 x 400 of those in tiles); a
+ * causal block computes what lies behind its diagonal; where bf16 is widened, products run at half of what the
+ * processor has for it. Measured with D 32 and 64, T 64 to 256: 0.25 to 0.6, in tiles 0.04 to 0.12. */
 static inline double attention_rate_part(const grdi_call *call, int32_t first, int32_t optional)
 {
     attention_sizes z = attention_sizes_of(call, first, optional);
-    double part = (double)z.d / (double)(z.d + (z.pairs ? 48 : 32));
+    const int64_t exponential = GRDI_TILES ? 400 : z.pairs ? 48 : 32;
+    double part = (double)z.d / (double)(z.d + exponential);
     if (z.causal) part *= (double)z.t / (double)(z.t + z.queries);
     return call->in[0].dtype == GRD_BF16 && !z.pairs ? 0.5 * part : part;
 }
