@@ -78,6 +78,15 @@ GRDI_GEMM_DECLARE(amx)
 /* Rows that a block of A has at most on this processor. Only the pace depends on it. */
 int64_t grdi_gemm_rows_most(void);
 
+/* One instruction set's product on one thread, and its scratch. */
+typedef void (*grdi_gemm_fn)(const grdi_gemm *g, void *scratch);
+typedef size_t (*grdi_gemm_scratch_fn)(const grdi_gemm *g);
+
+/* What the pieces of a cut need together, and all of them, each on a thread. */
+size_t grdi_gemm_pieces_scratch(const grdi_gemm *g, grdi_gemm_cut cut, grdi_gemm_scratch_fn scratch_of);
+void grdi_gemm_pieces(const grdi_gemm *g, grdi_gemm_cut cut, int32_t threads, grdi_gemm_fn run,
+                      grdi_gemm_scratch_fn scratch_of, void *scratch);
+
 /* The part of `g` in rows [row, row + rows) and columns [column, column + columns). */
 grdi_gemm grdi_gemm_part(const grdi_gemm *g, int64_t row, int64_t rows, int64_t column, int64_t columns);
 

@@ -7,7 +7,6 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/amx/gemm_pack.h"
 #include "backend/cpu/kernels/gemm_finish.h"
-#include "backend/cpu/parallel.h"
 
 enum {
     K_BLOCK = 512,       /* K is cut into equal blocks of at most this: a panel of A takes 32 KB */
@@ -276,33 +275,6 @@ static grdi_gemm_cut cut_of(const grdi_gemm *g, int32_t threads)
     return best;
 }
 
-typedef struct threads_context {
-    const grdi_gemm *g;
-    grdi_gemm_cut cut;
-    char *scratch;
-    size_t each_bytes;
-} threads_context;
-
-static void run_pieces(int64_t begin, int64_t end, int32_t thread, void *context)
-{
-    const threads_context *c = context;
-    for (int64_t piece = begin; piece < end; piece++) {
-        int64_t row = piece / c->cut.columns * c->cut.row_step, column = piece % c->cut.columns * c->cut.column_step;
-        int64_t rows = gemm_least(c->cut.row_step, c->g->m - row),
-                columns = gemm_least(c->cut.column_step, c->g->n - column);
-        if (rows <= 0 || columns <= 0) continue;
-        grdi_gemm part = grdi_gemm_part(c->g, row, rows, column, columns);
-        run(&part, c->scratch + (size_t)thread * c->each_bytes);
-    }
-}
-
-static size_t piece_scratch(const grdi_gemm *g, grdi_gemm_cut cut)
-{
-    grdi_gemm piece = *g;
-    piece.m = gemm_least(cut.row_step, g->m), piece.n = gemm_least(cut.column_step, g->n);
-    return (scratch_of(&piece) + 63) / 64 * 64;
-}
-
 /* ---- what gemm.h promises ---- */
 
 size_t grdi_gemm_scratch_amx(const grdi_gemm *g)
@@ -323,19 +295,10 @@ grdi_gemm_cut grdi_gemm_cut_amx(const grdi_gemm *g, int32_t threads)
 
 size_t grdi_gemm_all_scratch_amx(const grdi_gemm *g, int32_t threads)
 {
-    if (!takes(g)) return grdi_gemm_all_scratch_avx512bf16(g, threads);
-    grdi_gemm_cut cut = cut_of(g, threads);
-    return piece_scratch(g, cut) * (size_t)(cut.rows * cut.columns);
+    return grdi_gemm_pieces_scratch(g, grdi_gemm_cut_amx(g, threads), grdi_gemm_scratch_amx);
 }
 
 void grdi_gemm_all_amx(const grdi_gemm *g, int32_t threads, void *scratch)
 {
-    if (!takes(g)) {
-        grdi_gemm_all_avx512bf16(g, threads, scratch);
-        return;
-    }
-    if (g->m <= 0 || g->n <= 0) return;
-    threads_context context = {.g = g, .cut = cut_of(g, threads), .scratch = scratch};
-    context.each_bytes = piece_scratch(g, context.cut);
-    grdi_parallel_for(threads, context.cut.rows * context.cut.columns, 1, run_pieces, &context);
+    grdi_gemm_pieces(g, grdi_gemm_cut_amx(g, threads), threads, grdi_gemm_amx, grdi_gemm_scratch_amx, scratch);
 }

@@ -3,7 +3,6 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/kernels/gemm_finish.h"
 #include "backend/cpu/kernels/gemm_pack.h"
-#include "backend/cpu/parallel.h"
 
 enum {
     K_BLOCK = 800,            /* K is cut into equal blocks of at most this; fewer blocks, fewer passes over C */
@@ -454,43 +453,13 @@ grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
     return best;
 }
 
-typedef struct threads_context {
-    const grdi_gemm *g;
-    grdi_gemm_cut cut;
-    char *scratch;
-    size_t each_bytes;
-} threads_context;
-
-static void run_pieces(int64_t begin, int64_t end, int32_t thread, void *context)
-{
-    const threads_context *c = context;
-    for (int64_t piece = begin; piece < end; piece++) {
-        int64_t row = piece / c->cut.columns * c->cut.row_step, column = piece % c->cut.columns * c->cut.column_step;
-        int64_t rows = gemm_least(c->cut.row_step, c->g->m - row),
-                columns = gemm_least(c->cut.column_step, c->g->n - column);
-        if (rows <= 0 || columns <= 0) continue;
-        grdi_gemm part = grdi_gemm_part(c->g, row, rows, column, columns);
-        GRDI_ISA_NAME(grdi_gemm)(&part, c->scratch + (size_t)thread * c->each_bytes);
-    }
-}
-
-static size_t piece_scratch(const grdi_gemm *g, grdi_gemm_cut cut)
-{
-    grdi_gemm piece = *g;
-    piece.m = gemm_least(cut.row_step, g->m), piece.n = gemm_least(cut.column_step, g->n);
-    return (GRDI_ISA_NAME(grdi_gemm_scratch)(&piece) + 63) / 64 * 64;
-}
-
 size_t GRDI_ISA_NAME(grdi_gemm_all_scratch)(const grdi_gemm *g, int32_t threads)
 {
-    grdi_gemm_cut cut = GRDI_ISA_NAME(grdi_gemm_cut)(g, threads);
-    return piece_scratch(g, cut) * (size_t)(cut.rows * cut.columns);
+    return grdi_gemm_pieces_scratch(g, GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), GRDI_ISA_NAME(grdi_gemm_scratch));
 }
 
 void GRDI_ISA_NAME(grdi_gemm_all)(const grdi_gemm *g, int32_t threads, void *scratch)
 {
-    if (g->m <= 0 || g->n <= 0) return;
-    threads_context context = {.g = g, .cut = GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), .scratch = scratch};
-    context.each_bytes = piece_scratch(g, context.cut);
-    grdi_parallel_for(threads, context.cut.rows * context.cut.columns, 1, run_pieces, &context);
+    grdi_gemm_pieces(g, GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), threads, GRDI_ISA_NAME(grdi_gemm),
+                     GRDI_ISA_NAME(grdi_gemm_scratch), scratch);
 }
