@@ -9,6 +9,7 @@
 #include "sim_state.h"
 
 #include <cstdio>
+#include <vector>
 
 struct cublasLtContext {
     int open;
@@ -165,19 +166,30 @@ void sum_columns_of_b(const problem &p, const void *b, int64_t inner)
     }
 }
 
-/* The sum of `k` products, in the algorithm's order. */
-template <class F> float sum_of(int64_t k, uint64_t algorithm, F product)
+/* The sum of the products of two rows of `k`, in the algorithm's order. */
+float sum_of_products(const float *x, const float *y, int64_t k, uint64_t algorithm)
 {
     float sum = 0;
     int64_t parts = algorithm > 1 ? (int64_t)algorithm : 1, each = (k + parts - 1) / parts;
     if (algorithm == 1)
-        for (int64_t l = k; l-- > 0;) sum += product(l);
+        for (int64_t l = k; l-- > 0;) sum += x[l] * y[l];
     for (int64_t from = 0; algorithm != 1 && from < k; from += each) {
         float part = 0;
-        for (int64_t l = from; l < k && l < from + each; l++) part += product(l);
+        for (int64_t l = from; l < k && l < from + each; l++) part += x[l] * y[l];
         sum += part;
     }
     return sum;
+}
+
+/* A batch's matrix as rows of f32: [rows, columns] of one whose elements lie `row` and `column` apart. */
+std::vector<float> rows_of(const cublasLtMatrixLayoutOpaque &x, const void *data, int64_t batch, int64_t rows,
+                           int64_t columns, int64_t row, int64_t column)
+{
+    std::vector<float> values((size_t)(rows * columns));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t l = 0; l < columns; l++)
+            values[(size_t)(i * columns + l)] = load(data, x.type, batch * x.batch_stride + i * row + l * column);
+    return values;
 }
 
 void compute(const problem &p, const void *a, const void *b, const void *c, void *d, float alpha, float beta,
@@ -188,13 +200,12 @@ void compute(const problem &p, const void *a, const void *b, const void *c, void
     int64_t a_row = p.how.transa == CUBLAS_OP_N ? 1 : p.a.ld, a_column = p.how.transa == CUBLAS_OP_N ? p.a.ld : 1;
     int64_t b_row = p.how.transb == CUBLAS_OP_N ? 1 : p.b.ld, b_column = p.how.transb == CUBLAS_OP_N ? p.b.ld : 1;
     if (sums_b(p)) sum_columns_of_b(p, b, k);
-    for (int64_t batch = 0; batch < p.d.batch; batch++)
+    for (int64_t batch = 0; batch < p.d.batch; batch++) {
+        std::vector<float> of_a = rows_of(p.a, a, batch, m, k, a_row, a_column); /* [m, k] */
+        std::vector<float> of_b = rows_of(p.b, b, batch, n, k, b_column, b_row); /* [n, k] */
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < m; i++) {
-                float sum = alpha * sum_of(k, algorithm, [&](int64_t l) {
-                                return load(a, p.a.type, batch * p.a.batch_stride + i * a_row + l * a_column) *
-                                       load(b, p.b.type, batch * p.b.batch_stride + l * b_row + j * b_column);
-                            });
+                float sum = alpha * sum_of_products(of_a.data() + i * k, of_b.data() + j * k, k, algorithm);
                 if (beta != 0) sum += beta * load(c, p.c.type, batch * p.c.batch_stride + i + j * p.c.ld);
                 if (has_bias(p)) sum += load(p.how.bias, p.d.type, i);
                 if (p.how.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
@@ -203,6 +214,7 @@ void compute(const problem &p, const void *a, const void *b, const void *c, void
                     sum *= gelu_slope(load(p.how.aux, p.d.type, i + j * p.how.aux_ld));
                 store(d, p.d.type, batch * p.d.batch_stride + i + j * p.d.ld, activated(p.how.epilogue, sum));
             }
+    }
 }
 
 template <class T> bool take(T *field, const void *value, size_t size_bytes)
