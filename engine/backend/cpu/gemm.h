@@ -38,6 +38,12 @@ typedef struct grdi_gemm {
     bool add;              /* add to C; not together with bias or activation */
 } grdi_gemm;
 
+/* Whether both operands are bf16 or count as rounded to it. */
+static inline bool grdi_gemm_of_bf16(const grdi_gemm *g)
+{
+    return (g->a_type == GRD_BF16 || g->a_round) && (g->b_type == GRD_BF16 || g->b_round);
+}
+
 /* Pieces that one product is cut into for threads: rows x columns of them. The cut depends on sizes and `threads`
  * alone. */
 typedef struct grdi_gemm_cut {

@@ -14,11 +14,6 @@ enum {
     KEPT_ROWS = 1024     /* whose sums are kept between blocks of k */
 };
 
-static bool takes(const grdi_gemm *g)
-{
-    return (g->a_type == GRD_BF16 || g->a_round) && (g->b_type == GRD_BF16 || g->b_round);
-}
-
 static int64_t k_block_of(int64_t k)
 {
     int64_t blocks = (k + K_BLOCK - 1) / K_BLOCK;
@@ -279,18 +274,18 @@ static grdi_gemm_cut cut_of(const grdi_gemm *g, int32_t threads)
 
 size_t grdi_gemm_scratch_amx(const grdi_gemm *g)
 {
-    return takes(g) ? scratch_of(g) : grdi_gemm_scratch_avx512bf16(g);
+    return grdi_gemm_of_bf16(g) ? scratch_of(g) : grdi_gemm_scratch_avx512bf16(g);
 }
 
 void grdi_gemm_amx(const grdi_gemm *g, void *scratch)
 {
-    if (takes(g)) run(g, scratch);
+    if (grdi_gemm_of_bf16(g)) run(g, scratch);
     else grdi_gemm_avx512bf16(g, scratch);
 }
 
 grdi_gemm_cut grdi_gemm_cut_amx(const grdi_gemm *g, int32_t threads)
 {
-    return takes(g) ? cut_of(g, threads) : grdi_gemm_cut_avx512bf16(g, threads);
+    return grdi_gemm_of_bf16(g) ? cut_of(g, threads) : grdi_gemm_cut_avx512bf16(g, threads);
 }
 
 size_t grdi_gemm_all_scratch_amx(const grdi_gemm *g, int32_t threads)

@@ -44,8 +44,7 @@ typedef struct job {
 /* Whether products of bf16 are done in pairs. */
 static bool in_pairs(const grdi_gemm *g)
 {
-    bool a = g->a_type == GRD_BF16 || g->a_round, b = g->b_type == GRD_BF16 || g->b_round;
-    return GRDI_PAIRS && a && b;
+    return GRDI_PAIRS && grdi_gemm_of_bf16(g);
 }
 
 static const void *at(const void *matrix, grd_dtype type, int64_t offset)
