@@ -98,6 +98,13 @@ GEMM_INLINE void gemm_copy_lanes(const void *from, int64_t at, int64_t next, con
         }
         grdi_store(to + j, x);
     }
+#if defined(GRDI_ISA_avx512)
+    if (j < count && !s.half && !s.pairs) {
+        const __mmask16 rest = (__mmask16)((1u << (count - j)) - 1);
+        _mm512_mask_storeu_ps(to + j, rest, _mm512_maskz_loadu_ps(rest, gemm_at(from, at + j, false)));
+        return;
+    }
+#endif
     GEMM_UNROLL
     for (; j + 4 <= count; j += 4) {
         grdi_v4 x = gemm_load4(from, at + j, s.half);
@@ -111,23 +118,40 @@ GEMM_INLINE void gemm_copy_lanes(const void *from, int64_t at, int64_t next, con
     for (; j < count; j++) to[j] = gemm_element(from, at + j, next + j, both, s);
 }
 
+enum { GEMM_PACK_PANELS = 8 };
+
+/* Rows of k, `count` panels of each. */
+GEMM_INLINE void gemm_pack_lanes_of(const void *from, int64_t k_step, const int count, int64_t k, int64_t sources,
+                                    float *to, const int full, const gemm_source s)
+{
+    const int bytes = count * full * (s.half ? 2 : 4);
+    const int64_t row = k_step * (s.half ? 2 : 4);
+    int64_t line = 0;
+    for (int64_t p = 0; p < k; p++, line += s.pairs ? 2 * k_step : k_step) {
+        const char *ahead = gemm_at(from, line + 8 * k_step, s.half);
+        for (int byte = 0; byte < bytes; byte += 64) {
+            __builtin_prefetch(ahead + byte);
+            if (s.pairs) __builtin_prefetch(ahead + row + byte);
+        }
+        for (int t = 0; t < count; t++) {
+            float *lanes = to + t * k * full + p * full;
+            __builtin_prefetch(lanes + 8 * full, 1);
+            gemm_copy_lanes(from, line + t * full, line + k_step + t * full, 2 * p + 1 < sources, lanes, full, s);
+        }
+    }
+}
+
 /* Each row of k is visited once for up to eight panels, so that a page is. `sources`: rows of k that are there. */
 GEMM_INLINE void gemm_pack_lanes(const void *from, int64_t k_step, int64_t panels, int64_t k, int64_t sources,
                                  float *to, const int full, const gemm_source s)
 {
-    const int64_t step = s.pairs ? 2 * k_step : k_step;
-    for (int64_t first = 0; first < panels; first += 8) {
-        int64_t count = gemm_least(8, panels - first), line = first * full;
-        for (int64_t p = 0; p < k; p++, line += step) {
-            const char *ahead = gemm_at(from, line + 8 * k_step, s.half);
-            for (int64_t row = 0; row <= s.pairs; row++, ahead += k_step * (s.half ? 2 : 4))
-                for (int64_t byte = 0; byte < count * full * (s.half ? 2 : 4); byte += 64)
-                    __builtin_prefetch(ahead + byte);
-            for (int64_t t = 0; t < count; t++)
-                gemm_copy_lanes(from, line + t * full, line + k_step + t * full, 2 * p + 1 < sources,
-                                to + (first + t) * k * full + p * full, full, s);
-        }
-    }
+    int64_t t = 0;
+    for (; t + GEMM_PACK_PANELS <= panels; t += GEMM_PACK_PANELS)
+        gemm_pack_lanes_of(gemm_at(from, t * full, s.half), k_step, GEMM_PACK_PANELS, k, sources, to + t * k * full,
+                           full, s);
+    if (t < panels)
+        gemm_pack_lanes_of(gemm_at(from, t * full, s.half), k_step, (int)(panels - t), k, sources, to + t * k * full,
+                           full, s);
 }
 
 /* ---- k lies together ---- */

@@ -468,16 +468,17 @@ static void release(grdi_call *call)
 }
 
 /* Products of a few rows, one after the other, and the cell between them: 0.9 of the rate with 32 rows of 256 where
- * processors are near to each other, 0.7 where they are far apart. */
-#define KERNEL(name)                                                                                                   \
+ * processors are near to each other, 0.7 where they are far apart. Gates may lie over what came in for them: a cell
+ * reads its lanes before it writes them, and no other reads those. */
+#define KERNEL(name, places)                                                                                           \
     static const grdi_kernel kernel_##name = {                                                                         \
-        .op = #name, .rate_part = 0.78, .prepare = prepare, .run = run, .release = release}
-KERNEL(lstm);
-KERNEL(lstm_backward);
-KERNEL(gru);
-KERNEL(gru_backward);
-KERNEL(rnn);
-KERNEL(rnn_backward);
+        .op = #name, .rate_part = 0.78, .in_place = (places), .prepare = prepare, .run = run, .release = release}
+KERNEL(lstm, 4);
+KERNEL(lstm_backward, 1);
+KERNEL(gru, 0);
+KERNEL(gru_backward, 0);
+KERNEL(rnn, 1);
+KERNEL(rnn_backward, 1);
 
 const grdi_kernel *const GRDI_ISA_TABLE(recurrent)[] = {
     &kernel_lstm, &kernel_lstm_backward, &kernel_gru, &kernel_gru_backward, &kernel_rnn, &kernel_rnn_backward, NULL};
