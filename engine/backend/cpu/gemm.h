@@ -44,17 +44,9 @@ static inline bool grdi_gemm_of_bf16(const grdi_gemm *g)
     return (g->a_type == GRD_BF16 || g->a_round) && (g->b_type == GRD_BF16 || g->b_round);
 }
 
-/* Pieces that one product is cut into for threads: rows x columns of them. The cut depends on sizes and `threads`
- * alone. */
-typedef struct grdi_gemm_cut {
-    int64_t rows, columns;         /* pieces */
-    int64_t row_step, column_step; /* sizes of a piece; the last ones may be smaller or empty */
-} grdi_gemm_cut;
-
 #define GRDI_GEMM_DECLARE(isa)                                                                                         \
     size_t grdi_gemm_scratch_##isa(const grdi_gemm *g);                                                                \
     void grdi_gemm_##isa(const grdi_gemm *g, void *scratch);                                                           \
-    grdi_gemm_cut grdi_gemm_cut_##isa(const grdi_gemm *g, int32_t threads);                                            \
     size_t grdi_gemm_all_scratch_##isa(const grdi_gemm *g, int32_t threads);                                           \
     void grdi_gemm_all_##isa(const grdi_gemm *g, int32_t threads, void *scratch);
 GRDI_GEMM_DECLARE(base)
@@ -68,8 +60,8 @@ GRDI_GEMM_DECLARE(amx)
 /* grdi_gemm_X          does `g` on the calling thread; `scratch` (64-byte aligned) has grdi_gemm_scratch_X(g) bytes.
  * grdi_gemm_all_X      does it on `threads` threads; `scratch` has grdi_gemm_all_scratch_X(g, threads) bytes.
  * grdi_gemm_avx512bf16 multiplies operands that both are bf16, or count as rounded to it, in pairs, at twice the rate
- * of f32; grdi_gemm_amx does so in tiles. Scratch sizes and the cut look at sizes, strides and types, not at pointers
- * (but whether c and y are NULL). */
+ * of f32; grdi_gemm_amx does so in tiles. Scratch sizes look at sizes, strides and types, not at pointers (but whether
+ * c and y are NULL). */
 
 /* From which m, n and k on a product of bf16 is our own where oneDNN is there. Pairs pack both operands, which shows
  * where one of the sizes is small; beyond that they are faster, and tiles everywhere (docs/LOG.md). */
@@ -84,14 +76,19 @@ GRDI_GEMM_DECLARE(amx)
 /* Rows that a block of A has at most on this processor. Only the pace depends on it. */
 int64_t grdi_gemm_rows_most(void);
 
-/* One instruction set's product on one thread, and its scratch. */
-typedef void (*grdi_gemm_fn)(const grdi_gemm *g, void *scratch);
-typedef size_t (*grdi_gemm_scratch_fn)(const grdi_gemm *g);
+/* One instruction set's products on one thread, and what a cut for several needs to know of them. */
+typedef struct grdi_gemm_isa {
+    void (*run)(const grdi_gemm *g, void *scratch);
+    size_t (*scratch)(const grdi_gemm *g); /* bytes; what suffices for a piece suffices for smaller ones */
+    double (*cycles)(const grdi_gemm *g);  /* estimated, on one core */
+    double shared;                         /* cycles for an element that other threads read too */
+    double worth;                          /* multiply-adds that are worth a thread */
+    int64_t rows, columns;                 /* pieces are multiples of these */
+} grdi_gemm_isa;
 
-/* What the pieces of a cut need together, and all of them, each on a thread. */
-size_t grdi_gemm_pieces_scratch(const grdi_gemm *g, grdi_gemm_cut cut, grdi_gemm_scratch_fn scratch_of);
-void grdi_gemm_pieces(const grdi_gemm *g, grdi_gemm_cut cut, int32_t threads, grdi_gemm_fn run,
-                      grdi_gemm_scratch_fn scratch_of, void *scratch);
+/* A product on `threads` threads, in pieces that they share out among themselves as they get on. */
+size_t grdi_gemm_shared_scratch(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa);
+void grdi_gemm_shared(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa, void *scratch);
 
 /* The part of `g` in rows [row, row + rows) and columns [column, column + columns). */
 grdi_gemm grdi_gemm_part(const grdi_gemm *g, int64_t row, int64_t rows, int64_t column, int64_t columns);

@@ -248,27 +248,19 @@ enum { RATE = 512 /* multiply-adds a cycle */, WORTH = 1 << 20 /* multiply-adds 
 #define PACK_ALONG 0.1 /* cycles an element */
 #define PACK_TURN 0.2
 
-static double piece_cycles(const grdi_gemm *g, int64_t m, int64_t n)
+static double piece_cycles(const grdi_gemm *g)
 {
-    double k = (double)gemm_up(g->k, AMX_STEP);
+    double k = (double)gemm_up(g->k, AMX_STEP), m = (double)g->m, n = (double)g->n;
     double a = g->a_col == 1 ? PACK_ALONG : PACK_TURN, b = g->b_col == 1 ? PACK_ALONG : PACK_TURN;
-    return (double)m * (double)n * k / RATE + ((double)m * a + (double)n * b) * k;
+    return m * n * k / RATE + (m * a + n * b) * k;
 }
 
-static grdi_gemm_cut cut_of(const grdi_gemm *g, int32_t threads)
-{
-    double least = 0, worth = (double)g->m * (double)g->n * (double)g->k / WORTH;
-    int64_t most = worth < threads ? (int64_t)worth : threads;
-    grdi_gemm_cut best = {1, 1, g->m, g->n};
-    for (int64_t rows = 1; rows <= most; rows++) {
-        int64_t columns = most / rows;
-        int64_t m = gemm_up((g->m + rows - 1) / rows, AMX_PANEL);
-        int64_t n = gemm_up((g->n + columns - 1) / columns, AMX_PANEL);
-        double cycles = piece_cycles(g, m, n);
-        if (rows == 1 || cycles < least) least = cycles, best = (grdi_gemm_cut){rows, columns, m, n};
-    }
-    return best;
-}
+static const grdi_gemm_isa amx = {.run = grdi_gemm_amx,
+                                  .scratch = grdi_gemm_scratch_amx,
+                                  .cycles = piece_cycles,
+                                  .worth = WORTH,
+                                  .rows = AMX_PANEL,
+                                  .columns = AMX_PANEL};
 
 /* ---- what gemm.h promises ---- */
 
@@ -283,17 +275,14 @@ void grdi_gemm_amx(const grdi_gemm *g, void *scratch)
     else grdi_gemm_avx512bf16(g, scratch);
 }
 
-grdi_gemm_cut grdi_gemm_cut_amx(const grdi_gemm *g, int32_t threads)
-{
-    return grdi_gemm_of_bf16(g) ? cut_of(g, threads) : grdi_gemm_cut_avx512bf16(g, threads);
-}
-
 size_t grdi_gemm_all_scratch_amx(const grdi_gemm *g, int32_t threads)
 {
-    return grdi_gemm_pieces_scratch(g, grdi_gemm_cut_amx(g, threads), grdi_gemm_scratch_amx);
+    return grdi_gemm_of_bf16(g) ? grdi_gemm_shared_scratch(g, threads, &amx)
+                                : grdi_gemm_all_scratch_avx512bf16(g, threads);
 }
 
 void grdi_gemm_all_amx(const grdi_gemm *g, int32_t threads, void *scratch)
 {
-    grdi_gemm_pieces(g, grdi_gemm_cut_amx(g, threads), threads, grdi_gemm_amx, grdi_gemm_scratch_amx, scratch);
+    if (grdi_gemm_of_bf16(g)) grdi_gemm_shared(g, threads, &amx, scratch);
+    else grdi_gemm_all_avx512bf16(g, threads, scratch);
 }

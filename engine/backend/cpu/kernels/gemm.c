@@ -430,35 +430,27 @@ void GRDI_ISA_NAME(grdi_gemm)(const grdi_gemm *g, void *scratch)
 
 /* ---- several threads ---- */
 
-/* Least estimated time of the largest piece, over the ways to write `threads` as rows x columns. */
-grdi_gemm_cut GRDI_ISA_NAME(grdi_gemm_cut)(const grdi_gemm *g, int32_t threads)
+static double piece_cycles(const grdi_gemm *g)
 {
-    grdi_gemm_cut best = {1, 1, g->m, g->n};
-    double least = 0,
-           worth = (double)g->m * (double)g->n * (double)g->k / 1e5; /* a thread is worth 1e5 multiply-adds */
-    int64_t most = worth < threads ? (int64_t)worth : threads;
-    if (most <= 1) return best;
-    for (int64_t rows = 1; rows <= most; rows++) {
-        int64_t columns = most / rows;
-        grdi_gemm piece = *g;
-        piece.m = gemm_up((g->m + rows - 1) / rows, GEMM_ROWS);
-        piece.n = gemm_up((g->n + columns - 1) / columns, GEMM_COLUMNS);
-        double cycles;
-        plan_job(&piece, &cycles);
-        if (columns > 1) cycles += SHARE * (double)piece.m * (double)piece.k;
-        if (rows > 1) cycles += SHARE * (double)piece.n * (double)piece.k;
-        if (rows == 1 || cycles < least) least = cycles, best = (grdi_gemm_cut){rows, columns, piece.m, piece.n};
-    }
-    return best;
+    double cycles;
+    plan_job(g, &cycles);
+    return cycles;
 }
+
+static const grdi_gemm_isa isa = {.run = GRDI_ISA_NAME(grdi_gemm),
+                                  .scratch = GRDI_ISA_NAME(grdi_gemm_scratch),
+                                  .cycles = piece_cycles,
+                                  .shared = SHARE,
+                                  .worth = 1e5,
+                                  .rows = GEMM_ROWS,
+                                  .columns = GEMM_COLUMNS};
 
 size_t GRDI_ISA_NAME(grdi_gemm_all_scratch)(const grdi_gemm *g, int32_t threads)
 {
-    return grdi_gemm_pieces_scratch(g, GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), GRDI_ISA_NAME(grdi_gemm_scratch));
+    return grdi_gemm_shared_scratch(g, threads, &isa);
 }
 
 void GRDI_ISA_NAME(grdi_gemm_all)(const grdi_gemm *g, int32_t threads, void *scratch)
 {
-    grdi_gemm_pieces(g, GRDI_ISA_NAME(grdi_gemm_cut)(g, threads), threads, GRDI_ISA_NAME(grdi_gemm),
-                     GRDI_ISA_NAME(grdi_gemm_scratch), scratch);
+    grdi_gemm_shared(g, threads, &isa, scratch);
 }
