@@ -1,9 +1,11 @@
 #!/bin/sh
 # Times PyTorch on the bench models, tuned for a CPU, and gradus beside it.
 #   run.sh [MODEL...|all] [--stock] [--gradus BINARY] [--repeats N] [-- OPTIONS OF torch_models.py]
+#   run.sh MODEL... --gradus BINARY --turns [-- OPTIONS OF by_turns.py]
 #   --stock          plain environment, eager mode: what a user gets who tunes nothing
 #   --gradus BINARY  runs `BINARY bench model NAME --json` and the peer by turns and prints ours / peer
 #   --repeats N      rounds (default 1; with --gradus 3)
+#   --turns          both at once, a few steps of the one and a few of the other: for a machine of changing pace
 # PEERS_WAIT=passive is better on a machine that others use too: threads that wait do not spin.
 # JSON lines go to stdout, remarks to stderr. GRADUS_ARGS is added to gradus's command line.
 set -eu
@@ -11,13 +13,13 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${PEERS_VENV:-$here/.venv-peers}
 python=$venv/bin/python
-models= stock= gradus= repeats=
+models= stock= gradus= repeats= turns=
 # jemalloc that never returns memory: no page faults after warm-up. (A positive oversize_threshold, often recommended,
 # purges big buffers at once and costs more than it saves.)
 keep_memory=oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1
 
 usage() {
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
     exit "$1"
 }
 
@@ -48,6 +50,10 @@ ours() {
 run_model() {
     model=$1
     shift
+    if [ "$turns" ]; then
+        tuned "$python" "$here/by_turns.py" "$model" "$gradus" "$@"
+        return
+    fi
     lines=$(mktemp)
     round=0
     while [ "$round" -lt "$repeats" ]; do
@@ -64,6 +70,7 @@ while [ $# -gt 0 ]; do
         --stock) stock=1 ;;
         --gradus) gradus=${2:?--gradus needs the path of the binary}; shift ;;
         --repeats) repeats=${2:?--repeats needs a number}; shift ;;
+        --turns) turns=1 ;;
         --) shift; break ;;
         -h | --help) usage 0 ;;
         -*) echo "error: $1: unknown option" >&2; usage 2 >&2 ;;
@@ -74,6 +81,7 @@ while [ $# -gt 0 ]; do
 done
 [ -x "$python" ] || { echo "error: $python: not found (run setup.sh first)" >&2; exit 1; }
 [ -z "$gradus" ] || [ -x "$gradus" ] || { echo "error: --gradus: '$gradus': not a program" >&2; exit 2; }
+[ -z "$turns" ] || [ "$gradus" ] || { echo "error: --turns needs --gradus" >&2; exit 2; }
 [ "$repeats" ] || { if [ "$gradus" ]; then repeats=3; else repeats=1; fi; }
 
 for m in ${models:-gpt2-124m gpt-baby gpt-small mlp}; do

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -258,6 +259,8 @@ def time_steps(step, o):
     """Times up to o.steps steps after warm-up; stops early after o.seconds, with at least two timed."""
     for _ in range(o.warmup - 1):
         step()
+    if o.wait:
+        os.kill(os.getpid(), signal.SIGSTOP)
     times, deadline = [], time.perf_counter() + o.seconds
     while len(times) < o.steps and (len(times) < 2 or time.perf_counter() < deadline):
         t = time.perf_counter()
@@ -336,6 +339,7 @@ def options():
     a.add_argument("--seconds", type=float, default=60, help="stop timing after this long")
     a.add_argument("--warmup", type=int, default=5)
     a.add_argument("--mode", choices=["eager", "compiled", "graphs", "best"], default="best")
+    a.add_argument("--wait", action="store_true", help="stop (SIGSTOP) after warm-up, for by_turns.py")
     a.add_argument("--json", action="store_true")
     return a.parse_args()
 

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Times gradus and PyTorch by turns of a few steps, for machines whose pace changes while one of them runs.
+
+    by_turns.py MODEL GRADUS [--precision P] [--batch N --context T] [--mode eager|compiled] [--seconds S]
+
+Both processes are there all the time; one of them is stopped (SIGSTOP) while the other works for a turn. Each turn
+spoils one step, so a turn is eight steps of the slower at least, and medians are what counts. Run it through run.sh
+--turns, which sets PyTorch's environment. Prints both JSON lines, and the ratios on stderr.
+"""
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+STEPS_IN_A_TURN = 8
+
+
+def options():
+    a = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    a.add_argument("model")
+    a.add_argument("gradus")
+    a.add_argument("--precision", default="f32")
+    a.add_argument("--batch")
+    a.add_argument("--context")
+    a.add_argument("--mode", choices=["eager", "compiled"], default="compiled")
+    a.add_argument("--seconds", type=float, default=40, help="of work of each side, about")
+    return a.parse_args()
+
+
+def commands(o):
+    shared = ["--precision", o.precision]
+    for key in ("batch", "context"):
+        if getattr(o, key):
+            shared += ["--" + key, getattr(o, key)]
+    ours = [o.gradus, "bench", "model", o.model, "--json", *shared]
+    peer = [sys.executable, os.path.join(HERE, "torch_models.py"), "--model", o.model, "--json", "--mode", o.mode,
+            *shared]
+    return ours, peer
+
+
+def own_environment():
+    """gradus runs without what was preloaded for PyTorch."""
+    drop = ("LD_PRELOAD", "MALLOC_CONF", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES")
+    return {k: v for k, v in os.environ.items() if k not in drop}
+
+
+def event(text):
+    return json.loads([line for line in text.splitlines() if '"event": "bench"' in line or '"event":"bench"' in line][-1])
+
+
+def step_seconds(command, steps, env):
+    done = subprocess.run(command + steps, stdout=subprocess.PIPE, text=True, env=env, check=True)
+    return event(done.stdout)["ms_median"] / 1e3
+
+
+def take_turns(processes, turn):
+    """Lets one process run at a time until both have ended."""
+    for p in processes:
+        p.send_signal(signal.SIGSTOP)
+    while any(p.poll() is None for p in processes):
+        for p in processes:
+            if p.poll() is not None:
+                continue
+            p.send_signal(signal.SIGCONT)
+            deadline = time.monotonic() + turn
+            while p.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if p.poll() is None:
+                p.send_signal(signal.SIGSTOP)
+
+
+def main():
+    o = options()
+    ours, peer = commands(o)
+    mine = step_seconds(ours, ["--steps", "5"], own_environment())
+    theirs = step_seconds(peer, ["--steps", "5", "--seconds", "20"], None)
+    turn = max(1.0, STEPS_IN_A_TURN * max(mine, theirs))
+    steps = lambda each: str(max(2 * STEPS_IN_A_TURN, round(o.seconds / each)))
+    with tempfile.TemporaryFile("w+") as a, tempfile.TemporaryFile("w+") as b:
+        second = subprocess.Popen([*peer, "--steps", steps(theirs), "--seconds", "1e9", "--wait"], stdout=b)
+        os.waitpid(second.pid, os.WUNTRACED)  # it stops itself when it is warm
+        first = subprocess.Popen([*ours, "--steps", steps(mine)], stdout=a, env=own_environment())
+        take_turns([first, second], turn)
+        for f in (a, b):
+            f.seek(0)
+        lines = [json.dumps(event(f.read())) for f in (b, a)]
+    print("\n".join(lines), flush=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as f:
+        f.write("\n".join(lines))
+        f.flush()
+        subprocess.run([sys.executable, os.path.join(HERE, "compare.py"), f.name], stdout=sys.stderr, check=True)
+
+
+if __name__ == "__main__":
+    main()
