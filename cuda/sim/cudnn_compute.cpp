@@ -263,40 +263,45 @@ int64_t offset(const tensor &t, const position &index)
     return at;
 }
 
+/* What is read of a tensor, by place: each element is in many products. */
+std::vector<float> values_of(const tensor &t, const char *data, bool tf32)
+{
+    std::vector<float> values(t.extent() / element_bytes(t.type));
+    for (size_t i = 0; i < values.size(); i++) values[i] = rounded(load(data, t.type, (int64_t)i), tf32);
+    return values;
+}
+
+/* A product within a window: how far its element of x and of w lie from those of the window's sample and channels. */
+struct tap {
+    int64_t x, w;
+};
+
+/* A place along y's spatial axes: how far it lies from its channel's first element, and what of x it sees. */
+struct window {
+    int64_t y;
+    std::vector<tap> taps;
+};
+
 struct computation {
     const problem &p;
-    char *x, *w, *y;
     order_of_sums order;
     size_t rank;
-    int64_t per_group; /* output channels */
-    /* of each element of the result, by its place in memory: sums in parts, which terms go to by turns */
+    int64_t per_group;          /* output channels */
+    std::vector<float> x, w, y; /* by place; the result's is empty */
+    /* of each element of the result, by place: sums in parts, which terms go to by turns */
     std::vector<float> sums;
     std::vector<uint32_t> terms;
 
     computation(const problem &given, const pointers &at, const order_of_sums &how)
-        : p(given), x(at.of.at(given.x.id)), w(at.of.at(given.w.id)), y(at.of.at(given.y.id)), order(how),
-          rank(given.x.dims.size()), per_group(given.w.dims[0] / (given.x.dims[1] / given.w.dims[1]))
+        : p(given), order(how), rank(given.x.dims.size()),
+          per_group(given.w.dims[0] / (given.x.dims[1] / given.w.dims[1]))
     {
         size_t count = given.result().extent() / element_bytes(given.result().type);
+        if (p.kind != INPUT_GRADIENT) x = values_of(p.x, at.of.at(p.x.id), order.tf32);
+        if (p.kind != WEIGHT_GRADIENT) w = values_of(p.w, at.of.at(p.w.id), order.tf32);
+        if (p.kind != FORWARD) y = values_of(p.y, at.of.at(p.y.id), order.tf32);
         sums.resize(count * (size_t)order.parts);
         terms.resize(count);
-    }
-
-    /* One product of y[n,o,s], w[o,c,k] and x[n,c,s stride - padding + k dilation]: of two of them, for the third. */
-    void add(const position &yi, const position &wi)
-    {
-        position xi = yi;
-        xi[1] = yi[1] / per_group * p.w.dims[1] + wi[1];
-        for (size_t a = 0; a + 2 < rank; a++) {
-            xi[2 + a] = yi[2 + a] * p.stride[a] - p.padding[a] + wi[2 + a] * p.dilation[a];
-            if (xi[2 + a] < 0 || xi[2 + a] >= p.x.dims[2 + a]) return;
-        }
-        int64_t at[] = {offset(p.y, yi), offset(p.x, xi), offset(p.w, wi)};
-        float xv = p.kind == INPUT_GRADIENT ? 1 : rounded(load(x, p.x.type, at[1]), order.tf32);
-        float wv = p.kind == WEIGHT_GRADIENT ? 1 : rounded(load(w, p.w.type, at[2]), order.tf32);
-        float yv = p.kind == FORWARD ? 1 : rounded(load(y, p.y.type, at[0]), order.tf32);
-        size_t to = (size_t)at[p.kind], parts = (size_t)order.parts;
-        sums[to * parts + terms[to]++ % parts] += xv * wv * yv;
     }
 
     float sum(size_t i) const
@@ -306,25 +311,73 @@ struct computation {
         return total;
     }
 
+    int64_t turned(int64_t i, int64_t count) const
+    {
+        return order.descending ? count - 1 - i : i;
+    }
+
     position turned(const position &index, const position &dims) const
     {
         position other = index;
-        for (size_t d = 0; order.descending && d < rank; d++) other[d] = dims[d] - 1 - index[d];
+        for (size_t d = 0; d < rank; d++) other[d] = turned(index[d], dims[d]);
         return other;
+    }
+
+    /* x[n,c,s stride - padding + k dilation] beside w[o,c,k], for y[n,o,s]. */
+    window window_at(const position &yi) const
+    {
+        window made = {offset(p.y, yi), {}};
+        position dims = dims_of(p.w), index = {};
+        dims[0] = dims[1] = 1;
+        do {
+            position wi = turned(index, dims), xi = {};
+            bool within = true;
+            for (size_t a = 0; a + 2 < rank; a++) {
+                xi[2 + a] = yi[2 + a] * p.stride[a] - p.padding[a] + wi[2 + a] * p.dilation[a];
+                within = within && xi[2 + a] >= 0 && xi[2 + a] < p.x.dims[2 + a];
+            }
+            if (within) made.taps.push_back({offset(p.x, xi), offset(p.w, wi)});
+        } while (step(index, dims, rank));
+        return made;
+    }
+
+    std::vector<window> all_windows() const
+    {
+        std::vector<window> all;
+        position dims = dims_of(p.y), index = {};
+        dims[0] = dims[1] = 1;
+        do all.push_back(window_at(turned(index, dims)));
+        while (step(index, dims, rank));
+        return all;
+    }
+
+    /* The products of two tensors' elements, for the third: of one channel in a window. */
+    void add(const std::vector<tap> &taps, int64_t x_at, int64_t w_at, int64_t y_at)
+    {
+        const uint32_t parts = (uint32_t)order.parts;
+        const float *xs = x.data(), *ws = w.data(), yv = p.kind == FORWARD ? 1 : y[(size_t)y_at];
+        for (const tap &t : taps) {
+            int64_t xi = x_at + t.x, wi = w_at + t.w;
+            float product = p.kind == FORWARD ? xs[xi] * ws[wi] : (p.kind == INPUT_GRADIENT ? ws[wi] : xs[xi]) * yv;
+            size_t to = (size_t)(p.kind == FORWARD ? y_at : p.kind == INPUT_GRADIENT ? xi : wi);
+            sums[parts == 1 ? to : to * parts + terms[to]++ % parts] += product;
+        }
     }
 
     void collect()
     {
-        position y_dims = dims_of(p.y), w_dims = dims_of(p.w), yi = {};
-        w_dims[0] = 1;
-        do {
-            position wi = {}, from = turned(yi, y_dims);
-            do {
-                position tap = turned(wi, w_dims);
-                tap[0] = from[1];
-                add(from, tap);
-            } while (step(wi, w_dims, rank));
-        } while (step(yi, y_dims, rank));
+        const std::vector<window> windows = all_windows();
+        const std::vector<int64_t> &xs = p.x.strides, &ws = p.w.strides, &ys = p.y.strides;
+        const int64_t samples = p.y.dims[0], filters = p.y.dims[1], channels = p.w.dims[1];
+        for (int64_t i = 0; i < samples * filters; i++) {
+            int64_t n = turned(i / filters, samples), o = turned(i % filters, filters);
+            int64_t x_at = n * xs[0] + o / per_group * channels * xs[1], w_at = o * ws[0];
+            for (const window &seen : windows)
+                for (int64_t k = 0; k < channels; k++) {
+                    int64_t c = turned(k, channels);
+                    add(seen.taps, x_at + c * xs[1], w_at + c * ws[1], n * ys[0] + o * ys[1] + seen.y);
+                }
+        }
     }
 };
 
