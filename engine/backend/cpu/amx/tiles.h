@@ -3,6 +3,7 @@
 #define GRDI_AMX_TILES_H
 
 #include "backend/cpu/kernels/gemm_tile.h"
+#include "backend/cpu/look.h"
 
 enum { AMX_SIDE = 16, AMX_PANEL = 2 * AMX_SIDE, AMX_STEP = 32 /* of k */, AMX_BLOCK_BYTES = 1024 };
 
@@ -66,6 +67,15 @@ typedef struct amx_operand {
     amx_layout lies;
 } amx_operand;
 
+/* What a product reads of an operand, of 32 lanes or (not `both`) of 16. */
+GEMM_INLINE void amx_look(amx_operand o, int64_t steps, const bool both)
+{
+    const amx_layout l = o.lies;
+    if (l.step == 2 * AMX_STEP) grdi_look(o.at, both ? AMX_PANEL : AMX_SIDE, l.row, steps * l.step);
+    else if (l.row == 64) grdi_look(o.at, steps, l.step, both ? 2 * AMX_BLOCK_BYTES : AMX_BLOCK_BYTES);
+    else grdi_look(o.at, AMX_SIDE * steps, l.row, both ? 128 : 64);
+}
+
 /* c (+)= A B over `steps` of 32 k, of 32 rows and columns, or of 16 without `rows` or `columns`; rows of c are c_row
  * bytes apart. B's loads leave the first-level cache to A, which serves all columns. Fetches from `streams` of `next`
  * meanwhile. */
@@ -74,6 +84,10 @@ GEMM_INLINE void amx_multiply_part(amx_operand x, amx_operand y, int64_t steps, 
 {
     const char *a = x.at, *b = y.at;
     float *lower = (float *)((char *)c + AMX_SIDE * c_row);
+    amx_look(x, steps, rows), amx_look(y, steps, columns);
+    grdi_look(c, rows ? AMX_PANEL : AMX_SIDE, c_row, columns ? 128 : 64);
+    /* What was written before must be in memory: gcc's loads of tiles do not ask for it. */
+    __asm__ volatile("" ::: "memory");
     if (add) {
         _tile_loadd(0, c, c_row);
         if (columns) _tile_loadd(1, c + AMX_SIDE, c_row);

@@ -1,5 +1,7 @@
-/* gemm_kernel.c - one tile of C in registers: what all matrix products spend their time in. */
+/* gemm_kernel.c - one tile of C in registers: what all matrix products spend their time in. So it is compiled
+ * without sanitizers, and what it will touch is looked at first. */
 #include "backend/cpu/kernels/gemm_tile.h"
+#include "backend/cpu/look.h"
 
 #include <string.h>
 
@@ -102,6 +104,20 @@ GEMM_INLINE void gemm_tile_fixed(const int rows, const int vectors, const gemm_l
     }
 }
 
+static void look(int rows, int vectors, gemm_layout layout, int64_t k, const float *a, int64_t a_step, const float *b,
+                 int64_t b_step, const gemm_end *end)
+{
+    const int64_t size = sizeof(float), line = vectors * GRDI_LANES * size;
+    const bool by_k = layout == GEMM_BY_K || layout == GEMM_PAIRS_BY_K;
+    if (by_k) grdi_look(a, rows, a_step * size, k * size);
+    else if (a_step == GEMM_ROWS) grdi_look(a, 1, 0, k > 0 ? ((k - 1) * a_step + rows) * size : 0);
+    else grdi_look(a, k, a_step * size, rows * size);
+    grdi_look(b, k, b_step * size, line);
+    grdi_look(end->c, rows, end->c_row * size, line);
+    if (end->bias) grdi_look(end->bias, 1, 0, line);
+    if (end->packed_b) grdi_look(end->packed_b, 1, 0, k * line);
+}
+
 void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, int64_t k, const float *a, int64_t a_step,
                                    const float *b, int64_t b_step, const gemm_end *end)
 {
@@ -121,6 +137,7 @@ void GRDI_ISA_NAME(grdi_gemm_tile)(int rows, int vectors, gemm_layout layout, in
 #else
 #define GEMM_TILE_ROWS(r) GEMM_TILE_LAYOUTS(r, GEMM_BY_K, GEMM_BY_ROW)
 #endif
+    look(rows, vectors, layout, k, a, a_step, b, b_step, end);
     if (end->packed_b) {
         gemm_tile_fixed(GEMM_ROWS, GEMM_VECTORS, GEMM_BY_ROW, true, k, a, a_step, b, b_step, end);
         return;
