@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Times gradus and PyTorch by turns of a few steps, for machines whose pace changes while one of them runs.
 
-    by_turns.py MODEL GRADUS [--precision P] [--batch N --context T] [--mode eager|compiled] [--seconds S]
+    by_turns.py MODEL GRADUS [--precision P] [--batch N --context T] [--mode eager|compiled|best] [--seconds S]
 
 Both processes are there all the time; one of them is stopped (SIGSTOP) while the other works for a turn. Each turn
-spoils one step, so a turn is eight steps of the slower at least, and medians are what counts. Run it through run.sh
---turns, which sets PyTorch's environment. Prints both JSON lines, and the ratios on stderr.
+spoils one step, so a turn is eight steps of the slower at least, and medians are what counts; the first step is that of
+a short run of each alone, before. Run it through run.sh --turns, which sets PyTorch's environment. Prints both JSON
+lines, and the ratios on stderr.
 """
 import argparse
 import json
@@ -27,19 +28,19 @@ def options():
     a.add_argument("--precision", default="f32")
     a.add_argument("--batch")
     a.add_argument("--context")
-    a.add_argument("--mode", choices=["eager", "compiled"], default="compiled")
+    a.add_argument("--mode", choices=["eager", "compiled", "best"], default="best")
     a.add_argument("--seconds", type=float, default=40, help="of work of each side, about")
     return a.parse_args()
 
 
 def commands(o):
+    """Ours, and PyTorch's but for its mode."""
     shared = ["--precision", o.precision]
     for key in ("batch", "context"):
         if getattr(o, key):
             shared += ["--" + key, getattr(o, key)]
     ours = [o.gradus, "bench", "model", o.model, "--json", *shared]
-    peer = [sys.executable, os.path.join(HERE, "torch_models.py"), "--model", o.model, "--json", "--mode", o.mode,
-            *shared]
+    peer = [sys.executable, os.path.join(HERE, "torch_models.py"), "--model", o.model, "--json", *shared]
     return ours, peer
 
 
@@ -53,9 +54,9 @@ def event(text):
     return json.loads([line for line in text.splitlines() if '"event": "bench"' in line or '"event":"bench"' in line][-1])
 
 
-def step_seconds(command, steps, env):
+def alone(command, steps, env):
     done = subprocess.run(command + steps, stdout=subprocess.PIPE, text=True, env=env, check=True)
-    return event(done.stdout)["ms_median"] / 1e3
+    return event(done.stdout)
 
 
 def take_turns(processes, turn):
@@ -77,8 +78,11 @@ def take_turns(processes, turn):
 def main():
     o = options()
     ours, peer = commands(o)
-    mine = step_seconds(ours, ["--steps", "5"], own_environment())
-    theirs = step_seconds(peer, ["--steps", "5", "--seconds", "20"], None)
+    modes = ["eager", "compiled"] if o.mode == "best" else [o.mode]
+    tries = [alone(peer, ["--mode", mode, "--steps", "20", "--seconds", "8"], None) for mode in modes]
+    short = [min(tries, key=lambda e: e["ms_min"]), alone(ours, ["--steps", "5"], own_environment())]
+    theirs, mine = (e["ms_median"] / 1e3 for e in short)
+    peer += ["--mode", short[0]["mode"]]
     turn = max(1.0, STEPS_IN_A_TURN * max(mine, theirs))
     steps = lambda each: str(max(2 * STEPS_IN_A_TURN, round(o.seconds / each)))
     with tempfile.TemporaryFile("w+") as a, tempfile.TemporaryFile("w+") as b:
@@ -88,7 +92,10 @@ def main():
         take_turns([first, second], turn)
         for f in (a, b):
             f.seek(0)
-        lines = [json.dumps(event(f.read())) for f in (b, a)]
+        events = [event(f.read()) for f in (b, a)]
+    for e, before in zip(events, short):  # the first step of a process that is stopped meanwhile says nothing
+        e["first_step_s"] = before["first_step_s"]
+    lines = [json.dumps(e) for e in events]
     print("\n".join(lines), flush=True)
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as f:
         f.write("\n".join(lines))
