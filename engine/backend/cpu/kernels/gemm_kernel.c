@@ -43,9 +43,9 @@ GEMM_INLINE void gemm_tile_sum(const int rows, const int vectors, const gemm_lay
     for (int s = 0; s < GEMM_STREAMS; s++)
         ahead[s] = end->ahead[s].from ? end->ahead[s] : (gemm_ahead){(const char *)b, 0};
     GEMM_UNROLL
-    for (int i = 0; by_k && 3 * i < rows; i++) {
+    for (int i = 0; 3 * i < rows; i++) {
         row[i] = a + 3 * i * a_step;
-        GEMM_OPAQUE(row[i]);
+        if (by_k) GEMM_OPAQUE(row[i]);
     }
     if (by_k) GEMM_OPAQUE(a_step);
     for (int64_t p = 0; p < k; p++) {
