@@ -51,7 +51,8 @@ def own_environment():
 
 
 def event(text):
-    return json.loads([line for line in text.splitlines() if '"event": "bench"' in line or '"event":"bench"' in line][-1])
+    events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [e for e in events if e["event"] == "bench"][-1]
 
 
 def alone(command, steps, env):
