@@ -475,11 +475,24 @@ bool grdi_directory_has_entries(const char *path)
     return found;
 }
 
+/* Takes away the last directory of `path` and those above it, while more than `kept` bytes of the path are left. */
+static void remove_made(char *path, size_t kept)
+{
+    for (size_t n = strlen(path); n > kept; path[n] = 0) {
+        grdi_file.unlink(path);
+        while (n > kept && path[n - 1] != '/')
+            n--;
+        while (n > kept && path[n - 1] == '/')
+            n--;
+    }
+}
+
 grd_status grdi_directory_make(const char *path, grd_error *error)
 {
     char *prefix = grdi_strdup(path);
     if (!prefix)
         return fail_memory(error, path);
+    size_t there = SIZE_MAX, last = 0; /* lengths of what was there before, and of what is there now */
     grd_status status = GRD_OK;
     for (char *c = prefix; status == GRD_OK && *c; c++) {
         bool at_end = c[1] == 0;
@@ -492,9 +505,17 @@ grd_status grdi_directory_make(const char *path, grd_error *error)
             if (!grdi_path_is_directory(prefix)) {
                 errno = why; /* not that of the look at it */
                 status = grd_fail_system(error, prefix, "create the directory");
+                break;
             }
+        } else if (there == SIZE_MAX) {
+            there = last;
         }
+        last = (size_t)(c - prefix) + 1;
         c[1] = kept;
+    }
+    if (status && there != SIZE_MAX) {
+        prefix[last] = 0;
+        remove_made(prefix, there);
     }
     grdi_free(prefix);
     return status;

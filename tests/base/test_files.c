@@ -5,6 +5,7 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -188,6 +189,12 @@ Test(files, directories)
     scratch_write(scratch_path("a/b/z"), "1", 1);
     scratch_write(scratch_path("a/b/B"), "1", 1);
     cr_assert(grdi_directory_make(scratch_path("a/b/z/d"), &error) == GRD_E_IO, "below a file");
+    static char too_long[300];
+    memset(too_long, 'x', sizeof too_long - 1);
+    char new[400];
+    snprintf(new, sizeof new, "%s/%s", scratch_path("a/new/er"), too_long);
+    cr_assert(grdi_directory_make(new, &error) == GRD_E_IO, "a name that is too long");
+    cr_expect(!grdi_path_is_directory(scratch_path("a/new")) && grdi_path_is_directory(scratch_path("a")), "leftovers");
     char **names;
     size_t count;
     cr_assert(grdi_directory_list(scratch_path("a/b"), &names, &count, NULL) == GRD_OK && count == 3, "%zu names",

@@ -369,6 +369,7 @@ case("text: a folder that holds itself", "train --data loop", "loop",
 case("out: a folder with files", "train good.yaml --set out=run", "out: run is not empty", "--resume run")
 case("out: a file", "train good.yaml --set out=good.txt", "good.txt")
 case("out: below a file", "train good.yaml --set out=good.txt/run", "good.txt")
+case("out: a name that is too long, in new folders", f"train good.yaml --set out=new/er/{'x' * 300}", "new/er/xxx")
 case("out: where nobody may write", "train good.yaml --set out=/proc/gradus", "/proc/gradus")
 case("out: nothing", "train good.yaml --set out=", "--set out=: is empty")
 case("tokenize: a folder that is not there", "tokenize train good.txt --out nosuch/t.json",
