@@ -331,14 +331,16 @@ static void check_leaks(columns *z)
 #define REPEATED_MOST 0.01 /* of the rows */
 enum { ROWS_COMPARED = 20000 };
 
-/* How many of the first rows differ when column number `without` is left out (-1: none is). */
-static int64_t different_rows(const columns *z, int64_t rows, int64_t without)
+/* How many of the first rows differ in the inputs, when number `without` of them is left out (-1: none is), and in the
+ * target, too, if `by_target`. */
+static int64_t different_rows(const columns *z, int64_t rows, int64_t without, bool by_target)
 {
     grdi_hashes known = {.keys = NULL};
     for (int64_t i = 0; i < rows; i++) {
-        uint64_t hash = 0;
+        double value = by_target ? cell(z->table, z->target, i) : 0;
+        uint64_t hash = XXH3_64bits(&value, sizeof(value));
         for (int64_t k = 0; k < z->count; k++) {
-            double value = cell(z->table, z->used[k], i);
+            value = cell(z->table, z->used[k], i);
             if (k != without) hash = XXH3_64bits_withSeed(&value, sizeof(value), hash);
         }
         if (grdi_hashes_note(&known, hash, 0) == -2) break;
@@ -348,41 +350,58 @@ static int64_t different_rows(const columns *z, int64_t rows, int64_t without)
     return count;
 }
 
+/* Whether hardly any two of the first rows share a target but those that are the same: then it tells rows apart. */
+static bool target_identifies(const columns *z, int64_t rows)
+{
+    if (grd_table_column(z->table, z->target).kind == GRD_COLUMN_CATEGORY) return false;
+    grdi_hashes known = {.keys = NULL};
+    for (int64_t i = 0; i < rows; i++) {
+        double value = cell(z->table, z->target, i);
+        if (grdi_hashes_note(&known, XXH3_64bits(&value, sizeof(value)), 0) == -2) break;
+    }
+    int64_t targets = (int64_t)known.count;
+    grdi_hashes_free(&known);
+    return targets >= LEAK_ROWS && (double)targets >= REDUNDANT * (double)different_rows(z, rows, -1, true);
+}
+
 /* Whether two rows that are the same must be one row twice: nearly all are the only ones of their kind, or would be so
- * with less than they have. */
+ * with less than they have, or have a target of their own. */
 static bool are_identified(const columns *z, int64_t different)
 {
     if ((double)different >= IDENTIFIED * (double)z->rows) return true;
-    int64_t rows = z->rows < ROWS_COMPARED ? z->rows : ROWS_COMPARED, all = different_rows(z, rows, -1);
+    int64_t rows = z->rows < ROWS_COMPARED ? z->rows : ROWS_COMPARED, all = different_rows(z, rows, -1, false);
+    if (target_identifies(z, rows)) return true;
     if (z->count < 2 || all < LEAK_ROWS) return false;
     for (int64_t k = 0; k < z->count; k++)
-        if ((double)different_rows(z, rows, k) < REDUNDANT * (double)all) return false;
+        if ((double)different_rows(z, rows, k, false) < REDUNDANT * (double)all) return false;
     return true;
 }
 
 static grd_status check_rows(columns *z)
 {
-    grdi_hashes known = {.keys = NULL};
+    grdi_hashes known = {.keys = NULL}, whole = {.keys = NULL}; /* by inputs; by these and the target */
     int64_t repeated = 0, same = 0, conflicts = 0;
-    bool classes = grd_table_column(z->table, z->target).kind == GRD_COLUMN_CATEGORY;
-    double *row = grdi_alloc((size_t)z->count * sizeof(double) + 1);
+    bool classes = grd_table_column(z->table, z->target).kind == GRD_COLUMN_CATEGORY, full = false;
+    double *row = grdi_alloc(((size_t)z->count + 1) * sizeof(double));
     if (!row) return out_of_memory(z->c);
-    for (int64_t i = 0; i < z->rows; i++) {
+    for (int64_t i = 0; i < z->rows && !full; i++) {
         for (int64_t k = 0; k < z->count; k++) row[k] = cell(z->table, z->used[k], i);
+        double b = row[z->count] = cell(z->table, z->target, i);
         int64_t before = grdi_hashes_note(&known, XXH3_64bits(row, (size_t)z->count * sizeof(double)), i);
-        if (before == -2) {
-            grdi_free(row);
-            return out_of_memory(z->c);
-        }
-        if (before < 0) continue;
-        double a = cell(z->table, z->target, before), b = cell(z->table, z->target, i);
+        uint64_t both = XXH3_64bits(row, ((size_t)z->count + 1) * sizeof(double));
+        int64_t equal = isnan(b) ? -1 : grdi_hashes_note(&whole, both, i);
+        full = before == -2 || equal == -2;
+        if (full || before < 0) continue;
+        double a = cell(z->table, z->target, before);
         repeated++;
-        same += a == b;
+        same += equal >= 0;
         conflicts += classes && !isnan(a) && !isnan(b) && a != b;
     }
     grdi_free(row);
+    grdi_hashes_free(&whole);
     int64_t different = (int64_t)known.count;
     grdi_hashes_free(&known);
+    if (full) return out_of_memory(z->c);
     if (!are_identified(z, different)) return GRD_OK;
     double share = (double)same / (double)z->rows;
     grdi_check_result(z->c, "overlap", share <= REPEATED_MOST,

@@ -161,6 +161,33 @@ Test(check_table, tables)
     }
 }
 
+/* Rows that are there twice, by one in `every`, though inputs of ten values alone tell no rows apart. */
+static const char *few_inputs(int every, int digits)
+{
+    static char text[TEXT_MAX];
+    size_t used = (size_t)sprintf(text, "rooms,floor,cost\n");
+    unsigned state = 9;
+    for (int i = 0, rooms = 0, floor = 0; i < ROWS; i++) {
+        double cost = noise(&state);
+        if (i % every == 1) {
+            const char *last = text + used - 1;
+            while (last[-1] != '\n') last--;
+            used += (size_t)sprintf(text + used, "%.*s", (int)(text + used - last), last);
+            continue;
+        }
+        rooms = (int)(5 * noise(&state)), floor = (int)(2 * noise(&state));
+        used += (size_t)sprintf(text + used, "%d,%d,%.*f\n", rooms, floor, digits, 3 * rooms + floor + cost);
+    }
+    return text;
+}
+
+Test(check_table, a_target_of_many_digits_tells_rows_apart)
+{
+    assert_found(look(few_inputs(10, 6), "cost", NULL, false, GRD_ORDER_SHUFFLED), "overlap", ROWS_TWICE);
+    cr_assert_str_eq(look(few_inputs(ROWS + 1, 6), "cost", NULL, false, GRD_ORDER_SHUFFLED).failed, "");
+    cr_assert_str_eq(look(few_inputs(10, 0), "cost", NULL, false, GRD_ORDER_SHUFFLED).failed, "");
+}
+
 /* Numbers that are classes. */
 Test(check_table, classes_in_numbers)
 {
