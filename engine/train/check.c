@@ -200,6 +200,8 @@ static grdi_subject subject_of(grdi_session *s, grd_group *groups)
                             .group_count = z->train.group_count};
     for (int i = 0; i < z->train.group_count; i++)
         groups[i] = (grd_group){.match = z->train.groups[i].match, .frozen = z->train.groups[i].frozen};
+    if (z->train.minutes <= 0 && z->train.steps > 0 && z->train.steps < z->train.warmup)
+        subject.lr_reached = (double)z->train.steps / (double)z->train.warmup;
     grdi_expected expected = {.loss = NAN};
     if (s->task->expect) s->task->expect(s, &expected);
     subject.expected = expected.loss;

@@ -38,6 +38,7 @@ typedef struct grdi_subject {
     void *context;
     const void *inputs; /* of the batch fed last */
     double lr;          /* the rate that factors multiply */
+    double lr_reached;  /* the part of it that the schedule comes to before the run ends; 0: all of it */
     double rate_scale;  /* of all rates, for batches smaller than the run's; 0: 1 */
     double expected;    /* the loss before training; NaN: not known */
     char expected_text[64];

@@ -551,6 +551,8 @@ static void tell_learning_rate(grdi_checker *c, const grdi_subject *s, const ran
                       s->lr, r->lr[0], r->lr[r->count - 1], r->loss[0], r->loss[r->best], r->lr[r->best], then, usual);
 }
 
+#define REACHED_LEAST 0.5 /* of the rate */
+
 grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
 {
     range r = {.count = 0};
@@ -558,6 +560,11 @@ grd_status grdi_check_learning_rate(grdi_checker *c, grdi_subject *s)
     if (!(s->lr > 0)) {
         grdi_check_result(c, "learning_rate", false, "look at train.lr: with 0 nothing is learnt", "the rate is %g",
                           s->lr);
+        return GRD_OK;
+    }
+    if (s->lr_reached > 0 && s->lr_reached < REACHED_LEAST) {
+        grdi_check_result(c, "learning_rate", false, "look at train.warmup: the run ends while the rate still rises",
+                          "%.2g is set, and %.2g is the most that the schedule comes to", s->lr, s->lr * s->lr_reached);
         return GRD_OK;
     }
     int steps = grdi_check_steps_for(s, RANGE_STEPS_LEAST, RANGE_STEPS);

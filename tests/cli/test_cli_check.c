@@ -184,6 +184,7 @@ Test(cli_check, finds_what_is_planted_in_settings)
     assert_found("first_steps", "good.yaml --set train.lr=3");
     assert_found("learning_rate", "good.yaml --set train.lr=3");
     assert_found("learning_rate", "good.yaml --set train.lr=0 --set train.min_lr=0");
+    assert_found("learning_rate", "good.yaml --set train.warmup=1000000");
     assert_found("initial_loss", "good.yaml --set init.std=2");
     assert_found("frozen", "good.yaml --set 'train.groups=[{match: \"h0/**\", frozen: true}]'");
 }
