@@ -79,7 +79,7 @@ static double cycles(const grdi_gemm *g)
 static int32_t runs_of(int64_t m, int64_t n, int32_t threads)
 {
     static float c[100 * 100];
-    static _Alignas(64) char scratch[8 * 64];
+    static _Alignas(64) char scratch[300 * 64];
     const grdi_gemm_isa isa = {count_elements, line, cycles, .worth = 1, .rows = 3, .columns = 4};
     const grdi_gemm g = {.m = m, .n = n, .k = 1, .c = c, .c_row = n};
     cr_assert_leq(grdi_gemm_shared_scratch(&g, threads, &isa), sizeof scratch);
@@ -103,6 +103,7 @@ Test(parallel, products_in_slices)
                 if (threads > 1 && sizes[i] == 100 && sizes[j] == 100)
                     cr_assert_gt(pieces, threads, "%d threads have a product in %d runs", threads, pieces);
             }
+    runs_of(100, 100, 300);      /* more pieces than parts that have counters */
     per_row = per_column = 1e10; /* packing is dear: one piece for a thread */
     cr_assert_eq(runs_of(100, 100, 2), 2);
     per_column = 0; /* what a row brings is packed once, in whichever slice */

@@ -42,12 +42,12 @@ typedef struct cut {
 } cut;
 
 /* Least estimated time of the largest piece, over the ways to write `threads` as rows x columns. */
-static cut best_pieces(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa, double *least_cycles)
+static cut best_pieces(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa)
 {
     double worth = (double)g->m * (double)g->n * (double)g->k / isa->worth;
     int64_t most = worth < threads ? (int64_t)worth : threads;
     cut best = {.rows = 1, .columns = 1, .row_step = g->m, .column_step = g->n, .slices = 1};
-    *least_cycles = 0;
+    double least_cycles = 0;
     for (int64_t rows = 1; most > 1 && rows <= most; rows++) {
         int64_t columns = most / rows;
         grdi_gemm piece = *g;
@@ -55,8 +55,8 @@ static cut best_pieces(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa 
         double cycles = isa->cycles(&piece);
         if (columns > 1) cycles += isa->shared * (double)piece.m * (double)piece.k;
         if (rows > 1) cycles += isa->shared * (double)piece.n * (double)piece.k;
-        if (rows > 1 && cycles >= *least_cycles) continue;
-        *least_cycles = cycles;
+        if (rows > 1 && cycles >= least_cycles) continue;
+        least_cycles = cycles;
         best.rows = rows, best.columns = columns, best.row_step = piece.m, best.column_step = piece.n;
     }
     return best;
@@ -72,8 +72,8 @@ static double sliced_cycles(const grdi_gemm *piece, const grdi_gemm_isa *isa, in
 {
     const int64_t length = by_rows ? piece->m : piece->n;
     double cycles = 0;
-    for (int64_t left = (length + slice - 1) / slice, done = 0; left > 0; left -= (left * 3 + 3) / 4) {
-        int64_t end = least(done + (left * 3 + 3) / 4 * slice, length);
+    for (int64_t left = (length + slice - 1) / slice, done = 0; left > 0; left -= grdi_share_taken(left)) {
+        int64_t end = least(done + grdi_share_taken(left) * slice, length);
         grdi_gemm part = *piece;
         *(by_rows ? &part.m : &part.n) = end - done;
         cycles += isa->cycles(&part);
@@ -84,12 +84,11 @@ static double sliced_cycles(const grdi_gemm *piece, const grdi_gemm_isa *isa, in
 
 static cut best_cut(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa)
 {
-    double cycles;
-    cut best = best_pieces(g, threads, isa, &cycles);
+    cut best = best_pieces(g, threads, isa);
     if (best.rows * best.columns == 1) return best;
     grdi_gemm piece = *g;
     piece.m = best.row_step, piece.n = best.column_step;
-    cycles = isa->cycles(&piece);
+    const double cycles = isa->cycles(&piece);
     for (int64_t slices = SLICES; slices > 1 && best.slices == 1; slices /= 2) {
         if (cycles < (double)(slices * SLICE_CYCLES)) continue;
         double limit = cycles * SLICE_COST;
@@ -113,8 +112,7 @@ static size_t piece_scratch(const grdi_gemm *g, const cut *c, const grdi_gemm_is
 
 size_t grdi_gemm_shared_scratch(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa)
 {
-    double cycles;
-    cut c = best_pieces(g, threads, isa, &cycles);
+    cut c = best_pieces(g, threads, isa);
     return piece_scratch(g, &c, isa) * (size_t)(c.rows * c.columns > 1 ? threads : 1);
 }
 
@@ -126,22 +124,30 @@ typedef struct shared {
     size_t each_bytes;
 } shared;
 
-/* Slices [begin, end) of one piece. */
-static void run_slices(int64_t begin, int64_t end, int32_t thread, void *context)
+/* Slices [first, last) of one piece. */
+static void run_piece(const shared *s, int64_t piece, int64_t first, int64_t last, int32_t thread)
 {
-    const shared *s = context;
     const cut *c = &s->cut;
-    const int64_t piece = begin / c->slices, first = begin % c->slices, count = end - begin;
     int64_t row = piece / c->columns * c->row_step, column = piece % c->columns * c->column_step;
     int64_t rows = least(c->row_step, s->g->m - row), columns = least(c->column_step, s->g->n - column);
     if (c->slices > 1 && c->by_rows) {
-        rows = least(count * c->slice, rows - first * c->slice), row += first * c->slice;
+        rows = least((last - first) * c->slice, rows - first * c->slice), row += first * c->slice;
     } else if (c->slices > 1) {
-        columns = least(count * c->slice, columns - first * c->slice), column += first * c->slice;
+        columns = least((last - first) * c->slice, columns - first * c->slice), column += first * c->slice;
     }
     if (rows <= 0 || columns <= 0) return;
     grdi_gemm part = grdi_gemm_part(s->g, row, rows, column, columns);
     s->isa->run(&part, s->scratch + (size_t)thread * s->each_bytes);
+}
+
+/* Slices of all pieces, counted one behind the other. A range is of one piece mostly, of more where there are many. */
+static void run_slices(int64_t begin, int64_t end, int32_t thread, void *context)
+{
+    const shared *s = context;
+    for (int64_t slices = s->cut.slices, piece; begin < end; begin = (piece + 1) * slices) {
+        piece = begin / slices;
+        run_piece(s, piece, begin % slices, least(end - piece * slices, slices), thread);
+    }
 }
 
 void grdi_gemm_shared(const grdi_gemm *g, int32_t threads, const grdi_gemm_isa *isa, void *scratch)

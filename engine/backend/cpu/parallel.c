@@ -39,18 +39,12 @@ typedef struct rest {
 
 enum { PARTS_MOST = 256 }; /* so many have room on the stack */
 
-/* Of `left` units that are left of a part. */
-static int64_t taken(int64_t left)
-{
-    return (left * 3 + 3) / 4;
-}
-
 static bool take(rest *r, int64_t *begin, int64_t *end)
 {
     *begin = atomic_load_explicit(&r->begin, memory_order_relaxed);
     do {
         if (*begin >= r->end) return false;
-        *end = *begin + taken(r->end - *begin);
+        *end = *begin + grdi_share_taken(r->end - *begin);
     } while (
         !atomic_compare_exchange_weak_explicit(&r->begin, begin, *end, memory_order_relaxed, memory_order_relaxed));
     return true;

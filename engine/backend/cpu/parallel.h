@@ -13,10 +13,16 @@ typedef void (*grdi_range_fn)(int64_t begin, int64_t end, int32_t thread, void *
  * The cut depends on the arguments alone, so that sums made by part come out with the same bits each time. */
 void grdi_parallel_for(int32_t threads, int64_t count, int64_t grain, grdi_range_fn fn, void *context);
 
-/* The same for work of which neither the cut nor the thread changes a bit: a thread takes three quarters of what is
+/* The same for work of which neither the cut nor the thread changes a bit: a thread takes grdi_share_taken() of what is
  * left of its own part each time, and when that is done, of others'. Cores that others use, or of unlike kinds, differ
  * in pace, and equal parts take as long as the slowest. Ranges begin anywhere; `thread` is the one that runs them. */
 void grdi_parallel_share(int32_t threads, int64_t count, int64_t grain, grdi_range_fn fn, void *context);
+
+/* Three quarters of `left`, one at least where there is any. */
+static inline int64_t grdi_share_taken(int64_t left)
+{
+    return (left * 3 + 3) / 4;
+}
 
 /* Does the part of thread number `thread` of `size`. */
 typedef void (*grdi_team_fn)(int32_t thread, int32_t size, void *context);
