@@ -72,6 +72,7 @@ bool grdi_library_open(grdi_library library)
 {
     if (!tried[library]) {
         tried[library] = true;
+        if (library == GRDI_LIBRARY_CUDNN && getenv("GRADUS_WITHOUT_CUDNN")) return false; /* as if it were not there */
         opened[library] = open_file("", library);
         if (!opened[library]) opened[library] = open_file("/usr/local/cuda/lib64/", library);
         if (!opened[library]) opened[library] = open_of_pip(library);

@@ -1,5 +1,5 @@
 /* library.cpp - the simulated machine's libraries: the driver, cuBLASLt and cuDNN are there, NCCL is not. Tests take
- * cuDNN away by GRADUS_SIM_WITHOUT_CUDNN. */
+ * cuDNN away by GRADUS_WITHOUT_CUDNN. */
 extern "C" {
 #include "lib/library.h"
 }
@@ -55,7 +55,7 @@ extern "C" const char *grdi_library_name(grdi_library library)
 
 extern "C" bool grdi_library_open(grdi_library library)
 {
-    if (library == GRDI_LIBRARY_CUDNN) return !getenv("GRADUS_SIM_WITHOUT_CUDNN");
+    if (library == GRDI_LIBRARY_CUDNN) return !getenv("GRADUS_WITHOUT_CUDNN");
     return library == GRDI_LIBRARY_DRIVER || library == GRDI_LIBRARY_CUBLASLT;
 }
 

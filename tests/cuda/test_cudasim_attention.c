@@ -373,7 +373,7 @@ static void only_tensor_cores_ran(void)
 /* Forms in a few processes. */
 static void check_forms(int first, int end)
 {
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     for (int i = first; i < end; i++) check_form(&forms[i], GRD_BF16);
     if (on_simulator()) only_tensor_cores_ran();
 }
@@ -423,7 +423,7 @@ Test(cudasim_attention, head_sizes)
 Test(cudasim_attention, in_f16)
 {
     static const int some[] = {3, 6, 7, 8, 10, 13, 14, 15, 16, 18, 21};
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) check_form(&forms[some[i]], GRD_F16);
     if (on_simulator()) only_tensor_cores_ran();
 }
@@ -438,7 +438,7 @@ static void only_plain_ran(const char *flash)
 
 Test(cudasim_attention, others_are_for_plain_kernels)
 {
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     for (int i = PLAIN; i < WIDE; i++) check_form(&forms[i], GRD_BF16);
     only_plain_ran("flash_");
     check_form(&forms[WIDE], GRD_BF16);

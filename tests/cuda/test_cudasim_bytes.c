@@ -155,7 +155,7 @@ static void (*forget_traffic)(size_t cache_bytes);
 static grd_engine *open_counted(void)
 {
     setenv("GRADUS_PLUGIN_DIR", COUNTED, 1);
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     void *library = dlopen(COUNTED "/libgradus_cudasim.so", RTLD_NOW | RTLD_LOCAL);
     cr_assert(library, "%s", dlerror());
     *(void **)&traffic_at = dlsym(library, "grdi_sim_traffic_at");

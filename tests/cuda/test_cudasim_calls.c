@@ -69,7 +69,7 @@ Test(cudasim_calls, counted_are_made)
 
 Test(cudasim_calls, counted_are_made_without_cudnn)
 {
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     check_all();
 }
 
@@ -122,7 +122,7 @@ static void check_planned(const char *name, grd_step *real, grd_step *planned, c
 
 Test(cudasim_calls, planned_as_they_would_run)
 {
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     const char *argument;
     const grdi_backend *planner = grdi_backend_find("cudasim", &argument)->planner;
     cr_assert(planner && !planner->runs);

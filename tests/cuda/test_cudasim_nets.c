@@ -179,7 +179,7 @@ Test(cudasim_nets, convolutions_are_cudnns)
 Test(cudasim_nets, follow_cpu_without_cudnn)
 {
     if (!on_simulator()) return;
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     for (int i = 0; i < 3; i += 2) { /* lenet, convolutions */
         double cpu[STEPS], sim[STEPS];
         losses_on("cpu", &nets[i], false, cpu);

@@ -279,7 +279,7 @@ Test(cudasim_unwritten, changes_nothing)
 
 Test(cudasim_unwritten, changes_nothing_without_cudnn)
 {
-    setenv("GRADUS_SIM_WITHOUT_CUDNN", "1", 1);
+    setenv("GRADUS_WITHOUT_CUDNN", "1", 1);
     check_all();
 }
 
