@@ -146,7 +146,6 @@ Test(cudasim_command, keeps_the_algorithms_of_a_run)
 /* Runs of a machine choose alike, whatever is the fastest when they start: a cache folder keeps the first's choice. */
 Test(cudasim_command, chooses_algorithms_once_for_all_runs)
 {
-    if (!on_simulator()) return;
     setenv("GRADUS_SIM_ALGORITHMS", "4", 1);
     setenv("GRADUS_CACHE_DIR", scratch_path("cache"), 1);
     for (int k = 1; k <= 2; k++) {
