@@ -52,26 +52,39 @@ cudaError_t grdi_launch_cooperative(cudaStream_t stream, dim3 grid, dim3 block, 
 }
 #endif
 
-/* Between blocks of a cooperative launch. A thread that has passed a barrier of its block since the others wrote says
- * so by counting up; who awaits the count, and threads behind a barrier after that, see all that was written before. */
-__device__ __forceinline__ void arrive(unsigned long long *counter)
+/* ---- between blocks of a cooperative launch ----
+ *
+ * A value travels with the number of its turn in one word, which is written and read as a whole. So who waits for it
+ * asks memory for both at once: no fence, no counter, and no second way for what the counter has announced. */
+
+__device__ __forceinline__ void post(unsigned long long *word, uint32_t bits, uint32_t turn)
 {
+    unsigned long long whole = (unsigned long long)turn << 32 | bits;
 #ifdef GRDI_SIM
-    grdi_sim_arrive(counter);
+    grdi_sim_post(word, whole);
 #else
-    __threadfence();
-    atomicAdd(counter, 1ull);
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(word), "l"(whole) : "memory");
 #endif
 }
-__device__ __forceinline__ void await(const unsigned long long *counter, unsigned long long count)
+
+/* Four words at a multiple of 16 bytes; false while one of them is not yet of that turn (or of a later one, which would
+ * be a fault of who posts: wrong numbers are better than a device that waits for ever). */
+__device__ __forceinline__ bool take_four(const unsigned long long *words, uint32_t turn, uint32_t *bits)
 {
+    unsigned long long w[4];
 #ifdef GRDI_SIM
-    grdi_sim_await(counter, count);
+    for (int i = 0; i < 4; i++) w[i] = grdi_sim_await(words + i, (unsigned long long)turn << 32);
 #else
-    while (*(const volatile unsigned long long *)counter < count) {
-    }
-    __threadfence();
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(w[0]), "=l"(w[1]) : "l"(words) : "memory");
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(w[2]), "=l"(w[3]) : "l"(words + 2) : "memory");
 #endif
+    bool there = true;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        bits[i] = (uint32_t)w[i];
+        there = there && (uint32_t)(w[i] >> 32) >= turn;
+    }
+    return there;
 }
 
 /* Asks for the line of global memory that will be read soon. */

@@ -162,7 +162,7 @@ grd_status prepare(grdi_call *call, grd_error *error)
     s->b = series.dim[0], s->t = series.dim[1], s->h = series.dim[2], s->gates = gates_of(s->kind);
     call->scratch_bytes = SPARES * shared_bytes_of((size_t)(s->b * 4 * s->h), sizeof(float));
     s->planned = grdi_resident_plan(call->device, s->kind, s->b, s->h, &s->shape);
-    if (s->planned) call->scratch_bytes += grdi_resident_counter_bytes(&s->shape);
+    if (s->planned) call->scratch_bytes += grdi_resident_word_bytes(s->kind, s->b, s->h);
     return GRD_OK;
 }
 
@@ -183,16 +183,15 @@ grd_status plan_product(const grdi_call *call, const recurrent_state *s, grdi_pr
 }
 
 /* All steps as one launch, where pointers allow it. */
-bool make_resident(const grdi_call *call, recurrent_state *s, void *counters)
+bool make_resident(const grdi_call *call, recurrent_state *s, void *words)
 {
     resident_task *k = &s->task;
     step_rows to;
     int64_t second = s->t > 1;
     *k = {cell_of(call, s, 0), cell_of(call, s, second)};
-    product_rows(call, s, 0, &k->from_first, &to);
-    product_rows(call, s, second, &k->from_rest, &to);
+    product_rows(call, s, 0, &k->from, &to);
     k->weight = (const float *)call->in[names[s->kind].weight].data;
-    k->arrived = (unsigned long long *)counters;
+    k->words = (unsigned long long *)words;
     k->steps = s->t;
     int32_t dh = s->kind == GRU_BACKWARD ? 2 : 1;
     if (is_backward(s->kind) && call->out[dh].data) k->dh = whole(s, call->out[dh], dh);

@@ -24,10 +24,19 @@ struct step_rows {
     int64_t row, next;
 };
 
+/* Where one launch for all steps has its blocks hand on what the next step's product reads: words [B,row], zeros before
+ * turn 1. NULL: nobody waits. */
+struct turn_words {
+    unsigned long long *words;
+    int64_t row;
+    uint32_t turn;
+};
+
 /* What the cells of one step read and write; data is NULL where the kind has none. */
 struct cell_task {
     int64_t b, h;
     bool relu;
+    turn_words words;
     step_rows in, state, cells_before, cells, gates, out; /* forward */
     step_rows gy, gcells, dgates, dhidden;                /* backward */
     const float *bias;
@@ -41,6 +50,12 @@ __device__ __forceinline__ void set(const step_rows &r, int64_t row, int64_t col
 {
     r.data[row * r.row + column] = value;
 }
+/* The same, of what the next step's product reads. */
+__device__ __forceinline__ void hand_on(const cell_task &c, const step_rows &r, int64_t row, int64_t column, float value)
+{
+    if (c.words.words) post(c.words.words + row * c.words.row + column, float_bits(value), c.words.turn);
+    set(r, row, column, value);
+}
 __device__ __forceinline__ float sigmoid(float x)
 {
     return 1.0f / (1.0f + expf(-x));
@@ -51,10 +66,10 @@ __device__ __forceinline__ void lstm_cell(const cell_task &c, int64_t b, int64_t
 {
     float i = sigmoid(sum[0]), f = sigmoid(sum[1]), g = tanhf(sum[2]), o = sigmoid(sum[3]);
     float cell = f * at(c.cells_before, b, j) + i * g;
+    hand_on(c, c.out, b, j, o * tanhf(cell));
     set(c.gates, b, j, i), set(c.gates, b, c.h + j, f), set(c.gates, b, 2 * c.h + j, g);
     set(c.gates, b, 3 * c.h + j, o);
     set(c.cells, b, j, cell);
-    set(c.out, b, j, o * tanhf(cell));
 }
 
 /* dh, dc: what arrives from the step behind; dc becomes what goes to the step before. */
@@ -64,8 +79,9 @@ __device__ __forceinline__ void lstm_backward_cell(const cell_task &c, int64_t b
     float o = at(c.gates, b, 3 * c.h + j), y = tanhf(at(c.cells, b, j)), gy = at(c.gy, b, j) + dh;
     float gc = *dc + gy * o * (1 - y * y) + (c.gcells.data ? at(c.gcells, b, j) : 0.0f);
     float before = at(c.cells_before, b, j);
-    set(c.dgates, b, j, gc * g * i * (1 - i)), set(c.dgates, b, c.h + j, gc * before * f * (1 - f));
-    set(c.dgates, b, 2 * c.h + j, gc * i * (1 - g * g)), set(c.dgates, b, 3 * c.h + j, gy * y * o * (1 - o));
+    hand_on(c, c.dgates, b, j, gc * g * i * (1 - i)), hand_on(c, c.dgates, b, c.h + j, gc * before * f * (1 - f));
+    hand_on(c, c.dgates, b, 2 * c.h + j, gc * i * (1 - g * g));
+    hand_on(c, c.dgates, b, 3 * c.h + j, gy * y * o * (1 - o));
     *dc = gc * f;
 }
 
@@ -78,7 +94,7 @@ __device__ __forceinline__ void gru_cell(const cell_task &c, int64_t b, int64_t 
     float n = tanhf(at(c.in, b, 2 * c.h + j) + r * hidden);
     set(c.gates, b, j, r), set(c.gates, b, c.h + j, z), set(c.gates, b, 2 * c.h + j, n);
     set(c.gates, b, 3 * c.h + j, hidden);
-    set(c.out, b, j, (1 - z) * n + z * at(c.state, b, j));
+    hand_on(c, c.out, b, j, (1 - z) * n + z * at(c.state, b, j));
 }
 
 /* past: what goes to the state past the product, to which that is added. */
@@ -88,20 +104,21 @@ __device__ __forceinline__ void gru_backward_cell(const cell_task &c, int64_t b,
     float hidden = at(c.gates, b, 3 * c.h + j), gy = at(c.gy, b, j) + dh;
     float dn = gy * (1 - z) * (1 - n * n), dr = dn * hidden * r * (1 - r);
     float dz = gy * (at(c.state, b, j) - n) * z * (1 - z);
+    hand_on(c, c.dhidden, b, j, dr), hand_on(c, c.dhidden, b, c.h + j, dz);
+    hand_on(c, c.dhidden, b, 2 * c.h + j, dn * r);
     set(c.dgates, b, j, dr), set(c.dgates, b, c.h + j, dz), set(c.dgates, b, 2 * c.h + j, dn);
-    set(c.dhidden, b, j, dr), set(c.dhidden, b, c.h + j, dz), set(c.dhidden, b, 2 * c.h + j, dn * r);
     *past = gy * z;
 }
 
 __device__ __forceinline__ void rnn_cell(const cell_task &c, int64_t b, int64_t j, float sum)
 {
-    set(c.out, b, j, c.relu ? larger(sum, 0.0f) : tanhf(sum));
+    hand_on(c, c.out, b, j, c.relu ? larger(sum, 0.0f) : tanhf(sum));
 }
 
 __device__ __forceinline__ void rnn_backward_cell(const cell_task &c, int64_t b, int64_t j, float dh)
 {
     float y = at(c.out, b, j), gy = at(c.gy, b, j) + dh;
-    set(c.dgates, b, j, c.relu ? (y > 0 ? gy : 0.0f) : gy * (1 - y * y));
+    hand_on(c, c.dgates, b, j, c.relu ? (y > 0 ? gy : 0.0f) : gy * (1 - y * y));
 }
 
 /* One cell: sum has what its gates sum up to, or [0] the gradient of its output that comes of the product; carry, of an
@@ -126,20 +143,21 @@ struct resident_shape {
     size_t shared_bytes;
 };
 
-/* rest: of step 1; that of step t lies t - 1 times `next` behind. first: of step 0. The product reads `from`. */
+/* rest: of step 1; that of step t lies t - 1 times `next` behind. first: of step 0. `from` is the state that came in;
+ * each other state's values go from block to block in words, each second one in the same. */
 struct resident_task {
     cell_task first, rest;
-    step_rows from_first, from_rest;
+    step_rows from;
     step_rows dh, dc; /* backward: gradients of the states that came in; data NULL where nobody wants them */
     const float *weight;
-    unsigned long long *arrived; /* a counter for each group, zeros */
+    unsigned long long *words; /* [2][B,width of the state] */
     int64_t steps;
 };
 
 /* False: no shape fits the device, or the library's products are faster. */
 bool grdi_resident_plan(const grdi_device *device, int32_t kind, int64_t b, int64_t h, resident_shape *shape);
-/* Of scratch, for task->arrived. */
-size_t grdi_resident_counter_bytes(const resident_shape *shape);
+/* Of scratch, for task->words. */
+size_t grdi_resident_word_bytes(int32_t kind, int64_t b, int64_t h);
 /* Whether what the launch reads lies so that it can. */
 bool grdi_resident_takes(const resident_task *task);
 grd_status grdi_resident_run(const grdi_call *call, int32_t kind, const resident_task *task,

@@ -2,9 +2,10 @@
  * in shared memory; what passes between blocks from step to step is the state alone.
  *
  * A block has some units of the cells for some rows of the batch. Blocks with the same rows are a group: each needs the
- * state of all units, so a group waits at each step until the last of its blocks has written its part. All blocks must
- * be on the device at once for that, which a cooperative launch sees to. Sums are made in an order that the shape alone
- * fixes. */
+ * state of all units, whose values it takes from words that say of which turn they are. All blocks must be on the
+ * device at once for that, which a cooperative launch sees to. Turns take two sets of words by turns: who posts a value
+ * has taken all of the turn before, so each of its group has taken all of the one before that. Sums are made in an
+ * order that the shape alone fixes. */
 #include "ops/recurrent.cuh"
 
 #include "cuda.h"
@@ -14,7 +15,7 @@ namespace
 {
 
 /* A thread makes sums of TILE gates and TILE rows; TOGETHER of the threads that share them are added up at a time. */
-enum { THREADS = 256, TILE = 4, TOGETHER = 16, SPLITS_MAX = 64, COLUMNS_MIN = 32, COUNTER_SPACE = 16 };
+enum { THREADS = 256, TILE = 4, TOGETHER = 16, SPLITS_MAX = 64, COLUMNS_MIN = 32, AT_ONCE = 4 };
 enum { HELD = 8192, HELD_SMALL = 128 }; /* elements of the state in shared memory at a time */
 
 /* What the block has, and where. */
@@ -46,9 +47,10 @@ __device__ __forceinline__ step_rows rows_at(const step_rows &r, int64_t step)
     return {r.data + step * r.next, r.row, r.next};
 }
 
-__device__ __forceinline__ step_rows from_at(const resident_task &k, int64_t t)
+/* The words of a turn, of [B,width] values. */
+__device__ __forceinline__ unsigned long long *words_of(const resident_task &k, int width, uint32_t turn)
 {
-    return t == 0 ? k.from_first : rows_at(k.from_rest, t - 1);
+    return k.words + turn % 2 * k.first.b * width;
 }
 
 __device__ __forceinline__ cell_task cell_at(const resident_task &k, int64_t t)
@@ -82,17 +84,59 @@ __device__ inline void take_weight(const resident_task &k, const resident_shape 
     copies_wait<0>();
 }
 
-/* Columns of the state from `column` on go to `held`. */
-__device__ inline void fetch(const resident_task &k, const resident_shape &s, const resident_block &m,
-                             const step_rows &from, int column, float *held)
+/* Columns of the state that came in, from `column` on, go to `held`. */
+__device__ inline void fetch_first(const resident_task &k, const resident_shape &s, const resident_block &m, int column,
+                                   float *held)
 {
     int quads = (m.width - column < s.chunk ? m.width - column : s.chunk) / 4;
     for (int e = (int)threadIdx.x; e < s.rows * quads; e += THREADS) {
         int r = e / quads, i = e % quads * 4;
         bool there = m.row + r < k.first.b;
-        const float *at = from.data + (m.row + r) * from.row + column + i;
-        copy_16(held + r * m.held_row + i, there ? at : from.data, there);
+        const float *at = k.from.data + (m.row + r) * k.from.row + column + i;
+        copy_16(held + r * m.held_row + i, there ? at : k.from.data, there);
     }
+}
+
+/* The same of the state of a turn. A thread waits for the first of its words, and asks for the others, which have come
+ * by then as a rule, all at once: threads that ask again and again would keep memory from those that post. */
+__device__ inline void fetch_words(const resident_task &k, const resident_shape &s, const resident_block &m,
+                                   uint32_t turn, int column, float *held)
+{
+    int quads = (m.width - column < s.chunk ? m.width - column : s.chunk) / 4;
+    const unsigned long long *words = words_of(k, m.width, turn);
+    for (int first = (int)threadIdx.x; first < s.rows * quads; first += AT_ONCE * THREADS) {
+        const unsigned long long *at[AT_ONCE];
+        uint32_t bits[AT_ONCE][4] = {};
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            int e = first + n * THREADS, r = e / quads, i = e % quads * 4;
+            bool there = e < s.rows * quads && m.row + r < k.first.b;
+            at[n] = there ? words + (m.row + r) * m.width + column + i : nullptr;
+        }
+        while (at[0] && !take_four(at[0], turn, bits[0])) {
+        }
+        for (bool all = false; !all;) {
+            all = true;
+#pragma unroll
+            for (int n = 1; n < AT_ONCE; n++)
+                if (at[n]) all = take_four(at[n], turn, bits[n]) && all;
+        }
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            int e = first + n * THREADS, r = e / quads, i = e % quads * 4;
+            if (e < s.rows * quads)
+                *(float4 *)(held + r * m.held_row + i) = float4{bits_float(bits[n][0]), bits_float(bits[n][1]),
+                                                                bits_float(bits[n][2]), bits_float(bits[n][3])};
+        }
+    }
+}
+
+/* Turn 0 is the state that came in. */
+__device__ inline void fetch(const resident_task &k, const resident_shape &s, const resident_block &m, uint32_t turn,
+                             int column, float *held)
+{
+    if (turn == 0) fetch_first(k, s, m, column, held);
+    else fetch_words(k, s, m, turn, column, held);
 }
 
 /* sum[a][b] += weight row a times held row b, of every `splits`-th quad of columns from the thread's own on. */
@@ -118,19 +162,18 @@ __device__ __forceinline__ void accumulate(float (&sum)[TILE][TILE], const float
 }
 
 /* sums[line][n][row]: lines are added up by who reads them. */
-__device__ inline void product(const resident_task &k, const resident_shape &s, const resident_block &m,
-                               const step_rows &from)
+__device__ inline void product(const resident_task &k, const resident_shape &s, const resident_block &m, uint32_t turn)
 {
     int thread = (int)threadIdx.x, across = s.rows / TILE, tile = thread / s.splits, split = thread % s.splits;
-    int n = tile / across * TILE, row = tile % across * TILE, all = m.n * s.rows, turn = 0;
+    int n = tile / across * TILE, row = tile % across * TILE, all = m.n * s.rows, half = 0;
     bool works = n < m.n;
     float sum[TILE][TILE] = {};
-    fetch(k, s, m, from, 0, m.held);
+    fetch(k, s, m, turn, 0, m.held);
     copies_commit();
-    for (int column = 0; column < m.width; column += s.chunk, turn ^= 1) {
-        const float *held = m.held + turn * s.rows * m.held_row;
+    for (int column = 0; column < m.width; column += s.chunk, half ^= 1) {
+        const float *held = m.held + half * s.rows * m.held_row;
         int next = column + s.chunk, columns = m.width - column < s.chunk ? m.width - column : s.chunk;
-        if (next < m.width) fetch(k, s, m, from, next, m.held + (turn ^ 1) * s.rows * m.held_row);
+        if (next < m.width) fetch(k, s, m, turn, next, m.held + (half ^ 1) * s.rows * m.held_row);
         copies_commit();
         copies_wait<1>();
         __syncthreads();
@@ -206,7 +249,7 @@ __device__ inline void look_ahead(const resident_shape &s, const resident_block 
 template <int KIND>
 __device__ inline void give_states(const resident_task &k, const resident_shape &s, const resident_block &m)
 {
-    if (k.dh.data) product(k, s, m, k.from_first);
+    if (k.dh.data) product(k, s, m, (uint32_t)k.steps);
     for (int e = (int)threadIdx.x; e < s.units * s.rows; e += THREADS) {
         int u = e % s.units, r = e / s.units;
         int64_t b = m.row + r, j = m.unit + u;
@@ -234,17 +277,13 @@ __global__ void __launch_bounds__(THREADS, 1) resident_kernel(const resident_tas
     take_weight<KIND>(k, s, m);
     for (int e = (int)threadIdx.x; e < s.units * s.rows; e += THREADS) m.carry[e] = 0;
     __syncthreads();
-    unsigned long long *arrived = k.arrived + group * COUNTER_SPACE;
     for (int64_t i = 0; i < k.steps; i++) {
         int64_t t = backward ? k.steps - 1 - i : i;
-        if (!backward || i > 0) product(k, s, m, from_at(k, backward ? t + 1 : t));
-        run_cells<KIND>(s, m, cell_at(k, t), !backward || i > 0);
-        if (!backward && i + 1 == k.steps) break;
-        __syncthreads();
-        if (threadIdx.x == 0) arrive(arrived);
+        cell_task c = cell_at(k, t);
+        c.words = {words_of(k, m.width, (uint32_t)i + 1), m.width, (uint32_t)i + 1};
+        if (!backward || i > 0) product(k, s, m, (uint32_t)i);
+        run_cells<KIND>(s, m, c, !backward || i > 0);
         if (i + 1 < k.steps) look_ahead<KIND>(s, m, cell_at(k, backward ? t - 1 : t + 1));
-        if (threadIdx.x == 0) await(arrived, (unsigned long long)(i + 1) * (unsigned)s.slices);
-        __syncthreads();
     }
     if (backward) give_states<KIND>(k, s, m);
 }
@@ -303,21 +342,21 @@ bool grdi_resident_plan(const grdi_device *device, int32_t kind, int64_t b, int6
     return least > 0;
 }
 
-size_t grdi_resident_counter_bytes(const resident_shape *shape)
+size_t grdi_resident_word_bytes(int32_t kind, int64_t b, int64_t h)
 {
-    return (size_t)shape->groups * COUNTER_SPACE * sizeof(unsigned long long);
+    return 2 * (size_t)(b * h * (is_backward(kind) ? gates_of(kind) : 1)) * sizeof(unsigned long long);
 }
 
 bool grdi_resident_takes(const resident_task *k)
 {
-    if (k->steps > 1 && k->from_rest.next == 0) return false; /* a step would lie over the one that others still read */
-    return is_aligned(k->weight) && is_aligned(k->from_first.data) && (k->steps == 1 || is_aligned(k->from_rest.data));
+    return is_aligned(k->weight) && is_aligned(k->from.data);
 }
 
 grd_status grdi_resident_run(const grdi_call *call, int32_t kind, const resident_task *task,
                              const resident_shape *shape)
 {
-    grd_status status = grdi_cuda_clear(call, task->arrived, grdi_resident_counter_bytes(shape));
+    const cell_task &c = task->first;
+    grd_status status = grdi_cuda_clear(call, task->words, grdi_resident_word_bytes(kind, c.b, c.h));
     if (status) return status;
     switch (kind) {
     case LSTM: return launch<LSTM>(call, *task, *shape);

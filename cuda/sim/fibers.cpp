@@ -291,26 +291,27 @@ unsigned grdi_sim_running(void)
     return (unsigned)(now - blocks) * THREADS_MAX + now->current;
 }
 
-/* In order 0 whoever counts up is overtaken by the other blocks, so that what the rest of its own has not done yet
- * shows; in order 1 its block runs on, so that a missing wait does. */
-void grdi_sim_arrive(unsigned long long *counter)
+/* In order 0 whoever posts is overtaken by the other blocks, so that what the rest of its own has not done yet shows;
+ * in order 1 its block runs on, so that a missing wait does. */
+void grdi_sim_post(unsigned long long *word, unsigned long long value)
 {
-    ++*counter;
+    *word = value;
     if (sim.order) return;
     sim.overtaken = true;
     to_main(&now->fibers[now->current]);
 }
 
-/* Threads of other blocks count it up. */
-void grdi_sim_await(const unsigned long long *counter, unsigned long long count)
+/* Threads of other blocks post it. */
+unsigned long long grdi_sim_await(const unsigned long long *word, unsigned long long least)
 {
     fiber *f = &now->fibers[now->current];
-    while (*counter < count) {
-        f->waits_for = counter;
-        f->seen = *counter;
+    while (*word < least) {
+        f->waits_for = word;
+        f->seen = *word;
         f->call = "a wait for other blocks";
         to_main(f);
     }
+    return *word;
 }
 
 unsigned grdi_sim_thread()

@@ -6,7 +6,7 @@
 namespace
 {
 
-enum { THREADS = 128 };
+enum { THREADS = 128, PASSING_BLOCKS = 16 };
 
 /* Reverses `in` through shared memory; without its barrier a thread reads what another has not written yet, or not any
  * more. */
@@ -50,18 +50,20 @@ __global__ void stuck_kernel(float *out, unsigned skips)
     out[threadIdx.x] = __shfl_xor_sync(0xFFFFFFFFu, tile[threadIdx.x], 1);
 }
 
-/* Blocks hand a number on to the next, twice; without the wait, or the barrier before a block says that it is done, one
- * reads what another has not written yet. */
-__global__ void passing_kernel(float *out, unsigned long long *arrived, bool waits, bool barrier)
+/* Blocks hand a number on to the next, twice. Without the wait one reads what another has not posted yet; with the same
+ * words for both turns, what another has posted since. */
+__global__ void passing_kernel(float *out, unsigned long long *words, bool waits, bool sets)
 {
-    unsigned next = (blockIdx.x + 1) % gridDim.x;
-    for (unsigned round = 0; round < 2; round++) {
-        float *now = out + round * gridDim.x, value = round ? out[next] + 1.0f : (float)blockIdx.x;
-        if (threadIdx.x == (round ? 0 : THREADS / 2)) now[blockIdx.x] = value;
-        if (barrier) __syncthreads();
-        if (threadIdx.x == 0) arrive(arrived);
-        if (threadIdx.x == 0 && waits) await(arrived, (round + 1) * gridDim.x);
-        __syncthreads();
+    unsigned before = (blockIdx.x + gridDim.x - 1) % gridDim.x;
+    if (threadIdx.x > 0) return;
+    for (unsigned turn = 1; turn <= 2; turn++) {
+        unsigned long long *now = words + (sets ? turn - 1 : 0) * 4 * gridDim.x, *from = words + 4 * before;
+        uint32_t bits[4] = {(uint32_t)from[0]};
+        while (turn == 2 && waits && !take_four(from, 1, bits)) {
+        }
+        uint32_t value = turn == 1 ? blockIdx.x : bits[0] + 1;
+        out[(turn - 1) * gridDim.x + blockIdx.x] = (float)value;
+        for (int i = 0; i < 4; i++) post(now + 4 * blockIdx.x + i, value, turn);
     }
 }
 
@@ -73,15 +75,16 @@ GRDI_SIM_EXPORT int grdi_sim_planted_overflow(float *out, int past);
 GRDI_SIM_EXPORT int grdi_sim_planted_unwritten(float *out, int written);
 GRDI_SIM_EXPORT int grdi_sim_planted_stuck(float *out, int skips);
 
-GRDI_SIM_EXPORT int grdi_sim_planted_passing(float *out, int blocks, int waits, int barrier, int together);
+GRDI_SIM_EXPORT int grdi_sim_planted_passing(float *out, int blocks, int waits, int sets, int together);
 
-int grdi_sim_planted_passing(float *out, int blocks, int waits, int barrier, int together)
+int grdi_sim_planted_passing(float *out, int blocks, int waits, int sets, int together)
 {
-    static unsigned long long arrived;
-    arrived = 0;
+    alignas(16) static unsigned long long words[2 * 4 * PASSING_BLOCKS];
+    if (blocks > PASSING_BLOCKS) return -1;
+    for (auto &word : words) word = 0;
     return grdi_sim_launch(
-        "passing_kernel", (unsigned)blocks, THREADS, 0,
-        [=] { passing_kernel(out, &arrived, waits != 0, barrier != 0); }, nullptr, together != 0);
+        "passing_kernel", (unsigned)blocks, THREADS, 0, [=] { passing_kernel(out, words, waits != 0, sets != 0); },
+        nullptr, together != 0);
 }
 
 int grdi_sim_planted_reverse(float *out, const float *in, int barrier)

@@ -59,9 +59,9 @@ cudaError_t grdi_sim_submit(cudaStream_t stream, std::function<cudaError_t()> wo
 /* `function` is the kernel's address, by which cudaFuncSetAttribute knows it; together: a cooperative launch. */
 cudaError_t grdi_sim_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
                             const std::function<void()> &body, const void *function = nullptr, bool together = false);
-/* Counts up, and waits until the counter has come so far, which blocks of a cooperative launch see to. */
-void grdi_sim_arrive(unsigned long long *counter);
-void grdi_sim_await(const unsigned long long *counter, unsigned long long count);
+/* Writes a word, and waits until one has come so far, which blocks of a cooperative launch see to. */
+void grdi_sim_post(unsigned long long *word, unsigned long long value);
+unsigned long long grdi_sim_await(const unsigned long long *word, unsigned long long least);
 
 /* tensor.cpp: what device/tensor.cuh wraps. */
 void grdi_sim_mma(float *d, const uint32_t *a, uint32_t b0, uint32_t b1, bool f16);
