@@ -69,6 +69,61 @@ class GPT(nn.Module):
         return self.head(self.norm(x)).flatten(0, 1)  # (B*T, V)
 
 
+class QwenBlock(nn.Module):
+    """One block of Qwen 2: grouped queries with rotary positions, biases of queries, keys and values alone."""
+
+    def __init__(self, width, heads, kv_heads, mlp):
+        super().__init__()
+        self.heads, self.kv_heads, self.size = heads, kv_heads, width // heads
+        self.norm1 = nn.RMSNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.size)
+        self.out = nn.Linear(width, width, bias=False)
+        self.norm2 = nn.RMSNorm(width, eps=1e-6)
+        self.gate_up = nn.Linear(width, 2 * mlp, bias=False)
+        self.down = nn.Linear(mlp, width, bias=False)
+
+    def forward(self, x, cos, sin):
+        b, t, c = x.shape
+        qkv = self.qkv(self.norm1(x)).view(b, t, -1, self.size).transpose(1, 2)  # (B, H + 2 Hkv, T, hs)
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        y = F.scaled_dot_product_attention(turn(q, cos, sin), turn(k, cos, sin), v, is_causal=True, enable_gqa=True)
+        x = x + self.out(y.transpose(1, 2).reshape(b, t, c))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
+
+
+def turn(x, cos, sin):
+    """Rotary positions, the first half of a head beside the second."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Qwen(nn.Module):
+    """Qwen 2: RMSNorm, rotary positions, SwiGLU, tied embedding and head."""
+
+    def __init__(self, context, vocab, layers, heads, kv_heads, width, mlp):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab, width)
+        self.blocks = nn.ModuleList(QwenBlock(width, heads, kv_heads, mlp) for _ in range(layers))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, vocab, bias=False)
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, std=0.02)
+        self.head.weight = self.tokens.weight
+        size = width // heads
+        angles = torch.outer(torch.arange(context), 1e6 ** (-torch.arange(0, size, 2) / size))
+        self.register_buffer("cos", angles.cos())
+        self.register_buffer("sin", angles.sin())
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        return self.head(self.norm(x)).flatten(0, 1)
+
+
 class Residual(nn.Module):
     """A ResNet block: basic (two 3x3) or bottleneck (1x1, 3x3 with the stride, 1x1)."""
 
@@ -123,6 +178,14 @@ def gpt2(context):
     return GPT(50304, 1024, 12, 12, 768, True)
 
 
+def gpt2_xl(context):
+    return GPT(50304, 1024, 48, 25, 1600, True)
+
+
+def qwen(context):
+    return Qwen(context, 151936, 24, 14, 2, 896, 4864)
+
+
 def gpt_baby(context):
     return GPT(65, context, 6, 6, 384, False)
 
@@ -134,6 +197,8 @@ def gpt_small(context):
 # name: (build, batch, context or None, shape of one sample or None, classes, optimizer)
 MODELS = {
     "gpt2-124m": (gpt2, 4, 64, None, 50304, "adamw"),
+    "gpt2-1.5b": (gpt2_xl, 8, 1024, None, 50304, "adamw"),
+    "qwen2.5-0.5b": (qwen, 16, 1024, None, 151936, "adamw"),
     "gpt-baby": (gpt_baby, 16, 256, None, 65, "adamw"),
     "gpt-small": (gpt_small, 16, 128, None, 1024, "adamw"),
     "mlp": (lambda _: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)), 64, None, (784,), 10, "sgd"),

@@ -4,7 +4,7 @@
 
 #include "cli/cli.h"
 
-#define BENCH_MODELS "gpt2-124m, gpt-baby, gpt-small, mlp, lenet, resnet18, resnet50, lstm"
+#define BENCH_MODELS "gpt2-124m, gpt2-1.5b, qwen2.5-0.5b, gpt-baby, gpt-small, mlp, lenet, resnet18, resnet50, lstm"
 
 typedef struct bench_args {
     cli common;
