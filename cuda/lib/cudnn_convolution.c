@@ -67,7 +67,7 @@ static grdi_dnn_descriptor graph_of(builder *b, const grdi_convolution *c, bool 
     int32_t rank = (int32_t)g.spatial + 2, first = kinds[c->kind].first;
     const float one = 1, kept = adds ? 1 : 0;
     grdi_dnn_descriptor x = tensor(b, PLACE_X, grdi_dnn_data_type(c->x), g.x, rank, true);
-    grdi_dnn_descriptor w = tensor(b, PLACE_W, grdi_dnn_data_type(c->w), g.w, rank, false);
+    grdi_dnn_descriptor w = tensor(b, PLACE_W, grdi_dnn_data_type(c->w), g.w, rank, c->w_inner);
     grdi_dnn_descriptor y = tensor(b, PLACE_Y, grdi_dnn_data_type(c->y), g.y, rank, true), sum = y;
     if (c->bias) sum = tensor(b, NO_PLACE, DNN_DATA_FLOAT, g.y, rank, true);
     grdi_dnn_descriptor convolution = convolution_of(b, &g);
@@ -94,10 +94,10 @@ static void write_call(const grdi_convolution *c, char text[GRDI_CHOICE_TEXT])
 {
     static const char *const kinds[] = {"convolution forward", "convolution backward to x",
                                         "convolution backward to w"};
-    int at = snprintf(text, GRDI_CHOICE_TEXT, "%s %s %s %s%s%s n=%lld c=%lld o=%lld groups=%lld", kinds[c->kind],
-                      grd_dtype_name(c->x), grd_dtype_name(c->w), grd_dtype_name(c->y), c->bias ? " bias" : "",
-                      c->accumulates ? " accumulates" : "", (long long)c->samples, (long long)c->in_channels,
-                      (long long)c->out_channels, (long long)c->groups);
+    int at = snprintf(text, GRDI_CHOICE_TEXT, "%s %s %s %s%s%s%s n=%lld c=%lld o=%lld groups=%lld", kinds[c->kind],
+                      grd_dtype_name(c->x), grd_dtype_name(c->w), grd_dtype_name(c->y), c->w_inner ? " inner" : "",
+                      c->bias ? " bias" : "", c->accumulates ? " accumulates" : "", (long long)c->samples,
+                      (long long)c->in_channels, (long long)c->out_channels, (long long)c->groups);
     for (int a = 0; a < GRDI_WINDOW_AXES && at < GRDI_CHOICE_TEXT; a++) {
         const grdi_window *w = &c->axis[a];
         at += snprintf(text + at, (size_t)(GRDI_CHOICE_TEXT - at), " %lld>%lld/%lld*%lld+%lldx%lld", (long long)w->in,

@@ -2,7 +2,11 @@
  * products of cuBLASLt, a few samples at a time: windows are laid out as rows of a matrix, columns [positions, channels
  * x taps], which the weight [O, channels x taps] fits as it lies. What flows back to x is gathered from such columns by
  * the element that it belongs to: nothing is added at random. Kernels of one tap that move by one need no columns: x is
- * the matrix. */
+ * the matrix.
+ *
+ * cuDNN 9 sums gradients of weights of bf16 in f32, but most versions store them in bf16 alone: then they are rounded
+ * once, beside the result, and stored in f32 or added to it from there, as PyTorch has them. Gradients that are plain
+ * products stay in f32 throughout. */
 #include "ops/copy.h"
 
 #include "device/table.cuh"
@@ -26,7 +30,7 @@ struct convolution_state {
     int64_t chunk;                        /* samples at a time; divides their number */
     bool plain;                           /* no columns */
     grd_dtype type;                       /* of columns */
-    bool rounds_bias;                     /* the library's gradient of weights comes in bf16 */
+    bool rounds_bias, rounds_sum;         /* to the library's dtype: the bias; the gradient of weights */
     size_t columns_bytes, beside_at; /* room for columns or for the library's workspace; behind it, what is rounded */
     grdi_product product;
 };
@@ -157,9 +161,21 @@ void plan_library(const grdi_call *call, convolution_state *s)
     c.samples = s->w.samples, c.in_channels = s->w.channels, c.out_channels = s->outputs, c.groups = s->groups;
     for (int a = 0; a < GRDI_WINDOW_AXES; a++) c.axis[a] = s->w.axis[a];
     c.x = o.x->dtype, c.w = o.w->dtype, c.y = o.y->dtype;
+    c.w_inner = s->taps == 1; /* both are the same then */
     c.bias = call->input_count == 3;
     c.accumulates = call->may_accumulate[0];
     s->library = grdi_dnn_plan_new(&call->device->dnn, &c);
+    if (s->library || c.w == c.x || s->kind != WEIGHT_GRADIENT || s->plain) return;
+    c.w = c.x, c.w_inner = true, c.accumulates = false;
+    s->library = grdi_dnn_plan_new(&call->device->dnn, &c);
+    s->rounds_sum = s->library != nullptr;
+}
+
+/* Bytes of what lies beside in the library's dtype. */
+size_t bytes_beside(const grdi_call *call, const convolution_state *s)
+{
+    if (s->rounds_bias) return (size_t)s->outputs * grd_dtype_size(call->out[0].dtype);
+    return s->rounds_sum ? (size_t)grd_dims_count(call->out[0].dims) * grd_dtype_size(call->in[0].dtype) : 0;
 }
 
 grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution_kind kind)
@@ -177,7 +193,7 @@ grd_status prepare(grdi_call *call, grd_error *error, grdi_convolution_kind kind
         s->columns_bytes = grdi_dnn_plan_workspace(s->library);
     s->beside_at = grdi_cuda_room(s->columns_bytes);
     s->rounds_bias = call->input_count == 3 && call->in[2].dtype != call->out[0].dtype;
-    call->scratch_bytes = s->beside_at + (s->rounds_bias ? (size_t)s->outputs * grd_dtype_size(call->out[0].dtype) : 0);
+    call->scratch_bytes = s->beside_at + bytes_beside(call, s);
     return GRD_OK;
 }
 
@@ -194,10 +210,15 @@ grd_status prepare_weight_gradient(grdi_call *call, grd_error *error)
     return prepare(call, error, WEIGHT_GRADIENT);
 }
 
-const void *bias_of(const grdi_call *call, const convolution_state *s)
+void *beside(const grdi_call *call, const convolution_state *s)
+{
+    return (char *)call->scratch + s->beside_at;
+}
+
+void *bias_of(const grdi_call *call, const convolution_state *s)
 {
     if (call->input_count < 3) return nullptr;
-    return s->rounds_bias ? (const char *)call->scratch + s->beside_at : call->in[2].data;
+    return s->rounds_bias ? beside(call, s) : call->in[2].data;
 }
 
 /* The epilogue knows one bias for all groups, which is right for one. */
@@ -206,7 +227,8 @@ grd_status bind(grdi_call *call, grd_error *error)
     convolution_state *s = (convolution_state *)call->state;
     operands o = operands_of(call, s->kind);
     grdi_product *p = &s->product;
-    void *pointers[GRDI_DNN_POINTERS] = {o.x->data, o.w->data, o.y->data, (void *)bias_of(call, s)};
+    void *pointers[GRDI_DNN_POINTERS] = {o.x->data, s->rounds_sum ? beside(call, s) : o.w->data, o.y->data,
+                                         bias_of(call, s)};
     s->by_library = s->library && grdi_dnn_plan_bind(s->library, pointers, call->scratch);
     if (s->by_library) return GRD_OK;
     choose_chunk(s, (int64_t)s->columns_bytes);
@@ -246,13 +268,31 @@ grd_status run_chunk(const grdi_call *call, const convolution_state *s, int64_t 
     return grdi_launch(call, gather_columns_kernel, blocks_for(t.count, THREADS), THREADS, 0, t);
 }
 
+/* The library's gradient of weights, rounded and [O,K..,C], becomes the call's. */
+grd_status take_rounded(const grdi_call *call, const convolution_state *s)
+{
+    grdi_view rounded = call->out[0];
+    int64_t channels = rounded.dims.dim[1], step = channels;
+    rounded.dtype = call->in[0].dtype;
+    rounded.data = beside(call, s);
+    for (int32_t axis = rounded.dims.rank - 1; axis > 1; axis--) {
+        rounded.stride[axis] = step;
+        step *= rounded.dims.dim[axis];
+    }
+    rounded.stride[1] = 1;
+    rounded.stride[0] = step;
+    return grdi_cuda_copy(call, &call->out[0], &rounded, call->accumulate[0]);
+}
+
 grd_status run_library(const grdi_call *call, const convolution_state *s)
 {
     grdi_device *device = call->device;
     cudaSetDevice(device->index);
-    if (grdi_cuda_noted(device) || grdi_dnn_plan_run(s->library, call->accumulate[0])) return GRD_OK;
-    snprintf(device->why, sizeof device->why, "%s", device->dnn.why);
-    return GRD_E_DEVICE;
+    if (!grdi_cuda_noted(device) && !grdi_dnn_plan_run(s->library, call->accumulate[0] && !s->rounds_sum)) {
+        snprintf(device->why, sizeof device->why, "%s", device->dnn.why);
+        return GRD_E_DEVICE;
+    }
+    return s->rounds_sum ? take_rounded(call, s) : GRD_OK;
 }
 
 grd_status run(grdi_call *call)
@@ -262,7 +302,7 @@ grd_status run(grdi_call *call)
     if (s->rounds_bias) {
         grdi_view rounded = call->in[2];
         rounded.dtype = call->out[0].dtype;
-        rounded.data = (void *)bias_of(call, s);
+        rounded.data = bias_of(call, s);
         status = grdi_cuda_copy(call, &rounded, &call->in[2], false);
     }
     if (!status && s->by_library) return run_library(call, s);
@@ -307,6 +347,7 @@ const grdi_kernel kernel_input_gradient = {.op = "convolution_input_gradient",
                                            .release = release};
 const grdi_kernel kernel_weight_gradient = {.op = "convolution_weight_gradient",
                                             .accumulates = 1,
+                                            .rounds_sums = 1,
                                             .supports = supports_weight_gradient,
                                             .prepare = prepare_weight_gradient,
                                             .bind = bind,
