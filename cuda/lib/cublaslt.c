@@ -117,21 +117,33 @@ static void describe(chain *c, grdi_device *device, grdi_product *p)
 #undef SET
 }
 
+/* How the parts of a sum that is split along K may be added. In the output's type, be it where they are stored or in the
+ * output itself ("in place"), only where that is f32: rounded to bf16 after each part, a result is off by ulps. */
+static uint32_t reductions(const grdi_product *p)
+{
+    return p->y.dtype == GRD_F32 ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+}
+
 /* What was kept may be anything: it comes from a file. */
 static bool still_good(const chain *c, grdi_device *device, const grdi_product *p)
 {
     cublasLtMatmulHeuristicResult_t about;
+    uint32_t scheme;
     memset(&about, 0, sizeof about);
     return c->call->call_cublasLtMatmulAlgoCheck(device->lt.handle, p->description, p->b_layout, p->a_layout,
                                                  p->y_layout, p->y_layout, &p->algorithm,
                                                  &about) == CUBLAS_STATUS_SUCCESS &&
-           about.workspaceSize <= GRDI_LT_WORKSPACE_BYTES;
+           about.workspaceSize <= GRDI_LT_WORKSPACE_BYTES &&
+           c->call->call_cublasLtMatmulAlgoConfigGetAttribute(&p->algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                                              &scheme, sizeof scheme, NULL) == CUBLAS_STATUS_SUCCESS &&
+           !(scheme & ~reductions(p));
 }
 
 static void choose(chain *c, grdi_device *device, grdi_product *p)
 {
     cublasLtMatmulPreference_t preference = NULL;
     uint64_t workspace = GRDI_LT_WORKSPACE_BYTES;
+    uint32_t schemes = reductions(p);
     uint32_t least[4] = {alignment(p->b.data, &p->b), alignment(p->a.data, &p->a),
                          alignment(p->base ? p->base : p->y.data, &p->y), alignment(p->y.data, &p->y)};
     cublasLtMatmulHeuristicResult_t found[GRDI_CANDIDATES_MAX];
@@ -143,6 +155,7 @@ static void choose(chain *c, grdi_device *device, grdi_product *p)
 #define SET(attribute, value)                                                                                          \
     ok(c, c->call->call_cublasLtMatmulPreferenceSetAttribute(preference, attribute, &(value), sizeof(value)))
     SET(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+    SET(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, schemes);
     SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, least[0]);
     SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, least[1]);
     SET(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, least[2]);

@@ -25,6 +25,7 @@ extern "C" {
     X(cublasLtMatmulPreferenceDestroy)                                                                                 \
     X(cublasLtMatmulPreferenceSetAttribute)                                                                            \
     X(cublasLtMatmulAlgoCheck)                                                                                         \
+    X(cublasLtMatmulAlgoConfigGetAttribute)                                                                            \
     X(cublasLtMatmulAlgoGetHeuristic)                                                                                  \
     X(cublasLtMatmul)
 

@@ -185,6 +185,12 @@ static bool matmul_supports(const grdi_call *call)
     return product_dtypes(call, call->out[0].dtype);
 }
 
+/* Epilogues know tanh within 2e-5 or so, which is much in f32; in tf32 the product itself is off by more. */
+static bool exact_tanh(const grdi_call *call)
+{
+    return call->in[0].dtype == GRD_F32 && !call->device->tf32;
+}
+
 /* ---- linear: y = activation(x w^T + bias), pre = what the activation is applied to ---- */
 
 enum { BIAS = 2, PRE = 1 };
@@ -252,9 +258,10 @@ static void choose_epilogue(const grdi_call *call, matmul_state *s)
     p->y.data = y->data ? y->data : pre->data;
     s->act_after = false;
     if (activation == GRD_ACTIVATION_NONE || !y->data) return;
+    bool gelu = bias && activation == GRD_ACTIVATION_GELU_TANH && !exact_tanh(call);
     if (bias && !keeps && activation == GRD_ACTIVATION_RELU) p->epilogue = GRDI_EPILOGUE_RELU;
-    else if (bias && !keeps && activation == GRD_ACTIVATION_GELU_TANH) p->epilogue = GRDI_EPILOGUE_GELU;
-    else if (bias && aux && activation == GRD_ACTIVATION_GELU_TANH) {
+    else if (gelu && !keeps) p->epilogue = GRDI_EPILOGUE_GELU;
+    else if (gelu && aux) {
         p->epilogue = GRDI_EPILOGUE_GELU_AUX;
         p->aux = pre->data;
         p->aux_ld = p->n;
@@ -340,7 +347,8 @@ static grd_status slope_bind(grdi_call *call, grd_error *error)
     p->aux = at->data;
     p->aux_ld = p->n;
     p->epilogue = GRDI_EPILOGUE_DGELU;
-    bool fits = at->dtype == call->out[0].dtype && p->n % 8 == 0 && (uintptr_t)at->data % 16 == 0;
+    bool fits =
+        at->dtype == call->out[0].dtype && p->n % 8 == 0 && (uintptr_t)at->data % 16 == 0 && !exact_tanh(call);
     s->act_after = !(fits && grdi_product_plan(call->device, p, NULL) == GRD_OK);
     if (!s->act_after) return GRD_OK;
     p->epilogue = GRDI_EPILOGUE_NONE;

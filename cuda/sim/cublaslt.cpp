@@ -1,7 +1,8 @@
 /* cublaslt.cpp - the stand-in for cuBLASLt: checks each argument against the rules of NVIDIA's documentation
  * (https://docs.nvidia.com/cuda/cublas/, sections cublasLtMatmul, cublasLtEpilogue_t, cublasLtMatmulDescAttributes_t,
  * cublasLtMatrixLayoutAttribute_t) and computes by plain loops, sums in float as the library's. Algorithm 0 sums with K
- * ascending, 1 descending, others in as many parts as their number. */
+ * ascending, 1 descending, others in as many parts as their number; 3 says that it adds its parts in the output's type,
+ * which is refused where that is narrow: the library would do it, and the result would be off by ulps. */
 #include "cublasLt.h"
 #include "cuda_runtime.h"
 
@@ -30,7 +31,7 @@ struct cublasLtMatrixLayoutOpaque {
 };
 struct cublasLtMatmulPreferenceOpaque {
     uint64_t workspace;
-    uint32_t alignment[4];
+    uint32_t alignment[4], schemes;
 };
 
 namespace
@@ -131,6 +132,13 @@ const char *wrong_pointer(const problem &p, const void *a, const void *b, const 
         what = grdi_sim_wrong_memory("the auxiliary matrix", p.how.aux,
                                      (((size_t)p.d.columns - 1) * (size_t)p.how.aux_ld + p.d.rows) * element, 16);
     return what;
+}
+
+uint32_t scheme_of(uint64_t algorithm)
+{
+    return algorithm < 2    ? CUBLASLT_REDUCTION_SCHEME_NONE
+           : algorithm == 3 ? CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE
+                            : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 }
 
 /* Both what the algorithm needs and what is said to be there. */
@@ -313,7 +321,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
 {
-    *preference = new cublasLtMatmulPreferenceOpaque{0, {256, 256, 256, 256}};
+    *preference = new cublasLtMatmulPreferenceOpaque{0, {256, 256, 256, 256}, CUBLASLT_REDUCTION_SCHEME_MASK};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -329,6 +337,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 {
     if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
         return took(take(&preference->workspace, value, size_bytes));
+    if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        return took(take(&preference->schemes, value, size_bytes));
     return took(
         take(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, size_bytes));
 }
@@ -343,7 +353,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     const char *what = wrong_shape(problem{*description, *a, *b, *c, *d});
     *found = 0;
     if (!handle || wanted < 1 || what) return refused(what ? what : "no handle, or no algorithm wanted");
-    for (int n = 0; n < grdi_sim_algorithms() && n < wanted; n++) {
+    for (int n = 0; n < grdi_sim_algorithms() && *found < wanted; n++) {
+        if (scheme_of((uint64_t)n) & ~preference->schemes) continue;
         cublasLtMatmulHeuristicResult_t *r = &results[(*found)++];
         *r = cublasLtMatmulHeuristicResult_t{};
         for (int i = 0; i < 4; i++) r->algo.data[i] = preference->alignment[i];
@@ -370,6 +381,18 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
     return CUBLAS_STATUS_SUCCESS;
 }
 
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algorithm,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attribute, void *value,
+                                                    size_t size_bytes, size_t *written)
+{
+    uint32_t scheme = scheme_of(algorithm->data[5]);
+    if (attribute != CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME || size_bytes != sizeof scheme)
+        return refused("an attribute of an algorithm that is unknown or of the wrong size");
+    memcpy(value, &scheme, sizeof scheme);
+    if (written) *written = sizeof scheme;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t description, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
                               cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
@@ -383,6 +406,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const char *what = wrong_shape(p);
     if (!what) what = wrong_pointer(p, a, b, c, d, algorithm->data);
     if (!what) what = wrong_workspace(workspace, workspace_bytes, (size_t)algorithm->data[4]);
+    if (!what && p.d.type != CUDA_R_32F && scheme_of(algorithm->data[5]) == CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)
+        what = "the algorithm adds its parts in the output's narrow type";
     if (what) return refused(what);
     bool late = p.how.pointers == CUBLASLT_POINTER_MODE_DEVICE; /* alpha and beta are read when the product runs */
     for (const void *factor : {alpha, beta})

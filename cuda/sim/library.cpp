@@ -44,6 +44,7 @@ static const struct {
                  STAND_IN(cublasLtMatmulPreferenceDestroy),
                  STAND_IN(cublasLtMatmulPreferenceSetAttribute),
                  STAND_IN(cublasLtMatmulAlgoCheck),
+                 STAND_IN(cublasLtMatmulAlgoConfigGetAttribute),
                  STAND_IN(cublasLtMatmulAlgoGetHeuristic),
                  STAND_IN(cublasLtMatmul)};
 

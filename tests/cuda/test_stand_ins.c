@@ -299,6 +299,41 @@ Test(stand_ins, refuse_a_workspace_that_is_too_small)
 
 static _Alignas(256) char host[1 << 16];
 
+/* Algorithm 3 is one that adds parts of sums in the output's type. */
+Test(stand_ins, refuse_parts_of_sums_in_a_narrow_type)
+{
+    cublasLtMatmulHeuristicResult_t found[4];
+    cublasLtMatmulPreference_t preference;
+    const uint32_t exact = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    uint32_t scheme;
+    int count;
+    SIM(grdi_sim_set_algorithms)(4, 0);
+    for (int narrow = 0; narrow < 2; narrow++) {
+        for (int i = 0; i < 4 && narrow; i++) p.shape[i].type = CUDA_R_16BF;
+        GOOD(choose());
+        p.found.algo.data[5] = 3;
+        if (narrow) refused(run(0, p.workspace_bytes), "the algorithm adds its parts in the output's narrow type");
+        else GOOD(run(0, p.workspace_bytes));
+    }
+    GOOD(SIM(cublasLtMatmulAlgoConfigGetAttribute)(&p.found.algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                                   sizeof(scheme), NULL));
+    cr_assert(scheme == CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE);
+    refused(SIM(cublasLtMatmulAlgoConfigGetAttribute)(&p.found.algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, 1,
+                                                      NULL),
+            "an attribute of an algorithm that is unknown or of the wrong size");
+    GOOD(SIM(cublasLtMatmulPreferenceCreate)(&preference));
+    for (int masked = 0; masked < 2; masked++) {
+        if (masked)
+            GOOD(SIM(cublasLtMatmulPreferenceSetAttribute)(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                           &exact, sizeof(exact)));
+        GOOD(SIM(cublasLtMatmulAlgoGetHeuristic)(p.handle, p.description, p.a, p.b, p.c, p.d, preference, 4, found,
+                                                 &count));
+        cr_assert(count == 4 - masked, "%d", count);
+    }
+    SIM(cublasLtMatmulPreferenceDestroy)(preference);
+    SIM(grdi_sim_set_algorithms)(1, 0);
+}
+
 Test(stand_ins, refuse_memory_of_the_host)
 {
     GOOD(choose());
@@ -518,5 +553,5 @@ Test(stand_ins, make_streams_wait)
 Test(stand_ins, are_tested_in_every_refusal)
 {
     static const char *const tests[] = {"test_stand_ins.c", NULL};
-    expect_refusals_tested("cublaslt.cpp", tests, 15);
+    expect_refusals_tested("cublaslt.cpp", tests, 16);
 }
