@@ -186,8 +186,8 @@ typedef struct work {
 } work;
 
 /* Vectors, ids and scalars come again for each element, and keys and queries for each tile. */
-static const work works[] = {{"layer_norm", {"norm_kernel"}, 3},
-                             {"layer_norm_backward", {"norm_gradient_kernel", "channel_sums_kernel"}, 1.8},
+static const work works[] = {{"layer_norm", {"norm_rows_kernel"}, 1.05},
+                             {"layer_norm_backward", {"norm_gradient_kernel", "channel_sums_kernel"}, 1.15},
                              {"attention", {"flash_kernel"}, 1.02},
                              {"attention_backward", {"delta_kernel", "flash_gradient_kernel"}, 1.6},
                              {"linear_cross_entropy", {"loss_kernel", "sum_kernel"}, 1.3},
