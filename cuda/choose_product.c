@@ -17,7 +17,7 @@ void grdi_product_call(const grdi_device *device, const grdi_product *p, const u
 {
     int at = snprintf(
         call, GRDI_CHOICE_TEXT, "product m=%lld n=%lld k=%lld of %lld%s, epilogue %d%s%s aux %lld, aligned %u %u %u %u",
-        (long long)p->m, (long long)p->n, (long long)p->k, (long long)p->batch, device->tf32 ? " in tf32" : "",
+        (long long)p->m, (long long)p->n, (long long)p->k, (long long)p->batch, device->modes.tf32 ? " in tf32" : "",
         (int)p->epilogue, p->base ? " based" : "", p->alpha ? " scaled" : "", (long long)p->aux_ld, (unsigned)least[0],
         (unsigned)least[1], (unsigned)least[2], (unsigned)least[3]);
     at += write_matrix(call + at, GRDI_CHOICE_TEXT - at, "a", &p->a);

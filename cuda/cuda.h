@@ -31,7 +31,7 @@ struct grdi_device {
     int32_t index;
     int32_t multiprocessors, capability; /* 90 for sm_90 */
     size_t shared_bytes;                 /* of shared memory that a block may have at most */
-    bool tf32;                           /* products of f32 are made in tf32 */
+    grdi_modes modes;                    /* how it is to compute */
     char kind[320], why[512];
     cudaStream_t stream; /* all work of the device, in order */
     grdi_lt lt;

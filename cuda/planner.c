@@ -10,8 +10,8 @@
 
 static grd_status open_planned(const char *argument, int32_t threads, grdi_device **opened, grd_error *error)
 {
-    bool tf32;
-    const grdi_profile *card = grdi_profile_asked(argument, &tf32);
+    grdi_modes modes;
+    const grdi_profile *card = grdi_profile_asked(argument, &modes);
     (void)threads;
     if (!card) return grd_fail(error, GRD_E_DEVICE, "device 'null:%.64s': no such profile", argument);
     grdi_device *device = grdi_alloc_zero(1, sizeof *device);
@@ -21,10 +21,10 @@ static grd_status open_planned(const char *argument, int32_t threads, grdi_devic
     device->multiprocessors = card->multiprocessors;
     device->capability = card->capability;
     device->shared_bytes = (size_t)card->shared_kib << 10;
-    device->tf32 = tf32;
+    device->modes = modes;
     device->lt.numbers = grdi_addresses_take(&device->next_address, 2 * sizeof(float));
     snprintf(device->kind, sizeof device->kind, "%s sm_%d x%d%s", card->device, (int)card->capability,
-             (int)card->multiprocessors, tf32 ? " tf32" : "");
+             (int)card->multiprocessors, grdi_modes_text(modes));
     *opened = device;
     return GRD_OK;
 }
@@ -63,4 +63,4 @@ const grdi_backend grdi_cuda_planner = {.name = "cuda",
                                         .gathers_copies = true,
                                         .count_calls = grdi_cuda_count_calls,
                                         .memory_bytes = memory_bytes,
-                                        .takes_tf32 = true};
+                                        .takes_modes = true};

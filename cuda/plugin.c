@@ -33,17 +33,13 @@ cudaStream_t grdi_cuda_stream(const grdi_call *call)
 
 /* ---- opening ---- */
 
-/* "", "1", "tf32", "1:tf32" */
+/* "", "1", "tf32", "1:tf32:nondeterministic" */
 static bool parse(grdi_device *device, const char *argument)
 {
     char *end = (char *)argument;
     if (isdigit((unsigned char)argument[0])) device->index = (int32_t)strtol(argument, &end, 10);
     if (end != argument && end[0] == ':') end++;
-    if (strcmp(end, "tf32") == 0) {
-        device->tf32 = true;
-        return true;
-    }
-    return end[0] == '\0';
+    return grdi_modes_read(end, &device->modes);
 }
 
 static grd_status find_device(grdi_device *device, grd_error *error)
@@ -77,7 +73,7 @@ static grd_status find_device(grdi_device *device, grd_error *error)
     cudaDriverGetVersion(&driver);
     snprintf(device->kind, sizeof device->kind, DEVICE_NAME " %.200s sm_%d x%d driver=%d.%d%s", properties.name,
              (int)device->capability, (int)device->multiprocessors, driver / 1000, driver % 1000 / 10,
-             device->tf32 ? " tf32" : "");
+             grdi_modes_text(device->modes));
     return GRD_OK;
 }
 
@@ -98,7 +94,8 @@ static void close_device(grdi_device *device)
 static void open_dnn(grdi_device *device)
 {
     size_t used = strlen(device->kind);
-    device->dnn.tf32 = device->tf32;
+    device->dnn.tf32 = device->modes.tf32;
+    device->dnn.any_order = device->modes.nondeterministic;
     device->dnn.device = device;
     device->dnn.choices = &device->choices;
     device->dnn.time = grdi_time_dnn;
@@ -130,7 +127,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     if (!parse(device, argument))
         status = grd_fail(error, GRD_E_ARGUMENT,
                           "device '" DEVICE_NAME ":%.64s': not understood (" DEVICE_NAME ", " DEVICE_NAME
-                          ":1, " DEVICE_NAME ":tf32, " DEVICE_NAME ":1:tf32)",
+                          ":1, " DEVICE_NAME ":tf32, " DEVICE_NAME ":1:nondeterministic)",
                           argument);
     if (!status) status = find_device(device, error);
     if (!status && (status = open_parts(device))) grd_fail(error, status, "device '" DEVICE_NAME "': %s", device->why);
@@ -241,7 +238,7 @@ static const grdi_backend backend = {
     .take_algorithms = take_algorithms,
     .count_calls = grdi_cuda_count_calls,
     .planner = &grdi_cuda_planner,
-    .takes_tf32 = true,
+    .takes_modes = true,
     .runs = true,
 };
 

@@ -13,6 +13,6 @@ grd_status grdi_cuda_rates(grdi_device *device, grdi_rates *rates)
                                 .f32_flops_per_s = f32,
                                 .bf16_flops_per_s = 8 * f32,
                                 .memory_bytes_per_s = 8e9 * device->multiprocessors};
-    *rates = grdi_profile_rates(known ? known : &guess, device->tf32);
+    *rates = grdi_profile_rates(known ? known : &guess, device->modes.tf32);
     return GRD_OK;
 }

@@ -95,7 +95,7 @@ static void describe(chain *c, grdi_device *device, grdi_product *p)
                                         CUBLASLT_EPILOGUE_RELU_BIAS,     CUBLASLT_EPILOGUE_GELU_BIAS,
                                         CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DGELU,
                                         CUBLASLT_EPILOGUE_BGRADB};
-    bool tf32 = device->tf32 && p->a.dtype == GRD_F32;
+    bool tf32 = device->modes.tf32 && p->a.dtype == GRD_F32;
     int32_t transa = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, transb = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     int32_t epilogue = epilogues[p->epilogue];
 #define SET(attribute, value)                                                                                          \

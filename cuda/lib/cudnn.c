@@ -218,16 +218,17 @@ static void drop_parts(const grdi_dnn *dnn, int64_t count, grdi_dnn_descriptor *
         if (parts[i]) dnn->call.call_cudnnBackendDestroyDescriptor(parts[i]);
 }
 
-/* The same bits in each run, operands as they are, sums in f32. Tensor cores take f32 as tf32. */
+/* The same bits in each run, if that is asked, operands as they are, sums in f32. Tensor cores take f32 as tf32. */
 static bool is_exact(const grdi_dnn *dnn, grdi_dnn_descriptor engine, bool strict)
 {
     int32_t notes[DNN_NUMERICAL_NOTES];
     int64_t count =
         get(dnn, engine, DNN_ATTR_ENGINE_NUMERICAL_NOTE, DNN_TYPE_NUMERICAL_NOTE, DNN_NUMERICAL_NOTES, notes);
     for (int64_t i = 0; i < count; i++) {
-        if (notes[i] == DNN_NUMERICAL_NOTE_NONDETERMINISTIC || notes[i] == DNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
+        if (notes[i] == DNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
             notes[i] == DNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)
             return false;
+        if (notes[i] == DNN_NUMERICAL_NOTE_NONDETERMINISTIC && !dnn->any_order) return false;
         if (notes[i] == DNN_NUMERICAL_NOTE_TENSOR_CORE && strict) return false;
     }
     return true;
@@ -308,7 +309,7 @@ static bool try_choice(grdi_dnn_plan *plan, const choice *c)
         if (b.ok) get(b.dnn, plan->plan[i], DNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, DNN_TYPE_INT64, 1, &bytes);
         if (bytes > (int64_t)plan->workspace_bytes) plan->workspace_bytes = (size_t)bytes;
     }
-    if (b.ok && plan->workspace_bytes > GRDI_DNN_WORKSPACE_BYTES) {
+    if (b.ok && plan->workspace_bytes > plan->workspace_most) {
         snprintf(b.dnn->why, sizeof b.dnn->why, "an engine needs a workspace of %zu bytes", plan->workspace_bytes);
         b.ok = false;
     }
@@ -406,7 +407,7 @@ static bool choose(builder *b, const char *call, const grdi_dnn_rival *rival)
 grdi_dnn_plan *grdi_dnn_plan_begin(grdi_dnn *dnn)
 {
     grdi_dnn_plan *plan = is_ready(dnn) ? grdi_alloc_zero(1, sizeof *plan) : NULL;
-    if (plan) plan->dnn = dnn;
+    if (plan) plan->dnn = dnn, plan->workspace_most = GRDI_DNN_WORKSPACE_BYTES;
     return plan;
 }
 

@@ -33,6 +33,7 @@ typedef struct grdi_dnn {
     grdi_dnn_handle handle;         /* made when it is first needed */
     bool failed;                    /* to make it */
     bool tf32;                      /* convolutions of f32 may be made in tf32 */
+    bool any_order;                 /* engines may add in an order that differs from run to run */
     grdi_dnn_descriptor properties; /* of a GPU that is not there, for tests; NULL: the handle's GPU */
     char why[512];                  /* what failed last, in the library's words */
     /* Which engine a call is made by is looked up and noted here, and timed (or a rival is, where one is given) on
@@ -61,7 +62,8 @@ struct grdi_convolution {
     bool accumulates; /* some runs add to the result */
 };
 
-/* The places of pointers to attention's operands; G is the gradient of OUT, DELTA room for a number each row. */
+/* The places of pointers to attention's operands; G is the gradient of OUT, DELTA room for a number each row, DQ_SUMS
+ * room for dq [B,H,T,D] in f32, which a plan has that adds to it in any order. */
 enum {
     GRDI_ATTENTION_Q,
     GRDI_ATTENTION_K,
@@ -73,7 +75,8 @@ enum {
     GRDI_ATTENTION_DV,
     GRDI_ATTENTION_HEADS, /* those before are [B,tokens,heads,width] */
     GRDI_ATTENTION_LSE = GRDI_ATTENTION_HEADS,
-    GRDI_ATTENTION_DELTA
+    GRDI_ATTENTION_DELTA,
+    GRDI_ATTENTION_DQ_SUMS
 };
 
 /* out = softmax(scale q k^T) v over the keys that a query sees, and lse, the logarithm of its sum [B,H,T] in f32; or
@@ -96,8 +99,9 @@ void grdi_dnn_close(grdi_dnn *dnn);
 /* The functions of an open library; false with `why` where one is missing. */
 bool grdi_dnn_load(grdi_dnn *dnn);
 
-/* A plan by the engine that was chosen before, else by the fastest that takes the convolution, is deterministic, sums
- * in f32 and stays under the cap; NULL with `why` where there is none. Allocates; call it before the step. */
+/* A plan by the engine that was chosen before, else by the fastest that takes the convolution, is deterministic (but
+ * with any_order), sums in f32 and stays under the cap; NULL with `why` where there is none. Allocates; call it before
+ * the step. */
 grdi_dnn_plan *grdi_dnn_plan_new(grdi_dnn *dnn, const grdi_convolution *convolution);
 /* The same for attention. Where the rival is faster there is none, either. */
 grdi_dnn_plan *grdi_dnn_attention_new(grdi_dnn *dnn, const grdi_attention *attention, const grdi_dnn_rival *rival);

@@ -17,6 +17,7 @@ typedef struct drawing {
     const grdi_attention *a;
     int type;                  /* of what lies in memory, but lse and delta */
     descriptor scale, nothing; /* numbers; nothing: -infinity */
+    bool adds_up;              /* dq is added up in f32, in any order */
 } drawing;
 
 /* ---- tensors ---- */
@@ -171,6 +172,12 @@ static void draw_forward(const drawing *g)
     product(g, p, v, out);
 }
 
+/* Of k and v, in 16 bits, before heads that share them are added up: linear in length, so no matter for the cap. */
+static size_t key_gradient_bytes(const grdi_attention *a)
+{
+    return (size_t)(2 * a->batch * a->heads * a->keys * a->width) * grd_dtype_size(a->of[0].dtype);
+}
+
 /* x^T y [B,H,S,D], added up over the heads that share a gradient. */
 static void draw_key_gradient(const drawing *g, descriptor x, descriptor y, int32_t place)
 {
@@ -184,9 +191,24 @@ static void draw_key_gradient(const drawing *g, descriptor x, descriptor y, int3
     reduced(g, DNN_REDUCE_TENSOR_ADD, each, to);
 }
 
-/* p = exp(s - lse), e = p (g v^T - delta), dv = p^T g, dk = scale e^T q, dq = scale e k, delta = g . out. That dq is
- * the result of a product, and not added up in f32 by whoever comes, is how an engine is asked that is deterministic.
- */
+/* dq = e k. That it is the product's result is how engines are asked that are deterministic: on an H100 they write e
+ * down. Those that need not let the blocks of keys add to it in f32, whoever comes first, and round it then. */
+static void draw_query_gradient(const drawing *g, descriptor e, descriptor k, descriptor dq)
+{
+    const grdi_attention *a = g->a;
+    const int64_t *at = a->of[GRDI_ATTENTION_K].stride;
+    const int64_t dims[] = {a->batch, a->kv_heads, a->keys, a->width}, strides[] = {at[0], at[2], at[1], at[3]};
+    descriptor rows_of_k = seen_as(g, k, grdi_dnn_tensor(g->b, NO_PLACE, g->type, RANK, dims, strides));
+    if (!g->adds_up) {
+        product(g, e, rows_of_k, dq);
+        return;
+    }
+    descriptor sums = room(g, GRDI_ATTENTION_DQ_SUMS, DNN_DATA_FLOAT, a->queries, a->width);
+    if (a->heads != a->kv_heads) g->b->plan->workspace_most += key_gradient_bytes(a);
+    element(g, DNN_POINTWISE_IDENTITY, product(g, e, rows_of_k, sums), NULL, dq);
+}
+
+/* p = exp(s - lse), e = p (g v^T - delta), dv = p^T g, dk = scale e^T q, dq = scale e k, delta = g . out. */
 static void draw_backward(const drawing *g)
 {
     const grdi_attention *a = g->a;
@@ -212,10 +234,7 @@ static void draw_backward(const drawing *g)
     e = element(g, DNN_POINTWISE_MUL, e, g->scale, scores(g, DNN_DATA_FLOAT));
     draw_key_gradient(g, e, q, GRDI_ATTENTION_DK);
 
-    const int64_t *at = a->of[GRDI_ATTENTION_K].stride;
-    const int64_t dims[] = {a->batch, a->kv_heads, a->keys, a->width}, strides[] = {at[0], at[2], at[1], at[3]};
-    descriptor rows_of_k = seen_as(g, k, grdi_dnn_tensor(g->b, NO_PLACE, g->type, RANK, dims, strides));
-    product(g, e, rows_of_k, dq);
+    draw_query_gradient(g, e, k, dq);
 }
 
 /* ---- who is asked ---- */
@@ -254,7 +273,7 @@ grdi_dnn_plan *grdi_dnn_attention_new(grdi_dnn *dnn, const grdi_attention *a, co
     char call[GRDI_CHOICE_TEXT];
     grdi_dnn_builder b = {.dnn = dnn, .plan = takes(dnn, a) ? grdi_dnn_plan_begin(dnn) : NULL, .ok = true};
     if (!b.plan) return NULL;
-    drawing g = {.b = &b, .a = a, .type = grdi_dnn_data_type(a->of[0].dtype)};
+    drawing g = {.b = &b, .a = a, .type = grdi_dnn_data_type(a->of[0].dtype), .adds_up = dnn->any_order};
     g.scale = grdi_dnn_number(&b, a->scale, RANK);
     if (a->causal) g.nothing = grdi_dnn_number(&b, -INFINITY, RANK);
     if (a->backward) draw_backward(&g);

@@ -16,7 +16,7 @@ struct grdi_dnn_plan {
     grdi_dnn_descriptor pack;
     int32_t made; /* of `owned`, before the pack */
     bool strict;  /* no tensor cores */
-    size_t workspace_bytes;
+    size_t workspace_bytes, workspace_most;
     size_t bytes[GRDI_DNN_POINTERS]; /* that lie behind each pointer; 0: there is none */
     float value[GRDI_DNN_VALUES_MAX];
     int32_t values;
@@ -58,10 +58,10 @@ grdi_dnn_descriptor grdi_dnn_graph(grdi_dnn_builder *b);
 
 /* An empty plan, where the library is there. */
 grdi_dnn_plan *grdi_dnn_plan_begin(grdi_dnn *dnn);
-/* Chooses the engine of the plan's graphs: the one that was chosen before, else the fastest that is deterministic, sums
- * in f32 and stays under the cap. Frees the plan and returns NULL where there is none, or the rival (NULL: there is
- * none) is faster. `call` is what the call is known by among the choices; `strict`: no tensor cores, which would round
- * operands. */
+/* Chooses the engine of the plan's graphs: the one that was chosen before, else the fastest that is deterministic (but
+ * with any_order), sums in f32 and stays under the cap. Frees the plan and returns NULL where there is none, or the
+ * rival (NULL: there is none) is faster. `call` is what the call is known by among the choices; `strict`: no tensor
+ * cores, which would round operands. */
 grdi_dnn_plan *grdi_dnn_plan_end(grdi_dnn_builder *b, const char *call, bool strict, const grdi_dnn_rival *rival);
 
 #endif

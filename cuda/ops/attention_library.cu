@@ -37,7 +37,7 @@ grdi_attention attention_of(const grdi_call *call, bool backward)
     return a;
 }
 
-/* lse where nobody asks for it, or delta; behind it, the library's workspace */
+/* lse where nobody asks for it, or delta; behind it, the library's sums of dq and its workspace */
 size_t rows_bytes(const grdi_call *call, bool backward)
 {
     return (size_t)grd_dims_count(operands_of(call, backward).lse->dims) * sizeof(float);
@@ -71,7 +71,10 @@ grd_status grdi_attention_prepare(grdi_call *call, grd_error *error, bool backwa
     grdi_attention attention = attention_of(call, backward);
     s->library = grdi_dnn_attention_new(&call->device->dnn, &attention, &rival);
     call->scratch_bytes = backward || s->library ? rows_bytes(call, backward) : 0;
-    if (s->library) call->scratch_bytes = grdi_cuda_room(call->scratch_bytes) + grdi_dnn_plan_workspace(s->library);
+    if (s->library)
+        call->scratch_bytes = grdi_cuda_room(call->scratch_bytes) +
+                              grdi_cuda_room(grdi_dnn_plan_bytes(s->library, GRDI_ATTENTION_DQ_SUMS)) +
+                              grdi_dnn_plan_workspace(s->library);
     return GRD_OK;
 }
 
@@ -84,8 +87,10 @@ grd_status grdi_attention_bind(grdi_call *call, bool backward)
     for (int i = 0; i < GRDI_ATTENTION_HEADS; i++) pointers[i] = o.heads[i] ? o.heads[i]->data : nullptr;
     pointers[GRDI_ATTENTION_LSE] = o.lse->data ? o.lse->data : call->scratch;
     pointers[GRDI_ATTENTION_DELTA] = call->scratch;
-    s->by_library =
-        grdi_dnn_plan_bind(s->library, pointers, (char *)call->scratch + grdi_cuda_room(rows_bytes(call, backward)));
+    char *sums = (char *)call->scratch + grdi_cuda_room(rows_bytes(call, backward));
+    pointers[GRDI_ATTENTION_DQ_SUMS] = sums;
+    size_t sums_bytes = grdi_dnn_plan_bytes(s->library, GRDI_ATTENTION_DQ_SUMS);
+    s->by_library = grdi_dnn_plan_bind(s->library, pointers, sums + grdi_cuda_room(sums_bytes));
     return GRD_OK;
 }
 

@@ -311,7 +311,7 @@ bool complete(const grdi_device *device, int32_t kind, int64_t h, resident_shape
     s->shared_bytes = 0;
     for (int32_t count : counts) s->shared_bytes += shared_bytes_of((size_t)count, sizeof(float));
     /* Tensor cores make up for launches where a step has much arithmetic. */
-    return s->shared_bytes <= device->shared_bytes && !(device->tf32 && (int64_t)all * width > 1 << 19);
+    return s->shared_bytes <= device->shared_bytes && !(device->modes.tf32 && (int64_t)all * width > 1 << 19);
 }
 
 template <int KIND> grd_status launch(const grdi_call *call, const resident_task &task, const resident_shape &shape)

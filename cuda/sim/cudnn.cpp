@@ -43,8 +43,9 @@ bool mixes(const problem &p)
 bool takes(int64_t engine, const problem &p)
 {
     if (p.drawn) {
-        bool backward = p.drawn->products() == 5;
-        return is_attention(*p.drawn) && (backward ? engine > ATTENTION && engine < SPACIOUS : engine == ATTENTION);
+        if (!is_attention(*p.drawn)) return false;
+        if (p.drawn->products() != 5) return engine == ATTENTION;
+        return engine == ATTENTION_ATOMICS || (engine == ATTENTION_IN_ROOM && !p.drawn->adds_up());
     }
     if (engine == WIDENING)
         return p.kind == WEIGHT_GRADIENT && !p.has_bias && has_eights(p) && p.x.type == DNN_DATA_BFLOAT16 &&
@@ -405,7 +406,7 @@ int cudnnBackendExecute(grdi_dnn_handle handle, grdi_dnn_descriptor given_plan, 
     std::map<int64_t, float> numbers;
     if (!handle || !handle->stream) return refused("a handle has no stream");
     if (!plan->is_final || !pack->is_final) return refused("a plan or a variant pack is not finalized");
-    if (plan->engine == ATOMICS || plan->engine == ATTENTION_ATOMICS)
+    if ((plan->engine == ATOMICS || plan->engine == ATTENTION_ATOMICS) && !grdi_sim_any_order())
         return refused("an engine was chosen whose sums differ from run to run");
     const char *what = wrong_pointers(*plan, *pack, &found, &numbers);
     if (what) return refused(what);

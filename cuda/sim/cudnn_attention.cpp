@@ -56,6 +56,7 @@ int operands_of(int mode)
     switch (mode) {
     case DNN_POINTWISE_EXP:
     case DNN_POINTWISE_LOG:
+    case DNN_POINTWISE_IDENTITY:
     case DNN_POINTWISE_GEN_INDEX: return 1;
     case DNN_POINTWISE_ADD:
     case DNN_POINTWISE_MUL:
@@ -174,6 +175,13 @@ const char *wrong_drawing(const descriptor &graph, drawing *d)
     return d->products() ? nullptr : "a graph of another pattern";
 }
 
+bool drawing::adds_up() const
+{
+    return std::any_of(steps.begin(), steps.end(), [](const drawn_step &s) {
+        return s.kind == PRODUCT && !s.y.is_virtual && s.y.type == DNN_DATA_FLOAT;
+    });
+}
+
 bool is_attention(const drawing &d)
 {
     for (const tensor &t : d.memory)
@@ -277,6 +285,7 @@ struct computation {
         case DNN_POINTWISE_SUB: return a - b;
         case DNN_POINTWISE_EXP: return expf(a);
         case DNN_POINTWISE_LOG: return logf(a);
+        case DNN_POINTWISE_IDENTITY: return a;
         case DNN_POINTWISE_CMP_GT: return a > b;
         case DNN_POINTWISE_CMP_GE: return a >= b;
         case DNN_POINTWISE_BINARY_SELECT: return chosen.get(i) != 0 ? a : b;

@@ -22,6 +22,7 @@ struct drawing {
     std::vector<tensor> memory, numbers;
 
     int64_t products() const;
+    bool adds_up() const;         /* a product's result lies in memory, in f32, for blocks to add to */
     const tensor &scores() const; /* the first product's result */
 };
 

@@ -45,7 +45,7 @@ std::set<cudaStream_t> streams;
 std::map<const void *, size_t> shared_limits; /* of kernels that may have more than 48 KB */
 cudaError_t last_error = cudaSuccess;
 double simulated_ms; /* that calls of libraries have taken */
-int algorithms, fastest_algorithm;
+int algorithms, fastest_algorithm, any_order;
 cudaEvent_t timed_from; /* between it and the next event that keeps time calls are timed; NULL */
 char *newest;           /* allocation */
 
@@ -156,6 +156,16 @@ void grdi_sim_set_algorithms(int count, int fastest)
 int grdi_sim_algorithms(void)
 {
     return or_variable(algorithms, "GRADUS_SIM_ALGORITHMS", 1);
+}
+
+void grdi_sim_allow_any_order(int allowed)
+{
+    any_order = allowed;
+}
+
+bool grdi_sim_any_order(void)
+{
+    return or_variable(any_order, "GRADUS_SIM_ANY_ORDER", 0) != 0;
 }
 
 int grdi_sim_fastest(void)

@@ -34,6 +34,9 @@ GRDI_SIM_EXPORT void grdi_sim_set_order(int order);
  * which of a library's algorithms is the fastest (0 at first). GRADUS_SIM_ALGORITHMS and GRADUS_SIM_FASTEST, for
  * processes of their own. */
 GRDI_SIM_EXPORT void grdi_sim_set_algorithms(int count, int fastest);
+/* Whether engines of cuDNN may run that say of themselves that they are not deterministic (not at first).
+ * GRADUS_SIM_ANY_ORDER=1, for processes of their own. */
+GRDI_SIM_EXPORT void grdi_sim_allow_any_order(int allowed);
 /* Name `index` of the kernels launched so far, each once, as launches write them ("arg_kernel<float>"); NULL past the
  * last one. */
 GRDI_SIM_EXPORT const char *grdi_sim_kernel_at(int index);

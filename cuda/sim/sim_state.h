@@ -37,6 +37,8 @@ const char *grdi_sim_wrong_memory(const char *what, const void *memory, size_t s
 /* The algorithm of libraries that is faster than others, and how many of them cuBLASLt has; as set by tests. */
 int grdi_sim_fastest(void);
 int grdi_sim_algorithms(void);
+/* Whether cuDNN's engines may differ from run to run, as set by tests. */
+bool grdi_sim_any_order(void);
 /* Time passes as a call of a library does its work by that algorithm. */
 void grdi_sim_spend(int64_t algorithm);
 void grdi_sim_spend_kernel(void);

@@ -2,6 +2,7 @@
 #ifndef GRDI_BACKEND_H
 #define GRDI_BACKEND_H
 
+#include "backend/modes.h"
 #include "graph/op.h"
 
 #include <gradus/about.h>
@@ -131,8 +132,8 @@ typedef struct grdi_backend {
     /* Optional: the same kernels for cards that need not be there, which only plans; its open takes the name of a
      * profile (backend/profiles.h). */
     const struct grdi_backend *planner;
-    bool takes_tf32; /* a device is opened with "tf32" as the last part of its argument: products of f32 in tf32 */
-    bool runs;       /* false: plans only */
+    bool takes_modes; /* a device is opened with the words of backend/modes.h as the last parts of its argument */
+    bool runs;        /* false: plans only */
 } grdi_backend;
 
 /* Strides of a row-major tensor. */

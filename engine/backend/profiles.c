@@ -37,12 +37,11 @@ const grdi_profile *grdi_profile_named(const char *name)
     return NULL;
 }
 
-const grdi_profile *grdi_profile_asked(const char *argument, bool *tf32)
+const grdi_profile *grdi_profile_asked(const char *argument, grdi_modes *modes)
 {
     char name[32];
     const char *rest = strchr(argument, ':');
-    *tf32 = rest && strcmp(rest, ":tf32") == 0;
-    if ((rest && !*tf32) ||
+    if (!grdi_modes_read(rest ? rest + 1 : "", modes) ||
         snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, ":"), argument) >= (int)sizeof name)
         return NULL;
     return grdi_profile_named(name);

@@ -22,8 +22,8 @@ typedef struct grdi_profile {
 /* By index, NULL past the last one; by name; by what the driver calls the device. */
 const grdi_profile *grdi_profile_at(int32_t index);
 const grdi_profile *grdi_profile_named(const char *name);
-/* Of a device's argument, "h100" or "h100:tf32". */
-const grdi_profile *grdi_profile_asked(const char *argument, bool *tf32);
+/* Of a device's argument, "h100" or "h100:tf32"; NULL where it is none. */
+const grdi_profile *grdi_profile_asked(const char *argument, grdi_modes *modes);
 const grdi_profile *grdi_profile_of_device(const char *device);
 /* The part of the card's rate of products that attention or its gradient reaches (grdi_kernel.rate_part_of). `profile`
  * NULL: an unknown card. */

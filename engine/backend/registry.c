@@ -12,8 +12,8 @@ static const grdi_backend *planner_of(const char *argument)
 {
     static const char *const plugins[] = {"cuda", "cudasim"};
     const grdi_backend *planner = NULL;
-    bool tf32;
-    for (size_t i = 0; i < sizeof plugins / sizeof *plugins && !planner && grdi_profile_asked(argument, &tf32); i++)
+    grdi_modes modes;
+    for (size_t i = 0; i < sizeof plugins / sizeof *plugins && !planner && grdi_profile_asked(argument, &modes); i++)
         planner = grdi_plugin_find(plugins[i], strlen(plugins[i]))->planner;
     return planner;
 }

@@ -12,7 +12,7 @@ typedef struct bench_args {
     int64_t batch, context;  /* 0: the model's own */
     int64_t steps;           /* 0: as many as fit into some seconds */
     int precision;           /* grd_precision, not AUTO */
-    bool recompute, profile;
+    bool recompute, nondeterministic, profile;
     const char *profile_path;
 } bench_args;
 

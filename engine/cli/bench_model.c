@@ -212,7 +212,8 @@ static grd_status build(bench *b, grd_error *error)
 {
     grd_program_options program = {.recompute = b->args->recompute};
     b->engine = grd_engine_open(b->args->common.device, .threads = b->args->common.threads,
-                                .tf32 = b->args->precision == GRD_PRECISION_TF32);
+                                .tf32 = b->args->precision == GRD_PRECISION_TF32,
+                                .nondeterministic = b->args->nondeterministic);
     b->model = grd_model_new(b->engine, 1);
     const grd_error *e = grd_engine_error(b->engine);
     if (!b->model) return grd_fail(error, e->status, "%s", e->message);

@@ -15,15 +15,6 @@ static int32_t usable_threads(void)
     return count > 0 ? count : 1;
 }
 
-/* The argument with tf32 as its last part, once. */
-static const char *add_tf32(const char *argument, char text[128])
-{
-    const char *last = strrchr(argument, ':');
-    if (strcmp(last ? last + 1 : argument, "tf32") == 0) return argument;
-    snprintf(text, 128, "%s%stf32", argument, argument[0] ? ":" : "");
-    return text;
-}
-
 grd_engine *grd_engine_open_with(const char *device, const grd_engine_options *options)
 {
     if (!device || strcmp(device, "auto") == 0) device = "cpu";
@@ -38,8 +29,9 @@ grd_engine *grd_engine_open_with(const char *device, const grd_engine_options *o
     engine->threads = options && options->threads > 0 ? options->threads : usable_threads();
     const char *argument = "";
     const grdi_backend *backend = grdi_backend_find(device, &argument);
-    char with_tf32[128];
-    if (options && options->tf32 && backend && backend->takes_tf32) argument = add_tf32(argument, with_tf32);
+    char with_modes[128];
+    grdi_modes modes = {.tf32 = options && options->tf32, .nondeterministic = options && options->nondeterministic};
+    if (backend && backend->takes_modes) argument = grdi_modes_append(argument, modes, with_modes, sizeof(with_modes));
     if (!backend)
         grd_fail(&engine->error, GRD_E_ARGUMENT,
                  "device '%s': there is no such device (cpu, cuda, ref or null:PROFILE)", device);

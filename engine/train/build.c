@@ -216,7 +216,8 @@ static grd_status load_initial_weights(grdi_session *s)
 grd_status grdi_session_open_engine(grdi_session *s)
 {
     s->engine = grd_engine_open(s->options->device ? s->options->device : "auto", .threads = s->options->threads,
-                                .tf32 = s->settings->train.precision == GRD_PRECISION_TF32);
+                                .tf32 = s->settings->train.precision == GRD_PRECISION_TF32,
+                                .nondeterministic = !s->settings->train.deterministic);
     const grd_error *error = grd_engine_error(s->engine);
     if (error->status) return grd_fail(s->error, error->status, "%s", error->message);
     const grdi_backend *backend = s->engine->backend;

@@ -137,6 +137,7 @@ const grdi_key grdi_keys[] = {
     WHOLE("train.accumulate", train.accumulate, 1, LARGE),
     WHOLE("train.seed", train.seed, 0, 9e15),
     CHOICE("train.precision", train.precision, grdi_precisions),
+    FLAG("train.deterministic", train.deterministic),
     CHOICE("train.optimizer", train.optimizer, optimizers),
     NUMBER("train.lr", train.lr, 0, 1e6),
     {.path = "train.betas", .kind = GRDI_KEY_FLOAT2, .offset = AT(train.betas), .least = 0, .most = 0.9999999},
@@ -238,6 +239,7 @@ grd_settings *grd_settings_new(void)
     s->augment.shift = 4;
     s->augment.crop_scale = 0.35;
     s->train.batch = 16;
+    s->train.deterministic = true;
     s->train.accumulate = 1;
     s->train.seed = 1;
     s->train.optimizer = GRD_OPTIMIZER_ADAMW;

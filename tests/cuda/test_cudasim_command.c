@@ -49,17 +49,36 @@ Test(cudasim_command, trains_and_samples_as_on_the_cpu)
     cr_assert(said && wanted && strcmp(said, wanted) == 0, "'%s', on the CPU '%s'", said, wanted);
 }
 
-Test(cudasim_command, tf32_is_one_word)
+/* The kind of the device that a checkpoint's state.json has after a step with that setting; free it. */
+static char *state_with(const char *setting, const char *run)
 {
+    char path[128];
+    size_t size;
     outcome o =
         gradus("train --data text.txt --device %s --set model.layers=1 --set model.width=16 --set model.heads=2 "
                "--set model.context=16 --set train.batch=2 --set train.steps=1 --set train.minutes=0 "
-               "--set train.sample_every=0 --set train.precision=tf32 --set out=run-tf32 --json",
-               cuda_device());
+               "--set train.sample_every=0 --set %s --set out=%s --json",
+               cuda_device(), setting, run);
     cr_assert(o.code == 0, "%s%s", o.out, o.err);
-    size_t size;
-    char *state = scratch_read(scratch_path("run-tf32/checkpoints/step-000001/state.json"), &size);
-    cr_assert(strstr(state, " tf32"), "the device's kind does not say tf32: %s", state);
+    snprintf(path, sizeof(path), "%s/checkpoints/step-000001/state.json", run);
+    return scratch_read(scratch_path(path), &size);
+}
+
+Test(cudasim_command, tf32_is_one_word)
+{
+    char *state = state_with("train.precision=tf32", "run");
+    cr_assert(strstr(state, " tf32 "), "the device's kind does not say tf32: %s", state);
+    free(state);
+}
+
+Test(cudasim_command, nondeterministic_is_one_word)
+{
+    setenv("GRADUS_SIM_ANY_ORDER", "1", 1);
+    char *state = state_with("train.deterministic=false", "run");
+    cr_assert(strstr(state, " nondeterministic "), "the device's kind does not say it: %s", state);
+    free(state);
+    state = state_with("train.deterministic=true", "other");
+    cr_assert(!strstr(state, "nondeterministic"), "%s", state);
     free(state);
 }
 
@@ -260,4 +279,44 @@ Test(cudasim_command, leaves_engines_that_want_too_much_room)
     cr_assert(gradus(LENET "--set train.steps=7 --set out=run", cuda_device()).code == 0);
     cr_assert(convolutions_have("run", ": 2 2=2\n"));
     cr_assert(!convolutions_have("run", ": 8\n"));
+}
+
+/* So the engine that was chosen is one that says of itself that its sums differ from run to run: only where a run may.
+ */
+Test(cudasim_command, adds_in_any_order_where_it_may)
+{
+    if (!on_simulator()) return;
+    make_images();
+    setenv("GRADUS_SIM_FASTEST", "3", 1);
+    cr_assert(gradus(LENET "--set train.steps=7 --set out=run", cuda_device()).code == 0);
+    cr_assert(!convolutions_have("run", ": 3\n"));
+    setenv("GRADUS_SIM_ANY_ORDER", "1", 1);
+    outcome o = gradus(LENET "--set train.deterministic=false --set train.steps=7 --set out=other", cuda_device());
+    cr_assert(o.code == 0, "%s", o.err);
+    cr_assert(convolutions_have("other", ": 3\n"));
+}
+
+Test(cudasim_command, measures_what_may_add_in_any_order)
+{
+    setenv("GRADUS_SIM_ANY_ORDER", "1", 1);
+    for (int n = 0; n < 2; n++) {
+        outcome o =
+            gradus("bench model mlp --device %s --steps 1 %s --json", cuda_device(), n ? "--nondeterministic" : "");
+        cr_assert(o.code == 0, "%s", o.err);
+        cr_assert(n == (strstr(o.out, " nondeterministic ") != NULL), "%s", o.out);
+    }
+}
+
+Test(cudasim_command, knows_words_of_devices)
+{
+    static const char *const good[] = {":0:nondeterministic", ":tf32:nondeterministic", ":nondeterministic:tf32"};
+    static const char *const bad[] = {":deterministic", ":tf32:", ":tf32nondeterministic", ":tf32:0"};
+    for (int i = 0; i < 3; i++) {
+        outcome o = gradus("bench model mlp --device %s%s --steps 1 --json", cuda_device(), good[i]);
+        cr_expect(o.code == 0 && strstr(o.out, " nondeterministic "), "%s: %s%s", good[i], o.out, o.err);
+    }
+    for (int i = 0; i < 4; i++) {
+        outcome o = gradus("bench model mlp --device %s%s --steps 1 --json", cuda_device(), bad[i]);
+        cr_expect(o.code != 0 && strstr(o.err, "not understood"), "%s: %s%s", bad[i], o.out, o.err);
+    }
 }

@@ -214,6 +214,24 @@ Test(stand_ins_attention, do_not_let_a_kept_choice_add_in_any_order)
     sim_is_content();
 }
 
+/* With room for dq in f32, which all blocks of keys add to. */
+Test(stand_ins_attention, add_in_any_order_where_they_may)
+{
+    dnn.choices = &choices;
+    dnn.any_order = true;
+    grdi_dnn_plan *plan = planned(true);
+    cr_assert(plan && atoi(choices.list[0]->algorithm) == ATOMICS, "%s", dnn.why);
+    cr_assert(grdi_dnn_plan_workspace(plan) == 0);
+    cr_assert(grdi_dnn_plan_bytes(plan, GRDI_ATTENTION_DQ_SUMS) == B * H * T * D * sizeof(float));
+    cr_assert(grdi_dnn_plan_bind(plan, pointers, NULL));
+    cr_assert(!grdi_dnn_plan_run(plan, false), "a test that does not expect it is not told");
+    cr_assert(strstr(SIM(grdi_sim_take_error)(), "differ from run to run"));
+    SIM(grdi_sim_allow_any_order)(1);
+    cr_assert(grdi_dnn_plan_run(plan, false), "%s", dnn.why);
+    grdi_dnn_plan_free(plan);
+    sim_is_content();
+}
+
 /* Probabilities of 64 x 12 x 1024 x 1024 in bf16 are 1.6 GB: nobody's engine, which is kept, too. */
 Test(stand_ins_attention, leave_quadratic_room_to_others)
 {

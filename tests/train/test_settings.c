@@ -86,6 +86,7 @@ Test(settings, what_was_set_comes_back)
     grd_settings *first = loaded("model: {kind: llama, layers: 3, heads: 4, width: 64, context: 32, vocab: 99}\n"
                                  "data: {tokens: [\"a b.bin\", 'it''s.bin'], validation: c.bin}\n"
                                  "train: {steps: 7, lr: 1.25e-3, betas: [0.8, 0.95], recompute: true,\n"
+                                 "        deterministic: false,\n"
                                  "        groups: [{match: \"h0/**\", lr_scale: 0.5, frozen: true},\n"
                                  "                 {match: \"head/**\", optimizer: sgd, lr: 2, weight_decay: 0}]}\n"
                                  "out: \"runs/x: y\"\n",
@@ -97,6 +98,7 @@ Test(settings, what_was_set_comes_back)
     cr_assert(!grd_settings_load(s, scratch_path("d.yaml"), &error), "%s", error.message);
     cr_expect(s->model.gpt.layers == 3 && s->model.gpt.vocab == 99 && s->train.lr == 1.25e-3 && s->train.recompute,
               "numbers");
+    cr_expect(!s->train.deterministic, "deterministic");
     cr_expect(s->train.betas[0] == 0.8 && s->train.betas[1] == 0.95, "betas %g %g", s->train.betas[0],
               s->train.betas[1]);
     cr_expect(s->data.token_count == 2 && strcmp(s->data.tokens[0], "a b.bin") == 0 &&

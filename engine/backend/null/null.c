@@ -46,19 +46,21 @@ static grd_status unknown(const char *argument, grd_error *error)
     return grd_fail(error, GRD_E_DEVICE, "device 'null:%s': no such profile (use %s)", argument, names);
 }
 
-/* "cpu", or "cpu:tf32", which is the same: only GPUs have it. */
+/* "cpu", or "cpu:tf32", which is the same: only GPUs have such modes. */
 static bool is_named(const char *argument, const char *name)
 {
     size_t length = strlen(name);
+    grdi_modes modes;
     bool starts = strncmp(argument, name, length) == 0;
-    return starts && (argument[length] == '\0' || strcmp(argument + length, ":tf32") == 0);
+    return starts &&
+           (argument[length] == '\0' || (argument[length] == ':' && grdi_modes_read(argument + length + 1, &modes)));
 }
 
 static grd_status open_device(const char *argument, int32_t threads, grdi_device **device, grd_error *error)
 {
     const profile *found = NULL;
-    bool tf32;
-    const grdi_profile *gpu = grdi_profile_asked(argument, &tf32);
+    grdi_modes modes;
+    const grdi_profile *gpu = grdi_profile_asked(argument, &modes);
     for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++)
         if (is_named(argument, profiles[i].name)) found = &profiles[i];
     if (!found && !gpu) return unknown(argument, error);
@@ -66,7 +68,7 @@ static grd_status open_device(const char *argument, int32_t threads, grdi_device
     if (!*device) return grd_fail(error, GRD_E_MEMORY, "device 'null:%s': out of memory", argument);
     **device = (grdi_device){.threads = threads < 1 || gpu ? 1 : threads, .next = GRDI_ADDRESSES_FIRST};
     (*device)->gpu = gpu;
-    (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu, tf32)} : *found;
+    (*device)->profile = gpu ? (profile){gpu->name, gpu->device, grdi_profile_rates(gpu, modes.tf32)} : *found;
     return GRD_OK;
 }
 
@@ -166,6 +168,6 @@ const grdi_backend grdi_backend_null = {
     .fast_bf16 = fast_bf16,
     .copies_rounded = copies_rounded,
     .memory_bytes = memory_bytes,
-    .takes_tf32 = true,
+    .takes_modes = true,
     .runs = false,
 };

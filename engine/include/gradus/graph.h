@@ -29,6 +29,10 @@ typedef struct grd_engine_options {
     size_t size;     /* set by the macro */
     int32_t threads; /* 0: one for each core that this process may run on */
     bool tf32;       /* a GPU makes products of f32 in tf32; as "cuda:tf32" does. No effect elsewhere */
+    /* A GPU's libraries may add in an order that differs from run to run, which is faster: gradients of attention and
+     * of convolutions; as "cuda:nondeterministic" does. No effect elsewhere. Without it a run has the same bits again.
+     */
+    bool nondeterministic;
 } grd_engine_options;
 
 /* Opens a device: "auto", "cpu", "ref" (double-precision references) or "null:PROFILE" (plans without a device).

@@ -120,8 +120,9 @@ typedef struct grd_settings {
         int64_t eval_windows; /* scored by an evaluation during the run, spread evenly; 0: all, as the last one does */
         double minutes;
         int64_t seed;
-        int precision; /* grd_precision */
-        int optimizer; /* grd_optimizer_kind */
+        int precision;      /* grd_precision */
+        bool deterministic; /* false: asks for grd_engine_options.nondeterministic */
+        int optimizer;      /* grd_optimizer_kind */
         double lr, betas[2], eps, momentum, weight_decay, clip_norm, label_smoothing, min_lr, ema;
         double l2; /* linear and logistic: half of it times the squares of the weights is added to the loss */
         int32_t history_size, max_iter, max_eval; /* of lbfgs, see grd_lbfgs */
