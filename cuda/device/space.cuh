@@ -46,8 +46,10 @@ __device__ __forceinline__ int64_t offset_of(const axes &space, const operand &o
     if (o.lie == LIES_WHOLE) return e;
     if (o.lie == LIES_ONCE) return 0;
     int64_t offset = 0;
+    /* not unrolled: the code of a division is long, and most spaces have two axes */
     if (e <= 0x7FFFFFFF) { /* division of 32 bits is a fifth of the work */
         uint32_t left = (uint32_t)e;
+#pragma unroll 1
         for (int32_t i = space.rank - 1; i > 0; i--) {
             uint32_t dim = (uint32_t)space.dim[i], next = left / dim;
             offset += (int64_t)(left - next * dim) * o.stride[i];
@@ -55,6 +57,7 @@ __device__ __forceinline__ int64_t offset_of(const axes &space, const operand &o
         }
         return offset + (int64_t)left * o.stride[0];
     }
+#pragma unroll 1
     for (int32_t i = space.rank - 1; i > 0; i--) {
         int64_t next = e / space.dim[i];
         offset += (e - next * space.dim[i]) * o.stride[i];

@@ -123,7 +123,8 @@ __device__ __forceinline__ void put_or_add(const cells &c, int64_t i, float valu
 /* ---- WIDE neighbours at once, of f32, bf16 and f16, by loads and stores of 16 bytes ----
  *
  * One element a load keeps an H100 at a sixth of its bandwidth: too few bytes are on their way, and the instructions
- * around each element cost more than it does. `i` is a multiple of WIDE behind an address for which `lies_wide` holds. */
+ * around each element cost more than it does. `i` is a multiple of WIDE behind an address for which `lies_wide` holds.
+ */
 
 constexpr int WIDE = 8;
 
@@ -145,32 +146,53 @@ __device__ __forceinline__ void spread(const cells &c, const wide_bits &bits, fl
 {
     const uint32_t words[WIDE] = {bits.half[0].x, bits.half[0].y, bits.half[0].z, bits.half[0].w,
                                   bits.half[1].x, bits.half[1].y, bits.half[1].z, bits.half[1].w};
+    if (c.dtype == GRD_F32) {
 #pragma unroll
-    for (int k = 0; k < WIDE; k++) {
-        uint32_t narrow = words[k / 2] >> (k % 2 * 16) & 0xFFFFu;
-        x[k] = c.dtype == GRD_F32    ? bits_float(words[k])
-               : c.dtype == GRD_BF16 ? bits_float(narrow << 16)
-                                     : from_f16((uint16_t)narrow);
+        for (int k = 0; k < WIDE; k++) x[k] = bits_float(words[k]);
+    } else if (c.dtype == GRD_BF16) {
+#pragma unroll
+        for (int k = 0; k < WIDE; k++) x[k] = bits_float(k % 2 ? words[k / 2] & 0xFFFF0000u : words[k / 2] << 16);
+    } else {
+#pragma unroll
+        for (int k = 0; k < WIDE; k++) x[k] = from_f16((uint16_t)(words[k / 2] >> (k % 2 * 16)));
     }
+}
+
+/* Two values in a word, the first one low: one instruction. */
+__device__ __forceinline__ uint32_t bf16_pair(float low, float high)
+{
+#ifdef GRDI_SIM
+    return to_bf16(low) | (uint32_t)to_bf16(high) << 16;
+#else
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
+#endif
+}
+__device__ __forceinline__ uint32_t f16_pair(float low, float high)
+{
+#ifdef GRDI_SIM
+    return to_f16(low) | (uint32_t)to_f16(high) << 16;
+#else
+    const __half2 pair = __floats2half2_rn(low, high);
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
+#endif
 }
 
 __device__ __forceinline__ void write_wide(const cells &c, int64_t i, const float *x)
 {
     uint4 *to = (uint4 *)((char *)c.data + i * (int64_t)size_of(c));
-    uint32_t words[WIDE];
     if (c.dtype == GRD_F32) {
-#pragma unroll
-        for (int k = 0; k < WIDE; k++) words[k] = float_bits(x[k]);
-        to[1] = uint4{words[4], words[5], words[6], words[7]};
+        to[0] = uint4{float_bits(x[0]), float_bits(x[1]), float_bits(x[2]), float_bits(x[3])};
+        to[1] = uint4{float_bits(x[4]), float_bits(x[5]), float_bits(x[6]), float_bits(x[7])};
+    } else if (c.dtype == GRD_BF16) {
+        to[0] = uint4{bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]), bf16_pair(x[6], x[7])};
     } else {
-#pragma unroll
-        for (int k = 0; k < WIDE / 2; k++) {
-            const float low = x[2 * k], high = x[2 * k + 1];
-            words[k] = c.dtype == GRD_BF16 ? to_bf16(low) | (uint32_t)to_bf16(high) << 16
-                                           : to_f16(low) | (uint32_t)to_f16(high) << 16;
-        }
+        to[0] = uint4{f16_pair(x[0], x[1]), f16_pair(x[2], x[3]), f16_pair(x[4], x[5]), f16_pair(x[6], x[7])};
     }
-    to[0] = uint4{words[0], words[1], words[2], words[3]};
 }
 
 /* Whether `data` and steps of `stride` elements from there (0: none) are at multiples of 16 bytes. */

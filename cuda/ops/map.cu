@@ -1,19 +1,21 @@
 /* map.cu - element-wise ops, alone or as chains (fused_map): one kernel that follows a short program, so that memory is
  * read and written once however long the chain is, and nothing is compiled while a program starts.
  *
- * A thread works on a few elements. The result of an instruction stays in registers for the next one; one that is
- * needed later goes to a slot in shared memory, one word a thread and element, without bank conflicts. All threads
- * follow the same program, so its branches diverge nowhere. */
+ * A thread works on WIDE elements. They are neighbours, read and written by 16 bytes, where all operands lie so that
+ * this is possible; else a block's width apart, one by one. The result of an instruction stays in registers for the
+ * next one; inputs, and results that are needed later, are in slots of shared memory, where each thread has its own
+ * words and no bank is asked twice. All threads follow the same program, so its branches diverge nowhere; the cost of
+ * following it is that of an eighth an element. */
 #include "ops/activation.h"
 
-#include "device/space.cuh"
+#include "device/groups.cuh"
 
 #include <cstring>
 
 namespace
 {
 
-enum { THREADS = 128, EACH = 4, STEPS_MAX = 40, ARGS_MAX = 3, FROM_LAST = 255, FIRST_SLOT = 32, SLOTS_MAX = 24 };
+enum { THREADS = 128, STEPS_MAX = 40, ARGS_MAX = 3, FROM_LAST = 255, NOT_USED = 254, SLOTS_MAX = 40, AT_ONCE = 3 };
 
 enum map_code {
     CODE_keep,    /* the argument itself: casts to f32, copies */
@@ -28,15 +30,15 @@ enum map_code {
 
 struct map_step {
     uint8_t code;
-    uint8_t argument[ARGS_MAX]; /* an input, FIRST_SLOT + slot, or FROM_LAST */
-    uint8_t slot;               /* where the result goes; FROM_LAST: nowhere */
+    uint8_t argument[ARGS_MAX]; /* a slot, FROM_LAST or NOT_USED; input i is in slot i */
+    uint8_t slot;               /* where the result goes; NOT_USED: nowhere */
     float k, l;
 };
 
 struct map_program {
-    int32_t steps, inputs, outputs, slots;
+    int32_t steps, inputs, outputs, slots; /* slots: with the inputs' */
     map_step step[STEPS_MAX];
-    uint8_t result[GRDI_OUTPUTS_MAX]; /* where each output is found: FIRST_SLOT + slot, or FROM_LAST */
+    uint8_t result[GRDI_OUTPUTS_MAX]; /* where each output is found: a slot, or FROM_LAST */
 };
 
 struct map_task {
@@ -44,6 +46,7 @@ struct map_task {
     axes space;
     int64_t count;
     uint32_t accumulate;
+    bool wide; /* all operands lie in groups */
     operand in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
 };
 
@@ -57,9 +60,10 @@ __device__ __forceinline__ float power_of(float x, float k)
     return k == 2.0f ? x * x : k == -1.0f ? 1.0f / x : k == -0.5f ? 1.0f / sqrtf(x) : powf(x, k);
 }
 
-__device__ __forceinline__ float gelu_tanh_inner(float x)
+/* (1 + tanh(c (x + 0.044715 x^3))) / 2 as a sigmoid: half the instructions of tanhf, and nothing is cancelled. */
+__device__ __forceinline__ float gelu_tanh_gate(float x)
 {
-    return 0.79788456080286536f * (x + 0.044715f * x * x * x);
+    return sigmoid_of(1.5957691216057308f * (x + 0.044715f * x * x * x));
 }
 
 __device__ __forceinline__ float gelu_slope(float x)
@@ -69,8 +73,8 @@ __device__ __forceinline__ float gelu_slope(float x)
 
 __device__ __forceinline__ float gelu_tanh_slope(float x)
 {
-    float t = tanhf(gelu_tanh_inner(x));
-    return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.79788456080286536f * (1.0f + 0.134145f * x * x);
+    float s = gelu_tanh_gate(x);
+    return s + x * s * (1.0f - s) * 1.5957691216057308f * (1.0f + 0.134145f * x * x);
 }
 
 __device__ __forceinline__ float silu_slope(float x)
@@ -79,19 +83,20 @@ __device__ __forceinline__ float silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 
-/* One instruction on EACH elements. */
-__device__ void apply(const map_step &step, const float *x, const float *y, const float *z, float *result)
+/* One instruction on WIDE elements; x is replaced by the result. */
+__device__ __forceinline__ void apply(const map_step &step, float *x, const float *y, const float *z)
 {
     const float k = step.k, l = step.l;
 #define VALUES(code, value)                                                                                            \
     case code:                                                                                                         \
-        for (int i = 0; i < EACH; i++) {                                                                               \
+        _Pragma("unroll") for (int i = 0; i < WIDE; i++)                                                               \
+        {                                                                                                              \
             const float a = x[i], b = y[i], c = z[i];                                                                  \
             (void)a, (void)b, (void)c;                                                                                 \
-            result[i] = value;                                                                                         \
+            x[i] = value;                                                                                              \
         }                                                                                                              \
         break;
-    (void)l;
+    (void)k, (void)l;
     switch (step.code) {
         VALUES(CODE_keep, a)
         VALUES(CODE_rounded, from_bf16(to_bf16(a)))
@@ -104,41 +109,159 @@ __device__ void apply(const map_step &step, const float *x, const float *y, cons
 #undef VALUES
 }
 
-__device__ __forceinline__ void fetch(const map_task &task, const float *slots, int from, int64_t first,
-                                      const float *last, float *to)
+/* A thread's words in a slot: two of 16 bytes, a block apart. */
+__device__ __forceinline__ float4 *words_of(float *slots, int slot)
 {
-    for (int i = 0; i < EACH; i++) {
-        int64_t e = first + (int64_t)i * THREADS;
-        if (from == FROM_LAST) to[i] = last[i];
-        else if (from >= FIRST_SLOT) to[i] = slots[((from - FIRST_SLOT) * EACH + i) * THREADS + (int)threadIdx.x];
-        else to[i] = e < task.count ? get(task.in[from].at, offset_of(task.space, task.in[from], e)) : 0.0f;
+    return (float4 *)slots + slot * 2 * (int)blockDim.x + (int)threadIdx.x;
+}
+
+__device__ __forceinline__ void keep(float *slots, int slot, const float *x)
+{
+    float4 *to = words_of(slots, slot);
+    to[0] = float4{x[0], x[1], x[2], x[3]};
+    to[blockDim.x] = float4{x[4], x[5], x[6], x[7]};
+}
+
+__device__ __forceinline__ void fetch(float *slots, int slot, float *x)
+{
+    const float4 *from = words_of(slots, slot);
+    const float4 a = from[0], b = from[blockDim.x];
+    x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w;
+    x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
+}
+
+__device__ __forceinline__ void fetch_or_copy(float *slots, int from, const float *last, float *x)
+{
+    if (from == NOT_USED) return;
+    if (from != FROM_LAST) return fetch(slots, from, x);
+#pragma unroll
+    for (int i = 0; i < WIDE; i++) x[i] = last[i];
+}
+
+/* What a thread works on: elements first, first + step, ... below count; `whole`: all of them, by groups. */
+struct portion {
+    int64_t first;
+    int step;
+    bool whole;
+};
+
+__device__ __forceinline__ portion group_at(const map_task &task, int64_t group)
+{
+    return portion{group * WIDE, 1, (group + 1) * WIDE <= task.count};
+}
+
+__device__ __forceinline__ portion portion_of(const map_task &task)
+{
+    const int threads = (int)blockDim.x;
+    if (task.wide) return group_at(task, (int64_t)blockIdx.x * threads + threadIdx.x);
+    return portion{(int64_t)blockIdx.x * (threads * WIDE) + threadIdx.x, threads, false};
+}
+
+__device__ __forceinline__ void read_elements(const map_task &task, const portion &p, int input, float *x)
+{
+#pragma unroll
+    for (int k = 0; k < WIDE; k++) {
+        const int64_t e = p.first + k * p.step;
+        x[k] = e < task.count ? get(task.in[input].at, offset_of(task.space, task.in[input], e)) : 0.0f;
     }
 }
 
-__global__ void __launch_bounds__(THREADS) map_kernel(const map_task task)
+__device__ __forceinline__ void write(const map_task &task, const portion &p, int output, float *x)
+{
+    const bool add = task.accumulate >> output & 1;
+    if (p.whole) return write_group(task.space, task.out[output], p.first, x, add);
+#pragma unroll
+    for (int k = 0; k < WIDE; k++) {
+        const int64_t e = p.first + k * p.step;
+        if (e < task.count) put_or_add(task.out[output].at, offset_of(task.space, task.out[output], e), x[k], add);
+    }
+}
+
+__device__ __forceinline__ void read_inputs(const map_task &task, const portion &p, float *slots)
+{
+    for (int i = 0; i < task.program.inputs; i += p.whole ? AT_ONCE : 1) {
+        wide_bits bits[AT_ONCE];
+        float x[WIDE];
+        if (!p.whole) {
+            read_elements(task, p, i, x);
+            keep(slots, i, x);
+            continue;
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+            if (i + k < task.program.inputs) bits[k] = read_group(task.space, task.in[i + k], p.first);
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            if (i + k >= task.program.inputs) break;
+            spread_group(task.in[i + k].at, bits[k], x);
+            keep(slots, i + k, x);
+        }
+    }
+}
+
+__global__ void __launch_bounds__(THREADS, 8) map_kernel(const map_task task)
 {
     shared_memory shared;
-    float *slots = task.program.slots ? shared.take<float>(task.program.slots * EACH * THREADS) : nullptr;
-    int64_t first = (int64_t)blockIdx.x * (THREADS * EACH) + threadIdx.x;
-    float last[EACH], x[EACH], y[EACH], z[EACH];
-    for (int i = 0; i < EACH; i++) last[i] = 0.0f;
+    float *slots = shared.take<float>(task.program.slots * WIDE * (int)blockDim.x);
+    const portion p = portion_of(task);
+    float x[WIDE], y[WIDE], z[WIDE];
+    read_inputs(task, p, slots);
+#pragma unroll
+    for (int i = 0; i < WIDE; i++) x[i] = y[i] = z[i] = 0.0f;
     for (int s = 0; s < task.program.steps; s++) {
         const map_step step = task.program.step[s];
-        fetch(task, slots, step.argument[0], first, last, x);
-        fetch(task, slots, step.argument[1], first, last, y);
-        fetch(task, slots, step.argument[2], first, last, z);
-        apply(step, x, y, z, last);
-        for (int i = 0; i < EACH && step.slot != FROM_LAST; i++)
-            slots[(step.slot * EACH + i) * THREADS + (int)threadIdx.x] = last[i];
+        fetch_or_copy(slots, step.argument[2], x, z);
+        fetch_or_copy(slots, step.argument[1], x, y);
+        if (step.argument[0] != FROM_LAST) fetch(slots, step.argument[0], x);
+        apply(step, x, y, z);
+        if (step.slot != NOT_USED) keep(slots, step.slot, x);
     }
     for (int o = 0; o < task.program.outputs; o++) {
         if (!task.out[o].at.data) continue;
-        fetch(task, slots, task.program.result[o], first, last, x);
-        for (int i = 0; i < EACH; i++) {
-            int64_t e = first + (int64_t)i * THREADS;
-            if (e < task.count)
-                put_or_add(task.out[o].at, offset_of(task.space, task.out[o], e), x[i], task.accumulate >> o & 1);
-        }
+        fetch_or_copy(slots, task.program.result[o], x, y);
+        write(task, p, o, y);
+    }
+}
+
+/* ---- the commonest programs, as straight code ---- */
+
+__host__ __device__ constexpr int arguments_of(int code)
+{
+    return 1 + (code == CODE_add || code == CODE_mul || code == CODE_relu_backward || code == CODE_gelu_tanh_backward);
+}
+
+struct straight_task {
+    int64_t count;
+    void *in[ARGS_MAX], *out;
+};
+
+/* Where one input alone is read, a thread has two groups, and both are asked for at first. */
+template <int DTYPE, int FIRST, int SECOND> struct straight_program {
+    static constexpr int dtype = DTYPE, first = FIRST, second = SECOND, of_first = arguments_of(FIRST);
+    static constexpr int inputs = of_first + arguments_of(SECOND) - 1, groups = inputs == 1 ? 2 : 1;
+};
+
+/* Each instruction's first argument is the result of the one before, or the first input; the others are the inputs that
+ * follow. All operands are of one dtype and lie whole, in whole groups; the output is not added to. */
+template <class P> __global__ void __launch_bounds__(THREADS) straight_kernel(const straight_task t)
+{
+    constexpr int groups = P::groups, inputs = P::inputs, apart = THREADS * WIDE;
+    const int64_t first = ((int64_t)blockIdx.x * groups * THREADS + threadIdx.x) * WIDE;
+    wide_bits bits[groups][inputs];
+#pragma unroll
+    for (int g = 0; g < groups; g++)
+#pragma unroll
+        for (int i = 0; i < inputs; i++)
+            if (first + g * apart < t.count) bits[g][i] = read_wide(cells{t.in[i], P::dtype}, first + g * apart);
+#pragma unroll
+    for (int g = 0; g < groups; g++) {
+        float x[inputs][WIDE];
+        if (first + g * apart >= t.count) return;
+#pragma unroll
+        for (int i = 0; i < inputs; i++) spread(cells{t.in[i], P::dtype}, bits[g][i], x[i]);
+        apply(map_step{P::first}, x[0], x[P::of_first - 1], x[0]);
+        apply(map_step{P::second}, x[0], x[inputs - 1], x[0]);
+        write_wide(cells{t.out, P::dtype}, first + g * apart, x[0]);
     }
 }
 
@@ -237,49 +360,44 @@ bool settle_outputs(reading *r)
     return true;
 }
 
-/* The last instruction that reads the result of instruction s; past the end for an output. */
-int32_t last_use(const reading &r, int32_t s)
+/* The last instruction that reads a register; past the end for an output. */
+int32_t last_use(const reading &r, int32_t reg)
 {
-    int32_t last = s;
-    for (int32_t t = s + 1; t < r.steps; t++)
+    int32_t last = reg < r.inputs ? 0 : reg - r.inputs;
+    for (int32_t t = last; t < r.steps; t++)
         for (int32_t i = 0; i < r.arg_count[t]; i++)
-            if (r.args[t][i] == r.inputs + s) last = t;
+            if (r.args[t][i] == reg) last = t;
     for (int32_t o = 0; o < r.outputs; o++)
-        if (r.result[o] == r.inputs + s) last = r.steps;
+        if (r.result[o] == reg) last = r.steps;
     return last;
 }
 
-/* Gives results slots; false where there are too few. */
+/* Gives inputs and results slots; false where there are too few. */
 bool translate(const reading &r, map_program *p)
 {
-    int32_t until[SLOTS_MAX], slot_of[STEPS_MAX]; /* the instruction up to which a slot is taken */
-    for (int32_t k = 0; k < SLOTS_MAX; k++) until[k] = -1;
+    int32_t until[SLOTS_MAX], slot_of[GRDI_INPUTS_MAX + STEPS_MAX]; /* the instruction up to which a slot is taken */
     *p = map_program{};
-    p->steps = r.steps, p->inputs = r.inputs, p->outputs = r.outputs;
+    p->steps = r.steps, p->outputs = r.outputs, p->inputs = p->slots = r.inputs;
+    for (int32_t k = 0; k < SLOTS_MAX; k++) until[k] = k < r.inputs ? last_use(r, k) + 1 : -1;
+    for (int32_t i = 0; i < r.inputs; i++) slot_of[i] = i;
     for (int32_t s = 0; s < r.steps; s++) {
         map_step *step = &p->step[s];
-        *step = map_step{(uint8_t)r.code[s], {FROM_LAST, FROM_LAST, FROM_LAST}, FROM_LAST, r.k[s], r.l[s]};
-        for (int32_t i = 0; i < r.arg_count[s]; i++) {
-            int32_t reg = r.args[s][i];
-            step->argument[i] = (uint8_t)(reg < r.inputs            ? reg
-                                          : reg - r.inputs == s - 1 ? (int)FROM_LAST
-                                                                    : FIRST_SLOT + slot_of[reg - r.inputs]);
-        }
-        int32_t last = last_use(r, s), slot = 0;
-        slot_of[s] = FROM_LAST;
+        *step = map_step{(uint8_t)r.code[s], {NOT_USED, NOT_USED, NOT_USED}, NOT_USED, r.k[s], r.l[s]};
+        for (int32_t i = 0; i < r.arg_count[s]; i++)
+            step->argument[i] =
+                (uint8_t)(s > 0 && r.args[s][i] == r.inputs + s - 1 ? (int)FROM_LAST : slot_of[r.args[s][i]]);
+        int32_t last = last_use(r, r.inputs + s), slot = 0;
         if (last <= s + 1) continue; /* the next instruction, or the end right after this one, finds it in registers */
         while (slot < SLOTS_MAX && until[slot] > s) slot++;
         if (slot == SLOTS_MAX) return false;
         until[slot] = last + 1;
-        slot_of[s] = slot;
+        slot_of[r.inputs + s] = slot;
         step->slot = (uint8_t)slot;
         p->slots = slot + 1 > p->slots ? slot + 1 : p->slots;
     }
-    for (int32_t o = 0; o < r.outputs; o++) {
-        int32_t s = r.result[o] - r.inputs;
-        p->result[o] = (uint8_t)(s == r.steps - 1 ? (int)FROM_LAST : FIRST_SLOT + slot_of[s]);
-    }
-    return (size_t)p->slots * EACH * THREADS * sizeof(float) <= 48 * 1024;
+    for (int32_t o = 0; o < r.outputs; o++)
+        p->result[o] = (uint8_t)(r.result[o] == r.inputs + r.steps - 1 ? (int)FROM_LAST : slot_of[r.result[o]]);
+    return true;
 }
 
 bool make_program(const grdi_call *call, map_program *p)
@@ -322,10 +440,77 @@ void release(grdi_call *call)
     call->state = nullptr;
 }
 
-grd_status launch(const grdi_call *call, const map_task &task)
+template <class P> grd_status launch_straight(const grdi_call *call, const map_task &task)
 {
-    size_t shared = shared_bytes_of((size_t)task.program.slots * EACH * THREADS, sizeof(float));
-    return grdi_launch(call, map_kernel, blocks_for(task.count, THREADS * EACH), THREADS, shared, task);
+    straight_task t = {task.count, {}, task.out[0].at.data};
+    for (int i = 0; i < P::inputs; i++) t.in[i] = task.in[i].at.data;
+    return grdi_launch(call, straight_kernel<P>, blocks_for(task.count, THREADS * WIDE * P::groups), THREADS, 0, t);
+}
+
+struct straight {
+    int dtype, first, second, inputs;
+    grd_status (*launch)(const grdi_call *call, const map_task &task);
+};
+
+template <int DTYPE, int FIRST, int SECOND> constexpr straight straight_in()
+{
+    using program = straight_program<DTYPE, FIRST, SECOND>;
+    return {DTYPE, FIRST, SECOND, program::inputs, launch_straight<program>};
+}
+
+#define STRAIGHT(first, second)                                                                                        \
+    straight_in<GRD_F32, CODE_##first, CODE_##second>(), straight_in<GRD_BF16, CODE_##first, CODE_##second>(),         \
+        straight_in<GRD_F16, CODE_##first, CODE_##second>()
+
+/* What residual networks and transformers do between products. */
+const straight straights[] = {
+    STRAIGHT(add, keep), STRAIGHT(mul, keep),          STRAIGHT(relu, keep),      STRAIGHT(relu_backward, keep),
+    STRAIGHT(add, relu), STRAIGHT(add, relu_backward), STRAIGHT(gelu_tanh, keep), STRAIGHT(gelu_tanh_backward, keep),
+    STRAIGHT(silu, mul),
+};
+
+/* The arguments of an instruction: the first is `from`, of two the second is the input `next`; a sum's in any order. */
+bool takes_in_turn(const map_step &step, int from, int next)
+{
+    const bool two = arguments_of(step.code) == 2, turns = step.code == CODE_add || step.code == CODE_mul;
+    const int second = two ? next : (int)NOT_USED;
+    return (step.argument[0] == from && step.argument[1] == second) ||
+           (turns && step.argument[0] == second && step.argument[1] == from);
+}
+
+bool is_program(const straight &s, const map_program &p)
+{
+    const int steps = s.second == CODE_keep ? 1 : 2, of_first = arguments_of(s.first);
+    return p.outputs == 1 && p.result[0] == FROM_LAST && p.steps == steps && p.step[0].code == s.first &&
+           p.inputs == s.inputs && takes_in_turn(p.step[0], 0, 1) &&
+           (steps == 1 || (p.step[1].code == s.second && takes_in_turn(p.step[1], FROM_LAST, of_first)));
+}
+
+/* The straight code for a task, if there is one. */
+const straight *straight_of(const map_task &task)
+{
+    const operand &out = task.out[0];
+    if (!task.wide || !out.at.data || task.accumulate || task.count % WIDE || out.lie != LIES_WHOLE) return nullptr;
+    for (int32_t i = 0; i < task.program.inputs; i++)
+        if (task.in[i].lie != LIES_WHOLE || task.in[i].at.dtype != out.at.dtype) return nullptr;
+    for (const straight &s : straights)
+        if (s.dtype == out.at.dtype && is_program(s, task.program)) return &s;
+    return nullptr;
+}
+
+/* Long programs, with many slots, are followed by fewer threads a block. */
+grd_status launch(const grdi_call *call, map_task &task)
+{
+    const size_t slots = (size_t)task.program.slots;
+    unsigned threads = THREADS;
+    while (threads > WARP && slots * WIDE * threads * sizeof(float) > 48 * 1024) threads /= 2;
+    task.wide = in_groups(task.space, task.count);
+    for (int32_t i = 0; i < task.program.inputs; i++) task.wide = task.wide && in_groups(task.space, task.in[i]);
+    for (int32_t o = 0; o < task.program.outputs; o++)
+        task.wide = task.wide && (!task.out[o].at.data || in_groups(task.space, task.out[o]));
+    if (const straight *s = straight_of(task)) return s->launch(call, task);
+    return grdi_launch(call, map_kernel, blocks_for(task.count, threads * WIDE), threads,
+                       shared_bytes_of(slots * WIDE * threads, sizeof(float)), task);
 }
 
 grd_status run(grdi_call *call)
@@ -370,8 +555,8 @@ extern "C" grd_status grdi_cuda_activate(const grdi_call *call, grd_activation a
     static const int32_t codes[GRD_ACTIVATION_COUNT] = {CODE_keep, CODE_relu,         CODE_gelu, CODE_gelu_tanh,
                                                         CODE_silu, CODE_relu_squared, CODE_tanh, CODE_sigmoid};
     map_task task = {};
-    task.program.steps = task.program.inputs = task.program.outputs = 1;
-    task.program.step[0] = map_step{(uint8_t)codes[activation], {0, FROM_LAST, FROM_LAST}, FROM_LAST, 0, 0};
+    task.program.steps = task.program.inputs = task.program.slots = task.program.outputs = 1;
+    task.program.step[0] = map_step{(uint8_t)codes[activation], {0, NOT_USED, NOT_USED}, NOT_USED, 0, 0};
     task.program.result[0] = FROM_LAST;
     task.count = grd_dims_count(to->dims);
     task.space = axes{1, {task.count}};
@@ -385,8 +570,8 @@ extern "C" grd_status grdi_cuda_slope(const grdi_call *call, const grdi_view *to
 {
     map_task task = {};
     task.program.steps = task.program.outputs = 1;
-    task.program.inputs = 2;
-    task.program.step[0] = map_step{CODE_gelu_tanh_backward, {0, 1, FROM_LAST}, FROM_LAST, 0, 0};
+    task.program.inputs = task.program.slots = 2;
+    task.program.step[0] = map_step{CODE_gelu_tanh_backward, {0, 1, NOT_USED}, NOT_USED, 0, 0};
     task.program.result[0] = FROM_LAST;
     task.count = grd_dims_count(to->dims);
     task.space = axes{1, {task.count}};

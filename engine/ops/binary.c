@@ -49,6 +49,8 @@ static grd_tensor scalar_like(grd_tensor x, double value)
 #define SAMPLES(A, B)                                                                                                  \
     {.in = {"f32[7,13] " A, "f32[7,13] " B}}, {.in = {"f32[2,7,33] " A, "f32[33] " B}},                                \
     {.in = {"f32[] " A, "f32[13] " B}}, {.in = {"f32[7,1] " A, "f32[3,1,13] " B}},                                     \
+    {.in = {"f32[6,24] " A, "f32[6,24] " B}}, {.in = {"f32[2,6,24] " A, "f32[24] " B}},                                \
+    {.in = {"f32[6,1] " A, "f32[2,6,24] " B}}, {.in = {"f32[2,6,24] " A, "f32[6,24] " B}},                             \
     {.in = {"f32[3,4]", "f32[3]"}, .bad = "shapes do not broadcast: [3,4] and [3]"},                                   \
     {.in = {"f32[3]", "i32[3]"}, .bad = "dtypes differ"},                                                              \
     {                                                                                                                  \

@@ -79,6 +79,7 @@ static void where_gradient(grdi_gradient *c)
 static const grdi_sample where_samples[] = {
     {.in = {"bool[7,13]", "f32[7,13]", "f32[7,13]"}},
     {.in = {"bool[7,1]", "f32[33]", "f32[]"}},
+    {.in = {"bool[6,24]", "f32[24]", "f32[2,6,24]"}},
     {.in = {"bool[3]", "i32[2,1,3] -9..9", "i32[5,1] -9..9"}},
     {.in = {"bool[5]", "bool[5]", "bool[5]"}},
     {.in = {"f32[5]", "f32[5]", "f32[5]"}, .bad = "the condition must be bool, is f32"},

@@ -225,9 +225,13 @@ enum op_index {
 #define MUL_SCALAR "9"
 #define GT "10"
 #define WHERE "11"
+#define RELU "39"
+#define SILU "45"
+#define RELU_BACKWARD "47"
 #define HALF "4602678819172646912" /* the bits of 0.5 */
 _Static_assert(INDEX_input == 0 && INDEX_neg == 5 && INDEX_exp == 6 && INDEX_add == 7 && INDEX_mul == 8 &&
-                   INDEX_mul_scalar == 9 && INDEX_gt == 10 && INDEX_where == 11,
+                   INDEX_mul_scalar == 9 && INDEX_gt == 10 && INDEX_where == 11 && INDEX_relu == 39 &&
+                   INDEX_silu == 45 && INDEX_relu_backward == 47,
                "the samples of fused_map name ops by index: change the numbers above to those of ops.def");
 
 static const grdi_sample fused_map_samples[] = {
@@ -237,6 +241,12 @@ static const grdi_sample fused_map_samples[] = {
      .attrs = "code=" WHERE ",3,0,1,2,0," MUL_SCALAR ",1,3,1," HALF " outputs=3,4,1"},
     {.in = {"f32[5,1,3]", "f32[4,1]"}, /* a > b as numbers, and -(a > b ? a : b) */
      .attrs = "code=" GT ",2,0,1,0," WHERE ",3,2,0,1,0," NEG ",1,3,0 outputs=2,4"},
+    {.in = {"f32[6,24]", "f32[6,24]"}, .attrs = "code=" ADD ",2,0,1,0," RELU ",1,2,0 outputs=3"},
+    {.in = {"f32[6,24]", "f32[6,24]", "f32[6,24]"}, /* of a residual block, backward */
+     .attrs = "code=" ADD ",2,0,1,0," RELU_BACKWARD ",2,3,2,0 outputs=4"},
+    {.in = {"f32[6,24]", "f32[6,24]"}, .attrs = "code=" SILU ",1,0,0," MUL ",2,1,2,0 outputs=3"},
+    {.in = {"f32[6,24]", "f32[6,1]", "f32[24]", "f32[]"}, /* (a > b ? c : d) + c, and whether */
+     .attrs = "code=" GT ",2,0,1,0," WHERE ",3,4,2,3,0," ADD ",2,5,2,0 outputs=4,6"},
     {.in = {"f32[3]"}, .attrs = "code=" NEG ",1 outputs=0", .bad = "code is damaged at word 0 of 2"},
     {.in = {"f32[3]"}, .attrs = "code=" NEG ",1,1,0 outputs=0", .bad = "instruction 0: neg reads register 1 of 1"},
     {.in = {"f32[3]"}, .attrs = "code=" NEG ",1,0,0 outputs=2", .bad = "output 0 is register 2 of 2"},

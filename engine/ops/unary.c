@@ -62,7 +62,8 @@ static grd_tensor scalar_like(grd_tensor x, double value)
     }
 
 #define FLOAT_SAMPLES(RANGE)                                                                                           \
-    {.in = {"f32[7,13] " RANGE}}, {.in = {"f32[2,1,33] " RANGE}}, {.in = {"i32[3] 0..5"}, .bad = "float dtype"},       \
+    {.in = {"f32[7,13] " RANGE}}, {.in = {"f32[2,1,33] " RANGE}}, {.in = {"f32[6,24] " RANGE}},                        \
+        {.in = {"i32[3] 0..5"}, .bad = "float dtype"},                                                                 \
     {                                                                                                                  \
         .in = {"f32[1024,1024] " RANGE}, .large = true                                                                 \
     }
@@ -179,6 +180,7 @@ static bool backward_shape(grdi_infer *c)
     static const grdi_sample NAME##_samples[] = {                                                                      \
         {.in = {"f32[7,13]", "f32[7,13] -4..4"}},                                                                      \
         {.in = {"f32[2,1,33]", "f32[2,1,33] -2..2"}},                                                                  \
+        {.in = {"f32[6,24]", "f32[6,24] -3..3"}},                                                                      \
         {.in = {"f32[3]", "f32[1]"}, .bad = "the gradient is [3], the value [1]"},                                     \
         {.in = {"f32[3]", "i32[3]"}, .bad = "dtypes differ"},                                                          \
         {.in = {"f32[1024,1024]", "f32[1024,1024] -4..4"}, .large = true},                                             \
@@ -422,6 +424,8 @@ static const grdi_sample cast_samples[] = {
     {.in = {"f32[33] -9..9"}, .attrs = "dtype=i32", .no_gradient = true}, /* constant between steps */
     {.in = {"f32[33]"}, .attrs = "dtype=bf16", .no_gradient = true},      /* rounding hides small differences */
     {.in = {"f32[33]"}, .attrs = "dtype=bool", .no_gradient = true},
+    {.in = {"f32[5,24]"}, .attrs = "dtype=bf16", .no_gradient = true},
+    {.in = {"bool[5,24]"}, .attrs = "dtype=f32"},
     {.in = {"f32[3]", "f32[3]"}, .bad = "takes 1 to 1 inputs"},
     {.in = {NULL}},
 };

@@ -193,12 +193,12 @@ static const work works[] = {{"layer_norm", {"norm_rows_kernel"}, 1.05},
                              {"linear_cross_entropy", {"loss_kernel", "sum_kernel"}, 1.3},
                              {"embedding", {"embedding_kernel"}, 1.7},
                              {"embedding_backward", {"embedding_backward_kernel"}, 1.5},
-                             {"add", {"map_kernel"}, 1.7},
+                             {"add", {"map_kernel", "straight_kernel"}, 1.7},
                              {"sum_to", {"reduce_columns_kernel", "reduce_parts_kernel"}, 1.02},
                              {"sum_squares", {"reduce_rows_kernel"}, 1.02},
                              {"adamw", {"update_kernel"}, 1.4}};
 /* Of the first batch alone: biases are rounded by the products that add them, in each. */
-static const work copies = {"copy", {"float_kernel"}, 1.02};
+static const work copies = {"copy", {"groups_kernel", "float_kernel"}, 1.02};
 
 static grdi_sim_traffic counted(const char *const *names)
 {
