@@ -1,7 +1,7 @@
 /* copy.cu - copies: between layouts, between dtypes, and into variables (assign). */
 #include "ops/copy.h"
 
-#include "device/space.cuh"
+#include "device/groups.cuh"
 #include "device/table.cuh"
 
 #include <cstring>
@@ -9,7 +9,7 @@
 namespace
 {
 
-enum { THREADS = 256, EACH = 4, TILE = 32, TILE_ROWS = 8 };
+enum { THREADS = 256, EACH = 4, GROUPS = 2, TILE = 32, TILE_ROWS = 8 };
 
 struct copy_task {
     axes space;
@@ -74,6 +74,24 @@ __global__ void __launch_bounds__(THREADS) float_kernel(const copy_task task)
     for (int i = 0; i < EACH; i++) {
         int64_t e = first + (int64_t)i * THREADS;
         if (e < task.count) put_or_add(task.to.at, offset_of(task.space, task.to, e), x[i], task.add);
+    }
+}
+
+/* The same where both sides lie in groups: GROUPS of them a thread. */
+__global__ void __launch_bounds__(THREADS) groups_kernel(const copy_task task)
+{
+    const int64_t first = ((int64_t)blockIdx.x * (THREADS * GROUPS) + threadIdx.x) * WIDE;
+    wide_bits bits[GROUPS];
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++)
+        if (first + g * (THREADS * WIDE) < task.count)
+            bits[g] = read_group(task.space, task.from, first + g * (THREADS * WIDE));
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        float x[WIDE];
+        if (first + g * (THREADS * WIDE) >= task.count) return;
+        spread_group(task.from.at, bits[g], x);
+        write_group(task.space, task.to, first + g * (THREADS * WIDE), x, task.add);
     }
 }
 
@@ -151,6 +169,51 @@ grd_status run_transpose(const grdi_call *call, const copy_task &t)
                        shared_bytes_of(TILE * (TILE + 1), sizeof(float)), task);
 }
 
+grd_status run_floats(const grdi_call *call, const copy_task &t)
+{
+    if (in_groups(t.space, t.count) && t.count % WIDE == 0 && in_groups(t.space, t.from) && in_groups(t.space, t.to))
+        return grdi_launch(call, groups_kernel, blocks_for(t.count, THREADS * WIDE * GROUPS), THREADS, 0, t);
+    return grdi_launch(call, float_kernel, blocks_for(t.count, THREADS * EACH), THREADS, 0, t);
+}
+
+bool lies_in(const operand &o, int32_t rank, int64_t words_of, int64_t element_bytes)
+{
+    bool lies = rank > 0 && o.stride[rank - 1] == 1 && (intptr_t)o.at.data % (words_of * element_bytes) == 0;
+    for (int32_t i = 0; i < rank - 1; i++) lies = lies && o.stride[i] % words_of == 0;
+    return lies;
+}
+
+/* The same copy of larger words, up to 16 bytes, where rows on both sides are made of such; element_bytes is that of a
+ * word from here on. */
+copy_task widened(copy_task t, size_t &element_bytes)
+{
+    for (int64_t each = 16 / (int64_t)element_bytes; each > 1; each /= 2) {
+        const int32_t last = t.space.rank - 1;
+        if (!lies_in(t.from, last + 1, each, (int64_t)element_bytes) ||
+            !lies_in(t.to, last + 1, each, (int64_t)element_bytes) || t.space.dim[last] % each)
+            continue;
+        t.space.dim[last] /= each;
+        for (int32_t i = 0; i < last; i++) t.from.stride[i] /= each, t.to.stride[i] /= each;
+        t.count /= each;
+        element_bytes *= (size_t)each;
+        return t;
+    }
+    return t;
+}
+
+grd_status run_same(const grdi_call *call, copy_task t, size_t element_bytes)
+{
+    t = widened(t, element_bytes);
+    const unsigned blocks = blocks_for(t.count, THREADS * EACH);
+    switch (element_bytes) {
+    case 1: return grdi_launch(call, same_kernel<uint8_t>, blocks, THREADS, 0, t);
+    case 2: return grdi_launch(call, same_kernel<uint16_t>, blocks, THREADS, 0, t);
+    case 4: return grdi_launch(call, same_kernel<uint32_t>, blocks, THREADS, 0, t);
+    case 8: return grdi_launch(call, same_kernel<uint64_t>, blocks, THREADS, 0, t);
+    default: return grdi_launch(call, same_kernel<uint4>, blocks, THREADS, 0, t);
+    }
+}
+
 } // namespace
 
 bool grdi_cuda_copies(grd_dtype from, grd_dtype to)
@@ -171,13 +234,13 @@ grd_status grdi_cuda_copy(const grdi_call *call, const grdi_view *to, const grdi
     task.from = operand_of(space, 0, *from);
     task.to = operand_of(space, 1, *to);
     task.add = accumulate;
-    unsigned blocks = blocks_for(task.count, THREADS * EACH);
     bool whole = task.from.lie == LIES_WHOLE && task.to.lie == LIES_WHOLE;
     if (to->data == from->data && to->dtype == from->dtype && whole && !accumulate) return GRD_OK; /* in place */
     if (transposes(task)) return run_transpose(call, task);
     if (accumulate || (to->dtype != from->dtype && is_float(to->dtype) && is_float(from->dtype)))
-        return grdi_launch(call, float_kernel, blocks, THREADS, 0, task);
-    if (to->dtype != from->dtype) return grdi_launch(call, convert_kernel, blocks, THREADS, 0, task);
+        return run_floats(call, task);
+    if (to->dtype != from->dtype)
+        return grdi_launch(call, convert_kernel, blocks_for(task.count, THREADS * EACH), THREADS, 0, task);
     size_t element_bytes = grd_dtype_size(to->dtype);
     if (whole && grdi_cuda_noted(call->device)) return GRD_OK;
     if (whole)
@@ -185,12 +248,7 @@ grd_status grdi_cuda_copy(const grdi_call *call, const grdi_view *to, const grdi
                                cudaMemcpyAsync(to->data, from->data, (size_t)task.count * element_bytes,
                                                cudaMemcpyDeviceToDevice, grdi_cuda_stream(call)),
                                "cudaMemcpyAsync on the device");
-    switch (element_bytes) {
-    case 1: return grdi_launch(call, same_kernel<uint8_t>, blocks, THREADS, 0, task);
-    case 2: return grdi_launch(call, same_kernel<uint16_t>, blocks, THREADS, 0, task);
-    case 4: return grdi_launch(call, same_kernel<uint32_t>, blocks, THREADS, 0, task);
-    default: return grdi_launch(call, same_kernel<uint64_t>, blocks, THREADS, 0, task);
-    }
+    return run_same(call, task, element_bytes);
 }
 
 namespace
