@@ -145,6 +145,10 @@ static const grdi_sample batch_norm_samples[] = {
     {.in = {"f32[3,7,37]", CHANNELS("37")}},
     {.in = {"f32[150,3,33]", CHANNELS("33")}, .no_gradient = true},    /* more rows than are summed at once */
     {.in = {"f32[40,5] 99..101", CHANNELS("5")}, .no_gradient = true}, /* E[x^2] - mean^2 would fail here */
+    {.in = {"f32[2500,17] 1..2", CHANNELS("17")}, .no_gradient = true}, /* many parts, the last one short */
+    {.in = {"f32[700,24] 1..2", CHANNELS("24")}, .no_gradient = true},   /* by eight channels */
+    {.in = {"f32[1555,136] 3..5", CHANNELS("136")}, .no_gradient = true},
+    {.in = {"f32[3,5,264] 1..2", CHANNELS("264")}, .no_gradient = true},
     {.in = {"f32[32,32,32,64]", CHANNELS("64")}, .large = true},
     {.in = {"f32[6,3]", CHANNELS("4")}, .bad = "gain is [4], must be [3] for x of [6,3]"},
     {.in = {"f32[6,3]", "f32[3]", "f32[3]", "f32[3]", "f32[2]"}, .bad = "running variance is [2]"},
@@ -251,6 +255,9 @@ static const grdi_sample batch_norm_backward_samples[] = {
     {.in = {"f32[2,3,4,5]", "f32[2,3,4,5]", "f32[5]", "f32[5] 0.5..2", "f32[5]"}},
     {.in = {"f32[3,7,37]", "f32[3,7,37]", "f32[37]", "f32[37] 0.5..2", "f32[37]"}},
     {.in = {"f32[150,3,33]", "f32[150,3,33]", "f32[33]", "f32[33] 0.5..2", "f32[33]"}, .no_gradient = true},
+    {.in = {"f32[2500,17]", "f32[2500,17]", "f32[17]", "f32[17] 0.5..2", "f32[17]"}, .no_gradient = true},
+    {.in = {"f32[700,24]", "f32[700,24]", "f32[24]", "f32[24] 0.5..2", "f32[24]"}, .no_gradient = true},
+    {.in = {"f32[1555,136]", "f32[1555,136]", "f32[136]", "f32[136] 0.5..2", "f32[136]"}, .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[32,32,32,64]", "f32[64]", "f32[64] 0.5..2", "f32[64]"}, .large = true},
     {.in = {"f32[6,3]", "f32[6,4]", "f32[4]", "f32[4]", "f32[4]"}, .bad = "gradient and x differ: [6,3] and [6,4]"},
     {.in = {"f32[6,3]", "f32[6,3]", "f32[3]", "f32[4]", "f32[3]"}, .bad = "rstd is [4]"},
