@@ -3,9 +3,9 @@
 
 Usage: llmc.py DIR [--batch B] [--context T] [--steps N]. DIR holds llm.c's sources; its train_gpt2cu is built there
 with nvcc if it is not yet (its default settings: bf16, master weights in f32, no cuDNN). GRADUS is our binary, DEVICE
-our device, as for beside.sh. Tokens are random, weights too (`-e d12`); one batch of validation, no samples. The
-first steps of llm.c, which choose algorithms, are left out. Its sources of May 2025 (f1e2ace) need CUDA 12: 13 has
-another cudaMemAdvise. Standard library only.
+our device (default: build-gpu/gradus and cuda). Tokens are random, weights too (`-e d12`); one batch of validation, no
+samples. The first steps of llm.c, which choose algorithms, are left out. Its sources of May 2025 (f1e2ace) need CUDA
+12: 13 has another cudaMemAdvise. Standard library only.
 """
 import argparse
 import array
