@@ -526,7 +526,7 @@ template <class S> grd_status run_rows(const grdi_call *call, const norm_task &t
 template <int D> grd_status run_forward_of(const grdi_call *call, const norm_task &t)
 {
     constexpr bool NARROW = D == GRD_BF16;
-    if (t.channels <= 128) return run_rows<row_shape<D, 8, 2, 128, NARROW ? 8 : 5>>(call, t);
+    if (t.channels <= 128) return run_rows<row_shape<D, 8, 2, 128, NARROW ? 6 : 5>>(call, t);
     if (t.channels <= 512) return run_rows<row_shape<D, 16, 4, 128, NARROW ? 5 : 3>>(call, t);
     if (t.channels <= 768) return run_rows<row_shape<D, 32, 3, 128, NARROW ? 6 : 4>>(call, t);
     if (t.channels <= 1024) return run_rows<row_shape<D, 32, 4, 128, NARROW ? 5 : 3>>(call, t);

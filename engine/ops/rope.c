@@ -92,6 +92,10 @@ static const grdi_sample rope_samples[] = {
     {.in = {"f32[2,7,1,6]", "f32[2,7,3]", "f32[2,7,3]"}, .attrs = "inverse=true"},
     {.in = {"f32[1,3,2,26]", "f32[3,13]", "f32[3,13]"}, .attrs = "interleaved=true"},
     {.in = {"f32[3,1,2,2]", "f32[3,1,1]", "f32[3,1,1]"}, .attrs = "interleaved=true inverse=true"},
+    /* pairs by eights */
+    {.in = {"f32[2,5,3,16]", "f32[5,8]", "f32[5,8]"}, .no_gradient = true},
+    {.in = {"f32[2,7,9,64]", "f32[2,7,32]", "f32[2,7,32]"}, .attrs = "inverse=true", .no_gradient = true},
+    {.in = {"f32[1,3,2,48]", "f32[3,24]", "f32[3,24]"}, .attrs = "interleaved=true", .no_gradient = true},
     {.in = {"f32[4,256,8,64]", "f32[256,32]", "f32[256,32]"}, .large = true},
     {.in = {"f32[2,5,3,7]", "f32[5,3]", "f32[5,3]"}, .bad = "even D, is [2,5,3,7]"},
     {.in = {"f32[2,5,3,4]", "f32[6,2]", "f32[6,2]"}, .bad = "cos and sin are [6,2]"},
