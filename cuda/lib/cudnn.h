@@ -49,8 +49,8 @@ typedef enum grdi_convolution_kind {
     GRDI_CONVOLUTION_WEIGHT_GRADIENT
 } grdi_convolution_kind;
 
-/* x [N,S..,C], w [O,C/groups,K..], y [N,S'..,O], each as it lies, or w as [O,K..,C/groups], as the library's kernels have
- * it, which else turn it; the kind says which of them is the result. */
+/* x [N,S..,C], w [O,C/groups,K..], y [N,S'..,O], each as it lies, or w as [O,K..,C/groups], as the library's kernels
+ * have it, which else turn it; the kind says which of them is the result. */
 struct grdi_convolution {
     grdi_convolution_kind kind;
     int32_t axes; /* spatial ones; windows of the others are 1 and stand first */

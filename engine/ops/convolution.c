@@ -255,6 +255,8 @@ static const grdi_sample convolution_samples[] = {
     {.in = {"f32[2,14,14,33]", "f32[35,33,3,3]", "f32[35]"}, "padding=1", .no_gradient = true}, /* for blocks */
     {.in = {"f32[2,13,13,32]", "f32[64,32,3,3]"}, "stride=2 padding=1", .no_gradient = true},
     {.in = {"f32[1,24,24,1]", "f32[16,1,7,7]"}, "stride=2 padding=3", .no_gradient = true},
+    {.in = {"f32[2,15,14,3]", "f32[8,3,7,7]", "f32[8]"}, "stride=2 padding=3", .no_gradient = true}, /* pictures */
+    {.in = {"f32[1,5,7,6,2]", "f32[4,2,3,2,3]"}, "stride=2,1,3 padding=1,0,2", .no_gradient = true},
     {.in = {"f32[3,9,10,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,10,9,48]", "f32[32,48,3,3]", "f32[32]"}, "padding=0,2", .no_gradient = true}, /* products */
     {.in = {"f32[5,17,14,32]", "f32[48,32,3,3]", "f32[48]"}, "padding=1", .no_gradient = true},
@@ -503,6 +505,8 @@ static const grdi_sample weight_gradient_samples[] = {
     {.in = {"f32[1,2,2,2,3]", "f32[1,3,3,4,2]"}, "kernel=2,2,3"},
     {.in = {"f32[2,14,14,35]", "f32[2,14,14,33]"}, "padding=1 kernel=3,3", .no_gradient = true},
     {.in = {"f32[2,7,7,64]", "f32[2,13,13,32]"}, "stride=2 padding=1 kernel=3,3", .no_gradient = true},
+    {.in = {"f32[2,8,7,8]", "f32[2,15,14,3]"}, "stride=2 padding=3 kernel=7,7", .no_gradient = true}, /* pictures */
+    {.in = {"f32[1,3,6,3,4]", "f32[1,5,7,6,2]"}, "stride=2,1,3 padding=1,0,2 kernel=3,2,3", .no_gradient = true},
     {.in = {"f32[3,9,10,48]", "f32[3,9,10,32]"}, "padding=1 kernel=3,3", .no_gradient = true},   /* in fewer */
     {.in = {"f32[4,8,11,32]", "f32[4,10,9,48]"}, "padding=0,2 kernel=3,3", .no_gradient = true}, /* products */
     {.in = {"f32[5,16,15,48]", "f32[5,18,15,32]"}, "padding=0,1 kernel=3,3", .no_gradient = true},

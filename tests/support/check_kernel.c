@@ -268,9 +268,8 @@ static double tolerance_of(const kernel_case *k, grd_dtype dtype, bool accumulat
  * there: of the sum, since what it is added to may cancel most of it. */
 static double wanted(const launch *l, int32_t o, int64_t i)
 {
-    const kernel_case *k = l->k;
-    double sum = k->want[o][i], base = l->call.accumulate[o] ? l->base[o][i] : 0;
-    grd_dtype in = in_type(k, 0).dtype;
+    double sum = l->k->want[o][i], base = l->call.accumulate[o] ? l->base[o][i] : 0;
+    grd_dtype in = in_type(l->k, 0).dtype;
     if (!(l->kernel->rounds_sums >> o & 1) || grd_dtype_size(in) != 2) return sum + base;
     double off = fabs(sum) * (in == GRD_BF16 ? 0x1p-8 : 0x1p-11), got = l->got[o][i] - base;
     return base + fmin(fmax(got, sum - off), sum + off);
@@ -278,8 +277,7 @@ static double wanted(const launch *l, int32_t o, int64_t i)
 
 static bool compare_output(launch *l, int32_t o, char *message)
 {
-    const kernel_case *k = l->k;
-    const grdi_type type = out_type(k, o);
+    const grdi_type type = out_type(l->k, o);
     int64_t count = grd_dims_count(type.dims);
     double *want = test_alloc((size_t)count, sizeof *want);
     unsigned char *rounded = test_alloc((size_t)count, grd_dtype_size(type.dtype));
@@ -287,8 +285,8 @@ static bool compare_output(launch *l, int32_t o, char *message)
     for (int64_t i = 0; i < count; i++) want[i] = wanted(l, o, i);
     grdi_sample_store(type.dtype, want, count, rounded);
     grdi_sample_load(type.dtype, rounded, count, want);
-    double tolerance = tolerance_of(k, type.dtype, l->call.accumulate[o]);
-    bool ok = check_close_sized(l->got[o], want, count, tolerance, k->size[o], why);
+    double tolerance = tolerance_of(l->k, type.dtype, l->call.accumulate[o]);
+    bool ok = check_close_sized(l->got[o], want, count, tolerance, l->k->size[o], why);
     if (!ok) wrong(message, "output %d: %s", o, why);
     free(want);
     free(rounded);
@@ -653,9 +651,11 @@ static bool too_large(const grdi_op *op, int32_t index)
     return count > 1 << 24;
 }
 
-static bool failed_on(const kernel_target *t, const grdi_op *op, int32_t index, const char *why, char *message)
+static bool close_as(kernel_case *k, bool ok, const grdi_op *op, int32_t index, const char *why, char *message)
 {
-    return wrong(message, "%s sample %d, %s: %s", op->name, index, t->backend->kind(t->device), why);
+    if (!ok) wrong(message, "%s sample %d, %s: %s", op->name, index, k->target->backend->kind(k->target->device), why);
+    close_case(k);
+    return ok;
 }
 
 /* ---- bf16 ---- */
@@ -670,8 +670,8 @@ static uint32_t f32_bits(const grd_tensor *values, int32_t count)
 
 /* What may be tried with these inputs and outputs in bf16. */
 typedef enum effort {
-    IF_TAKEN,  /* row-major, if the backend has a kernel of its own for it */
-    ALL_WAYS,  /* a kernel of its own must be there; all variants */
+    IF_TAKEN, /* row-major, if the backend has a kernel of its own for it */
+    ALL_WAYS  /* a kernel of its own must be there; all variants */
 } effort;
 
 static bool run_in_bf16(kernel_case *k, uint32_t in, uint32_t out, effort how, char *message)
@@ -737,8 +737,7 @@ bool check_kernel_bf16(const kernel_target *target, const grdi_op *op, int32_t i
     if (skipped(op, index) || op->flags & (GRDI_OP_VIEW | GRDI_OP_EFFECT) || op == &grdi_op_cast) return true;
     bool ok = open_case(&k, target, op, index, why);
     if (ok && plain_kernel(&k) != &grdi_reference_kernel) ok = all_in_bf16(&k, why);
-    close_case(&k);
-    return ok || failed_on(target, op, index, why, message);
+    return close_as(&k, ok, op, index, why, message);
 }
 
 /* f16 precision hands the same to kernels that take it; devices that have none convert. */
@@ -758,35 +757,31 @@ bool check_kernel_f16(const kernel_target *target, const grdi_op *op, int32_t in
     for (int32_t i = 0; ok && i < k.c.in_count; i++)
         if (in >> i & 1) ok = run_in_bf16(&k, 1u << i, stored, IF_TAKEN, why);
     if (ok && in) ok = run_in_bf16(&k, in, out & ~op->f16_not, IF_TAKEN, why);
-    close_case(&k);
-    return ok || failed_on(target, op, index, why, message);
+    return close_as(&k, ok, op, index, why, message);
+}
+
+static bool check_large(const kernel_target *target, const grdi_op *op, int32_t index, bool narrow, char *message)
+{
+    kernel_case k;
+    char why[CHECK_TEXT] = "";
+    if (op->samples[index].bad || !op->samples[index].large || too_large(op, index)) return true;
+    bool ok = open_case(&k, target, op, index, why);
+    if (ok && narrow)
+        ok = run_in_bf16(&k, f32_bits(k.c.in, k.c.in_count) & op->bf16_in,
+                         f32_bits(k.c.out, k.c.out_count) & op->bf16_out, IF_TAKEN, why);
+    else if (ok && plain_kernel(&k) != &grdi_reference_kernel)
+        ok = run_variant(&k, &(variant){.outputs = k.given}, why);
+    return close_as(&k, ok, op, index, why, message);
 }
 
 bool check_kernel_large(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
 {
-    kernel_case k;
-    char why[CHECK_TEXT] = "";
-    if (op->samples[index].bad || !op->samples[index].large || too_large(op, index))
-        return true;
-    bool ok = open_case(&k, target, op, index, why);
-    variant plain = {.outputs = k.given};
-    if (ok && plain_kernel(&k) != &grdi_reference_kernel)
-        ok = run_variant(&k, &plain, why);
-    close_case(&k);
-    return ok || failed_on(target, op, index, why, message);
+    return check_large(target, op, index, false, message);
 }
 
 bool check_kernel_large_bf16(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
 {
-    kernel_case k;
-    char why[CHECK_TEXT] = "";
-    if (op->samples[index].bad || !op->samples[index].large || !op->bf16_in || too_large(op, index)) return true;
-    bool ok = open_case(&k, target, op, index, why);
-    if (ok)
-        ok = run_in_bf16(&k, f32_bits(k.c.in, k.c.in_count) & op->bf16_in,
-                         f32_bits(k.c.out, k.c.out_count) & op->bf16_out, IF_TAKEN, why);
-    close_case(&k);
-    return ok || failed_on(target, op, index, why, message);
+    return !op->bf16_in || check_large(target, op, index, true, message);
 }
 
 bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index, char *message)
@@ -801,6 +796,5 @@ bool check_kernel(const kernel_target *target, const grdi_op *op, int32_t index,
         ok = run_variant(&k, &plain, why) && try_layouts(&k, kernel, why) && try_outputs(&k, kernel, why) &&
              try_in_place(&k, kernel, why);
     }
-    close_case(&k);
-    return ok || failed_on(target, op, index, why, message);
+    return close_as(&k, ok, op, index, why, message);
 }
