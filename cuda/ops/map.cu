@@ -15,7 +15,7 @@
 namespace
 {
 
-enum { THREADS = 128, STEPS_MAX = 40, ARGS_MAX = 3, FROM_LAST = 255, NOT_USED = 254, SLOTS_MAX = 40, AT_ONCE = 3 };
+enum { THREADS = 128, STEPS_MAX = 40, ARGS_MAX = 3, FROM_LAST = 255, NOT_USED = 254, SLOTS_MAX = 40, AT_ONCE = 2 };
 
 enum map_code {
     CODE_keep,    /* the argument itself: casts to f32, copies */
