@@ -188,7 +188,7 @@ static bool matmul_supports(const grdi_call *call)
 /* Epilogues know tanh within 2e-5 or so, which is much in f32; in tf32 the product itself is off by more. */
 static bool exact_tanh(const grdi_call *call)
 {
-    return call->in[0].dtype == GRD_F32 && !call->device->tf32;
+    return call->in[0].dtype == GRD_F32 && !call->device->modes.tf32;
 }
 
 /* ---- linear: y = activation(x w^T + bias), pre = what the activation is applied to ---- */
