@@ -8,7 +8,8 @@
 namespace
 {
 
-enum { CHUNK_BYTES = 256 << 20, CHUNK_ROWS = 64, CHUNK_BYTES_SMALL = 256, CHUNK_ROWS_SMALL = 4 };
+enum { CHUNK_BYTES = 640 << 20, CHUNK_ROWS = 64, CHUNK_BYTES_SMALL = 256, CHUNK_ROWS_SMALL = 4 };
+enum { TILE_ROWS = 128, TILE_COLUMNS = 256 }; /* of the fastest products of an H100 */
 enum { X, W, TARGETS, SCALE };
 enum { LOSS, LOSSES, DX, DW };
 
@@ -24,6 +25,21 @@ struct classifier_state {
     grd_dtype logits; /* in bf16 where the operands are */
 };
 
+/* As many of at most `fit` rows as make tiles of dx for all multiprocessors some times over: each tile is a sum over all
+ * classes, so that a last wave that leaves most of them idle would cost as much as a full one. Then less, so that all
+ * chunks are about alike. */
+int64_t rows_in_waves(const grdi_call *call, int64_t rows, int64_t fit)
+{
+    int64_t across = (call->in[X].dims.dim[1] + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    int64_t at_once = call->device->multiprocessors, waves = fit / TILE_ROWS * across / at_once;
+    if (waves * at_once >= across) fit = waves * at_once / across * TILE_ROWS;
+    int64_t chunks = (rows + fit - 1) / fit, alike = (rows + chunks - 1) / chunks;
+    alike = (alike + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    return alike < fit ? alike : fit;
+}
+
+/* Chunks are large, since each reads and writes all of dw in f32: 640 MiB of logits are two waves of dx's tiles or one for
+ * usual vocabularies, and less than the layers before keep of as many rows. */
 int64_t chunk_rows(const grdi_call *call)
 {
     int64_t rows = call->in[X].dims.dim[0],
@@ -32,6 +48,7 @@ int64_t chunk_rows(const grdi_call *call)
     int64_t bytes = small ? CHUNK_BYTES_SMALL : CHUNK_BYTES, least = small ? CHUNK_ROWS_SMALL : CHUNK_ROWS;
     int64_t fit = bytes / row_bytes / least * least;
     fit = fit < least ? least : fit;
+    if (fit < rows && fit >= TILE_ROWS) fit = rows_in_waves(call, rows, fit);
     return fit < rows ? fit : rows;
 }
 
@@ -118,10 +135,10 @@ grd_status run_chunk(const grdi_call *call, const classifier_state *s, const chu
                              .targets = (const int32_t *)call->in[TARGETS].data + first,
                              .count = rows,
                              .classes = s->classes,
-                             .recipe = grdi_loss_recipe_of(call, true)};
+                             .recipe = grdi_loss_recipe_of(call, true),
+                             .slopes = backward};
     /* slopes times the scale, one by the number of rows, would be too small for f16: the products have it */
     if (s->logits == GRD_F16) t.scale = cells{(void *)(device->lt.numbers + 1), GRD_F32};
-    if (backward) t.slopes = t.logits;
     t.losses.data = (char *)losses.data + (size_t)first * grd_dtype_size((grd_dtype)losses.dtype);
     if (!status) status = grdi_loss_rows(call, t);
     char *dx = (char *)call->out[DX].data;

@@ -12,12 +12,12 @@ grdi_loss_recipe grdi_loss_recipe_of(const grdi_call *call, bool capped);
 
 struct grdi_loss_rows_task {
     cells logits; /* [count, classes] */
-    cells slopes; /* scale times the losses' derivatives; may be the logits' memory; data NULL: not wanted */
     cells losses; /* [count] */
     cells scale;  /* scalar */
     const int32_t *targets;
     int64_t count, classes;
     grdi_loss_recipe recipe;
+    bool slopes; /* scale times the losses' derivatives are written over the logits */
 };
 grd_status grdi_loss_rows(const grdi_call *call, const grdi_loss_rows_task &rows);
 /* out = scale times the sum of losses. */
