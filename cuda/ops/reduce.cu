@@ -9,7 +9,9 @@
 namespace
 {
 
-enum { THREADS = 256, PART = 4096, COLUMN_PART = 128 };
+/* BLOCKS: eight on each of an H100's 132 multiprocessors. */
+enum { THREADS = 256, PART = 4096, COLUMN_PART = 128, WIDE_PART = 8192, WIDE_PART_SMALL = 64 };
+enum { BLOCKS = 1056, BLOCKS_SMALL = 24 };
 
 enum reduction { SUM, MEAN, MAX, MIN, PROD, VARIANCE, LOGSUMEXP, ANY, ALL, SUM_SQUARES, REDUCTIONS };
 
@@ -154,6 +156,64 @@ __global__ void __launch_bounds__(THREADS) reduce_rows_kernel(const reduce_task 
     if (lane_of_thread() == 0) keep(t, output, part, s);
 }
 
+/* What needs one float: sums, and extremes. */
+template <int R> __device__ __forceinline__ float joined(float x, float y)
+{
+    return R == MAX ? larger(x, y) : R == MIN ? smaller(x, y) : x + y;
+}
+
+template <int R> __device__ __forceinline__ float taken(float s, float x)
+{
+    return R == SUM_SQUARES ? s + x * x : joined<R>(s, x);
+}
+
+/* AT_ONCE pieces of WIDE neighbours a thread are on their way before the first is looked at. Each of WIDE has a sum. */
+template <int R, int AT_ONCE>
+__device__ __forceinline__ void take_wide(const cells &in, int64_t at, int64_t step, float *sums)
+{
+    wide_bits bits[AT_ONCE] = {};
+#pragma unroll
+    for (int n = 0; n < AT_ONCE; n++) bits[n] = read_wide(in, at + n * step);
+#pragma unroll
+    for (int n = 0; n < AT_ONCE; n++) {
+        float x[WIDE];
+        spread(in, bits[n], x);
+#pragma unroll
+        for (int k = 0; k < WIDE; k++) sums[k] = taken<R>(sums[k], x[k]);
+    }
+}
+
+template <int REDUCTION, int DTYPE> struct wide {
+    static constexpr int R = REDUCTION, D = DTYPE, AT_ONCE = D == GRD_F32 ? 2 : 4;
+};
+
+/* One block an output and part, whose values lie side by side at multiples of 16 bytes. */
+template <class K> __global__ void __launch_bounds__(THREADS, 4) reduce_wide_kernel(const reduce_task t)
+{
+    constexpr int R = K::R, D = K::D, AT_ONCE = K::AT_ONCE;
+    shared_memory shared;
+    float *warps = shared.take<float>(THREADS / WARP);
+    const cells in = {t.in_kept.at.data, D};
+    int64_t output = (int64_t)blockIdx.x / t.parts, part = (int64_t)blockIdx.x % t.parts;
+    int64_t base = offset_of(t.kept, t.in_kept, output), step = (int64_t)blockDim.x * WIDE;
+    int64_t end = base + ((part + 1) * t.part < t.count ? (part + 1) * t.part : t.count);
+    int64_t at = base + part * t.part + (int64_t)threadIdx.x * WIDE;
+    float none = nothing(R).a, sums[WIDE];
+    for (int k = 0; k < WIDE; k++) sums[k] = none;
+    for (; at + (AT_ONCE - 1) * step + WIDE <= end; at += AT_ONCE * step) take_wide<R, AT_ONCE>(in, at, step, sums);
+    for (; at + WIDE <= end; at += step) take_wide<R, 1>(in, at, step, sums);
+    for (; at < end; at++) sums[0] = taken<R>(sums[0], get(in, at)); /* fewer than WIDE, of one thread */
+    for (int half = WIDE / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) sums[k] = joined<R>(sums[k], sums[k + half]);
+    float s = sums[0];
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) s = joined<R>(s, __shfl_xor_sync(0xFFFFFFFFu, s, lanes));
+    if (lane_of_thread() == 0) warps[warp_of_thread()] = s;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (int w = 1; w < (int)(blockDim.x / WARP); w++) s = joined<R>(s, warps[w]);
+    keep(t, output, part, {s, 0, 0});
+}
+
 /* One thread an output and part: neighbours read neighbours. */
 __global__ void __launch_bounds__(THREADS) reduce_columns_kernel(const reduce_task t)
 {
@@ -173,6 +233,7 @@ __global__ void __launch_bounds__(THREADS) reduce_parts_kernel(const reduce_task
     int64_t output = (int64_t)blockIdx.x * (THREADS / WARP) + warp_of_thread();
     if (output >= t.outputs) return;
     summary s = nothing(t.reduction);
+#pragma unroll 4
     for (int64_t part = lane_of_thread(); part < t.parts; part += WARP)
         s = join(t.reduction, s, t.partial[output * t.parts + part]);
     s = join_warp(t.reduction, s);
@@ -264,20 +325,73 @@ bool describe(const grdi_call *call, reduce_task *t)
     return columns;
 }
 
+/* Where values lie side by side, at multiples of 16 bytes, and one float holds what is known of them: parts are longer,
+ * and no more than a card has blocks for. */
+bool widen(const grdi_call *call, reduce_task *t)
+{
+    bool simple = t->reduction == SUM || t->reduction == MEAN || t->reduction == MAX || t->reduction == MIN ||
+                  t->reduction == SUM_SQUARES;
+    bool side_by_side = t->reduced.rank == 0 || (t->reduced.rank == 1 && t->in_reduced.stride[0] == 1);
+    if (!simple || !side_by_side || t->count < WIDE || t->outputs == 0 || !lies_wide(t->in_kept.at, 0)) return false;
+    for (int32_t i = 0; i < t->kept.rank; i++)
+        if (!lies_wide(t->in_kept.at, t->in_kept.stride[i])) return false;
+    bool small = call->device->small;
+    int64_t step = small ? WIDE_PART_SMALL : WIDE_PART, blocks = small ? BLOCKS_SMALL : BLOCKS;
+    int64_t wanted = t->outputs < blocks ? blocks / t->outputs : 1, steps = (t->count + step - 1) / step;
+    t->part = (steps + wanted - 1) / wanted * step;
+    t->parts = (t->count + t->part - 1) / t->part;
+    return true;
+}
+
 grd_status prepare(grdi_call *call, grd_error *error)
 {
     reduce_task t;
     (void)error;
-    describe(call, &t);
-    call->scratch_bytes = t.parts > 1 ? (size_t)(t.outputs * t.parts) * sizeof(summary) : 0;
+    bool columns = describe(call, &t);
+    int64_t parts = t.parts;
+    /* Nothing has an address yet: room for either way. */
+    if (!columns && widen(call, &t) && t.parts > parts) parts = t.parts;
+    call->scratch_bytes = parts > 1 ? (size_t)(t.outputs * parts) * sizeof(summary) : 0;
     return GRD_OK;
 }
 
 double bytes(const grdi_call *call)
 {
     reduce_task t;
-    describe(call, &t);
+    if (!describe(call, &t)) widen(call, &t);
     return grdi_cuda_bytes(call) + (t.parts > 1 ? 2.0 * (double)(t.outputs * t.parts) * sizeof(summary) : 0.0);
+}
+
+template <class K> grd_status launch_wide(grdi_call *call, const reduce_task &t)
+{
+    int64_t each = t.count < t.part ? t.count : t.part;
+    unsigned threads = WARP, blocks = (unsigned)(t.outputs * t.parts);
+    while (threads < THREADS && threads * WIDE < each) threads *= 2;
+    return grdi_launch(call, reduce_wide_kernel<K>, blocks, threads, shared_bytes_of(THREADS / WARP, sizeof(float)), t);
+}
+
+template <int R> grd_status launch_by_dtype(grdi_call *call, const reduce_task &t)
+{
+    switch (t.in_kept.at.dtype) {
+    case GRD_F32: return launch_wide<wide<R, GRD_F32>>(call, t);
+    case GRD_BF16: return launch_wide<wide<R, GRD_BF16>>(call, t);
+    default: return launch_wide<wide<R, GRD_F16>>(call, t);
+    }
+}
+
+grd_status join_parts(grdi_call *call, const reduce_task &t)
+{
+    if (t.parts == 1) return GRD_OK;
+    return grdi_launch(call, reduce_parts_kernel, blocks_for(t.outputs, THREADS / WARP), THREADS, 0, t);
+}
+
+grd_status run_wide(grdi_call *call, const reduce_task &t)
+{
+    grd_status status = t.reduction == SUM_SQUARES ? launch_by_dtype<SUM_SQUARES>(call, t)
+                        : t.reduction == MAX       ? launch_by_dtype<MAX>(call, t)
+                        : t.reduction == MIN       ? launch_by_dtype<MIN>(call, t)
+                                                   : launch_by_dtype<SUM>(call, t);
+    return status ? status : join_parts(call, t);
 }
 
 grd_status run(grdi_call *call)
@@ -286,12 +400,12 @@ grd_status run(grdi_call *call)
     bool columns = describe(call, &t);
     t.partial = (summary *)call->scratch;
     t.add = call->accumulate[0];
+    if (!columns && widen(call, &t)) return run_wide(call, t);
     grd_status status = columns ? grdi_launch(call, reduce_columns_kernel,
                                               dim3(blocks_for(t.outputs, THREADS), (unsigned)t.parts), THREADS, 0, t)
                                 : grdi_launch(call, reduce_rows_kernel, (unsigned)(t.outputs * t.parts), THREADS,
                                               shared_bytes_of(THREADS / WARP, sizeof(summary)), t);
-    if (status || t.parts == 1) return status;
-    return grdi_launch(call, reduce_parts_kernel, blocks_for(t.outputs, THREADS / WARP), THREADS, 0, t);
+    return status ? status : join_parts(call, t);
 }
 
 grd_status run_integers(grdi_call *call)

@@ -278,6 +278,7 @@ static double input_elements(const grdi_type *in, int32_t input_count, const grd
     {.in = {"f32[7,13] " RANGE}}, {.in = {"f32[3,5,33] " RANGE}, .attrs = "axes=-1"},                                  \
     {.in = {"f32[3,5,7] " RANGE}, .attrs = "axes=1 keep=true"},                                                        \
     {.in = {"f32[3,5,7,2] " RANGE}, .attrs = "axes=2,0"}, {.in = {"f32[13,1] " RANGE}, .attrs = "axes=0"},             \
+    {.in = {"f32[1003] " RANGE}}, {.in = {"f32[5,36] " RANGE}, .attrs = "axes=1"},                                     \
     {.in = {"f32[1000] " RANGE}}, {.in = {"f32[3,4]"}, .attrs = "axes=2", .bad = "axis 2 is outside"},                 \
     {.in = {"f32[3,4]"}, .attrs = "axes=1,-1", .bad = "axis 1 is named twice"},                                        \
     {                                                                                                                  \

@@ -195,7 +195,7 @@ static const work works[] = {{"layer_norm", {"norm_rows_kernel"}, 1.05},
                              {"embedding_backward", {"embedding_backward_kernel"}, 1.5},
                              {"add", {"map_kernel", "straight_kernel"}, 1.7},
                              {"sum_to", {"reduce_columns_kernel", "reduce_parts_kernel"}, 1.02},
-                             {"sum_squares", {"reduce_rows_kernel"}, 1.02},
+                             {"sum_squares", {"reduce_wide_kernel"}, 1.02},
                              {"adamw", {"update_kernel"}, 1.4}};
 /* Of the first batch alone: biases are rounded by the products that add them, in each. */
 static const work copies = {"copy", {"groups_kernel", "float_kernel"}, 1.02};
