@@ -309,6 +309,7 @@ const char *wrong_pointers(const descriptor &plan, const descriptor &pack, point
         if (what) return what;
         found->of[t->id] = pointer;
     }
+    if (plan.task.drawn && overlaps(*plan.task.drawn, *found)) return "a result lies where another tensor does";
     found->workspace = (void *)pack.one(DNN_ATTR_VARIANT_PACK_WORKSPACE, 0);
     size_t bytes = (size_t)plan.one(DNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, 0);
     return bytes ? grdi_sim_wrong_memory("the workspace", found->workspace, bytes, 1) : nullptr;

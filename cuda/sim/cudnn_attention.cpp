@@ -190,6 +190,24 @@ bool is_attention(const drawing &d)
     return d.products() == 2 || d.products() == 5;
 }
 
+static bool lies_together(const tensor &t)
+{
+    int64_t count = 1;
+    for (int64_t size : t.dims) count *= size;
+    return t.extent() == (size_t)count * element_bytes(t.type);
+}
+
+bool overlaps(const drawing &d, const pointers &at)
+{
+    for (const drawn_step &s : d.steps)
+        for (const tensor &t : d.memory) {
+            if (s.y.is_virtual || !lies_together(s.y) || t.id == s.y.id) continue;
+            const char *a = at.of.at(s.y.id), *b = at.of.at(t.id);
+            if (a < b + t.extent() && b < a + s.y.extent()) return true;
+        }
+    return false;
+}
+
 /* ---- computing ---- */
 
 namespace

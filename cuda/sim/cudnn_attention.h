@@ -32,6 +32,8 @@ const char *wrong_step(const descriptor &operation);
 const char *wrong_drawing(const descriptor &graph, drawing *drawn);
 /* Whether it is attention or its gradient as an engine wants it: rows without gaps inside. */
 bool is_attention(const drawing &d);
+/* Whether what lies together and is written shares bytes with another tensor of the graph. */
+bool overlaps(const drawing &d, const pointers &at);
 /* `numbers`: by the tensor's id, read when the work was asked for. */
 void compute(const drawing &d, const pointers &at, const std::map<int64_t, float> &numbers);
 
