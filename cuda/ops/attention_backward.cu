@@ -12,8 +12,42 @@ namespace
 
 enum { G, Q, K, V, OUT, LSE, INPUTS };
 
-/* delta = g . out, one warp a row. */
-__global__ void __launch_bounds__(ATTENTION_THREADS) delta_kernel(const attention_task t)
+enum { DELTA_ROWS = 4 }; /* of a team, all read before the first is added up */
+
+/* delta = g . out of rows by WIDE elements: a team of LANES has a row at a time, the next team that which follows in
+ * memory, [B,T,H]. */
+template <int LANES> __global__ void __launch_bounds__(ATTENTION_THREADS) delta_kernel(const attention_task t)
+{
+    constexpr int TEAMS = ATTENTION_THREADS / LANES;
+    int count = (int)(t.b * t.t * t.h), column = (int)threadIdx.x % LANES * WIDE;
+    int first = (int)blockIdx.x * TEAMS * DELTA_ROWS + (int)threadIdx.x / LANES;
+    bool has = column < t.dv_size;
+    wide_bits g[DELTA_ROWS], out[DELTA_ROWS];
+    int64_t to[DELTA_ROWS];
+#pragma unroll
+    for (int r = 0; r < DELTA_ROWS; r++) {
+        int row = first + r * TEAMS < count ? first + r * TEAMS : count - 1;
+        int token = row / t.h, head = row - token * t.h, batch = token / (int)t.t, i = token - batch * (int)t.t;
+        to[r] = ((int64_t)batch * t.h + head) * t.t + i;
+        if (!has) continue;
+        g[r] = read_wide(t.g.at, head_row(t.g, batch, i, head) + column);
+        out[r] = read_wide(t.out.at, head_row(t.out, batch, i, head) + column);
+    }
+#pragma unroll
+    for (int r = 0; r < DELTA_ROWS; r++) {
+        float a[WIDE], b[WIDE], sum = 0;
+        spread(t.g.at, g[r], a);
+        spread(t.out.at, out[r], b);
+#pragma unroll
+        for (int k = 0; k < WIDE; k++) sum += has ? a[k] * b[k] : 0.0f;
+#pragma unroll
+        for (int lanes = LANES / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, lanes);
+        if (column == 0 && first + r * TEAMS < count) t.delta[to[r]] = sum;
+    }
+}
+
+/* The same of any rows, one warp a row. */
+__global__ void __launch_bounds__(ATTENTION_THREADS) delta_rows_kernel(const attention_task t)
 {
     int64_t row = (int64_t)blockIdx.x * (ATTENTION_THREADS / WARP) + warp_of_thread();
     if (row >= (int64_t)t.b * t.h * t.t) return;
@@ -306,12 +340,32 @@ const grdi_kernel kernel = {.op = "attention_backward",
                             .rate_part_of = grdi_attention_part,
                             .bytes_of = bytes};
 
+template <int LANES> grd_status launch_delta(const grdi_call *call, const attention_task &t, int64_t count)
+{
+    return grdi_launch(call, delta_kernel<LANES>, blocks_for(count, ATTENTION_THREADS / LANES * DELTA_ROWS),
+                       ATTENTION_THREADS, 0, t);
+}
+
+bool has_wide_rows(const heads_view &x, int32_t width)
+{
+    if (x.stride[3] != 1 || width % WIDE) return false;
+    for (int d = 0; d < 3; d++)
+        if (!lies_wide(x.at, x.stride[d])) return false;
+    return true;
+}
+
 } // namespace
 
 grd_status grdi_attention_delta(const grdi_call *call, const attention_task &t)
 {
-    return grdi_launch(call, delta_kernel, blocks_for((int64_t)t.b * t.h * t.t, ATTENTION_THREADS / WARP),
-                       ATTENTION_THREADS, 0, t);
+    int64_t count = (int64_t)t.b * t.h * t.t;
+    bool wide = has_wide_rows(t.g, t.dv_size) && has_wide_rows(t.out, t.dv_size) && t.dv_size <= WARP * WIDE;
+    if (!wide || count > INT32_MAX / 2)
+        return grdi_launch(call, delta_rows_kernel, blocks_for(count, ATTENTION_THREADS / WARP), ATTENTION_THREADS, 0,
+                           t);
+    return t.dv_size <= 8 * WIDE    ? launch_delta<8>(call, t, count)
+           : t.dv_size <= 16 * WIDE ? launch_delta<16>(call, t, count)
+                                    : launch_delta<WARP>(call, t, count);
 }
 
 grd_status grdi_attention_backward_own(const grdi_call *call, attention_task t)
