@@ -17,11 +17,13 @@ enum { FLASH_BLOCKS = 2 };
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
 /* F16_: of f16 instead of bf16; WIDTH_: head size, rounded up; BLOCKS_: times 16 rows a warp; COLUMNS_: in a tile;
- * MASKED_: there is a mask to add. */
-template <bool F16_, int WIDTH_, int BLOCKS_, int COLUMNS_, bool MASKED_ = false> struct flash_shape {
+ * MASKED_: there is a mask to add; HELD_: how many of the two products that scores and their gradients are have their
+ * left operand in registers. */
+template <bool F16_, int WIDTH_, int BLOCKS_, int COLUMNS_, bool MASKED_ = false, int HELD_ = 0> struct flash_shape {
     static constexpr bool F16 = F16_;
     static constexpr int WIDTH = WIDTH_, BLOCKS = BLOCKS_, COLUMNS = COLUMNS_;
     static constexpr bool MASKED = MASKED_;
+    static constexpr int HELD = HELD_;
     static constexpr int ROWS = FLASH_WARPS * 16 * BLOCKS;
     static constexpr size_t ROW_BYTES = WIDTH * sizeof(uint16_t);
 };
@@ -85,19 +87,47 @@ __device__ __forceinline__ void copy_keys(const attention_task &t, uint16_t *k, 
     copies_commit();
 }
 
-/* s = a b^T: the warp's rows of a with all rows of b. */
-template <class S>
-__device__ __forceinline__ void multiply_rows(flash_sums<S::BLOCKS, S::COLUMNS> &s, const uint16_t *a,
+/* The warp's rows of a tile, as a left operand: read again for each product, or held in registers. Reads of shared
+ * memory, more than products, are what the kernels wait for. */
+template <class S, bool HELD> struct flash_left {
+    const uint16_t *tile;
+    uint32_t at[HELD ? S::WIDTH / 16 : 1][S::BLOCKS][4];
+
+    /* The block's tile must have been copied. */
+    __device__ __forceinline__ void hold()
+    {
+#pragma unroll
+        for (int k = 0; HELD && k < S::WIDTH / 16; k++) read(at[k], k);
+    }
+    __device__ __forceinline__ void take(uint32_t (&x)[S::BLOCKS][4], int k) const
+    {
+        if (!HELD) read(x, k);
+#pragma unroll
+        for (int m = 0; HELD && m < S::BLOCKS; m++)
+#pragma unroll
+            for (int r = 0; r < 4; r++) x[m][r] = at[k][m][r];
+    }
+
+  private:
+    __device__ __forceinline__ void read(uint32_t (&x)[S::BLOCKS][4], int k) const
+    {
+        int lane = lane_of_thread(), row = row_of_warp<S>() + lane % 16;
+#pragma unroll
+        for (int m = 0; m < S::BLOCKS; m++)
+            load_matrices(x[m], tile + chunk_at<S::WIDTH>(row + 16 * m, 2 * k + lane / 16));
+    }
+};
+
+/* s += a b^T: the warp's rows of a with all rows of b. */
+template <class S, bool HELD>
+__device__ __forceinline__ void multiply_rows(flash_sums<S::BLOCKS, S::COLUMNS> &s, const flash_left<S, HELD> &a,
                                               const uint16_t *b)
 {
-    int lane = lane_of_thread(), row = row_of_warp<S>() + lane % 16;
-    s.clear();
+    int lane = lane_of_thread();
 #pragma unroll
     for (int k = 0; k < S::WIDTH / 16; k++) {
         uint32_t x[S::BLOCKS][4];
-#pragma unroll
-        for (int m = 0; m < S::BLOCKS; m++)
-            load_matrices(x[m], a + chunk_at<S::WIDTH>(row + 16 * m, 2 * k + lane / 16));
+        a.take(x, k);
 #pragma unroll
         for (int n = 0; n < S::COLUMNS / 16; n++) {
             uint32_t y[4];

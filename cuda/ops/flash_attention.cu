@@ -102,7 +102,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, FLASH_BLOCKS) flash_kernel(
         }
         if (sight.none(key)) continue;
         flash_sums<S::BLOCKS, S::COLUMNS> s;
-        multiply_rows<S>(s, q, k + stage * TILE);
+        s.clear();
+        multiply_rows(s, flash_left<S, false>{q, {}}, k + stage * TILE);
         if constexpr (S::MASKED) add_mask<S>(s, t, batch, head, first, key);
         sight.hide(s, key);
         exponentiate<S>(s, state, out, factor);

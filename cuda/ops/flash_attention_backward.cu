@@ -16,15 +16,15 @@ __device__ __forceinline__ float power_of(float lse)
     return lse == -INFINITY ? INFINITY : lse * LOG2_E;
 }
 
-/* What p and e of an element are made of. `lse` is in powers of two. */
+/* What p and e of an element are made of; `along`: g.v - delta. `lse` is in powers of two. */
 struct slope {
     float p, e;
 };
 
-__device__ __forceinline__ slope slope_of(float score, float lse, float along, float delta)
+__device__ __forceinline__ slope slope_of(float score, float lse, float along)
 {
     float p = power_of_two(score - lse);
-    return slope{p, p * (along - delta)};
+    return slope{p, p * along};
 }
 
 /* dq of `block`, counted from the head's last. */
@@ -59,6 +59,11 @@ __device__ __forceinline__ void query_gradient(const attention_task &t, int batc
             lse[m][h] = row < end ? power_of(get(t.lse, at)) : INFINITY;
             delta[m][h] = row < end ? t.delta[at] : 0.0f;
         }
+    flash_left<S, (S::HELD > 0)> of_q = {q, {}};
+    flash_left<S, (S::HELD > 1)> of_g = {g, {}};
+    copies_wait<0>();
+    __syncthreads();
+    of_q.hold(), of_g.hold();
     for (int stage = 0; key < last; key += S::COLUMNS, stage ^= 1) {
         copies_wait<0>();
         __syncthreads();
@@ -68,9 +73,16 @@ __device__ __forceinline__ void query_gradient(const attention_task &t, int batc
         }
         if (sight.none(key)) continue;
         flash_sums<S::BLOCKS, S::COLUMNS> s, along;
-        multiply_rows<S>(s, q, k + stage * TILE);
-        multiply_rows<S>(along, g, v + stage * TILE);
-        sight.hide(s, key);
+        s.clear();
+        multiply_rows(s, of_q, k + stage * TILE);
+        sight.hide(s, key); /* before the next product, so that powers are taken while that is made */
+#pragma unroll
+        for (int m = 0; m < S::BLOCKS; m++)
+#pragma unroll
+            for (int n = 0; n < S::COLUMNS / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) along.at[m][n][e] = -delta[m][e / 2];
+        multiply_rows(along, of_g, v + stage * TILE);
 #pragma unroll
         for (int m = 0; m < S::BLOCKS; m++)
 #pragma unroll
@@ -81,7 +93,7 @@ __device__ __forceinline__ void query_gradient(const attention_task &t, int batc
                     if constexpr (S::MASKED)
                         score =
                             masked(t, s.at[m][n][e], batch, head, first + row_of<S>(m, e / 2), key + column_of(n, e));
-                    s.at[m][n][e] = slope_of(score, lse[m][e / 2], along.at[m][n][e], delta[m][e / 2]).e;
+                    s.at[m][n][e] = slope_of(score, lse[m][e / 2], along.at[m][n][e]).e;
                 }
         multiply_sums<S>(dq, s, k + stage * TILE);
     }
@@ -127,6 +139,11 @@ template <class S> __device__ __forceinline__ void key_gradient(const attention_
     copy_tile<S::WIDTH, S::ROWS>(k, t.k, batch, kv, first, end, t.d);
     copy_tile<S::WIDTH, S::ROWS>(v, t.v, batch, kv, first, end, t.d);
     copy_queries<S>(t, q, g, lse, delta, batch, head, begin);
+    flash_left<S, (S::HELD > 0)> of_k = {k, {}};
+    flash_left<S, (S::HELD > 1)> of_v = {v, {}};
+    copies_wait<0>();
+    __syncthreads();
+    of_k.hold(), of_v.hold();
     for (int stage = 0, query = begin; query < last; stage ^= 1) {
         int next = query + S::COLUMNS;
         int next_head = head;
@@ -141,9 +158,16 @@ template <class S> __device__ __forceinline__ void key_gradient(const attention_
         if (!sight.none(query)) {
             const float *column_lse = lse + stage * S::COLUMNS, *column_delta = delta + stage * S::COLUMNS;
             flash_sums<S::BLOCKS, S::COLUMNS> p, e;
-            multiply_rows<S>(p, k, q + stage * TILE);
-            multiply_rows<S>(e, v, g + stage * TILE);
+            p.clear();
+            multiply_rows(p, of_k, q + stage * TILE);
             sight.hide(p, query);
+#pragma unroll
+            for (int m = 0; m < S::BLOCKS; m++)
+#pragma unroll
+                for (int n = 0; n < S::COLUMNS / 8; n++)
+#pragma unroll
+                    for (int c = 0; c < 4; c++) e.at[m][n][c] = -column_delta[column_of(n, c)];
+            multiply_rows(e, of_v, g + stage * TILE);
 #pragma unroll
             for (int m = 0; m < S::BLOCKS; m++)
 #pragma unroll
@@ -154,7 +178,7 @@ template <class S> __device__ __forceinline__ void key_gradient(const attention_
                         float score = p.at[m][n][c] * factor;
                         if constexpr (S::MASKED)
                             score = masked(t, p.at[m][n][c], batch, head, query + column, first + row_of<S>(m, c / 2));
-                        slope made = slope_of(score, column_lse[column], e.at[m][n][c], column_delta[column]);
+                        slope made = slope_of(score, column_lse[column], e.at[m][n][c]);
                         p.at[m][n][c] = made.p, e.at[m][n][c] = made.e;
                     }
             multiply_sums<S>(dv, p, g + stage * TILE);
@@ -206,10 +230,10 @@ template <bool F16> grd_status backward_in(const grdi_call *call, const attentio
     /* With a mask dq of narrow heads is made as that of wide ones: instances of their own spill (sm_80, sm_90a). */
     if (t.mask.data && t.d <= 64) return launch<wide, flash_shape<F16, 64, 1, 32, true>>(call, t);
     if (t.mask.data) return launch<wide, wide>(call, t);
-    if (t.d <= 32) return launch<flash_shape<F16, 32, 2, 32>, flash_shape<F16, 32, 2, 32>>(call, t);
-    if (t.d <= 64) return launch<flash_shape<F16, 64, 2, 32>, flash_shape<F16, 64, 1, 64>>(call, t);
-    if (t.d <= 96) return launch<flash_shape<F16, 96, 1, 32>, flash_shape<F16, 96, 1, 32>>(call, t);
-    return launch<flash_shape<F16, 128, 1, 32>, flash_shape<F16, 128, 1, 16>>(call, t);
+    if (t.d <= 32) return launch<flash_shape<F16, 32, 2, 32, false, 2>, flash_shape<F16, 32, 2, 32, false, 2>>(call, t);
+    if (t.d <= 64) return launch<flash_shape<F16, 64, 2, 32, false, 1>, flash_shape<F16, 64, 2, 32>>(call, t);
+    if (t.d <= 96) return launch<flash_shape<F16, 96, 1, 32, false, 2>, flash_shape<F16, 96, 1, 32, false, 2>>(call, t);
+    return launch<flash_shape<F16, 128, 1, 32, false, 1>, flash_shape<F16, 128, 1, 16, false, 1>>(call, t);
 }
 
 } // namespace
