@@ -11,7 +11,8 @@ Sections, each with time limits of its own, all of them together within --minute
   models     a training step of each model of the goals, and time by op of two of them
   peers      the same steps by PyTorch on the same GPU: SDPA, fused AdamW, the fastest of several modes
   first      the first step of `gradus train`, with nothing kept from earlier runs and after one
-  loss       200 steps of GPT-2 124M from the same weights and data as PyTorch; two runs of ours to the bit
+  loss       200 steps of GPT-2 124M from the same weights and data as PyTorch; two runs of ours to the bit; what that
+             costs
   ops        each op by itself
   llmc       llm.c beside us, with --llmc DIR
 
@@ -20,23 +21,28 @@ and made while the tests run. BUILD/lib, if it is there, holds libraries for our
 (tests) and --device cpu (the rest) try this without a GPU on tiny models.
 """
 import argparse
+import array
 import concurrent.futures
 import datetime
+import filecmp
 import glob
 import json
 import os
+import random
 import re
-import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 PEER = os.path.join(HERE, "peers", "torch_models.py")
+LOSS = os.path.join(HERE, "peers", "torch_loss.py")
 SECTIONS = ["build", "tests", "sanitizer", "models", "peers", "first", "loss", "ops", "llmc"]
 QUICK = "tests,models,peers"
 
@@ -67,7 +73,7 @@ class Run:
     def __init__(self, o):
         self.o = o
         self.start = time.monotonic()
-        self.ours = dict(os.environ, GRADUS_TEST_DEVICE=o.device,
+        self.ours = dict(os.environ, GRADUS_TEST_DEVICE=o.device, GRADUS_CACHE_DIR="",  # nothing kept of earlier runs
                          GRADUS_PLUGIN_DIR=os.path.join(o.build, "tests" if o.device == "cudasim" else "engine"))
         self.peer = dict(os.environ, TORCHINDUCTOR_CACHE_DIR=os.path.join(o.build, "torch", "inductor"),
                          TRITON_CACHE_DIR=os.path.join(o.build, "torch", "triton"))
@@ -293,12 +299,16 @@ def models(run, page):
             continue
         found[name] = e
         page.keep(e)
+        loose = last_json(bench(run, name, "--nondeterministic", "--json")[1], "bench") if not run.o.quick else None
+        if loose:
+            page.keep(dict(loose, nondeterministic=True))
         rows.append([name, " ".join(run.models[name][0]), f"{e['ms_median']:.2f}", f"{e['ms_min']:.2f}",
-                     f"{e['predicted_step_ms']:.2f}", f"{e.get('tokens_per_s', e.get('samples_per_s')):,.0f}",
+                     f"{loose['ms_median']:.2f}" if loose else "", f"{e['predicted_step_ms']:.2f}",
+                     f"{e.get('tokens_per_s', e.get('samples_per_s')):,.0f}",
                      f"{e['flops_per_s'] / 1e12:.0f}", f"{e['flops_per_s'] / e['matmul_flops_per_s']:.0%}",
                      f"{e['planned_peak_bytes'] / 1e9:.1f}", f"{e['first_step_s']:.1f}"])
-    page.table(["bf16", "step of", "ms median", "ms least", "ms predicted", "tokens or samples/s", "TFLOP/s",
-                "of products' rate", "GB planned", "first step, s"], rows)
+    page.table(["bf16", "step of", "ms median", "ms least", "ms, any order", "ms predicted", "tokens or samples/s",
+                "TFLOP/s", "of products' rate", "GB planned", "first step, s"], rows)
     for name in [n for n in PROFILED if n in found]:
         status, out, err = bench(run, name, "--steps", "5", f"--profile={run.o.build}/{name}.profile.json")
         page.text.append(f"{name}, time by op (with waits between launches, so that a step takes longer):\n")
@@ -366,6 +376,112 @@ def peers(run, page, ours, compiled):
                 "GB"], rows)
 
 
+def write_shard(path, count):
+    """Random tokens below 50,000 in llm.c's format."""
+    with open(path, "wb") as f:
+        array.array("i", [20240520, 1, count] + [0] * 253).tofile(f)
+        array.array("H", (random.randrange(50000) for _ in range(count))).tofile(f)
+
+
+# A step of GPT-2 124M, and its stand-in without a GPU: (settings of the model, batch)
+FIRST = ({"layers": 12, "heads": 12, "width": 768, "context": 1024, "vocab": 50304}, 32)
+FIRST_TINY = ({"layers": 2, "heads": 2, "width": 32, "context": 16, "vocab": 50304}, 2)
+
+
+def first(run, page):
+    """The first step of `gradus train`, from the start of the process until it says the loss."""
+    page.title("first")
+    model, batch = FIRST if run.gpu else FIRST_TINY
+    rows = []
+    with tempfile.TemporaryDirectory(dir=run.o.build) as folder:
+        write_shard(f"{folder}/train.bin", batch * model["context"] + 1)
+        with open(f"{folder}/config.yaml", "w") as f:
+            f.write(f"model: {json.dumps({'kind': 'gpt2', **model})}\ndata: {{tokens: [{folder}/train.bin]}}\n"
+                    f"train: {{steps: 1, batch: {batch}, precision: bf16}}\n")
+        for what, goal in (("cold", 10), ("warm", 3)):
+            took, problem = first_step(run, folder, what)
+            rows.append([what, f"{took:.2f}" if took else problem, goal, "yes" if took and took < goal else "no"])
+            page.keep({"event": "first", "what": what, "seconds": took})
+            page.failed |= not took
+    page.table([f"GPT-2 124M, bf16, batch {batch} of {model['context']}", "first step, s", "goal", "met"], rows)
+
+
+def first_step(run, folder, what):
+    command = [run.gradus, "train", f"{folder}/config.yaml", "--device", run.o.device, "--set", f"out={folder}/{what}",
+               "--json"]
+    begin, took = time.monotonic(), None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                          env=dict(run.ours, GRADUS_CACHE_DIR=f"{folder}/cache")) as process:
+        stop = threading.Timer(max(1, min(60, run.left())), process.kill)
+        stop.start()
+        for line in process.stdout:
+            if took is None and '"event":"step"' in line:
+                took = time.monotonic() - begin
+        err = process.stderr.read()
+        stop.cancel()
+    run.log.write(f"== {' '.join(command)}\n{err}\n")
+    return took, why("", err)
+
+
+def train_beside(run, folder, what, *more):
+    """Losses of a run of ours from what torch_loss.py has left there, and its median milliseconds a step."""
+    status, out, err = run.call([run.gradus, "train", f"{folder}/config.yaml", "--device", run.o.device, "--set",
+                                 f"out={folder}/{what}", *more, "--json"], 90,
+                                dict(run.ours, GRADUS_CACHE_DIR=f"{folder}/cache"))
+    steps = [json.loads(line) for line in out.splitlines() if line.startswith('{"event":"step"')]
+    if status or not steps:
+        return None, None, why(out, err)
+    return [e["loss"] for e in steps], statistics.median(e["time_ms"] for e in steps), ""
+
+
+def furthest(a, b):
+    return max(abs(x - y) / abs(y) for x, y in zip(a, b))
+
+
+def same_weights(folder, a, b):
+    paths = [sorted(glob.glob(f"{folder}/{run}/checkpoints/*/model.safetensors"))[-1:] for run in (a, b)]
+    return bool(paths[0] and paths[1]) and filecmp.cmp(paths[0][0], paths[1][0], shallow=False)
+
+
+def loss(run, page):
+    page.title("loss")
+    options = [] if run.gpu else ["--model", "gpt-small", "--steps", "30", "--batch", "2", "--context", "32"]
+    with tempfile.TemporaryDirectory(dir=run.o.build) as folder:
+        status, out, err = run.call([sys.executable, LOSS, folder, "--device", run.torch_device, *options], 90,
+                                    run.peer)
+        theirs = last_json(out, "losses")
+        if status or not theirs:
+            return page.fail(f"PyTorch: {why(out, err)}")
+        page.keep(theirs)
+        runs = {}
+        for what, more in (("ours", []), ("again", []), ("any order", ["--set", "train.deterministic=false"])):
+            losses, ms, problem = runs[what] = train_beside(run, folder, what.replace(" ", "-"), *more)
+            if not losses:
+                return page.fail(f"{what}: {problem}")
+            page.keep({"event": "losses", "name": what, "ms_median": ms, "losses": losses})
+        bits = runs["ours"][0] == runs["again"][0] and same_weights(folder, "ours", "again")
+    mine, reference = (runs["ours"][0], min(runs["ours"][1], runs["again"][1])), theirs["losses"]
+    page.say(f"{theirs['name']}, {theirs['precision']}, batch {theirs['batch']} of {theirs['context']}, "
+             f"{len(reference)} steps from the same weights and data.")
+    show_loss(page, mine, runs["any order"], reference, bits)
+
+
+def show_loss(page, mine, any_order, reference, bits):
+    off, cost = furthest(mine[0], reference), mine[1] / any_order[1] - 1
+    yes = {True: "yes", False: "no"}
+    marks = sorted({0, len(reference) // 10, len(reference) // 4, len(reference) // 2, len(reference) - 1})
+    page.table(["step", *(str(i + 1) for i in marks)],
+               [["ours", *(f"{mine[0][i]:.5f}" for i in marks)],
+                ["PyTorch", *(f"{reference[i]:.5f}" for i in marks)]])
+    page.table(["what", "figure", "goal", "met"],
+               [["largest difference of a step's loss from PyTorch's", f"{off:.3%}", "1%", yes[off < 0.01]],
+                ["two runs give the same losses and weights", yes[bits], "to the bit", yes[bits]],
+                ["any order of sums: difference from PyTorch's", f"{furthest(any_order[0], reference):.3%}", "", ""],
+                ["a step; in any order of sums", f"{mine[1]:.2f} ms; {any_order[1]:.2f} ms", "", ""],
+                ["what the same bits cost", f"{cost:.1%}", "", ""]])
+    page.failed |= not bits or off >= 0.01
+
+
 def single_ops(run, page):
     page.title("ops")
     status, out, err = run.call([run.gradus, "bench", "op", "--device", run.o.device, "--json"], 90)
@@ -381,6 +497,13 @@ def single_ops(run, page):
     page.table(["op", "inputs", "ms", "GB/s", "GFLOP/s", "of limit"],
                [[e["op"], e["inputs"], f"{e['ms']:.4f}", f"{e['bytes_per_s'] / 1e9:.0f}",
                  f"{e['flops_per_s'] / 1e9:.0f}", f"{e['limit_part']:.0%}"] for e in large])
+
+
+def llmc(run, page):
+    page.title("llmc")
+    status, out, err = run.call([sys.executable, os.path.join(HERE, "peers", "llmc.py"), run.o.llmc], 150,
+                                dict(run.ours, GRADUS=run.gradus, DEVICE=run.o.device))
+    page.block(out[-3000:] if not status else why(out, err))
 
 
 # --- all of it -----------------------------------------------------------------------------------------------------
@@ -420,7 +543,7 @@ def measured(run, page, section, *arguments):
     return result
 
 
-section_functions = {"models": models, "peers": peers, "ops": single_ops}
+section_functions = {"models": models, "peers": peers, "first": first, "loss": loss, "ops": single_ops, "llmc": llmc}
 
 
 def main():
@@ -447,8 +570,9 @@ def main():
         ours = measured(run, page, "models")
     if run.wants("peers") and with_torch:
         measured(run, page, "peers", ours, compiled)
-    if run.wants("ops"):
-        measured(run, page, "ops")
+    for section, possible in (("first", True), ("loss", with_torch), ("ops", True), ("llmc", o.llmc)):
+        if run.wants(section) and possible:
+            measured(run, page, section)
     page.say(f"All of it took {time.monotonic() - run.start:.0f} s.")
     page.write()
     print(f"wrote {page.path}.md and {page.path}.jsonl")
