@@ -8,7 +8,7 @@
 namespace
 {
 
-enum { LOSS_THREADS = 512, EACH = 4 };
+enum { LOSS_THREADS = 512 };
 constexpr float LOG2E = 1.4426950408889634f;
 
 struct loss_task {
@@ -62,18 +62,18 @@ __device__ __forceinline__ void add_logits(exponentials &e, float *x, float cap,
 /* A row: WIDE neighbours `wides` times, from the first that lies at a multiple of 16 bytes, and the few before them and
  * after, each of which a thread of its own takes. */
 struct row_parts {
-    int64_t head, wides, few;
+    int head, wides, few; /* classes are no more than targets of 32 bits can name */
 };
 
 __device__ __forceinline__ row_parts parts_of(const cells &row, int64_t classes)
 {
-    int64_t head = (int64_t)((16 - (uintptr_t)row.data % 16) % 16 / size_of(row));
-    if (head > classes) head = classes;
-    int64_t wides = (classes - head) / WIDE;
-    return row_parts{head, wides, classes - wides * WIDE};
+    int head = (int)((16 - (uintptr_t)row.data % 16) % 16 / size_of(row)), count = (int)classes;
+    if (head > count) head = count;
+    int wides = (count - head) / WIDE;
+    return row_parts{head, wides, count - wides * WIDE};
 }
 
-__device__ __forceinline__ int64_t place_of_few(const row_parts &p, int64_t i)
+__device__ __forceinline__ int place_of_few(const row_parts &p, int i)
 {
     return i < p.head ? i : i + p.wides * WIDE;
 }
@@ -83,17 +83,19 @@ template <int DTYPE>
 __device__ __forceinline__ exponentials read_row(const cells &row, const row_parts &p, const cells &kept, float cap,
                                                  float *total)
 {
+    constexpr int EACH = DTYPE == GRD_F32 ? 2 : 4; /* 64 bytes are on their way for a thread */
+    const int threads = (int)blockDim.x;
     exponentials e = {-INFINITY, 0};
-    for (int64_t first = threadIdx.x; first < p.wides; first += EACH * blockDim.x) {
+    for (int first = (int)threadIdx.x; first < p.wides; first += EACH * threads) {
         wide_bits bits[EACH];
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
-            int64_t i = first + k * (int64_t)blockDim.x;
+            int i = first + k * threads;
             if (i < p.wides) bits[k] = read_wide(row, p.head + i * WIDE);
         }
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
-            int64_t i = first + k * (int64_t)blockDim.x;
+            int i = first + k * threads;
             float x[WIDE];
             if (i >= p.wides) continue;
             spread(row, bits[k], x);
@@ -101,8 +103,8 @@ __device__ __forceinline__ exponentials read_row(const cells &row, const row_par
             add_logits<DTYPE, WIDE>(e, x, cap, total);
         }
     }
-    for (int64_t i = threadIdx.x; i < p.few; i += blockDim.x) {
-        int64_t v = place_of_few(p, i);
+    for (int i = (int)threadIdx.x; i < p.few; i += (int)blockDim.x) {
+        int v = place_of_few(p, i);
         float x = get(row, v);
         if (kept.data) put(kept, v, x);
         add_logits<DTYPE, 1>(e, &x, cap, total);
@@ -114,12 +116,12 @@ __device__ __forceinline__ exponentials read_row(const cells &row, const row_par
  * capped; all have the scale in them. */
 struct slope_recipe {
     float lse, gain, even, hit, cap;
-    int64_t target;
+    int target;
     bool ignored;
 };
 
 template <int DTYPE, int COUNT>
-__device__ __forceinline__ void make_slopes(const slope_recipe &r, int64_t v, float *x)
+__device__ __forceinline__ void make_slopes(const slope_recipe &r, int v, float *x)
 {
 #pragma unroll
     for (int k = 0; k < COUNT; k++) {
@@ -134,14 +136,14 @@ template <int DTYPE>
 __device__ __forceinline__ void write_slopes(const cells &row, const row_parts &p, const cells &from,
                                              const slope_recipe &r)
 {
-    for (int64_t i = threadIdx.x; i < p.wides; i += blockDim.x) {
+    for (int i = (int)threadIdx.x; i < p.wides; i += (int)blockDim.x) {
         float x[WIDE];
         spread(row, read_wide(from, p.head + i * WIDE), x);
         make_slopes<DTYPE, WIDE>(r, p.head + i * WIDE, x);
         write_wide(row, p.head + i * WIDE, x);
     }
-    for (int64_t i = threadIdx.x; i < p.few; i += blockDim.x) {
-        int64_t v = place_of_few(p, i);
+    for (int i = (int)threadIdx.x; i < p.few; i += (int)blockDim.x) {
+        int v = place_of_few(p, i);
         float x = get(from, v);
         make_slopes<DTYPE, 1>(r, v, &x);
         put(row, v, x);
@@ -186,9 +188,9 @@ template <int DTYPE> __global__ void __launch_bounds__(LOSS_THREADS, 2) loss_ker
                       scale * (t.recipe.smoothing / (float)t.classes),
                       scale * (1.0f - t.recipe.smoothing),
                       cap,
-                      target,
+                      (int)target,
                       ignored};
-    write_slopes<DTYPE>(row, p, kept.data ? kept : row, r);
+    write_slopes<DTYPE>(row, p, cells{kept.data ? kept.data : row.data, DTYPE}, r);
 }
 
 /* The slopes from a lse that is known already, times g of the row. */
