@@ -12,7 +12,8 @@ namespace
 
 /* BLOCKS: as many as an H100 has at once, three on each of 132 multiprocessors. STEP_ROWS: of a thread; parts are
  * multiples of them. */
-enum { THREADS = 256, BLOCKS = 396, STEP_ROWS = 4, SLOTS = 32, SUMS = 2, KEPT = 4, ANY = -1 };
+enum { THREADS = 256, BLOCKS = 396, STEP_ROWS = 4, SLOTS = 32, SUMS = 2, KEPT = 5, ANY = 63 };
+constexpr int BEHIND_RELU = 64; /* beside a dtype, or ANY: what a kernel is made for */
 
 struct batch_task {
     cells x, g, y; /* [rows,channels] */
@@ -23,7 +24,7 @@ struct batch_task {
     float *partial; /* [part][SUMS][channels] */
     float *kept;    /* [KEPT][channels]: what the last kernel needs of a channel */
     float eps, momentum;
-    bool add_gain, add_bias;
+    bool add_gain, add_bias, relu;
 };
 
 /* How a thread reads: WIDE channels of dtype D, or one channel of any dtype. */
@@ -219,24 +220,38 @@ template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_normalise_k
             float x[W];
             in::values(t.x, bits[r], x);
 #pragma unroll
-            for (int k = 0; k < W; k++) x[k] = (x[k] - mean[k]) * scale[k] + bias[k];
+            for (int k = 0; k < W; k++) {
+                x[k] = (x[k] - mean[k]) * scale[k] + bias[k];
+                if (t.relu && x[k] < 0) x[k] = 0;
+            }
             in::write(t.y, at + r * w.step, x);
         }
     });
 }
 
-/* ---- backward: with n = (x - mean) rstd over M rows, gx = gain rstd (g - sum g / M - n sum g n / M) ---- */
+/* ---- backward: with n = (x - mean) rstd over M rows, gx = gain rstd (g - sum g / M - n sum g n / M). Behind a relu g
+ * counts where n gain + bias is positive ---- */
+
+__device__ __forceinline__ float counted(float g, float centred, float scale, float bias)
+{
+    return centred * scale + bias > 0 ? g : 0.0f;
+}
 
 template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_slopes_kernel(const batch_task t)
 {
-    using in = element<D>;
-    constexpr int W = in::W;
-    float along[W] = {}, sum[W] = {}, mean[W];
+    using in = element<D & ANY>;
+    constexpr bool RELU = D & BEHIND_RELU;
+    constexpr int W = in::W, AT_ONCE = RELU ? in::AT_ONCE / 2 : in::AT_ONCE; /* which leaves room for two more */
+    float along[W] = {}, sum[W] = {}, mean[W], scale[W], bias[W];
     const walk w = walk_of<W>(t);
     if (w.count > 0) {
 #pragma unroll
-        for (int k = 0; k < W; k++) mean[k] = get(t.mean, w.channel + k);
-        each_rows<in::AT_ONCE>(w, [&](auto rows, int64_t at) {
+        for (int k = 0; k < W; k++) {
+            mean[k] = get(t.mean, w.channel + k);
+            if (!RELU) continue;
+            scale[k] = get(t.rstd, w.channel + k) * get(t.gain, w.channel + k), bias[k] = get(t.bias, w.channel + k);
+        }
+        each_rows<AT_ONCE>(w, [&](auto rows, int64_t at) {
             typename in::bits g_bits[rows.count] = {}, x_bits[rows.count] = {};
 #pragma unroll
             for (int r = 0; r < rows.count; r++)
@@ -246,7 +261,11 @@ template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_slopes_kern
                 float g[W], x[W];
                 in::values(t.g, g_bits[r], g), in::values(t.x, x_bits[r], x);
 #pragma unroll
-                for (int k = 0; k < W; k++) along[k] += g[k] * (x[k] - mean[k]), sum[k] += g[k];
+                for (int k = 0; k < W; k++) {
+                    x[k] -= mean[k];
+                    if (RELU) g[k] = counted(g[k], x[k], scale[k], bias[k]);
+                    along[k] += g[k] * x[k], sum[k] += g[k];
+                }
             }
         });
     }
@@ -256,7 +275,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_slopes_kern
     });
 }
 
-/* What is kept of a channel: mean, gain rstd, and the means over rows of g and of g n, the latter times rstd. */
+/* What is kept of a channel: mean, gain rstd, the means over rows of g and of g n, the latter times rstd, the bias. */
 __global__ void __launch_bounds__(SLOTS *WARP) batch_sums_kernel(const batch_task t)
 {
     int64_t channel = (int64_t)blockIdx.x * WARP + threadIdx.x;
@@ -271,21 +290,24 @@ __global__ void __launch_bounds__(SLOTS *WARP) batch_sums_kernel(const batch_tas
     along *= rstd;
     t.kept[channel] = get(t.mean, channel), t.kept[t.channels + channel] = rstd * get(t.gain, channel);
     t.kept[2 * t.channels + channel] = sum / all, t.kept[3 * t.channels + channel] = along / all * rstd;
+    if (t.relu) t.kept[4 * t.channels + channel] = get(t.bias, channel);
     if (t.ggain.data) put_or_add(t.ggain, channel, along, t.add_gain);
     if (t.gbias.data) put_or_add(t.gbias, channel, sum, t.add_bias);
 }
 
 template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_backward_kernel(const batch_task t)
 {
-    using in = element<D>;
+    using in = element<D & ANY>;
+    constexpr bool RELU = D & BEHIND_RELU;
     constexpr int W = in::W, AT_ONCE = in::AT_ONCE / 2; /* of g and x */
     const walk w = backwards(walk_of<W>(t));
     if (w.count <= 0) return;
-    float mean[W], scale[W], sum[W], along[W];
+    float mean[W], scale[W], sum[W], along[W], bias[W];
     in::kept(t.kept, w.channel, mean);
     in::kept(t.kept, t.channels + w.channel, scale);
     in::kept(t.kept, 2 * t.channels + w.channel, sum);
     in::kept(t.kept, 3 * t.channels + w.channel, along);
+    if (RELU) in::kept(t.kept, 4 * t.channels + w.channel, bias);
     each_rows<AT_ONCE>(w, [&](auto rows, int64_t at) {
         typename in::bits g_bits[rows.count] = {}, x_bits[rows.count] = {};
 #pragma unroll
@@ -296,7 +318,11 @@ template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_backward_ke
             float g[W], x[W];
             in::values(t.g, g_bits[r], g), in::values(t.x, x_bits[r], x);
 #pragma unroll
-            for (int k = 0; k < W; k++) x[k] = scale[k] * (g[k] - sum[k] - (x[k] - mean[k]) * along[k]);
+            for (int k = 0; k < W; k++) {
+                x[k] -= mean[k];
+                if (RELU) g[k] = counted(g[k], x[k], scale[k], bias[k]);
+                x[k] = scale[k] * (g[k] - sum[k] - x[k] * along[k]);
+            }
             in::write(t.y, at + r * w.step, x);
         }
     });
@@ -363,11 +389,11 @@ grd_status prepare(grdi_call *call, grd_error *error)
 }
 
 /* The kernel of a family for the dtype of the plan. */
-#define LAUNCH_BY_ROWS(call, kernel, plan, shared, t)                                                                  \
-    ((plan).dtype == GRD_F32    ? grdi_launch(call, kernel<GRD_F32>, (plan).grid, (plan).block, shared, t)             \
-     : (plan).dtype == GRD_BF16 ? grdi_launch(call, kernel<GRD_BF16>, (plan).grid, (plan).block, shared, t)            \
-     : (plan).dtype == GRD_F16  ? grdi_launch(call, kernel<GRD_F16>, (plan).grid, (plan).block, shared, t)             \
-                                : grdi_launch(call, kernel<ANY>, (plan).grid, (plan).block, shared, t))
+#define LAUNCH_BY_ROWS(call, kernel, behind, plan, shared, t)                                                          \
+    ((plan).dtype == GRD_F32    ? grdi_launch(call, kernel<GRD_F32 | behind>, (plan).grid, (plan).block, shared, t)    \
+     : (plan).dtype == GRD_BF16 ? grdi_launch(call, kernel<GRD_BF16 | behind>, (plan).grid, (plan).block, shared, t)   \
+     : (plan).dtype == GRD_F16  ? grdi_launch(call, kernel<GRD_F16 | behind>, (plan).grid, (plan).block, shared, t)    \
+                                : grdi_launch(call, kernel<ANY | behind>, (plan).grid, (plan).block, shared, t))
 
 const size_t slots_shared = shared_bytes_of(SUMS * SLOTS * WARP, sizeof(float));
 
@@ -379,11 +405,12 @@ grd_status run_forward(grdi_call *call)
     t.running_mean = cells_of(call->in[3]), t.running_variance = cells_of(call->in[4]);
     t.out_mean = cells_of(call->out[1]), t.out_rstd = cells_of(call->out[2]);
     t.out_running_mean = cells_of(call->out[3]), t.out_running_variance = cells_of(call->out[4]);
+    t.relu = grdi_attr_int(call->attrs, "relu") != 0;
     t.eps = (float)grdi_attr_float(call->attrs, "eps"), t.momentum = (float)grdi_attr_float(call->attrs, "momentum");
-    grd_status status = LAUNCH_BY_ROWS(call, batch_moments_kernel, plan, plan.shared, t);
+    grd_status status = LAUNCH_BY_ROWS(call, batch_moments_kernel, 0, plan, plan.shared, t);
     if (!status)
         status = grdi_launch(call, batch_statistics_kernel, blocks_for(t.channels, WARP), plan.slots, slots_shared, t);
-    return status || !t.y.data ? status : LAUNCH_BY_ROWS(call, batch_normalise_kernel, plan, 0, t);
+    return status || !t.y.data ? status : LAUNCH_BY_ROWS(call, batch_normalise_kernel, 0, plan, 0, t);
 }
 
 /* Sums over rows come first: gx may lie over g or x. */
@@ -392,12 +419,17 @@ grd_status run_backward(grdi_call *call)
     batch_task t = {};
     batch_plan plan = describe(call, 1, &t);
     t.mean = cells_of(call->in[2]), t.rstd = cells_of(call->in[3]), t.gain = cells_of(call->in[4]);
+    t.relu = call->input_count > 5;
+    if (t.relu) t.bias = cells_of(call->in[5]);
     t.ggain = cells_of(call->out[1]), t.gbias = cells_of(call->out[2]);
     t.add_gain = call->accumulate[1], t.add_bias = call->accumulate[2];
-    grd_status status = LAUNCH_BY_ROWS(call, batch_slopes_kernel, plan, plan.shared, t);
+    grd_status status = t.relu ? LAUNCH_BY_ROWS(call, batch_slopes_kernel, BEHIND_RELU, plan, plan.shared, t)
+                               : LAUNCH_BY_ROWS(call, batch_slopes_kernel, 0, plan, plan.shared, t);
     if (!status)
         status = grdi_launch(call, batch_sums_kernel, blocks_for(t.channels, WARP), plan.slots, slots_shared, t);
-    return status || !t.y.data ? status : LAUNCH_BY_ROWS(call, batch_backward_kernel, plan, 0, t);
+    if (status || !t.y.data) return status;
+    return t.relu ? LAUNCH_BY_ROWS(call, batch_backward_kernel, BEHIND_RELU, plan, 0, t)
+                  : LAUNCH_BY_ROWS(call, batch_backward_kernel, 0, plan, 0, t);
 }
 
 bool supports(const grdi_call *call)

@@ -45,7 +45,8 @@ static bool check_channels(grdi_infer *c, int32_t input, int32_t x, const char *
                            grd_dims_text(c->in[input].dims, a), (long long)channels, grd_dims_text(c->in[x].dims, b));
 }
 
-/* ---- batch_norm ---- */
+/* ---- batch_norm; with `relu` y is 0 where it would be negative, which passes/epilogue.c makes of a relu behind it
+ * ---- */
 
 static bool batch_norm_shape(grdi_infer *c)
 {
@@ -66,14 +67,17 @@ static void batch_norm_reference(const grdi_reference *r)
 {
     double eps = grdi_attr_float(r->attrs, "eps"), momentum = grdi_attr_float(r->attrs, "momentum");
     int64_t channels = channels_of(r->in_type[0].dims), rows = rows_of(r->in_type[0].dims);
+    bool relu = grdi_attr_int(r->attrs, "relu");
     const double *x = r->in[0];
     for (int64_t c = 0; c < channels; c++) {
         double mean = 0, variance = 0, count = (double)rows;
         for (int64_t n = 0; n < rows; n++) mean += x[n * channels + c] / count;
         for (int64_t n = 0; n < rows; n++) variance += pow(x[n * channels + c] - mean, 2) / count;
         double rstd = 1 / sqrt(variance + eps), unbiased = variance * count / (count - 1);
-        for (int64_t n = 0; r->out[0] && n < rows; n++)
-            r->out[0][n * channels + c] = (x[n * channels + c] - mean) * rstd * r->in[1][c] + r->in[2][c];
+        for (int64_t n = 0; r->out[0] && n < rows; n++) {
+            double y = (x[n * channels + c] - mean) * rstd * r->in[1][c] + r->in[2][c];
+            r->out[0][n * channels + c] = relu && y < 0 ? 0 : y;
+        }
         if (r->out[1]) r->out[1][c] = mean;
         if (r->out[2]) r->out[2][c] = rstd;
         if (r->out[3]) r->out[3][c] = (1 - momentum) * r->in[3][c] + momentum * mean;
@@ -103,6 +107,7 @@ static void batch_norm_compose(grdi_compose *c)
     grd_tensor variance = grd_mean_axis(grd_square(centred), 0, false);
     grd_tensor rstd = grd_rsqrt(grd_add_scalar(variance, grdi_attr_float(c->attrs, "eps")));
     grd_tensor y = grd_add(grd_mul(grd_mul(centred, rstd), c->in[1]), c->in[2]);
+    if (grdi_attr_int(c->attrs, "relu")) y = grd_relu(y);
     c->out[0] = grd_reshape(grd_cast(y, dtype), grd_tensor_dims(c->in[0]));
     c->out[1] = mean;
     c->out[2] = rstd;
@@ -117,8 +122,8 @@ static void batch_norm_gradient(grdi_gradient *g)
             g->through_compose = true;
             return;
         }
-    grd_tensor in[5] = {g->grad_out[0], g->in[0], g->out[1], g->out[2], g->in[1]}, out[GRDI_OUTPUTS_MAX];
-    grdi_emit(g->graph, &grdi_op_batch_norm_backward, in, 5, NULL, 0, out);
+    grd_tensor in[] = {g->grad_out[0], g->in[0], g->out[1], g->out[2], g->in[1], g->in[2]}, out[GRDI_OUTPUTS_MAX];
+    grdi_emit(g->graph, &grdi_op_batch_norm_backward, in, grdi_attr_int(g->attrs, "relu") ? 6 : 5, NULL, 0, out);
     for (int32_t i = 0; i < 3; i++) g->grad_in[i] = out[i];
 }
 
@@ -149,6 +154,9 @@ static const grdi_sample batch_norm_samples[] = {
     {.in = {"f32[700,24] 1..2", CHANNELS("24")}, .no_gradient = true},   /* by eight channels */
     {.in = {"f32[1555,136] 3..5", CHANNELS("136")}, .no_gradient = true},
     {.in = {"f32[3,5,264] 1..2", CHANNELS("264")}, .no_gradient = true},
+    {.in = {"f32[2,3,4,5]", CHANNELS("5")}, "relu=true"},
+    {.in = {"f32[3,7,37]", CHANNELS("37")}, "relu=true", .no_gradient = true}, /* a kink */
+    {.in = {"f32[700,24] 1..2", CHANNELS("24")}, "relu=true", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", CHANNELS("64")}, .large = true},
     {.in = {"f32[6,3]", CHANNELS("4")}, .bad = "gain is [4], must be [3] for x of [6,3]"},
     {.in = {"f32[6,3]", "f32[3]", "f32[3]", "f32[3]", "f32[2]"}, .bad = "running variance is [2]"},
@@ -162,7 +170,7 @@ const grdi_op grdi_op_batch_norm = {
     .name = "batch_norm",
     .inputs = 5,
     .outputs = 5,
-    .attrs = {GRD_FLOAT("eps", 1e-5), GRD_FLOAT("momentum", 0.1)},
+    .attrs = {GRD_FLOAT("eps", 1e-5), GRD_FLOAT("momentum", 0.1), GRD_FLAG("relu", false)},
     .shape = batch_norm_shape,
     .gradient = batch_norm_gradient,
     .compose = batch_norm_compose,
@@ -185,35 +193,45 @@ grd_tensor grd_batch_normalise(grd_tensor x, grd_tensor gain, grd_tensor bias, g
 }
 
 /* ---- batch_norm_backward: with n = (x - mean) rstd over M rows,
- * gbias = sum of g, ggain = sum of g n, gx = gain rstd (g - gbias / M - n ggain / M) ---- */
+ * gbias = sum of g, ggain = sum of g n, gx = gain rstd (g - gbias / M - n ggain / M). With a bias g is that of the
+ * relu's result, and counts where n gain + bias is positive: what was normalised tells, and is read anyway ---- */
 
 static bool batch_norm_backward_shape(grdi_infer *c)
 {
-    static const char *const names[] = {"mean", "rstd", "gain"};
+    static const char *const names[] = {"mean", "rstd", "gain", "bias"};
     char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
     if (!check_x(c, 1) || !grdi_infer_same_dtype(c, 0, 1)) return false;
     if (!grd_dims_equal(c->in[0].dims, c->in[1].dims))
         return grdi_infer_fail(c, GRD_E_SHAPE, "gradient and x differ: %s and %s", grd_dims_text(c->in[0].dims, a),
                                grd_dims_text(c->in[1].dims, b));
-    for (int32_t i = 0; i < 3; i++)
-        if (!check_channels(c, 2 + i, 1, names[i])) return false;
+    for (int32_t i = 2; i < c->input_count; i++)
+        if (!check_channels(c, i, 1, names[i - 2])) return false;
     c->out[0] = c->in[1];
     c->out[1] = c->out[2] = c->in[2];
     return true;
 }
 
+/* What counts of element `i` of the gradient. */
+static double slope_at(const grdi_reference *r, int64_t i, int64_t c)
+{
+    double y = r->input_count > 5 ? (r->in[1][i] - r->in[2][c]) * r->in[3][c] * r->in[4][c] + r->in[5][c] : 1;
+    return y > 0 ? r->in[0][i] : 0;
+}
+
 static void batch_norm_backward_reference(const grdi_reference *r)
 {
     int64_t channels = channels_of(r->in_type[1].dims), rows = rows_of(r->in_type[1].dims);
-    const double *g = r->in[0], *x = r->in[1];
+    const double *x = r->in[1];
     for (int64_t c = 0; c < channels; c++) {
         double mean = r->in[2][c], rstd = r->in[3][c], gain = r->in[4][c], sum = 0, along = 0, count = (double)rows;
         for (int64_t i = c; i < rows * channels; i += channels) {
-            sum += g[i];
-            along += g[i] * (x[i] - mean) * rstd;
+            double g = slope_at(r, i, c);
+            sum += g;
+            along += g * (x[i] - mean) * rstd;
         }
         for (int64_t i = c; r->out[0] && i < rows * channels; i += channels)
-            r->out[0][i] = gain * rstd * (g[i] - sum / count - (x[i] - mean) * rstd * along / count);
+            r->out[0][i] =
+                gain * rstd * (slope_at(r, i, c) - sum / count - (x[i] - mean) * rstd * along / count);
         if (r->out[1]) r->out[1][c] = along;
         if (r->out[2]) r->out[2][c] = sum;
     }
@@ -225,6 +243,7 @@ static void batch_norm_backward_compose(grdi_compose *c)
     grd_tensor g = grd_cast(as_rows(c->in[0]), wide), x = grd_cast(as_rows(c->in[1]), wide);
     double part = 1 / (double)grd_dim(x, 0);
     grd_tensor normal = grd_mul(grd_sub(x, c->in[2]), c->in[3]);
+    if (c->input_count > 5) g = grd_relu_backward(g, grd_add(grd_mul(normal, c->in[4]), c->in[5]));
     grd_tensor sum = grd_sum_axis(g, 0, false), along = grd_sum_axis(grd_mul(g, normal), 0, false);
     grd_tensor rest = grd_sub(grd_sub(g, grd_mul_scalar(sum, part)), grd_mul(normal, grd_mul_scalar(along, part)));
     grd_tensor gx = grd_mul(rest, grd_mul(c->in[4], c->in[3]));
@@ -258,6 +277,9 @@ static const grdi_sample batch_norm_backward_samples[] = {
     {.in = {"f32[2500,17]", "f32[2500,17]", "f32[17]", "f32[17] 0.5..2", "f32[17]"}, .no_gradient = true},
     {.in = {"f32[700,24]", "f32[700,24]", "f32[24]", "f32[24] 0.5..2", "f32[24]"}, .no_gradient = true},
     {.in = {"f32[1555,136]", "f32[1555,136]", "f32[136]", "f32[136] 0.5..2", "f32[136]"}, .no_gradient = true},
+    {.in = {"f32[2,3,4,5]", "f32[2,3,4,5]", "f32[5]", "f32[5] 0.5..2", "f32[5]", "f32[5]"}},
+    {.in = {"f32[3,7,37]", "f32[3,7,37]", "f32[37]", "f32[37] 0.5..2", "f32[37]", "f32[37]"}, .no_gradient = true},
+    {.in = {"f32[700,24]", "f32[700,24]", "f32[24]", "f32[24] 0.5..2", "f32[24]", "f32[24]"}, .no_gradient = true},
     {.in = {"f32[32,32,32,64]", "f32[32,32,32,64]", "f32[64]", "f32[64] 0.5..2", "f32[64]"}, .large = true},
     {.in = {"f32[6,3]", "f32[6,4]", "f32[4]", "f32[4]", "f32[4]"}, .bad = "gradient and x differ: [6,3] and [6,4]"},
     {.in = {"f32[6,3]", "f32[6,3]", "f32[3]", "f32[4]", "f32[3]"}, .bad = "rstd is [4]"},
@@ -265,6 +287,7 @@ static const grdi_sample batch_norm_backward_samples[] = {
 
 const grdi_op grdi_op_batch_norm_backward = {.name = "batch_norm_backward",
                                              .inputs = 5,
+                                             .inputs_max = 6,
                                              .outputs = 3,
                                              .shape = batch_norm_backward_shape,
                                              .compose = batch_norm_backward_compose,

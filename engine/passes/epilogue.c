@@ -1,6 +1,7 @@
-/* epilogue.c - on devices whose products can: the slope of tanh-GELU joins the product that makes what it is multiplied
- * by, and the gradient of a bias joins that of its weight, as both read the same gradient. Runs before fuse, which
- * would take the slope into a chain. */
+/* epilogue.c - what a call does besides, instead of a pass over memory of its own: a relu joins the batch_norm before
+ * it, and its slope the backward call; on devices whose products can, the slope of tanh-GELU joins the product that
+ * makes what it is multiplied by, and the gradient of a bias joins that of its weight, as both read the same gradient.
+ * Runs before fuse, which would take slopes into chains. */
 #include "passes/pass.h"
 
 #include "ops/table.h"
@@ -10,7 +11,8 @@
 typedef struct joining {
     grdi_rewrite r;
     const int32_t *uses;
-    const grdi_node **sum_of; /* by node, of products g^T x: the sum of g's columns that is made with it */
+    const grdi_node **sum_of;  /* by node, of products g^T x: the sum of g's columns that is made with it */
+    const grdi_node **relu_of; /* by node, of batch_norm: the relu that alone reads what is normalised */
 } joining;
 
 static bool is_matrix(grd_tensor t)
@@ -86,6 +88,76 @@ static bool join_sums(joining *p, const grdi_node *product)
     return true;
 }
 
+/* ---- relu(batch_norm(x)), and back through both ---- */
+
+static bool used_once(const joining *p, grd_tensor t)
+{
+    return p->uses[(size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output] == 1;
+}
+
+static void find_relus(joining *p, const grd_graph *old)
+{
+    for (size_t n = 0; n < old->count; n++) {
+        const grdi_node *node = old->nodes[n];
+        if (node->op != &grdi_op_relu || !used_once(p, node->in[0]) || node->in[0].output) continue;
+        if (node->in[0].node->op == &grdi_op_batch_norm) p->relu_of[node->in[0].node->id] = node;
+    }
+}
+
+static bool join_relu(joining *p, const grdi_node *norm)
+{
+    grdi_rewrite *r = &p->r;
+    grd_tensor in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
+    for (int32_t i = 0; i < norm->input_count; i++) in[i] = grdi_mapped(r, norm->in[i]);
+    grdi_rewrite_context(r, norm);
+    grdi_emit(r->graph, norm->op, in, norm->input_count,
+              GRDI_LIST(grd_attr, GRD_FLOAT("eps", grdi_attr_float(norm->attrs, "eps")),
+                        GRD_FLOAT("momentum", grdi_attr_float(norm->attrs, "momentum")), GRD_FLAG("relu", true)),
+              out);
+    for (int32_t o = 0; o < norm->output_count; o++) grdi_map(r, (grd_tensor){(grdi_node *)norm, o}, out[o]);
+    grdi_map(r, (grd_tensor){(grdi_node *)p->relu_of[norm->id], 0}, out[0]);
+    return out[0].node != NULL;
+}
+
+/* The batch_norm that a backward call goes through, behind the slope of the relu that was joined to it; NULL: it is
+ * another call. */
+static const grdi_node *norm_behind(const joining *p, const grdi_node *back)
+{
+    const grdi_node *slope = back->in[0].node, *norm = back->in[2].node;
+    if (back->op != &grdi_op_batch_norm_backward || back->input_count != 5) return NULL;
+    if (slope->op != &grdi_op_relu_backward || !used_once(p, back->in[0])) return NULL;
+    if (norm->op != &grdi_op_batch_norm || !p->relu_of[norm->id] || slope->in[1].node != p->relu_of[norm->id])
+        return NULL;
+    bool same = back->in[2].output == 1 && back->in[3].node == norm && back->in[3].output == 2 &&
+                grdi_same_tensor(back->in[1], norm->in[0]) && grdi_same_tensor(back->in[4], norm->in[1]);
+    return same ? norm : NULL;
+}
+
+static bool join_relu_slope(joining *p, const grdi_node *back, const grdi_node *norm)
+{
+    grdi_rewrite *r = &p->r;
+    grd_tensor in[] = {grdi_mapped(r, back->in[0].node->in[0]), grdi_mapped(r, back->in[1]),
+                       grdi_mapped(r, back->in[2]),             grdi_mapped(r, back->in[3]),
+                       grdi_mapped(r, back->in[4]),             grdi_mapped(r, norm->in[2])},
+               out[GRDI_OUTPUTS_MAX];
+    grdi_rewrite_context(r, back);
+    grdi_emit(r->graph, back->op, in, 6, NULL, 0, out);
+    for (int32_t o = 0; o < back->output_count; o++) grdi_map(r, (grd_tensor){(grdi_node *)back, o}, out[o]);
+    return out[0].node != NULL;
+}
+
+static bool visit(joining *p, const grdi_node *node, bool products)
+{
+    const grdi_node *norm = norm_behind(p, node);
+    if (norm) return join_relu_slope(p, node, norm);
+    if (p->relu_of[node->id]) return join_relu(p, node);
+    const grdi_node *product =
+        products && node->op == &grdi_op_gelu_tanh_backward ? product_behind(p, node->in[0]) : NULL;
+    if (product) return join_slope(p, node, product);
+    if (p->sum_of[node->id]) return join_sums(p, node);
+    return grdi_rewrite_copy(&p->r, node) != NULL;
+}
+
 grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old)
 {
     joining p = {.uses = grdi_use_counts(old, c)};
@@ -94,21 +166,19 @@ grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old)
         return NULL;
     }
     p.sum_of = grdi_alloc_zero(old->count + 1, sizeof(*p.sum_of));
-    bool ok = p.uses && p.sum_of;
-    if (ok) find_sums(&p, old);
-    for (size_t n = 0; ok && n < old->count; n++) {
-        const grdi_node *node = old->nodes[n];
-        if (grdi_mapped(&p.r, (grd_tensor){(grdi_node *)node, 0}).node) continue; /* a sum that was made */
-        const grdi_node *product = node->op == &grdi_op_gelu_tanh_backward ? product_behind(&p, node->in[0]) : NULL;
-        if (product) ok = join_slope(&p, node, product);
-        else if (p.sum_of[n]) ok = join_sums(&p, node);
-        else ok = grdi_rewrite_copy(&p.r, node) != NULL;
-    }
+    p.relu_of = grdi_alloc_zero(old->count + 1, sizeof(*p.relu_of));
+    bool ok = p.uses && p.sum_of && p.relu_of;
+    if (ok && c->epilogues) find_sums(&p, old);
+    if (ok) find_relus(&p, old);
+    for (size_t n = 0; ok && n < old->count; n++)
+        if (!grdi_mapped(&p.r, (grd_tensor){old->nodes[n], 0}).node) /* else it was made with another */
+            ok = visit(&p, old->nodes[n], c->epilogues);
     grdi_free((void *)p.uses);
     grdi_free(p.sum_of);
+    grdi_free(p.relu_of);
     grd_graph *graph = grdi_rewrite_end(&p.r, c, ok);
     if (!graph) return NULL;
-    grd_graph *used = grdi_pass_extract(c, graph); /* drops products and transposes that nobody reads any more */
+    grd_graph *used = grdi_pass_extract(c, graph); /* drops what nobody reads any more */
     grdi_graph_destroy(graph);
     return used;
 }

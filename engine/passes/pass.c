@@ -167,7 +167,6 @@ static bool wanted(const grdi_compile *c, size_t index)
     grdi_pass pass = passes[index].run;
     if (pass == grdi_pass_extract || pass == grdi_pass_schedule) return true;
     if (pass == grdi_pass_precision && !c->options->bf16 && !c->options->f16) return false;
-    if (pass == grdi_pass_epilogue && !c->epilogues) return false;
     return !grdi_listed(c->options->disable, passes[index].name);
 }
 

@@ -43,7 +43,7 @@ typedef grd_graph *(*grdi_pass)(grdi_compile *c, const grd_graph *old);
 grd_graph *grdi_pass_extract(grdi_compile *c, const grd_graph *old);   /* only what the roots need */
 grd_graph *grdi_pass_simplify(grdi_compile *c, const grd_graph *old);  /* algebra: fewer nodes, same values */
 grd_graph *grdi_pass_recompute(grdi_compile *c, const grd_graph *old); /* segments rebuilt for backward */
-grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old);  /* what products do in the same call */
+grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old);  /* what calls do besides */
 grd_graph *grdi_pass_fuse(grdi_compile *c, const grd_graph *old);      /* element-wise chains into one node */
 grd_graph *grdi_pass_precision(grdi_compile *c, const grd_graph *old); /* what is stored in bf16 */
 grd_graph *grdi_pass_schedule(grdi_compile *c, const grd_graph *old);  /* order: assigns as early as they may */

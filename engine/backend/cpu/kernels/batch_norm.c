@@ -16,7 +16,7 @@ typedef struct norm_state {
     int64_t rows, channels, room; /* room: floats of a row of sums */
     double *sums;                 /* 2 rows for each thread */
     float *parts;                 /* 2 rows for each thread: over a few rows */
-    float *vectors;               /* 4 rows: what the passes need for each channel */
+    float *vectors;               /* 5 rows: what the passes need for each channel */
 } norm_state;
 
 static grd_status prepare(grdi_call *call, grd_error *error)
@@ -28,7 +28,7 @@ static grd_status prepare(grdi_call *call, grd_error *error)
     s->rows = grd_dims_count(dims) / s->channels;
     s->room = grdi_row_room(s->channels);
     size_t room = (size_t)s->room, threads = (size_t)call->threads;
-    call->scratch_bytes = threads * room * 2 * sizeof(double) + (4 + 2 * threads) * room * sizeof(float);
+    call->scratch_bytes = threads * room * 2 * sizeof(double) + (5 + 2 * threads) * room * sizeof(float);
     call->state = s;
     return GRD_OK;
 }
@@ -132,6 +132,7 @@ static void forward_rows(int64_t begin, int64_t end, int32_t thread, void *conte
     const norm_state *s = call->state;
     const float *pivot = s->vectors, *scale = pivot + s->room, *shift = scale + s->room;
     const bool half = call->in[0].dtype == GRD_BF16, y_half = call->out[0].dtype == GRD_BF16;
+    const float least = grdi_attr_int(call->attrs, "relu") ? 0 : -INFINITY;
     (void)thread;
     for (int64_t row = begin; row < end; row++) {
         const void *x = row_of(&call->in[0], row, s);
@@ -139,11 +140,13 @@ static void forward_rows(int64_t begin, int64_t end, int32_t thread, void *conte
         int64_t i = 0;
         for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
             grdi_vf d = row_lanes(x, i, half) - grdi_load(pivot + i);
-            put_lanes(y, i, y_half, d * grdi_load(scale + i) + grdi_load(shift + i));
+            d = d * grdi_load(scale + i) + grdi_load(shift + i);
+            put_lanes(y, i, y_half, grdi_max(grdi_set(least), d)); /* NaN stays */
         }
         for (; i < s->channels; i++) {
             float d = row_element(x, i, half) - pivot[i];
-            grdi_run_put(y, call->out[0].dtype, i, d * scale[i] + shift[i]);
+            d = d * scale[i] + shift[i];
+            grdi_run_put(y, call->out[0].dtype, i, d < least ? least : d);
         }
     }
 }
@@ -178,27 +181,34 @@ static grd_status forward_run(grdi_call *call)
     return GRD_OK;
 }
 
-/* ---- backward: sums of g and of g (x - mean), then gx = g a + (x - mean) b + c ---- */
+/* ---- backward: sums of g and of g (x - mean), then gx = g a + (x - mean) b + c. g counts where (x - mean) a + bias is
+ * positive, which it is everywhere where there was no relu: an infinite bias ---- */
+
+static inline grdi_vf counted(grdi_vf g, grdi_vf d, const float *a, const float *bias)
+{
+    return grdi_select(d * grdi_load(a) + grdi_load(bias) > grdi_set(0), g, grdi_set(0));
+}
 
 static void backward_sums(int64_t begin, int64_t end, int32_t thread, void *context)
 {
     const grdi_call *call = context;
     const norm_state *s = call->state;
-    const float *mean = call->in[2].data;
+    const float *mean = call->in[2].data, *a = s->vectors, *bias = a + 3 * s->room;
     float *first = s->parts + 2 * thread * s->room, *second = first + s->room;
     const bool g_half = call->in[0].dtype == GRD_BF16, half = call->in[1].dtype == GRD_BF16;
     for (int64_t row = begin; row < end; row++) {
         const void *g = row_of(&call->in[0], row, s), *x = row_of(&call->in[1], row, s);
         int64_t i = 0;
         for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
-            grdi_vf v = row_lanes(g, i, g_half), d = row_lanes(x, i, half) - grdi_load(mean + i);
+            grdi_vf d = row_lanes(x, i, half) - grdi_load(mean + i);
+            grdi_vf v = counted(row_lanes(g, i, g_half), d, a + i, bias + i);
             grdi_store(first + i, grdi_load(first + i) + v);
             grdi_store(second + i, grdi_load(second + i) + v * d);
         }
         for (; i < s->channels; i++) {
-            float v = row_element(g, i, g_half);
+            float d = row_element(x, i, half) - mean[i], v = d * a[i] + bias[i] > 0 ? row_element(g, i, g_half) : 0;
             first[i] += v;
-            second[i] += v * (row_element(x, i, half) - mean[i]);
+            second[i] += v * d;
         }
         if ((row - begin) % SUM_ROWS == SUM_ROWS - 1) flush_parts(s, thread);
     }
@@ -209,7 +219,7 @@ static void backward_rows(int64_t begin, int64_t end, int32_t thread, void *cont
 {
     const grdi_call *call = context;
     const norm_state *s = call->state;
-    const float *mean = call->in[2].data, *a = s->vectors, *b = a + s->room, *c = b + s->room;
+    const float *mean = call->in[2].data, *a = s->vectors, *b = a + s->room, *c = b + s->room, *bias = c + s->room;
     const bool g_half = call->in[0].dtype == GRD_BF16, half = call->in[1].dtype == GRD_BF16;
     const bool out_half = call->out[0].dtype == GRD_BF16;
     (void)thread;
@@ -218,12 +228,13 @@ static void backward_rows(int64_t begin, int64_t end, int32_t thread, void *cont
         void *gx = row_of(&call->out[0], row, s);
         int64_t i = 0;
         for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
-            grdi_vf v = row_lanes(g, i, g_half), d = row_lanes(x, i, half) - grdi_load(mean + i);
+            grdi_vf d = row_lanes(x, i, half) - grdi_load(mean + i);
+            grdi_vf v = counted(row_lanes(g, i, g_half), d, a + i, bias + i);
             put_lanes(gx, i, out_half, v * grdi_load(a + i) + d * grdi_load(b + i) + grdi_load(c + i));
         }
         for (; i < s->channels; i++) {
-            float d = row_element(x, i, half) - mean[i];
-            grdi_run_put(gx, call->out[0].dtype, i, row_element(g, i, g_half) * a[i] + d * b[i] + c[i]);
+            float d = row_element(x, i, half) - mean[i], v = d * a[i] + bias[i] > 0 ? row_element(g, i, g_half) : 0;
+            grdi_run_put(gx, call->out[0].dtype, i, v * a[i] + d * b[i] + c[i]);
         }
     }
 }
@@ -237,13 +248,16 @@ static void store_gradient(const grdi_call *call, int32_t output, int64_t c, dou
 static grd_status backward_run(grdi_call *call)
 {
     norm_state *s = place_scratch(call);
-    float *a = s->vectors, *b = a + s->room, *c = b + s->room;
+    float *a = s->vectors, *b = a + s->room, *c = b + s->room, *bias = c + s->room;
     double part = 1 / (double)s->rows;
+    for (int64_t i = 0; i < s->channels; i++) {
+        a[i] = (float)((double)((const float *)call->in[3].data)[i] * ((const float *)call->in[4].data)[i]);
+        bias[i] = call->input_count > 5 ? ((const float *)call->in[5].data)[i] : INFINITY;
+    }
     grdi_parallel_for(call->threads, s->rows, grain(s), backward_sums, call);
     for (int64_t i = 0; i < s->channels; i++) {
         double rstd = ((const float *)call->in[3].data)[i], scale = rstd * ((const float *)call->in[4].data)[i];
         double sum = total(call, 0, i), along = total(call, 1, i) * rstd;
-        a[i] = (float)scale;
         b[i] = (float)(-scale * along * part * rstd);
         c[i] = (float)(-scale * sum * part);
         store_gradient(call, 1, i, along);
