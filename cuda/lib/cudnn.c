@@ -434,6 +434,14 @@ size_t grdi_dnn_plan_bytes(const grdi_dnn_plan *plan, int32_t place)
 
 bool grdi_dnn_plan_bind(grdi_dnn_plan *plan, void *const *pointers, void *workspace)
 {
+    drop(plan, plan->made);
+    plan->packs = 0;
+    return grdi_dnn_plan_bind_more(plan, pointers, workspace);
+}
+
+bool grdi_dnn_plan_bind_more(grdi_dnn_plan *plan, void *const *pointers, void *workspace)
+{
+    if (plan->packs == GRDI_DNN_PARTS_MAX) return false;
     int64_t ids[GRDI_DNN_POINTERS + GRDI_DNN_VALUES_MAX], count = 0;
     void *given[GRDI_DNN_POINTERS + GRDI_DNN_VALUES_MAX];
     builder b = {.dnn = plan->dnn, .plan = plan, .ok = true};
@@ -447,12 +455,12 @@ bool grdi_dnn_plan_bind(grdi_dnn_plan *plan, void *const *pointers, void *worksp
         ids[count] = GRDI_DNN_FIRST_VALUE + i;
         given[count++] = &plan->value[i];
     }
-    drop(plan, plan->made);
-    plan->pack = grdi_dnn_make(&b, DNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    grdi_dnn_set(&b, plan->pack, DNN_ATTR_VARIANT_PACK_UNIQUE_IDS, DNN_TYPE_INT64, count, ids);
-    grdi_dnn_set(&b, plan->pack, DNN_ATTR_VARIANT_PACK_DATA_POINTERS, DNN_TYPE_VOID_PTR, count, given);
-    grdi_dnn_set(&b, plan->pack, DNN_ATTR_VARIANT_PACK_WORKSPACE, DNN_TYPE_VOID_PTR, 1, &workspace);
-    grdi_dnn_finish(&b, plan->pack);
+    grdi_dnn_descriptor pack = grdi_dnn_make(&b, DNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    grdi_dnn_set(&b, pack, DNN_ATTR_VARIANT_PACK_UNIQUE_IDS, DNN_TYPE_INT64, count, ids);
+    grdi_dnn_set(&b, pack, DNN_ATTR_VARIANT_PACK_DATA_POINTERS, DNN_TYPE_VOID_PTR, count, given);
+    grdi_dnn_set(&b, pack, DNN_ATTR_VARIANT_PACK_WORKSPACE, DNN_TYPE_VOID_PTR, 1, &workspace);
+    grdi_dnn_finish(&b, pack);
+    if (b.ok) plan->pack[plan->packs++] = pack;
     return b.ok;
 }
 
@@ -460,8 +468,11 @@ bool grdi_dnn_plan_run(const grdi_dnn_plan *plan, bool accumulate)
 {
     const grdi_dnn *dnn = plan->dnn;
     if (!plan->plan[accumulate]) return note(plan->dnn, "a plan that does not accumulate", DNN_STATUS_BAD_PARAM);
-    return note(plan->dnn, "cudnnBackendExecute",
-                dnn->call.call_cudnnBackendExecute(dnn->handle, plan->plan[accumulate], plan->pack));
+    for (int32_t i = 0; i < plan->packs; i++)
+        if (!note(plan->dnn, "cudnnBackendExecute",
+                  dnn->call.call_cudnnBackendExecute(dnn->handle, plan->plan[accumulate], plan->pack[i])))
+            return false;
+    return true;
 }
 
 void grdi_dnn_plan_free(grdi_dnn_plan *plan)

@@ -15,7 +15,7 @@ extern "C" {
 /* The declared cap on a call's workspace, which lies in the arena. */
 enum { GRDI_DNN_WORKSPACE_BYTES = 256 << 20 };
 /* What pointers of a plan must be aligned to, and how many it may have. */
-enum { GRDI_DNN_ALIGNMENT = 16, GRDI_DNN_POINTERS = 12 };
+enum { GRDI_DNN_ALIGNMENT = 16, GRDI_DNN_POINTERS = 12, GRDI_DNN_PARTS_MAX = 64 };
 
 typedef struct grdi_convolution grdi_convolution;
 typedef struct grdi_dnn_plan grdi_dnn_plan;
@@ -111,6 +111,8 @@ size_t grdi_dnn_plan_bytes(const grdi_dnn_plan *plan, int32_t place);
 /* Gives the plan its pointers (of a convolution: x, w, y, bias), aligned to GRDI_DNN_ALIGNMENT; false where they are
  * not, or the library refuses them. */
 bool grdi_dnn_plan_bind(grdi_dnn_plan *plan, void *const *pointers, void *workspace);
+/* The same for a further part of the work, which the plan does once for each, in order. */
+bool grdi_dnn_plan_bind_more(grdi_dnn_plan *plan, void *const *pointers, void *workspace);
 /* Enqueues it. `accumulate` adds to the result. False with `why`. */
 bool grdi_dnn_plan_run(const grdi_dnn_plan *plan, bool accumulate);
 void grdi_dnn_plan_free(grdi_dnn_plan *plan);

@@ -13,8 +13,9 @@ struct grdi_dnn_plan {
     grdi_dnn_descriptor owned[320]; /* all that were made, in order */
     int32_t owned_count;
     grdi_dnn_descriptor graph[2], plan[2]; /* overwriting, adding to the result */
-    grdi_dnn_descriptor pack;
-    int32_t made; /* of `owned`, before the pack */
+    grdi_dnn_descriptor pack[GRDI_DNN_PARTS_MAX];
+    int32_t packs;
+    int32_t made; /* of `owned`, before the packs */
     bool strict;  /* no tensor cores */
     size_t workspace_bytes, workspace_most;
     size_t bytes[GRDI_DNN_POINTERS]; /* that lie behind each pointer; 0: there is none */

@@ -54,6 +54,7 @@ grd_status grdi_attention_delta(const grdi_call *call, const attention_task &t);
  * The first scratch of the backward pass is for delta. */
 struct attention_state {
     grdi_dnn_plan *library; /* NULL: there is none */
+    grdi_attention part;    /* that it makes at a time */
     bool by_library;        /* and its pointers are as it needs them */
 };
 grd_status grdi_attention_prepare(grdi_call *call, grd_error *error, bool backward);

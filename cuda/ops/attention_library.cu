@@ -3,9 +3,13 @@
 #include "ops/flash.cuh"
 
 #include <cstdio>
+#include <cstring>
 
 namespace
 {
+
+/* The simulator's devices have room for some heads' probabilities. */
+enum { SMALL_ROOM = 1 << 16 };
 
 /* The call's views in their places; NULL: absent. */
 struct operands {
@@ -43,11 +47,54 @@ size_t rows_bytes(const grdi_call *call, bool backward)
     return (size_t)grd_dims_count(operands_of(call, backward).lse->dims) * sizeof(float);
 }
 
+/* Room that engines of an H100 want for a gradient where they are deterministic (cudnn_attention.c): for probabilities,
+ * and for the gradients of keys and values of heads that share them. */
+int64_t room_of(const grdi_attention &a)
+{
+    int64_t queries = (a.queries + 63) / 64 * 64, keys = (a.keys + 63) / 64 * 64;
+    int64_t shared = a.heads == a.kv_heads ? 0 : 2 * a.width;
+    return a.batch * a.heads * keys * (queries + shared) * (int64_t)sizeof(uint16_t);
+}
+
+/* What the library is to make at a time: all of it, but of such a gradient what has room: sequences, or heads of one. A
+ * part's statistics begin at a multiple of GRDI_DNN_ALIGNMENT. */
+grdi_attention part_of(const grdi_attention &all, int64_t most)
+{
+    grdi_attention a = all;
+    for (int64_t n = 1; n <= all.batch && room_of(a) > most; n++)
+        if (all.batch % n == 0 && all.batch / n * all.heads * all.queries % 4 == 0) a.batch = all.batch / n;
+    for (int64_t n = 2; a.batch == 1 && n <= all.kv_heads && room_of(a) > most; n++)
+        if (all.kv_heads % n == 0 && all.heads / n * all.queries % 4 == 0)
+            a.heads = all.heads / n, a.kv_heads = all.kv_heads / n;
+    return all.batch / a.batch * (all.heads / a.heads) > GRDI_DNN_PARTS_MAX ? all : a;
+}
+
+/* The views' data from sequence `batch` and head `kv` of the keys on; the first of each at 0. */
+void point_to(void **pointers, const grdi_attention &a, int64_t heads, int64_t batch, int64_t kv)
+{
+    for (int i = 0; i < GRDI_ATTENTION_HEADS; i++) {
+        bool of_keys =
+            i == GRDI_ATTENTION_K || i == GRDI_ATTENTION_V || i == GRDI_ATTENTION_DK || i == GRDI_ATTENTION_DV;
+        int64_t head = of_keys ? kv : kv * (a.heads / a.kv_heads);
+        int64_t at = batch * a.of[i].stride[0] + head * a.of[i].stride[2];
+        if (pointers[i]) pointers[i] = (char *)pointers[i] + at * (int64_t)sizeof(uint16_t);
+    }
+    int64_t row = (batch * heads + kv * (a.heads / a.kv_heads)) * a.queries;
+    pointers[GRDI_ATTENTION_LSE] = (float *)pointers[GRDI_ATTENTION_LSE] + row;
+}
+
+struct trial_of_own {
+    const grdi_call *call;
+    const grdi_attention *part;
+};
+
 bool run_own(const grdi_dnn_rival *rival, void *const *pointers)
 {
-    const grdi_call *call = (const grdi_call *)rival->context;
+    const trial_of_own *trial = (const trial_of_own *)rival->context;
+    const grdi_call *call = trial->call;
     bool backward = pointers[GRDI_ATTENTION_DQ] != nullptr;
     attention_task t = grdi_attention_task(call, backward, backward ? 6 : 3);
+    t.b = (int32_t)trial->part->batch, t.h = (int32_t)trial->part->heads, t.hkv = (int32_t)trial->part->kv_heads;
     operands o = operands_of(call, backward);
     heads_view *heads[] = {&t.q, &t.k, &t.v, &t.out, &t.g, &t.dq, &t.dk, &t.dv};
     for (int i = 0; i < GRDI_ATTENTION_HEADS; i++) {
@@ -67,9 +114,12 @@ grd_status grdi_attention_prepare(grdi_call *call, grd_error *error, bool backwa
     attention_state *s = (attention_state *)grdi_alloc_zero(1, sizeof *s);
     if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
     call->state = s;
-    grdi_dnn_rival rival = {run_own, call};
-    grdi_attention attention = attention_of(call, backward);
-    s->library = grdi_dnn_attention_new(&call->device->dnn, &attention, &rival);
+    const int64_t room = call->device->small ? SMALL_ROOM : GRDI_DNN_WORKSPACE_BYTES - (1 << 20);
+    s->part = attention_of(call, backward);
+    if (backward && !call->device->dnn.any_order) s->part = part_of(s->part, room);
+    trial_of_own own = {call, &s->part};
+    grdi_dnn_rival rival = {run_own, &own};
+    s->library = grdi_dnn_attention_new(&call->device->dnn, &s->part, &rival);
     call->scratch_bytes = backward || s->library ? rows_bytes(call, backward) : 0;
     if (s->library)
         call->scratch_bytes = grdi_cuda_room(call->scratch_bytes) +
@@ -90,7 +140,16 @@ grd_status grdi_attention_bind(grdi_call *call, bool backward)
     char *sums = (char *)call->scratch + grdi_cuda_room(rows_bytes(call, backward));
     pointers[GRDI_ATTENTION_DQ_SUMS] = sums;
     size_t sums_bytes = grdi_dnn_plan_bytes(s->library, GRDI_ATTENTION_DQ_SUMS);
-    s->by_library = grdi_dnn_plan_bind(s->library, pointers, sums + grdi_cuda_room(sums_bytes));
+    const grdi_attention all = attention_of(call, backward), &part = s->part;
+    s->by_library = true;
+    for (int64_t batch = 0; batch < all.batch; batch += part.batch)
+        for (int64_t kv = 0; kv < all.kv_heads && s->by_library; kv += part.kv_heads) {
+            void *moved[GRDI_DNN_POINTERS], *workspace = sums + grdi_cuda_room(sums_bytes);
+            memcpy(moved, pointers, sizeof moved);
+            point_to(moved, part, all.heads, batch, kv);
+            s->by_library = batch || kv ? grdi_dnn_plan_bind_more(s->library, moved, workspace)
+                                        : grdi_dnn_plan_bind(s->library, moved, workspace);
+        }
     return GRD_OK;
 }
 

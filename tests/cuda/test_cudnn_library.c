@@ -143,6 +143,11 @@ static const attention_shape attentions[] = {
     {"no mask, 197 patches", 64, 197, 197, 12, 12, 64, 0, false},
     {"77 keys beside", 16, 1024, 77, 8, 8, 40, 0, false},
     {"a short sequence", 2, 128, 128, 4, 4, 64, 0, true},
+    /* Parts of those above (ops/attention_library.cu). */
+    {"GPT-2 124M, 8 sequences", 8, 1024, 1024, 12, 12, 64, 0, true},
+    {"Qwen2.5 0.5B, 8 sequences", 8, 1024, 1024, 14, 2, 64, 0, true},
+    {"Qwen2.5 1.5B, 6 heads", 1, 4096, 4096, 6, 1, 128, 0, true},
+    {"Qwen2.5 7B, 7 heads", 1, 4096, 4096, 7, 1, 128, 0, true},
 };
 
 /* q, k and v side by side in [B,T,H + 2 Hkv,D] where there are as many keys as queries, and so are their gradients. */

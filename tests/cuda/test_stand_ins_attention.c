@@ -263,6 +263,12 @@ Test(stand_ins_attention, refuse_rows_without_their_statistics)
     run_refused(plan, memory + GRDI_DNN_POINTERS * ROOM, "does not lie within one allocation");
 }
 
+Test(stand_ins_attention, refuse_sums_that_lie_where_something_is_read)
+{
+    pointers[GRDI_ATTENTION_DELTA] = (char *)pointers[GRDI_ATTENTION_LSE] + 16;
+    run_refused(planned(true), memory + GRDI_DNN_POINTERS * ROOM, "a result lies where another tensor does");
+}
+
 Test(stand_ins_attention, refuse_pointers_that_are_left_out)
 {
     grdi_dnn_plan *plan = planned(false);
