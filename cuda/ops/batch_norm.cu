@@ -13,10 +13,10 @@ namespace
 /* BLOCKS: as many as an H100 has at once, three on each of 132 multiprocessors. STEP_ROWS: of a thread; parts are
  * multiples of them. */
 enum { THREADS = 256, BLOCKS = 396, STEP_ROWS = 4, SLOTS = 32, SUMS = 2, KEPT = 5, ANY = 63 };
-constexpr int BEHIND_RELU = 64; /* beside a dtype, or ANY: what a kernel is made for */
+constexpr int BEHIND_RELU = 64, ADDS = 128; /* beside a dtype, or ANY: what a kernel is made for */
 
 struct batch_task {
-    cells x, g, y; /* [rows,channels] */
+    cells x, g, past, y; /* [rows,channels]; past: what is added */
     cells gain, bias, running_mean, running_variance;
     cells mean, rstd, out_mean, out_rstd, out_running_mean, out_running_variance; /* data NULL where not wanted */
     cells ggain, gbias;
@@ -203,25 +203,30 @@ __global__ void __launch_bounds__(SLOTS *WARP) batch_statistics_kernel(const bat
 
 template <int D> __global__ void __launch_bounds__(THREADS, 3) batch_normalise_kernel(const batch_task t)
 {
-    using in = element<D>;
-    constexpr int W = in::W;
+    using in = element<D & ANY>;
+    constexpr int W = in::W, AT_ONCE = D & ADDS ? in::AT_ONCE / 2 : in::AT_ONCE;
     const walk w = backwards(walk_of<W>(t));
     if (w.count <= 0) return;
     float mean[W], scale[W], bias[W];
     in::kept(t.kept, w.channel, mean);
     in::kept(t.kept, t.channels + w.channel, scale);
     in::kept(t.kept, 2 * t.channels + w.channel, bias);
-    each_rows<in::AT_ONCE>(w, [&](auto rows, int64_t at) {
-        typename in::bits bits[rows.count] = {};
-#pragma unroll
-        for (int r = 0; r < rows.count; r++) bits[r] = in::read(t.x, at + r * w.step);
+    each_rows<AT_ONCE>(w, [&](auto rows, int64_t at) {
+        typename in::bits bits[rows.count] = {}, past[rows.count] = {};
 #pragma unroll
         for (int r = 0; r < rows.count; r++) {
-            float x[W];
+            bits[r] = in::read(t.x, at + r * w.step);
+            if (D & ADDS) past[r] = in::read(t.past, at + r * w.step);
+        }
+#pragma unroll
+        for (int r = 0; r < rows.count; r++) {
+            float x[W], added[W] = {};
             in::values(t.x, bits[r], x);
+            if (D & ADDS) in::values(t.past, past[r], added);
 #pragma unroll
             for (int k = 0; k < W; k++) {
                 x[k] = (x[k] - mean[k]) * scale[k] + bias[k];
+                if (D & ADDS) x[k] += added[k];
                 if (t.relu && x[k] < 0) x[k] = 0;
             }
             in::write(t.y, at + r * w.step, x);
@@ -341,7 +346,8 @@ int32_t dtype_of(const batch_task &t)
 {
     bool wide = t.channels % WIDE == 0 && lies_wide(t.x, t.channels) && lies_wide(t.y, t.channels) &&
                 t.x.dtype == t.y.dtype;
-    if (t.g.data) wide = wide && t.g.dtype == t.x.dtype && lies_wide(t.g, t.channels);
+    for (const cells &beside : {t.g, t.past})
+        if (beside.data) wide = wide && beside.dtype == t.x.dtype && lies_wide(beside, t.channels);
     return wide ? t.x.dtype : (int32_t)ANY;
 }
 
@@ -400,6 +406,7 @@ const size_t slots_shared = shared_bytes_of(SUMS * SLOTS * WARP, sizeof(float));
 grd_status run_forward(grdi_call *call)
 {
     batch_task t = {};
+    if (call->input_count > 5) t.past = cells_of(call->in[5]);
     batch_plan plan = describe(call, 0, &t);
     t.gain = cells_of(call->in[1]), t.bias = cells_of(call->in[2]);
     t.running_mean = cells_of(call->in[3]), t.running_variance = cells_of(call->in[4]);
@@ -410,7 +417,9 @@ grd_status run_forward(grdi_call *call)
     grd_status status = LAUNCH_BY_ROWS(call, batch_moments_kernel, 0, plan, plan.shared, t);
     if (!status)
         status = grdi_launch(call, batch_statistics_kernel, blocks_for(t.channels, WARP), plan.slots, slots_shared, t);
-    return status || !t.y.data ? status : LAUNCH_BY_ROWS(call, batch_normalise_kernel, 0, plan, 0, t);
+    if (status || !t.y.data) return status;
+    return t.past.data ? LAUNCH_BY_ROWS(call, batch_normalise_kernel, ADDS, plan, 0, t)
+                       : LAUNCH_BY_ROWS(call, batch_normalise_kernel, 0, plan, 0, t);
 }
 
 /* Sums over rows come first: gx may lie over g or x. */

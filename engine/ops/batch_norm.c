@@ -45,18 +45,23 @@ static bool check_channels(grdi_infer *c, int32_t input, int32_t x, const char *
                            grd_dims_text(c->in[input].dims, a), (long long)channels, grd_dims_text(c->in[x].dims, b));
 }
 
-/* ---- batch_norm; with `relu` y is 0 where it would be negative, which passes/epilogue.c makes of a relu behind it
- * ---- */
+/* ---- batch_norm; a sixth input is added to what is normalised, and with `relu` y is 0 where it would be negative:
+ * passes/epilogue.c makes both of what comes behind ---- */
 
 static bool batch_norm_shape(grdi_infer *c)
 {
     static const char *const names[] = {"gain", "bias", "running mean", "running variance"};
     double momentum = grdi_attr_float(c->attrs, "momentum");
+    char a[GRD_DIMS_TEXT_MAX], b[GRD_DIMS_TEXT_MAX];
     if (!check_x(c, 0)) return false;
     if (!(momentum >= 0 && momentum <= 1))
         return grdi_infer_fail(c, GRD_E_ARGUMENT, "momentum is %g (0 to 1)", momentum);
     for (int32_t i = 0; i < 4; i++)
         if (!check_channels(c, 1 + i, 0, names[i])) return false;
+    if (c->input_count > 5 && !grd_dims_equal(c->in[5].dims, c->in[0].dims))
+        return grdi_infer_fail(c, GRD_E_SHAPE, "x and what is added differ: %s and %s",
+                               grd_dims_text(c->in[0].dims, a), grd_dims_text(c->in[5].dims, b));
+    if (c->input_count > 5 && !grdi_infer_same_dtype(c, 5, 0)) return false;
     c->out[0] = c->in[0];
     for (int32_t o = 1; o < 5; o++)
         c->out[o] = (grdi_type){grdi_wide_dtype(c->in[0].dtype), grd_shape(channels_of(c->in[0].dims))};
@@ -76,6 +81,7 @@ static void batch_norm_reference(const grdi_reference *r)
         double rstd = 1 / sqrt(variance + eps), unbiased = variance * count / (count - 1);
         for (int64_t n = 0; r->out[0] && n < rows; n++) {
             double y = (x[n * channels + c] - mean) * rstd * r->in[1][c] + r->in[2][c];
+            if (r->input_count > 5) y += r->in[5][n * channels + c];
             r->out[0][n * channels + c] = relu && y < 0 ? 0 : y;
         }
         if (r->out[1]) r->out[1][c] = mean;
@@ -107,6 +113,7 @@ static void batch_norm_compose(grdi_compose *c)
     grd_tensor variance = grd_mean_axis(grd_square(centred), 0, false);
     grd_tensor rstd = grd_rsqrt(grd_add_scalar(variance, grdi_attr_float(c->attrs, "eps")));
     grd_tensor y = grd_add(grd_mul(grd_mul(centred, rstd), c->in[1]), c->in[2]);
+    if (c->input_count > 5) y = grd_add(y, grd_cast(as_rows(c->in[5]), grdi_wide_dtype(dtype)));
     if (grdi_attr_int(c->attrs, "relu")) y = grd_relu(y);
     c->out[0] = grd_reshape(grd_cast(y, dtype), grd_tensor_dims(c->in[0]));
     c->out[1] = mean;
@@ -117,11 +124,10 @@ static void batch_norm_compose(grdi_compose *c)
 
 static void batch_norm_gradient(grdi_gradient *g)
 {
-    for (int32_t o = 1; o < 5; o++)
-        if (g->grad_out[o].node) { /* second derivatives, or somebody differentiates the statistics */
-            g->through_compose = true;
-            return;
-        }
+    g->through_compose = g->input_count > 5;
+    for (int32_t o = 1; o < 5; o++) /* second derivatives, or somebody differentiates the statistics */
+        g->through_compose |= g->grad_out[o].node != NULL;
+    if (g->through_compose) return;
     grd_tensor in[] = {g->grad_out[0], g->in[0], g->out[1], g->out[2], g->in[1], g->in[2]}, out[GRDI_OUTPUTS_MAX];
     grdi_emit(g->graph, &grdi_op_batch_norm_backward, in, grdi_attr_int(g->attrs, "relu") ? 6 : 5, NULL, 0, out);
     for (int32_t i = 0; i < 3; i++) g->grad_in[i] = out[i];
@@ -136,9 +142,10 @@ static double batch_norm_flops(const grdi_type *in, int32_t input_count, const g
 /* x is read twice: for the statistics and to be normalised. */
 static double batch_norm_bytes(const grdi_type *in, int32_t input_count, const grdi_type *out, const grd_attr *attrs)
 {
-    (void)input_count, (void)attrs;
-    return (double)grd_dims_count(in[0].dims) *
-           (2.0 * (double)grd_dtype_size(in[0].dtype) + (double)grd_dtype_size(out[0].dtype));
+    (void)attrs;
+    size_t each = 2 * grd_dtype_size(in[0].dtype) + grd_dtype_size(out[0].dtype);
+    if (input_count > 5) each += grd_dtype_size(in[5].dtype);
+    return (double)grd_dims_count(in[0].dims) * (double)each;
 }
 
 #define CHANNELS(c) "f32[" c "]", "f32[" c "]", "f32[" c "]", "f32[" c "] 0.5..2"
@@ -157,7 +164,11 @@ static const grdi_sample batch_norm_samples[] = {
     {.in = {"f32[2,3,4,5]", CHANNELS("5")}, "relu=true"},
     {.in = {"f32[3,7,37]", CHANNELS("37")}, "relu=true", .no_gradient = true}, /* a kink */
     {.in = {"f32[700,24] 1..2", CHANNELS("24")}, "relu=true", .no_gradient = true},
+    {.in = {"f32[2,3,4,5]", CHANNELS("5"), "f32[2,3,4,5]"}},
+    {.in = {"f32[3,7,37]", CHANNELS("37"), "f32[3,7,37]"}, "relu=true", .no_gradient = true},
+    {.in = {"f32[700,24] 1..2", CHANNELS("24"), "f32[700,24]"}, "relu=true", .no_gradient = true},
     {.in = {"f32[32,32,32,64]", CHANNELS("64")}, .large = true},
+    {.in = {"f32[6,3]", CHANNELS("3"), "f32[3]"}, .bad = "what is added differ: [6,3] and [3]"},
     {.in = {"f32[6,3]", CHANNELS("4")}, .bad = "gain is [4], must be [3] for x of [6,3]"},
     {.in = {"f32[6,3]", "f32[3]", "f32[3]", "f32[3]", "f32[2]"}, .bad = "running variance is [2]"},
     {.in = {"f32[1,1,3]", CHANNELS("3")}, .bad = "one value a channel"},
@@ -169,6 +180,7 @@ static const grdi_sample batch_norm_samples[] = {
 const grdi_op grdi_op_batch_norm = {
     .name = "batch_norm",
     .inputs = 5,
+    .inputs_max = 6,
     .outputs = 5,
     .attrs = {GRD_FLOAT("eps", 1e-5), GRD_FLOAT("momentum", 0.1), GRD_FLAG("relu", false)},
     .shape = batch_norm_shape,
@@ -177,7 +189,7 @@ const grdi_op grdi_op_batch_norm = {
     .reference = batch_norm_reference,
     .flops = batch_norm_flops,
     .bytes = batch_norm_bytes,
-    .inplace = {1, 0, 0, 8, 16},
+    .inplace = {1 | 32, 0, 0, 8, 16},
     .bf16_out = 1,
     .tolerance = 1e-5, /* sums over the batch in f32; the difference from the mean loses bits where that is large */
     .samples = batch_norm_samples};

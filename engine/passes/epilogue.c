@@ -1,7 +1,7 @@
 /* epilogue.c - what a call does besides, instead of a pass over memory of its own: a relu joins the batch_norm before
- * it, and its slope the backward call; on devices whose products can, the slope of tanh-GELU joins the product that
- * makes what it is multiplied by, and the gradient of a bias joins that of its weight, as both read the same gradient.
- * Runs before fuse, which would take slopes into chains. */
+ * it, with a sum in between, and its slope the backward call; on devices whose products can, the slope of tanh-GELU
+ * joins the product that makes what it is multiplied by, and the gradient of a bias joins that of its weight, as both
+ * read the same gradient. Runs before fuse, which would take slopes into chains. */
 #include "passes/pass.h"
 
 #include "ops/table.h"
@@ -12,7 +12,8 @@ typedef struct joining {
     grdi_rewrite r;
     const int32_t *uses;
     const grdi_node **sum_of;  /* by node, of products g^T x: the sum of g's columns that is made with it */
-    const grdi_node **relu_of; /* by node, of batch_norm: the relu that alone reads what is normalised */
+    const grdi_node **relu_of; /* by node, of batch_norm: the relu that alone reads what is normalised, or its sum.. */
+    const grdi_node **add_of;  /* ..with what was made before */
 } joining;
 
 static bool is_matrix(grd_tensor t)
@@ -95,12 +96,29 @@ static bool used_once(const joining *p, grd_tensor t)
     return p->uses[(size_t)t.node->id * GRDI_OUTPUTS_MAX + (size_t)t.output] == 1;
 }
 
+static bool is_lone_norm(const joining *p, grd_tensor t)
+{
+    return t.node->op == &grdi_op_batch_norm && t.output == 0 && used_once(p, t);
+}
+
+/* Whether input `i` of the sum is normalised, and the other one was made before. */
+static bool adds_to_norm(const joining *p, const grdi_node *sum, int32_t i)
+{
+    return is_lone_norm(p, sum->in[i]) && sum->in[1 - i].node->id < sum->in[i].node->id &&
+           grd_dims_equal(grdi_type_of(sum->in[0])->dims, grdi_type_of(sum->in[1])->dims);
+}
+
 static void find_relus(joining *p, const grd_graph *old)
 {
     for (size_t n = 0; n < old->count; n++) {
-        const grdi_node *node = old->nodes[n];
-        if (node->op != &grdi_op_relu || !used_once(p, node->in[0]) || node->in[0].output) continue;
-        if (node->in[0].node->op == &grdi_op_batch_norm) p->relu_of[node->in[0].node->id] = node;
+        const grdi_node *relu = old->nodes[n], *before = relu->op == &grdi_op_relu ? relu->in[0].node : NULL;
+        if (!before) continue;
+        if (is_lone_norm(p, relu->in[0])) p->relu_of[before->id] = relu;
+        if (before->op != &grdi_op_add || !used_once(p, relu->in[0])) continue;
+        int32_t i = adds_to_norm(p, before, 1);
+        if (!adds_to_norm(p, before, i)) continue;
+        p->relu_of[before->in[i].node->id] = relu;
+        p->add_of[before->in[i].node->id] = before;
     }
 }
 
@@ -108,14 +126,18 @@ static bool join_relu(joining *p, const grdi_node *norm)
 {
     grdi_rewrite *r = &p->r;
     grd_tensor in[GRDI_INPUTS_MAX], out[GRDI_OUTPUTS_MAX];
-    for (int32_t i = 0; i < norm->input_count; i++) in[i] = grdi_mapped(r, norm->in[i]);
+    int32_t count = norm->input_count;
+    for (int32_t i = 0; i < count; i++) in[i] = grdi_mapped(r, norm->in[i]);
+    const grdi_node *sum = p->add_of[norm->id];
+    if (sum) in[count++] = grdi_mapped(r, sum->in[sum->in[0].node == norm]);
     grdi_rewrite_context(r, norm);
-    grdi_emit(r->graph, norm->op, in, norm->input_count,
+    grdi_emit(r->graph, norm->op, in, count,
               GRDI_LIST(grd_attr, GRD_FLOAT("eps", grdi_attr_float(norm->attrs, "eps")),
                         GRD_FLOAT("momentum", grdi_attr_float(norm->attrs, "momentum")), GRD_FLAG("relu", true)),
               out);
     for (int32_t o = 0; o < norm->output_count; o++) grdi_map(r, (grd_tensor){(grdi_node *)norm, o}, out[o]);
     grdi_map(r, (grd_tensor){(grdi_node *)p->relu_of[norm->id], 0}, out[0]);
+    if (sum) grdi_map(r, (grd_tensor){(grdi_node *)sum, 0}, out[0]);
     return out[0].node != NULL;
 }
 
@@ -126,8 +148,8 @@ static const grdi_node *norm_behind(const joining *p, const grdi_node *back)
     const grdi_node *slope = back->in[0].node, *norm = back->in[2].node;
     if (back->op != &grdi_op_batch_norm_backward || back->input_count != 5) return NULL;
     if (slope->op != &grdi_op_relu_backward || !used_once(p, back->in[0])) return NULL;
-    if (norm->op != &grdi_op_batch_norm || !p->relu_of[norm->id] || slope->in[1].node != p->relu_of[norm->id])
-        return NULL;
+    if (norm->op != &grdi_op_batch_norm || !p->relu_of[norm->id] || p->add_of[norm->id]) return NULL;
+    if (slope->in[1].node != p->relu_of[norm->id]) return NULL;
     bool same = back->in[2].output == 1 && back->in[3].node == norm && back->in[3].output == 2 &&
                 grdi_same_tensor(back->in[1], norm->in[0]) && grdi_same_tensor(back->in[4], norm->in[1]);
     return same ? norm : NULL;
@@ -167,7 +189,8 @@ grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old)
     }
     p.sum_of = grdi_alloc_zero(old->count + 1, sizeof(*p.sum_of));
     p.relu_of = grdi_alloc_zero(old->count + 1, sizeof(*p.relu_of));
-    bool ok = p.uses && p.sum_of && p.relu_of;
+    p.add_of = grdi_alloc_zero(old->count + 1, sizeof(*p.add_of));
+    bool ok = p.uses && p.sum_of && p.relu_of && p.add_of;
     if (ok && c->epilogues) find_sums(&p, old);
     if (ok) find_relus(&p, old);
     for (size_t n = 0; ok && n < old->count; n++)
@@ -176,6 +199,7 @@ grd_graph *grdi_pass_epilogue(grdi_compile *c, const grd_graph *old)
     grdi_free((void *)p.uses);
     grdi_free(p.sum_of);
     grdi_free(p.relu_of);
+    grdi_free(p.add_of);
     grd_graph *graph = grdi_rewrite_end(&p.r, c, ok);
     if (!graph) return NULL;
     grd_graph *used = grdi_pass_extract(c, graph); /* drops what nobody reads any more */

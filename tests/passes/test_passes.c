@@ -147,7 +147,8 @@ Test(passes, can_be_left_out_by_name)
 
 enum { NORM_ROWS = 12, NORM_WIDTH = 5, NORM_VALUES = NORM_ROWS * NORM_WIDTH };
 
-/* Two relus behind batch_norm, the first of which alone reads what is normalised: the gradient of x. */
+/* Relus behind batch_norm: of what is normalised alone, of its sum with what was there before, and of what others read,
+ * too. The gradient of x. */
 static void differentiate_norms(const char *disable, const char *dump, float gradient[NORM_VALUES])
 {
     float x[NORM_VALUES];
@@ -155,6 +156,7 @@ static void differentiate_norms(const char *disable, const char *dump, float gra
     grd_graph *graph = grd_graph_new(grd_model_new(engine, 1));
     grd_tensor in = grd_input(graph, "x", GRD_F32, grd_shape(NORM_ROWS, NORM_WIDTH));
     grd_tensor h = grd_relu(grd_batch_norm(grd_linear(in, "a", 7), "first", true));
+    h = grd_relu(grd_add(h, grd_batch_norm(grd_linear(h, "c", 7), "sum", true)));
     grd_tensor n = grd_batch_norm(grd_linear(h, "b", 7), "second", true);
     grd_tensor slope = grd_grad(grd_mean(grd_square(grd_add(n, grd_mul(grd_relu(n), h)))), in);
     for (int i = 0; i < NORM_VALUES; i++) x[i] = (float)(i * 37 % 23) / 11 - 1;
@@ -176,9 +178,10 @@ Test(passes, join_a_relu_to_the_norm_that_it_alone_reads)
     for (int i = 0; i < NORM_VALUES; i++)
         cr_expect(fabsf(joined[i] - apart[i]) < 1e-5f * largest, "%d: %g, %g", i, (double)joined[i], (double)apart[i]);
     json_t *before = dumped(folder, 1), *after = dumped(folder, 3);
-    cr_expect(count_nodes(before, "relu", NULL) == 2 && count_nodes(after, "relu", NULL) == 1);
-    cr_expect(count_nodes(before, "relu_backward", NULL) == 2 && count_nodes(after, "relu_backward", NULL) == 1);
-    cr_expect(count_nodes(after, "batch_norm", NULL) == 2 && count_nodes(after, "batch_norm_backward", NULL) == 2);
+    cr_expect(count_nodes(before, "relu", NULL) == 3 && count_nodes(after, "relu", NULL) == 1);
+    cr_expect(count_nodes(before, "relu_backward", NULL) == 3 && count_nodes(after, "relu_backward", NULL) == 2);
+    cr_expect(count_nodes(after, "batch_norm", NULL) == 3 && count_nodes(after, "batch_norm_backward", NULL) == 3);
+    cr_expect(count_nodes(after, "add", "forward") == count_nodes(before, "add", "forward") - 1);
     json_decref(before);
     json_decref(after);
 }

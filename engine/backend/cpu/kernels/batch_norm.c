@@ -125,27 +125,29 @@ static void forward_sums(int64_t begin, int64_t end, int32_t thread, void *conte
     flush_parts(s, thread);
 }
 
-/* y = (x - p) scale + shift: p takes most of the mean away before anything is rounded. */
+/* y = (x - p) scale + shift, and what is added: p takes most of the mean away before anything is rounded. */
 static void forward_rows(int64_t begin, int64_t end, int32_t thread, void *context)
 {
     const grdi_call *call = context;
     const norm_state *s = call->state;
     const float *pivot = s->vectors, *scale = pivot + s->room, *shift = scale + s->room;
     const bool half = call->in[0].dtype == GRD_BF16, y_half = call->out[0].dtype == GRD_BF16;
+    const bool adds = call->input_count > 5, past_half = adds && call->in[5].dtype == GRD_BF16;
     const float least = grdi_attr_int(call->attrs, "relu") ? 0 : -INFINITY;
     (void)thread;
     for (int64_t row = begin; row < end; row++) {
-        const void *x = row_of(&call->in[0], row, s);
+        const void *x = row_of(&call->in[0], row, s), *past = adds ? row_of(&call->in[5], row, s) : NULL;
         void *y = row_of(&call->out[0], row, s);
         int64_t i = 0;
         for (; i + GRDI_LANES <= s->channels; i += GRDI_LANES) {
             grdi_vf d = row_lanes(x, i, half) - grdi_load(pivot + i);
             d = d * grdi_load(scale + i) + grdi_load(shift + i);
+            if (past) d += row_lanes(past, i, past_half);
             put_lanes(y, i, y_half, grdi_max(grdi_set(least), d)); /* NaN stays */
         }
         for (; i < s->channels; i++) {
             float d = row_element(x, i, half) - pivot[i];
-            d = d * scale[i] + shift[i];
+            d = d * scale[i] + shift[i] + (past ? row_element(past, i, past_half) : 0);
             grdi_run_put(y, call->out[0].dtype, i, d < least ? least : d);
         }
     }
@@ -270,10 +272,10 @@ static grd_status backward_run(grdi_call *call)
 /* x, y and their gradients may be in bf16; what there is one of for each channel is in f32. */
 static bool supports(const grdi_call *call)
 {
-    int32_t wide = call->output_count == 3 ? 2 : 1; /* backward has g and x */
+    uint32_t wide = call->output_count == 3 ? 3 : 33; /* backward has g and x, forward x and what is added */
     bool fits = grdi_is_activation(call->out[0].dtype);
     for (int32_t i = 0; i < call->input_count; i++)
-        fits &= i < wide ? grdi_is_activation(call->in[i].dtype) : call->in[i].dtype == GRD_F32;
+        fits &= wide >> i & 1 ? grdi_is_activation(call->in[i].dtype) : call->in[i].dtype == GRD_F32;
     for (int32_t o = 1; o < call->output_count; o++) fits &= call->out[o].dtype == GRD_F32;
     return fits;
 }
