@@ -252,7 +252,7 @@ def first_failure(out, err, status):
             return line[10:200]
         if line.endswith("Assertion Failed"):
             rest = [s for s in said[i + 1:] if s]
-            return (rest[0] if rest else line)[:200]
+            return re.sub(r", cuda [^:]*:", ":", rest[0] if rest else line)[:240]  # the device's name is the page's
         if "crashes" in line or "CRASH" in line:
             return line[:200]
     return why(out, err) if status else ""
