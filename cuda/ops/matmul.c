@@ -458,9 +458,11 @@ static const grdi_kernel kernel_plain = {.op = "linear",
                                          .bind = linear_bind,
                                          .run = linear_run,
                                          .release = release};
+/* Where rows are not of multiples of 8, cuBLASLt rounds a narrow product before it adds the bias. */
 static const grdi_kernel kernel_linear = {.op = "linear",
                                           .strided_in = 3,
                                           .rows_in = 3,
+                                          .rounds_sums = 3,
                                           .supports = linear_supports,
                                           .prepare = linear_prepare,
                                           .bind = linear_bind,

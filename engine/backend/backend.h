@@ -49,7 +49,7 @@ typedef struct grdi_kernel {
     uint32_t rounds_in;   /* bit i: input i may be f32 that the kernel rounds to bf16 as it reads it */
     uint32_t strided_out; /* bit o: output o may have any strides but 1 along its last axis */
     uint32_t accumulates; /* bit o: honours accumulate[o] */
-    uint32_t rounds_sums; /* bit o: output o in f32 may be rounded to input 0's dtype before it is stored or added */
+    uint32_t rounds_sums; /* bit o: sums of output o may be rounded to input 0's dtype before anything is added */
     bool adds_base;       /* honours has_base */
     uint32_t in_place;    /* bit o: output o may lie over an input as op->inplace says. Elementwise kernels */
     bool (*supports)(const grdi_call *call); /* dtypes, shapes; NULL: everything in f32 (ids i32, masks bool) */
