@@ -117,8 +117,8 @@ static void describe(chain *c, grdi_device *device, grdi_product *p)
 #undef SET
 }
 
-/* How the parts of a sum that is split along K may be added. In the output's type, be it where they are stored or in the
- * output itself ("in place"), only where that is f32: rounded to bf16 after each part, a result is off by ulps. */
+/* How the parts of a sum that is split along K may be added. In the output's type, be it where they are stored or in
+ * the output itself ("in place"), only where that is f32: rounded to bf16 after each part, a result is off by ulps. */
 static uint32_t reductions(const grdi_product *p)
 {
     return p->y.dtype == GRD_F32 ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;

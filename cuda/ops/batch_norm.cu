@@ -344,8 +344,8 @@ struct batch_plan {
 /* Elements are wide where all of them are of one dtype and lie at multiples of 16 bytes. */
 int32_t dtype_of(const batch_task &t)
 {
-    bool wide = t.channels % WIDE == 0 && lies_wide(t.x, t.channels) && lies_wide(t.y, t.channels) &&
-                t.x.dtype == t.y.dtype;
+    bool wide =
+        t.channels % WIDE == 0 && lies_wide(t.x, t.channels) && lies_wide(t.y, t.channels) && t.x.dtype == t.y.dtype;
     for (const cells &beside : {t.g, t.past})
         if (beside.data) wide = wide && beside.dtype == t.x.dtype && lies_wide(beside, t.channels);
     return wide ? t.x.dtype : (int32_t)ANY;

@@ -25,9 +25,9 @@ struct classifier_state {
     grd_dtype logits; /* in bf16 where the operands are */
 };
 
-/* As many of at most `fit` rows as make tiles of dx for all multiprocessors some times over: each tile is a sum over all
- * classes, so that a last wave that leaves most of them idle would cost as much as a full one. Then less, so that all
- * chunks are about alike. */
+/* As many of at most `fit` rows as make tiles of dx for all multiprocessors some times over: each tile is a sum over
+ * all classes, so that a last wave that leaves most of them idle would cost as much as a full one. Then less, so that
+ * all chunks are about alike. */
 int64_t rows_in_waves(const grdi_call *call, int64_t rows, int64_t fit)
 {
     int64_t across = (call->in[X].dims.dim[1] + TILE_COLUMNS - 1) / TILE_COLUMNS;
@@ -38,8 +38,8 @@ int64_t rows_in_waves(const grdi_call *call, int64_t rows, int64_t fit)
     return alike < fit ? alike : fit;
 }
 
-/* Chunks are large, since each reads and writes all of dw in f32: 640 MiB of logits are two waves of dx's tiles or one for
- * usual vocabularies, and less than the layers before keep of as many rows. */
+/* Chunks are large, since each reads and writes all of dw in f32: 640 MiB of logits are two waves of dx's tiles or one
+ * for usual vocabularies, and less than the layers before keep of as many rows. */
 int64_t chunk_rows(const grdi_call *call)
 {
     int64_t rows = call->in[X].dims.dim[0],

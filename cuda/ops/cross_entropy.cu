@@ -24,8 +24,8 @@ __device__ __forceinline__ float capped(float x, float cap)
     return cap > 0 ? cap * tanhf(x / cap) : x;
 }
 
-/* e^(x - from). Of narrow logits, which are rounded far more, by the instruction for powers of two. The difference comes
- * first: of large logits, products with log2(e) are off by more than the logits differ. */
+/* e^(x - from). Of narrow logits, which are rounded far more, by the instruction for powers of two. The difference
+ * comes first: of large logits, products with log2(e) are off by more than the logits differ. */
 template <int DTYPE> __device__ __forceinline__ float exponential(float x, float from)
 {
     return DTYPE == GRD_F32 ? expf(x - from) : power_of_two((x - from) * LOG2E);
@@ -121,8 +121,7 @@ struct slope_recipe {
     bool ignored;
 };
 
-template <int DTYPE, int COUNT>
-__device__ __forceinline__ void make_slopes(const slope_recipe &r, int v, float *x)
+template <int DTYPE, int COUNT> __device__ __forceinline__ void make_slopes(const slope_recipe &r, int v, float *x)
 {
 #pragma unroll
     for (int k = 0; k < COUNT; k++) {
@@ -235,8 +234,7 @@ grdi_loss_recipe grdi_loss_recipe_of(const grdi_call *call, bool capped)
 template <int DTYPE> grd_status launch_loss(const grdi_call *call, const loss_task &t, int64_t count, size_t shared)
 {
     grd_status status = grdi_allow_shared(call, loss_kernel<DTYPE>, shared);
-    return status ? status
-                  : grdi_launch(call, loss_kernel<DTYPE>, (unsigned)count, row_threads(t.classes), shared, t);
+    return status ? status : grdi_launch(call, loss_kernel<DTYPE>, (unsigned)count, row_threads(t.classes), shared, t);
 }
 
 /* Rows that are needed for slopes as well are kept, where there is room. */

@@ -51,7 +51,8 @@ __device__ __forceinline__ void set(const step_rows &r, int64_t row, int64_t col
     r.data[row * r.row + column] = value;
 }
 /* The same, of what the next step's product reads. */
-__device__ __forceinline__ void hand_on(const cell_task &c, const step_rows &r, int64_t row, int64_t column, float value)
+__device__ __forceinline__ void hand_on(const cell_task &c, const step_rows &r, int64_t row, int64_t column,
+                                        float value)
 {
     if (c.words.words) post(c.words.words + row * c.words.row + column, float_bits(value), c.words.turn);
     set(r, row, column, value);

@@ -91,8 +91,7 @@ static void check_all(const char *only)
     signal(SIGSEGV, name_the_op);
     signal(SIGABRT, name_the_op);
     for (int32_t i = 0; i < grdi_op_total(); i++)
-        if (!only || strcmp(only, grdi_op_at(i)->name) == 0)
-            samples += check_in_all_precisions(grdi_op_at(i), true);
+        if (!only || strcmp(only, grdi_op_at(i)->name) == 0) samples += check_in_all_precisions(grdi_op_at(i), true);
     cr_assert(only || samples > 500, "only %d samples", samples);
 }
 
