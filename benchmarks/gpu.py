@@ -295,7 +295,7 @@ def bench(run, name, *more, limit=60):
 
 
 def any_order(run, page, name):
-    """Milliseconds of the same step where cuDNN may add in an order that differs from run to run, as PyTorch lets it."""
+    """Milliseconds of the same step where cuDNN may add in an order that differs from run to run, as PyTorch does."""
     e = name in ANY_ORDER and last_json(bench(run, name, "--nondeterministic", "--json")[1], "bench")
     if not e:
         return None
