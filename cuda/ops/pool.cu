@@ -1,6 +1,6 @@
-/* pool.cu - maximum and mean of windows, and their gradients. A thread takes one element of the result, neighbours
- * take neighbouring channels; what flows back is gathered by the element that it belongs to, so nothing is added at
- * random. */
+/* pool.cu - maximum and mean of windows, and their gradients. A thread takes one element of the result, or of maxima
+ * WIDE neighbouring channels where they lie so; neighbours take neighbouring channels. What flows back is gathered by
+ * the element that it belongs to, so nothing is added at random. */
 #include "ops/scatter.h"
 
 #include "ops/copy.h"
@@ -21,21 +21,85 @@ struct pool_task {
     bool exclude_padding;
 };
 
-/* The first largest element of each window, NaN above all. */
-__global__ void __launch_bounds__(THREADS, 2) max_pool_kernel(const pool_task t)
+template <int EACH> __device__ __forceinline__ void read_each(const cells &c, int64_t i, float *x)
 {
-    int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (e >= t.count) return;
-    int64_t channel = e % t.w.channels, o = e / t.w.channels % t.w.out, n = e / (t.w.channels * t.w.out);
-    spot place = spot_of(t.w, o, true);
-    float best = 0;
-    int64_t best_at = -1;
-    each_tap(t.w, place, [&](int64_t at) {
-        float x = get(t.in, (n * t.w.in + at) * t.w.channels + channel);
-        if (best_at < 0 || x > best || (x != x && best == best)) best = x, best_at = at;
+    if constexpr (EACH == 1) x[0] = get(c, i);
+    else spread(c, read_wide(c, i), x);
+}
+
+template <int EACH> __device__ __forceinline__ void write_each(const cells &c, int64_t i, const float *x)
+{
+    if constexpr (EACH == 1) put(c, i, x[0]);
+    else write_wide(c, i, x);
+}
+
+/* Positions lie as f32 does. */
+template <int EACH> __device__ __forceinline__ void read_places(const int32_t *where, int64_t i, int32_t *at)
+{
+    if constexpr (EACH == 1) {
+        at[0] = where[i];
+    } else {
+        const wide_bits bits = read_wide(cells{(void *)where, GRD_F32}, i);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const uint4 q = bits.half[h];
+            at[4 * h] = (int32_t)q.x, at[4 * h + 1] = (int32_t)q.y;
+            at[4 * h + 2] = (int32_t)q.z, at[4 * h + 3] = (int32_t)q.w;
+        }
+    }
+}
+
+/* A position's first channel that a thread takes. */
+struct pool_place {
+    int64_t channel, at, sample;
+};
+
+template <int EACH> __device__ __forceinline__ pool_place place_of(const windows &w, int64_t unit, int64_t positions)
+{
+    int64_t groups = w.channels / EACH, row = unit / groups, sample = row / positions;
+    return pool_place{(unit - row * groups) * EACH, row - sample * positions, sample};
+}
+
+/* The first largest element of each window, NaN above all. */
+template <int EACH> __global__ void __launch_bounds__(THREADS, 2) max_pool_kernel(const pool_task t)
+{
+    int64_t unit = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (unit * EACH >= t.count) return;
+    pool_place p = place_of<EACH>(t.w, unit, t.w.out);
+    float best[EACH];
+    int32_t best_at[EACH];
+#pragma unroll
+    for (int k = 0; k < EACH; k++) best[k] = 0, best_at[k] = -1;
+    each_tap(t.w, spot_of(t.w, p.at, true), [&](int64_t at) {
+        float x[EACH];
+        read_each<EACH>(t.in, (p.sample * t.w.in + at) * t.w.channels + p.channel, x);
+#pragma unroll
+        for (int k = 0; k < EACH; k++)
+            if (best_at[k] < 0 || x[k] > best[k] || (x[k] != x[k] && best[k] == best[k]))
+                best[k] = x[k], best_at[k] = (int32_t)at;
     });
-    if (t.out.data) put(t.out, e, best);
-    if (t.where) t.where[e] = (int32_t)best_at;
+    if (t.out.data) write_each<EACH>(t.out, unit * EACH, best);
+#pragma unroll
+    for (int k = 0; k < EACH && t.where; k++) t.where[unit * EACH + k] = best_at[k];
+}
+
+/* What arrives (in) at the windows whose maximum an element of x (out) is. */
+template <int EACH> __global__ void __launch_bounds__(THREADS, 2) max_pool_backward_kernel(const pool_task t)
+{
+    int64_t unit = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (unit * EACH >= t.count) return;
+    pool_place p = place_of<EACH>(t.w, unit, t.w.in);
+    float sum[EACH] = {};
+    each_window(t.w, spot_of(t.w, p.at, false), [&](const spot &o, int64_t) {
+        int64_t from = (p.sample * t.w.out + out_position(t.w, o)) * t.w.channels + p.channel;
+        float g[EACH];
+        int32_t at[EACH];
+        read_each<EACH>(t.in, from, g);
+        read_places<EACH>(t.where, from, at);
+#pragma unroll
+        for (int k = 0; k < EACH; k++) sum[k] += at[k] == (int32_t)p.at ? g[k] : 0.0f;
+    });
+    write_each<EACH>(t.out, unit * EACH, sum);
 }
 
 /* What the window at `o` is divided by. */
@@ -87,11 +151,18 @@ pool_task task_of(const grdi_call *call, const grdi_view &x, const grdi_view &y)
     return t;
 }
 
+/* Whether threads may take WIDE channels. */
+bool goes_wide(const pool_task &t)
+{
+    return t.w.channels % WIDE == 0 && lies_wide(t.in, 0) && lies_wide(t.out, 0) && (uintptr_t)t.where % 16 == 0;
+}
+
 grd_status run_max(grdi_call *call)
 {
     pool_task t = task_of(call, call->in[0], call->out[0]);
     t.where = (int32_t *)call->out[1].data;
-    return grdi_launch(call, max_pool_kernel, blocks_for(t.count, THREADS), THREADS, 0, t);
+    return goes_wide(t) ? grdi_launch(call, max_pool_kernel<WIDE>, blocks_for(t.count, THREADS * WIDE), THREADS, 0, t)
+                        : grdi_launch(call, max_pool_kernel<1>, blocks_for(t.count, THREADS), THREADS, 0, t);
 }
 
 grd_status run_average(grdi_call *call)
@@ -113,8 +184,13 @@ bool supports(const grdi_call *call)
     return is_value(call->in[0].dtype) && is_value(call->out[0].dtype);
 }
 
-/* ---- max_pool_backward: the op knows positions and not windows, so they are scattered. Sums of bf16 are made in
- * f32, in scratch. ---- */
+/* ---- max_pool_backward: elements look for themselves in the windows that reach them. Where the op does not know
+ * those, positions are scattered, and sums of bf16 are made in f32, in scratch. ---- */
+
+bool knows_windows(const grdi_call *call)
+{
+    return grdi_attr_ints(call->attrs, "kernel")->count > 0;
+}
 
 /* [N,S..,C] as [N,S,C] */
 grdi_view flat(grdi_view view)
@@ -128,13 +204,23 @@ grdi_view flat(grdi_view view)
 grd_status prepare_max_backward(grdi_call *call, grd_error *error)
 {
     (void)error;
-    bool rounds = call->out[0].dtype != GRD_F32;
+    bool rounds = call->out[0].dtype != GRD_F32 && !knows_windows(call);
     call->scratch_bytes = rounds ? (size_t)grd_dims_count(call->out[0].dims) * sizeof(float) : 0;
     return GRD_OK;
 }
 
+grd_status gather_maxima(const grdi_call *call)
+{
+    pool_task t = task_of(call, call->out[0], call->in[0]);
+    t.where = (int32_t *)call->in[1].data;
+    return goes_wide(t)
+               ? grdi_launch(call, max_pool_backward_kernel<WIDE>, blocks_for(t.count, THREADS * WIDE), THREADS, 0, t)
+               : grdi_launch(call, max_pool_backward_kernel<1>, blocks_for(t.count, THREADS), THREADS, 0, t);
+}
+
 grd_status run_max_backward(grdi_call *call)
 {
+    if (knows_windows(call)) return gather_maxima(call);
     grdi_view out = flat(call->out[0]), ids = flat(call->in[1]), from = flat(call->in[0]), sums = out;
     if (out.dtype != GRD_F32) sums.data = call->scratch, sums.dtype = GRD_F32;
     size_t bytes = (size_t)grd_dims_count(sums.dims) * sizeof(float);

@@ -132,11 +132,15 @@ static bool max_pool_shape(grdi_infer *c)
 
 static void max_pool_gradient(grdi_gradient *g)
 {
+    static const char *const of_windows[] = {"kernel", "stride", "padding", "dilation"}; /* none of adaptive ones */
     grd_dims x = grd_tensor_dims(g->in[0]);
-    grd_attr size = GRD_INTS("size", x.dim + 1, x.rank - 2);
-    if (g->grad_out[0].node)
-        g->grad_in[0] =
-            grdi_emit(NULL, &grdi_op_max_pool_backward, (grd_tensor[]){g->grad_out[0], g->out[1]}, 2, &size, 1, NULL);
+    grd_attr attrs[5] = {GRD_INTS("size", x.dim + 1, x.rank - 2)};
+    int32_t count = 1;
+    if (!g->grad_out[0].node) return;
+    for (int32_t i = 0; i < 4 && grdi_attr_ints(g->attrs, "kernel")->count; i++)
+        attrs[count++] = *grdi_attr_ints(g->attrs, of_windows[i]);
+    g->grad_in[0] = grdi_emit(NULL, &grdi_op_max_pool_backward, (grd_tensor[]){g->grad_out[0], g->out[1]}, 2, attrs,
+                              count, NULL);
 }
 
 /* The first largest element of each window, and its flat spatial position; NaN is the largest. */
@@ -177,6 +181,7 @@ static const grdi_sample max_pool_samples[] = {
     {.in = {"f32[2,7,5,3]"}, "size=1"},
     {.in = {"f32[1,4,4,33] =1,0"}, "kernel=2", .no_gradient = true}, /* ties: the first one */
     {.in = {"f32[2,12,12,35]"}, "kernel=3 stride=2 padding=1", .no_gradient = true},
+    {.in = {"f32[2,11,12,24]"}, "kernel=3 stride=2 padding=1", .no_gradient = true},
     {.in = {"f32[64,24,24,64]"}, "kernel=2", .large = true},
     {.in = {"f32[2,6,3]"}, "kernel=2 stride=0", .bad = "stride 0"},
     {.in = {"f32[2,6,4,3]"}, "kernel=7", .bad = "no kernel of 7 fits into [2,6,4,3]"},
@@ -199,7 +204,9 @@ const grdi_op grdi_op_max_pool = {.name = "max_pool",
                                   .flops = window_flops,
                                   .samples = max_pool_samples};
 
-/* ---- max_pool_backward: what arrives at each maximum goes to where it came from ---- */
+/* ---- max_pool_backward: what arrives at each maximum goes to where it came from. kernel and what follows it say
+ * which windows these are the maxima of, so that an element can look for its own; without them (of adaptive windows)
+ * positions are all that is known ---- */
 
 static bool max_pool_backward_shape(grdi_infer *c)
 {
@@ -268,6 +275,9 @@ static const grdi_sample max_pool_backward_samples[] = {
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,3] 0..23"}, "size=6,4"},
     {.in = {"f32[2,4,5]", "i32[2,4,5] 0..8"}, "size=9"},
     {.in = {"f32[1,2,2,2,35]", "i32[1,2,2,2,35] 0..23"}, "size=3,2,4"},
+    /* every element is in every window */
+    {.in = {"f32[2,3,3,5]", "i32[2,3,3,5] 0..8"}, "size=3,3 kernel=5 stride=1 padding=2"},
+    {.in = {"f32[2,2,3,16]", "i32[2,2,3,16] 0..8"}, "size=3,3 kernel=5,5 stride=2,1 padding=2", .no_gradient = true},
     {.in = {"f32[64,12,12,64]", "i32[64,12,12,64] 0..575"}, "size=24,24", .large = true},
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,4]"}, "size=6,4", .bad = "[2,3,2,3], [2,3,2,4] and 2 sizes"},
     {.in = {"f32[2,3,2,3]", "f32[2,3,2,3]"}, "size=6,4", .bad = "positions must be i32"},
@@ -277,7 +287,9 @@ static const grdi_sample max_pool_backward_samples[] = {
 const grdi_op grdi_op_max_pool_backward = {.name = "max_pool_backward",
                                            .inputs = 2,
                                            .flags = GRDI_OP_FOLLOWS,
-                                           .attrs = {GRD_INTS("size", NULL, 0)},
+                                           .attrs = {GRD_INTS("size", NULL, 0), GRD_INTS("kernel", NULL, 0),
+                                                     GRD_INTS("stride", NULL, 0), GRD_INTS("padding", NULL, 0),
+                                                     GRD_INTS("dilation", NULL, 0)},
                                            .shape = max_pool_backward_shape,
                                            .gradient = max_pool_backward_gradient,
                                            .compose = max_pool_backward_compose,
@@ -341,6 +353,7 @@ static const grdi_sample average_pool_samples[] = {
     {.in = {"f32[2,7,5,3]"}, "size=3,2"},
     {.in = {"f32[2,7,5,3]"}, "size=1"},
     {.in = {"f32[2,12,12,35]"}, "kernel=3 stride=2 padding=1", .no_gradient = true},
+    {.in = {"f32[2,11,12,24]"}, "kernel=3 stride=2 padding=1", .no_gradient = true},
     {.in = {"f32[32,32,32,64]"}, "kernel=2", .large = true},
     {.in = {"f32[2,6,4,3]"}, "kernel=7", .bad = "no kernel of 7"},
     {.in = {"f32[2,6,4,3]"}, "kernel=2 stride=-1", .bad = "stride -1"},
