@@ -227,12 +227,19 @@ __global__ void __launch_bounds__(THREADS, 8) map_kernel(const map_task task)
 
 __host__ __device__ constexpr int arguments_of(int code)
 {
-    return 1 + (code == CODE_add || code == CODE_mul || code == CODE_relu_backward || code == CODE_gelu_tanh_backward);
+    return 1 + (code == CODE_add || code == CODE_mul || code == CODE_relu_backward || code == CODE_gelu_tanh_backward ||
+                code == CODE_silu_backward);
 }
+
+struct straight_operand {
+    void *data;  /* NULL: an output that nobody uses */
+    int64_t row; /* elements between rows */
+};
 
 struct straight_task {
     int64_t count;
-    void *in[ARGS_MAX], *out;
+    uint32_t across;                             /* groups in a row */
+    straight_operand in[ARGS_MAX], out, between; /* between: the first instruction's result */
 };
 
 /* Where one input alone is read, a thread has two groups, and both are asked for at first. */
@@ -241,27 +248,51 @@ template <int DTYPE, int FIRST, int SECOND> struct straight_program {
     static constexpr int inputs = of_first + arguments_of(SECOND) - 1, groups = inputs == 1 ? 2 : 1;
 };
 
+/* Where a group is: its element, where operands lie whole, or its row and the element there. */
+struct straight_place {
+    int64_t element;
+    uint32_t row;
+};
+
+template <bool ROWS> __device__ __forceinline__ straight_place place_of(const straight_task &t, int64_t element)
+{
+    if (!ROWS) return straight_place{element, 0};
+    const uint32_t group = (uint32_t)(element / WIDE), row = group / t.across;
+    return straight_place{(int64_t)(group - row * t.across) * WIDE, row};
+}
+
+template <bool ROWS> __device__ __forceinline__ int64_t offset_in(const straight_operand &o, const straight_place &p)
+{
+    return ROWS ? p.row * o.row + p.element : p.element;
+}
+
 /* Each instruction's first argument is the result of the one before, or the first input; the others are the inputs that
- * follow. All operands are of one dtype and lie whole, in whole groups; the output is not added to. */
-template <class P> __global__ void __launch_bounds__(THREADS) straight_kernel(const straight_task t)
+ * follow. All operands are of one dtype and lie whole, or in rows, in whole groups; outputs are not added to. */
+template <class P, bool ROWS> __global__ void __launch_bounds__(THREADS) straight_kernel(const straight_task t)
 {
     constexpr int groups = P::groups, inputs = P::inputs, apart = THREADS * WIDE;
     const int64_t first = ((int64_t)blockIdx.x * groups * THREADS + threadIdx.x) * WIDE;
+    straight_place at[groups];
     wide_bits bits[groups][inputs];
 #pragma unroll
-    for (int g = 0; g < groups; g++)
+    for (int g = 0; g < groups; g++) {
+        at[g] = place_of<ROWS>(t, first + g * apart);
 #pragma unroll
         for (int i = 0; i < inputs; i++)
-            if (first + g * apart < t.count) bits[g][i] = read_wide(cells{t.in[i], P::dtype}, first + g * apart);
+            if (first + g * apart < t.count)
+                bits[g][i] = read_wide(cells{t.in[i].data, P::dtype}, offset_in<ROWS>(t.in[i], at[g]));
+    }
 #pragma unroll
     for (int g = 0; g < groups; g++) {
         float x[inputs][WIDE];
         if (first + g * apart >= t.count) return;
 #pragma unroll
-        for (int i = 0; i < inputs; i++) spread(cells{t.in[i], P::dtype}, bits[g][i], x[i]);
+        for (int i = 0; i < inputs; i++) spread(cells{t.in[i].data, P::dtype}, bits[g][i], x[i]);
         apply(map_step{P::first}, x[0], x[P::of_first - 1], x[0]);
+        if (P::second != CODE_keep && t.between.data)
+            write_wide(cells{t.between.data, P::dtype}, offset_in<ROWS>(t.between, at[g]), x[0]);
         apply(map_step{P::second}, x[0], x[inputs - 1], x[0]);
-        write_wide(cells{t.out, P::dtype}, first + g * apart, x[0]);
+        if (t.out.data) write_wide(cells{t.out.data, P::dtype}, offset_in<ROWS>(t.out, at[g]), x[0]);
     }
 }
 
@@ -440,61 +471,109 @@ void release(grdi_call *call)
     call->state = nullptr;
 }
 
-template <class P> grd_status launch_straight(const grdi_call *call, const map_task &task)
+template <class P, bool ROWS> grd_status launch_straight(const grdi_call *call, const straight_task &t)
 {
-    straight_task t = {task.count, {}, task.out[0].at.data};
-    for (int i = 0; i < P::inputs; i++) t.in[i] = task.in[i].at.data;
-    return grdi_launch(call, straight_kernel<P>, blocks_for(task.count, THREADS * WIDE * P::groups), THREADS, 0, t);
+    const unsigned blocks = blocks_for(t.count, THREADS * WIDE * P::groups);
+    return grdi_launch(call, (straight_kernel<P, ROWS>), blocks, THREADS, 0, t);
 }
 
 struct straight {
-    int dtype, first, second, inputs;
-    grd_status (*launch)(const grdi_call *call, const map_task &task);
+    int dtype, first, second;
+    grd_status (*launch[2])(const grdi_call *call, const straight_task &t); /* of whole operands, and in rows */
 };
 
-template <int DTYPE, int FIRST, int SECOND> constexpr straight straight_in()
+template <int DTYPE, int FIRST, int SECOND, bool ROWS> constexpr straight straight_in()
 {
     using program = straight_program<DTYPE, FIRST, SECOND>;
-    return {DTYPE, FIRST, SECOND, program::inputs, launch_straight<program>};
+    straight s = {DTYPE, FIRST, SECOND, {launch_straight<program, false>, nullptr}};
+    if constexpr (ROWS) s.launch[1] = launch_straight<program, true>;
+    return s;
 }
 
-#define STRAIGHT(first, second)                                                                                        \
-    straight_in<GRD_F32, CODE_##first, CODE_##second>(), straight_in<GRD_BF16, CODE_##first, CODE_##second>(),         \
-        straight_in<GRD_F16, CODE_##first, CODE_##second>()
+#define STRAIGHT(first, second, rows)                                                                                  \
+    straight_in<GRD_F32, CODE_##first, CODE_##second, rows>(),                                                         \
+        straight_in<GRD_BF16, CODE_##first, CODE_##second, rows>(),                                                    \
+        straight_in<GRD_F16, CODE_##first, CODE_##second, rows>()
 
-/* What residual networks and transformers do between products. */
+/* What residual networks and transformers do between products; in rows, what gated ones do to halves of a product. */
 const straight straights[] = {
-    STRAIGHT(add, keep), STRAIGHT(mul, keep),          STRAIGHT(relu, keep),      STRAIGHT(relu_backward, keep),
-    STRAIGHT(add, relu), STRAIGHT(add, relu_backward), STRAIGHT(gelu_tanh, keep), STRAIGHT(gelu_tanh_backward, keep),
-    STRAIGHT(silu, mul),
+    STRAIGHT(add, keep, false),       STRAIGHT(mul, keep, true),
+    STRAIGHT(relu, keep, false),      STRAIGHT(relu_backward, keep, false),
+    STRAIGHT(add, relu, false),       STRAIGHT(add, relu_backward, false),
+    STRAIGHT(gelu_tanh, keep, false), STRAIGHT(gelu_tanh_backward, keep, false),
+    STRAIGHT(silu, mul, true),        STRAIGHT(mul, silu_backward, true),
 };
 
-/* The arguments of an instruction: the first is `from`, of two the second is the input `next`; a sum's in any order. */
-bool takes_in_turn(const map_step &step, int from, int next)
+/* Which input the second argument of an instruction is, whose first one is `from` (or any input); a sum's or product's
+ * may stand the other way round. -1: not so; 0 where there is one argument. */
+int second_of(const map_step &step, int from, int inputs)
 {
-    const bool two = arguments_of(step.code) == 2, turns = step.code == CODE_add || step.code == CODE_mul;
-    const int second = two ? next : (int)NOT_USED;
-    return (step.argument[0] == from && step.argument[1] == second) ||
-           (turns && step.argument[0] == second && step.argument[1] == from);
+    const bool turns = step.code == CODE_add || step.code == CODE_mul;
+    if (arguments_of(step.code) == 1) return step.argument[0] == from ? 0 : -1;
+    for (int k = 0; k < 1 + turns; k++)
+        if (step.argument[k] == from && step.argument[1 - k] < inputs) return step.argument[1 - k];
+    return -1;
 }
 
-bool is_program(const straight &s, const map_program &p)
+/* Fills `input` with the inputs that the straight code's are. */
+bool is_program(const straight &s, const map_program &p, int *input)
 {
-    const int steps = s.second == CODE_keep ? 1 : 2, of_first = arguments_of(s.first);
-    return p.outputs == 1 && p.result[0] == FROM_LAST && p.steps == steps && p.step[0].code == s.first &&
-           p.inputs == s.inputs && takes_in_turn(p.step[0], 0, 1) &&
-           (steps == 1 || (p.step[1].code == s.second && takes_in_turn(p.step[1], FROM_LAST, of_first)));
+    const int steps = s.second == CODE_keep ? 1 : 2;
+    if (p.steps != steps || p.step[0].code != s.first || (steps == 2 && p.step[1].code != s.second)) return false;
+    int next = 0, more[2] = {second_of(p.step[0], p.step[0].argument[0], p.inputs), 0};
+    if (steps == 2) more[1] = second_of(p.step[1], FROM_LAST, p.inputs);
+    if (p.step[0].argument[0] >= p.inputs || more[0] < 0 || more[1] < 0) return false;
+    input[next++] = p.step[0].argument[0];
+    for (int k = 0; k < steps; k++)
+        if (arguments_of(p.step[k].code) == 2) input[next++] = more[k];
+    return true;
 }
 
-/* The straight code for a task, if there is one. */
-const straight *straight_of(const map_task &task)
+/* Of one dtype, and whole or in rows of groups; nobody's is. */
+bool is_straight(const map_task &task, const operand &o, int32_t dtype, bool *whole)
 {
-    const operand &out = task.out[0];
-    if (!task.wide || !out.at.data || task.accumulate || task.count % WIDE || out.lie != LIES_WHOLE) return nullptr;
-    for (int32_t i = 0; i < task.program.inputs; i++)
-        if (task.in[i].lie != LIES_WHOLE || task.in[i].at.dtype != out.at.dtype) return nullptr;
-    for (const straight &s : straights)
-        if (s.dtype == out.at.dtype && is_program(s, task.program)) return &s;
+    if (!o.at.data) return true;
+    *whole = *whole && o.lie == LIES_WHOLE;
+    const bool rows = task.space.rank == 2 && o.lie != LIES_ONCE && o.stride[1] == 1 && o.stride[0] % WIDE == 0;
+    return o.at.dtype == dtype && lies_wide(o.at, 0) && (o.lie == LIES_WHOLE || rows);
+}
+
+straight_operand straight_from(const operand &o)
+{
+    return straight_operand{o.at.data, o.stride[0]};
+}
+
+/* Where the results of a program go. */
+bool place_results(const map_task &task, straight_task *t)
+{
+    const map_program &p = task.program;
+    for (int32_t o = 0; o < p.outputs; o++) {
+        straight_operand *to = p.result[o] == FROM_LAST ? &t->out : &t->between;
+        if (p.result[o] != FROM_LAST && (p.steps != 2 || p.result[o] != p.step[0].slot)) return false;
+        if (to->data) return false; /* one result twice */
+        *to = straight_from(task.out[o]);
+    }
+    return true;
+}
+
+/* The straight code for a task, if there is one, which it is then made ready for. */
+grd_status (*straight_of(const map_task &task, straight_task *t))(const grdi_call *, const straight_task &)
+{
+    const map_program &p = task.program;
+    const int32_t dtype = task.in[0].at.dtype, rank = task.space.rank;
+    const int64_t across = rank == 2 ? task.space.dim[1] : task.count;
+    bool whole = true, fits = p.inputs > 0 && !task.accumulate && task.count % WIDE == 0;
+    for (int32_t i = 0; i < p.inputs; i++) fits = fits && is_straight(task, task.in[i], dtype, &whole);
+    for (int32_t o = 0; o < p.outputs; o++) fits = fits && is_straight(task, task.out[o], dtype, &whole);
+    *t = straight_task{task.count, (uint32_t)(across / WIDE), {}, {}, {}};
+    if (!fits || (!whole && (across % WIDE || task.count / WIDE > INT32_MAX)) || !place_results(task, t))
+        return nullptr;
+    for (const straight &s : straights) {
+        int input[ARGS_MAX] = {0, 0, 0};
+        if (s.dtype != dtype || !s.launch[!whole] || !is_program(s, p, input)) continue;
+        for (int i = 0; i < ARGS_MAX; i++) t->in[i] = straight_from(task.in[input[i]]);
+        return s.launch[!whole];
+    }
     return nullptr;
 }
 
@@ -508,7 +587,8 @@ grd_status launch(const grdi_call *call, map_task &task)
     for (int32_t i = 0; i < task.program.inputs; i++) task.wide = task.wide && in_groups(task.space, task.in[i]);
     for (int32_t o = 0; o < task.program.outputs; o++)
         task.wide = task.wide && (!task.out[o].at.data || in_groups(task.space, task.out[o]));
-    if (const straight *s = straight_of(task)) return s->launch(call, task);
+    straight_task straight_one;
+    if (auto *run_straight = straight_of(task, &straight_one)) return run_straight(call, straight_one);
     return grdi_launch(call, map_kernel, blocks_for(task.count, threads * WIDE), threads,
                        shared_bytes_of(slots * WIDE * threads, sizeof(float)), task);
 }
