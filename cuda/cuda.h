@@ -99,6 +99,10 @@ bool grdi_product_recall(grdi_device *device, grdi_product *p, const char *call)
 void grdi_product_pick(grdi_device *device, grdi_product *p, const cublasLtMatmulHeuristicResult_t *found,
                        int32_t count, const char *call);
 
+/* choose_sums.c: whether the sums of matmul_column_sums are better made by a kernel of their own than by the product's
+ * epilogue, which was planned. Chosen once by timing, and kept among the choices. */
+bool grdi_sums_apart(const grdi_call *call, const grdi_product *together);
+
 /* rates.c */
 grd_status grdi_cuda_rates(grdi_device *device, grdi_rates *rates);
 

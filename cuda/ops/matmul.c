@@ -13,7 +13,7 @@ typedef struct matmul_state {
     grdi_product product;
     grdi_space batches;  /* what the library's own batch does not cover, of a, b and y */
     grdi_view packed[2]; /* row-major copies in scratch; dims of rank -1: none */
-    size_t packed_at[2], bias_at;
+    size_t packed_at[2], bias_at, parts_at;
     size_t element[OPERANDS];    /* bytes */
     bool rounds_bias, act_after; /* linear: a bias of another dtype than y; an activation with no epilogue */
     bool sums_after;             /* matmul_column_sums: without an epilogue */
@@ -384,7 +384,9 @@ static grd_status sums_prepare(grdi_call *call, grd_error *error)
     describe_views(call, s, views);
     s->bias_at = call->scratch_bytes;
     if (call->may_accumulate[SUMS]) /* the library overwrites them */
-        call->scratch_bytes += (size_t)s->product.m * grd_dtype_size(call->out[SUMS].dtype);
+        call->scratch_bytes += grdi_cuda_room((size_t)s->product.m * grd_dtype_size(call->out[SUMS].dtype));
+    s->parts_at = call->scratch_bytes;
+    call->scratch_bytes += grdi_cuda_column_sums_bytes(call, s->product.k, s->product.m);
     return GRD_OK;
 }
 
@@ -397,7 +399,7 @@ static grd_status sums_bind(grdi_call *call, grd_error *error)
     p->bias = call->may_accumulate[SUMS] ? (char *)call->scratch + s->bias_at : call->out[SUMS].data;
     p->epilogue = GRDI_EPILOGUE_BGRAD;
     bool both = call->out[0].data && call->out[SUMS].data && call->out[SUMS].dtype == call->out[0].dtype;
-    s->sums_after = !(both && grdi_product_plan(call->device, p, NULL) == GRD_OK);
+    s->sums_after = !(both && grdi_product_plan(call->device, p, NULL) == GRD_OK && !grdi_sums_apart(call, p));
     if (!s->sums_after || !call->out[0].data) return GRD_OK;
     p->epilogue = GRDI_EPILOGUE_NONE;
     return grdi_product_plan(call->device, p, error);
@@ -417,7 +419,8 @@ static grd_status sums_run(grdi_call *call)
     if (!status && call->out[0].data)
         status = grdi_product_run(call->device, p, p->a.data, p->b.data, p->y.data, call->accumulate[0]);
     if (status || !call->out[SUMS].data) return status;
-    if (s->sums_after) return grdi_cuda_column_sums(call, &call->out[SUMS], &call->in[0], call->accumulate[SUMS]);
+    if (s->sums_after) return grdi_cuda_column_sums(call, &call->out[SUMS], &call->in[0],
+                                                       (char *)call->scratch + s->parts_at, call->accumulate[SUMS]);
     if (p->bias == call->out[SUMS].data) return GRD_OK;
     grdi_view made = call->out[SUMS];
     made.data = (void *)p->bias;

@@ -426,6 +426,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         grdi_sim_count()->matmuls++;
         float times = late ? *(const float *)alpha : now[0], kept = late ? *(const float *)beta : now[1];
         grdi_sim_spend((int64_t)number);
+        if (sums_b(p)) grdi_sim_spend_sums();
         compute(p, a, b, c, d, times, kept, number);
         if (used) memset(workspace, 0xFF, used);
         return cudaSuccess;

@@ -184,6 +184,12 @@ void grdi_sim_spend_kernel(void)
     simulated_ms += 1.5;
 }
 
+/* Of an epilogue that sums columns: nothing, or more than a kernel for it takes. */
+void grdi_sim_spend_sums(void)
+{
+    simulated_ms += 8 * or_variable(0, "GRADUS_SIM_SLOW_SUMS", 0);
+}
+
 void grdi_sim_writes(const char *call, const void *memory)
 {
     if (!timed_from) return;

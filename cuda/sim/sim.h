@@ -32,7 +32,7 @@ GRDI_SIM_EXPORT grdi_sim_counts *grdi_sim_count(void);
 GRDI_SIM_EXPORT void grdi_sim_set_order(int order);
 /* How many algorithms the stand-in for cuBLASLt offers for a product (1 at first; they sum in different orders), and
  * which of a library's algorithms is the fastest (0 at first). GRADUS_SIM_ALGORITHMS and GRADUS_SIM_FASTEST, for
- * processes of their own. */
+ * processes of their own. GRADUS_SIM_SLOW_SUMS=1: products whose epilogue sums columns are slower than a kernel. */
 GRDI_SIM_EXPORT void grdi_sim_set_algorithms(int count, int fastest);
 /* Whether engines of cuDNN may run that say of themselves that they are not deterministic (not at first).
  * GRADUS_SIM_ANY_ORDER=1, for processes of their own. */

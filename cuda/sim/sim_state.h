@@ -42,6 +42,7 @@ bool grdi_sim_any_order(void);
 /* Time passes as a call of a library does its work by that algorithm. */
 void grdi_sim_spend(int64_t algorithm);
 void grdi_sim_spend_kernel(void);
+void grdi_sim_spend_sums(void);
 /* A call of a library writes there. While one is timed that must be memory of its own: the newest allocation. */
 void grdi_sim_writes(const char *call, const void *memory);
 /* What a launch of the kernel may ask for: 48 KB, or what cudaFuncSetAttribute has allowed. */

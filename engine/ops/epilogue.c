@@ -121,6 +121,7 @@ static const grdi_sample sums_samples[] = {
     {.in = {"f32[33,13]", "f32[33,72]"}},
     {.in = {"f32[1,1]", "f32[1,1]"}},
     {.in = {"f32[301,40]", "f32[301,24]"}, .no_gradient = true},
+    {.in = {"f32[301,13]", "f32[301,8]"}, .no_gradient = true},
     {.in = {"f32[5,7]", "f32[4,3]"}, .bad = "rows differ: [5,7] transposed x [4,3]"},
     {.in = {"f32[5,7]", "f32[5]"}, .bad = "input 1 must be a matrix, is [5]"},
     {.in = {NULL}},

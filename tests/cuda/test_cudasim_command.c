@@ -270,6 +270,32 @@ Test(cudasim_command, keeps_engines_and_their_knobs)
     cr_assert(!convolutions_have("other", ": 2 2=2\n"));
 }
 
+/* The sums of a bias's gradient, which an epilogue was chosen for when a kernel is the faster way: the resumed run keeps
+ * to the epilogue. */
+Test(cudasim_command, keeps_where_sums_are_made)
+{
+    if (!on_simulator()) return;
+    make_images();
+    size_t size;
+    const char *const runs[] = {"parts", "other"};
+    const char *const steps[] = {"4", "7"};
+    for (int k = 0; k < 2; k++) {
+        if (k == 1) setenv("GRADUS_SIM_SLOW_SUMS", "1", 1);
+        outcome o = gradus(LENET "--set train.steps=%s --set out=%s", cuda_device(), steps[k], runs[k]);
+        cr_assert(o.code == 0, "%s", o.err);
+    }
+    outcome o = gradus("train --resume parts --device %s --set train.steps=7 --json", cuda_device());
+    cr_assert(o.code == 0, "%s", o.err);
+    for (int k = 0; k < 2; k++) {
+        char path[96];
+        snprintf(path, sizeof path, "%s/checkpoints/step-000007/plan.lock", runs[k]);
+        char *lock = scratch_read(scratch_path(path), &size), *first = strstr(lock, "\nsums of columns ");
+        cr_assert(first, "%s", lock);
+        cr_assert((strstr(first, ": kernel\n") != NULL) == (k == 1), "%s: %s", runs[k], lock);
+        free(lock);
+    }
+}
+
 /* Engine 8 is rated first and is the fastest, but wants a workspace of 300 MiB. */
 Test(cudasim_command, leaves_engines_that_want_too_much_room)
 {
