@@ -270,8 +270,7 @@ Test(cudasim_command, keeps_engines_and_their_knobs)
     cr_assert(!convolutions_have("other", ": 2 2=2\n"));
 }
 
-/* The sums of a bias's gradient, which an epilogue was chosen for when a kernel is the faster way: the resumed run keeps
- * to the epilogue. */
+/* An epilogue was chosen for the sums of a bias's gradient. A resumed run keeps to it where a kernel is faster now. */
 Test(cudasim_command, keeps_where_sums_are_made)
 {
     if (!on_simulator()) return;
