@@ -465,14 +465,15 @@ def first_step(run, folder, what):
 
 
 def train_beside(run, folder, what, *more):
-    """Losses of a run of ours from what torch_loss.py has left there, and its median milliseconds a step."""
+    """Losses of a run of ours from what torch_loss.py has left there, and its mean milliseconds a step."""
     status, out, err = run.call([run.gradus, "train", f"{folder}/config.yaml", "--device", run.o.device, "--set",
                                  f"out={folder}/{what}", *more, "--json"], 90,
                                 dict(run.ours, GRADUS_CACHE_DIR=f"{folder}/cache"))
     steps = [json.loads(line) for line in out.splitlines() if line.startswith('{"event":"step"')]
     if status or not steps:
         return None, None, why(out, err)
-    return [e["loss"] for e in steps], statistics.median(e["time_ms"] for e in steps), ""
+    late = steps[len(steps) // 2:]  # results come as the host meets them, now and then two at once: the mean counts
+    return [e["loss"] for e in steps], statistics.mean(e["time_ms"] for e in late), ""
 
 
 def furthest(a, b):
@@ -499,7 +500,7 @@ def loss(run, page):
             losses, ms, problem = runs[what] = train_beside(run, folder, what.replace(" ", "-"), *more)
             if not losses:
                 return page.fail(f"{what}: {problem}")
-            page.keep({"event": "losses", "name": what, "ms_median": ms, "losses": losses})
+            page.keep({"event": "losses", "name": what, "ms_mean": ms, "losses": losses})
         bits = runs["ours"][0] == runs["again"][0] and same_weights(folder, "ours", "again")
     mine, reference = (runs["ours"][0], min(runs["ours"][1], runs["again"][1])), theirs["losses"]
     page.say(f"{theirs['name']}, {theirs['precision']}, batch {theirs['batch']} of {theirs['context']}, "
