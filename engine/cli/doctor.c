@@ -97,7 +97,7 @@ static void show_text(const cli *c, const facts *f)
     for (int32_t i = 0; grd_component_at(i, &component); i++)
         printf("  %-14s %-12s %s\n", component.name, component.version ? component.version : "missing",
                component.purpose);
-    printf("\nnot in this version: several machines; of GPUs, device cuda has been run on an H100 alone\n");
+    printf("\nnot in this version: several machines; of GPUs, device cuda has been run on an H100 and an H200 alone\n");
 }
 
 int cli_doctor(int argc, char **argv)
