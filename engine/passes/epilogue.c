@@ -145,8 +145,8 @@ static bool join_relu(joining *p, const grdi_node *norm)
  * another call. */
 static const grdi_node *norm_behind(const joining *p, const grdi_node *back)
 {
-    const grdi_node *slope = back->in[0].node, *norm = back->in[2].node;
     if (back->op != &grdi_op_batch_norm_backward || back->input_count != 5) return NULL;
+    const grdi_node *slope = back->in[0].node, *norm = back->in[2].node;
     if (slope->op != &grdi_op_relu_backward || !used_once(p, back->in[0])) return NULL;
     if (norm->op != &grdi_op_batch_norm || !p->relu_of[norm->id] || p->add_of[norm->id]) return NULL;
     if (slope->in[1].node != p->relu_of[norm->id]) return NULL;
