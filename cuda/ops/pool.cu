@@ -49,6 +49,19 @@ template <int EACH> __device__ __forceinline__ void read_places(const int32_t *w
     }
 }
 
+template <int EACH> __device__ __forceinline__ void write_places(int32_t *where, int64_t i, const int32_t *at)
+{
+    if constexpr (EACH == 1) {
+        where[i] = at[0];
+    } else {
+        uint4 *to = (uint4 *)(where + i);
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            to[h] =
+                uint4{(uint32_t)at[4 * h], (uint32_t)at[4 * h + 1], (uint32_t)at[4 * h + 2], (uint32_t)at[4 * h + 3]};
+    }
+}
+
 /* A position's first channel that a thread takes. */
 struct pool_place {
     int64_t channel, at, sample;
@@ -79,8 +92,7 @@ template <int EACH> __global__ void __launch_bounds__(THREADS, 2) max_pool_kerne
                 best[k] = x[k], best_at[k] = (int32_t)at;
     });
     if (t.out.data) write_each<EACH>(t.out, unit * EACH, best);
-#pragma unroll
-    for (int k = 0; k < EACH && t.where; k++) t.where[unit * EACH + k] = best_at[k];
+    if (t.where) write_places<EACH>(t.where, unit * EACH, best_at);
 }
 
 /* What arrives (in) at the windows whose maximum an element of x (out) is. */

@@ -44,7 +44,7 @@ static grd_dims pooled_dims(const geometry *g, grd_dims x)
     return x;
 }
 
-static bool check_lists(grdi_infer *c, int32_t axes)
+static bool check_lengths(grdi_infer *c, int32_t axes)
 {
     static const char *const names[] = {"kernel", "stride", "padding", "dilation", "size"};
     for (int32_t i = 0; i < 5; i++) {
@@ -53,6 +53,12 @@ static bool check_lists(grdi_infer *c, int32_t axes)
             return grdi_infer_fail(c, GRD_E_ARGUMENT, "%s has %d entries, there are %d spatial axes", names[i],
                                    list->count, axes);
     }
+    return true;
+}
+
+static bool check_lists(grdi_infer *c, int32_t axes)
+{
+    if (!check_lengths(c, axes)) return false;
     const grd_attr *kernel = grdi_attr_ints(c->attrs, "kernel"), *size = grdi_attr_ints(c->attrs, "size");
     if ((kernel->count > 0) != (size->count > 0)) return true;
     return grdi_infer_fail(c, GRD_E_ARGUMENT, "either kernel or (adaptive) size must be given");
@@ -139,8 +145,8 @@ static void max_pool_gradient(grdi_gradient *g)
     if (!g->grad_out[0].node) return;
     for (int32_t i = 0; i < 4 && grdi_attr_ints(g->attrs, "kernel")->count; i++)
         attrs[count++] = *grdi_attr_ints(g->attrs, of_windows[i]);
-    g->grad_in[0] = grdi_emit(NULL, &grdi_op_max_pool_backward, (grd_tensor[]){g->grad_out[0], g->out[1]}, 2, attrs,
-                              count, NULL);
+    g->grad_in[0] =
+        grdi_emit(NULL, &grdi_op_max_pool_backward, (grd_tensor[]){g->grad_out[0], g->out[1]}, 2, attrs, count, NULL);
 }
 
 /* The first largest element of each window, and its flat spatial position; NaN is the largest. */
@@ -208,6 +214,29 @@ const grdi_op grdi_op_max_pool = {.name = "max_pool",
  * which windows these are the maxima of, so that an element can look for its own; without them (of adaptive windows)
  * positions are all that is known ---- */
 
+/* Whether the windows that it is told of make as many maxima of x's sizes as there are positions. */
+static bool check_windows(grdi_infer *c, const grd_attr *size, grd_dims positions)
+{
+    const grd_attr *kernel = grdi_attr_ints(c->attrs, "kernel");
+    if (kernel->count == 0) return true;
+    if (size->count > GRDI_WINDOW_AXES)
+        return grdi_infer_fail(c, GRD_E_SHAPE, "windows of %d axes (at most %d)", size->count, (int)GRDI_WINDOW_AXES);
+    if (!check_lengths(c, size->count)) return false;
+    for (int32_t axis = 0; axis < size->count; axis++) {
+        grdi_window w = {.in = size->ints[axis], .kernel = grdi_window_entry(kernel, axis, 1)};
+        w.stride = grdi_window_entry(grdi_attr_ints(c->attrs, "stride"), axis, w.kernel);
+        w.padding = grdi_window_entry(grdi_attr_ints(c->attrs, "padding"), axis, 0);
+        w.dilation = grdi_window_entry(grdi_attr_ints(c->attrs, "dilation"), axis, 1);
+        bool known = w.kernel >= 1 && w.stride >= 1 && w.dilation >= 1 && w.padding >= 0 && 2 * w.padding <= w.kernel;
+        if (!known || grdi_window_count(&w) != positions.dim[1 + axis])
+            return grdi_infer_fail(c, GRD_E_SHAPE,
+                                   "%lld positions along axis %d are not those of windows of %lld over "
+                                   "%lld",
+                                   (long long)positions.dim[1 + axis], 1 + axis, (long long)w.kernel, (long long)w.in);
+    }
+    return true;
+}
+
 static bool max_pool_backward_shape(grdi_infer *c)
 {
     const grd_attr *size = grdi_attr_ints(c->attrs, "size");
@@ -221,11 +250,11 @@ static bool max_pool_backward_shape(grdi_infer *c)
                                "a gradient [N,S..,C], as many positions and sizes are needed, not %s, "
                                "%s and %d sizes",
                                grd_dims_text(g, a), grd_dims_text(c->in[1].dims, b), size->count);
-    for (int32_t axis = 0; axis < size->count; axis++) {
-        g.dim[1 + axis] = size->ints[axis];
+    for (int32_t axis = 0; axis < size->count; axis++)
         if (size->ints[axis] < 1)
             return grdi_infer_fail(c, GRD_E_ARGUMENT, "size %lld (must be 1 or more)", (long long)size->ints[axis]);
-    }
+    if (!check_windows(c, size, g)) return false;
+    for (int32_t axis = 0; axis < size->count; axis++) g.dim[1 + axis] = size->ints[axis];
     c->out[0] = (grdi_type){c->in[0].dtype, g};
     return true;
 }
@@ -282,6 +311,11 @@ static const grdi_sample max_pool_backward_samples[] = {
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,4]"}, "size=6,4", .bad = "[2,3,2,3], [2,3,2,4] and 2 sizes"},
     {.in = {"f32[2,3,2,3]", "f32[2,3,2,3]"}, "size=6,4", .bad = "positions must be i32"},
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"}, "size=6,0", .bad = "size 0"},
+    {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"}, "size=6,4 kernel=2,2,2", .bad = "kernel has 3 entries"},
+    {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"},
+     "size=6,4 kernel=3",
+     .bad = "3 positions along axis 1 are not those of windows of 3 over 6"},
+    {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"}, "size=6,4 kernel=2 stride=0", .bad = "3 positions along axis 1"},
     {.in = {NULL}}};
 
 const grdi_op grdi_op_max_pool_backward = {.name = "max_pool_backward",
