@@ -243,7 +243,8 @@ struct straight_task {
 };
 
 /* Where one input alone is read, a thread has two groups, and both are asked for at first. */
-template <int DTYPE, int FIRST, int SECOND> struct straight_program {
+template <int DTYPE, int FIRST, int SECOND, bool ROWS> struct straight_program {
+    static constexpr bool rows = ROWS;
     static constexpr int dtype = DTYPE, first = FIRST, second = SECOND, of_first = arguments_of(FIRST);
     static constexpr int inputs = of_first + arguments_of(SECOND) - 1, groups = inputs == 1 ? 2 : 1;
 };
@@ -268,8 +269,9 @@ template <bool ROWS> __device__ __forceinline__ int64_t offset_in(const straight
 
 /* Each instruction's first argument is the result of the one before, or the first input; the others are the inputs that
  * follow. All operands are of one dtype and lie whole, or in rows, in whole groups; outputs are not added to. */
-template <class P, bool ROWS> __global__ void __launch_bounds__(THREADS) straight_kernel(const straight_task t)
+template <class P> __global__ void __launch_bounds__(THREADS) straight_kernel(const straight_task t)
 {
+    constexpr bool ROWS = P::rows;
     constexpr int groups = P::groups, inputs = P::inputs, apart = THREADS * WIDE;
     const int64_t first = ((int64_t)blockIdx.x * groups * THREADS + threadIdx.x) * WIDE;
     straight_place at[groups];
@@ -471,10 +473,10 @@ void release(grdi_call *call)
     call->state = nullptr;
 }
 
-template <class P, bool ROWS> grd_status launch_straight(const grdi_call *call, const straight_task &t)
+template <class P> grd_status launch_straight(const grdi_call *call, const straight_task &t)
 {
     const unsigned blocks = blocks_for(t.count, THREADS * WIDE * P::groups);
-    return grdi_launch(call, (straight_kernel<P, ROWS>), blocks, THREADS, 0, t);
+    return grdi_launch(call, straight_kernel<P>, blocks, THREADS, 0, t);
 }
 
 struct straight {
@@ -484,9 +486,8 @@ struct straight {
 
 template <int DTYPE, int FIRST, int SECOND, bool ROWS> constexpr straight straight_in()
 {
-    using program = straight_program<DTYPE, FIRST, SECOND>;
-    straight s = {DTYPE, FIRST, SECOND, {launch_straight<program, false>, nullptr}};
-    if constexpr (ROWS) s.launch[1] = launch_straight<program, true>;
+    straight s = {DTYPE, FIRST, SECOND, {launch_straight<straight_program<DTYPE, FIRST, SECOND, false>>, nullptr}};
+    if constexpr (ROWS) s.launch[1] = launch_straight<straight_program<DTYPE, FIRST, SECOND, true>>;
     return s;
 }
 
