@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 typedef struct matrix {
     void *data;
@@ -94,8 +95,9 @@ static void check(product run, product_scratch scratch, int64_t m, int64_t n, in
 static const int64_t sizes[][3] = {{1, 1, 1},    {12, 32, 16},  {13, 33, 17},    {5, 64, 31},  {96, 96, 128},
                                    {97, 65, 63}, {30, 40, 801}, {40, 100, 1700}, {300, 70, 34}};
 
-/* Beyond the blocks of rows, columns and k that AMX's loops have. */
-static const int64_t amx_sizes[][3] = {{33, 530, 34}, {2090, 33, 520}, {64, 48, 96}};
+/* Beyond the blocks of rows, columns and k that AMX's loops have; with the last three, those of f32. */
+static const int64_t amx_sizes[][3] = {{33, 530, 34},  {2090, 33, 520},  {64, 48, 96},
+                                       {90, 450, 580}, {1100, 430, 130}, {100, 100, 20}};
 
 static void check_sizes(product run, product_scratch scratch, const int64_t size[][3], size_t count, const char *isa)
 {
@@ -153,5 +155,138 @@ Test(gemm, amx)
     check_all(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, "amx");
     check_sizes(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, amx_sizes, sizeof(amx_sizes) / sizeof(amx_sizes[0]),
                 "amx");
+}
+
+/* ---- products of f32 in tiles ---- */
+
+enum { M = 210, N = 350, K = 700 };
+
+typedef struct f32_product {
+    float *a, *b, *c;
+    grdi_gemm g;
+} f32_product;
+
+static f32_product make_f32(void)
+{
+    f32_product p = {grdi_alloc(M * K * sizeof(float)), grdi_alloc(K * N * sizeof(float)),
+                     grdi_alloc(M * N * sizeof(float)),
+                     {.m = M, .n = N, .k = K, .a_row = K, .a_col = 1, .b_row = N, .b_col = 1, .c_row = N}};
+    cr_assert(p.a && p.b && p.c);
+    for (int64_t i = 0; i < M * K; i++) p.a[i] = (float)numbered(3 * i + 1);
+    for (int64_t i = 0; i < K * N; i++) p.b[i] = (float)numbered(5 * i + 2);
+    p.g.a = p.a, p.g.b = p.b, p.g.c = p.c;
+    return p;
+}
+
+static void drop_f32(f32_product p)
+{
+    grdi_free(p.a), grdi_free(p.b), grdi_free(p.c);
+}
+
+static void run_f32(product run, product_scratch scratch, const f32_product *p, int32_t threads)
+{
+    void *memory = grdi_alloc(scratch(&p->g, threads) + 64);
+    cr_assert(memory);
+    run(&p->g, threads, (void *)(((uintptr_t)memory + 63) / 64 * 64));
+    grdi_free(memory);
+}
+
+/* The root of the mean square of errors, each as a part of the sum of the terms' sizes. */
+static double error_of(const f32_product *p)
+{
+    double squares = 0;
+    for (int64_t i = 0; i < M; i++)
+        for (int64_t j = 0; j < N; j++) {
+            double sum = 0, size = 0;
+            for (int64_t q = 0; q < K; q++) {
+                double term = (double)p->a[i * K + q] * p->b[q * N + j];
+                sum += term, size += fabs(term);
+            }
+            double error = (p->c[i * N + j] - sum) / size;
+            squares += error * error;
+        }
+    return sqrt(squares / (M * N));
+}
+
+Test(gemm, amx_f32_is_as_accurate)
+{
+    if (!grdi_isa_usable(GRDI_ISA_AMX)) cr_skip("no AMX here");
+    f32_product p = make_f32();
+    run_f32(grdi_gemm_all_avx512bf16, grdi_gemm_all_scratch_avx512bf16, &p, 2);
+    double loops = error_of(&p);
+    run_f32(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, &p, 2);
+    double tiles = error_of(&p);
+    cr_assert(tiles <= loops, "tiles are off by %g, loops by %g", tiles, loops);
+    cr_assert(tiles > 0 && tiles != loops, "tiles were not asked");
+    drop_f32(p);
+}
+
+static void compare_bits(const float *a, const float *b, const char *what)
+{
+    for (int64_t i = 0; i < M * N; i++)
+        cr_assert(memcmp(&a[i], &b[i], sizeof *a) == 0, "%s at %lld: %g and %g", what, (long long)i, a[i], b[i]);
+}
+
+Test(gemm, amx_f32_has_the_same_bits_on_any_threads)
+{
+    if (!grdi_isa_usable(GRDI_ISA_AMX)) cr_skip("no AMX here");
+    f32_product p = make_f32(), q = make_f32();
+    run_f32(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, &p, 1);
+    for (int32_t threads = 2; threads < 8; threads++) {
+        memset(q.c, 0, M * N * sizeof(float));
+        run_f32(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, &q, threads);
+        compare_bits(q.c, p.c, "threads");
+    }
+    memset(q.c, 0, M * N * sizeof(float));
+    void *memory = grdi_alloc(grdi_gemm_scratch_amx(&q.g) + 64);
+    grdi_gemm_amx(&q.g, (void *)(((uintptr_t)memory + 63) / 64 * 64));
+    compare_bits(q.c, p.c, "on the calling thread");
+    grdi_free(memory);
+    drop_f32(p), drop_f32(q);
+}
+
+static int kind(float value)
+{
+    return isnan(value) ? 0 : isinf(value) ? (value > 0 ? 1 : 2) : 3;
+}
+
+/* Infinite, not a number, or more than the largest bf16: such a factor's products are what f32 makes of them, and
+ * nothing else changes. */
+Test(gemm, amx_f32_takes_factors_that_are_not_finite)
+{
+    if (!grdi_isa_usable(GRDI_ISA_AMX)) cr_skip("no AMX here");
+    f32_product plain = make_f32(), odd = make_f32(), loops = make_f32();
+    const struct {
+        int64_t at;
+        bool in_a;
+        float value;
+    } factor[] = {{3 * K + 5, true, INFINITY},      {40 * K + 699, true, NAN}, {77 * K, true, 3.4e38f},
+                  {200 * N + 2, false, -INFINITY},  {0 * N + 349, false, NAN}, {650 * N + 90, false, -3.4e38f},
+                  {209 * K + 100, true, -INFINITY}, {120 * K + 1, true, __builtin_nansf("")}};
+    bool odd_row[M] = {false}, odd_column[N] = {false};
+    for (size_t i = 0; i < sizeof factor / sizeof factor[0]; i++) {
+        (factor[i].in_a ? odd.a : odd.b)[factor[i].at] = factor[i].value;
+        (factor[i].in_a ? loops.a : loops.b)[factor[i].at] = factor[i].value;
+        if (factor[i].in_a) odd_row[factor[i].at / K] = true;
+        else odd_column[factor[i].at % N] = true;
+    }
+    run_f32(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, &plain, 2);
+    run_f32(grdi_gemm_all_amx, grdi_gemm_all_scratch_amx, &odd, 2);
+    run_f32(grdi_gemm_all_avx512bf16, grdi_gemm_all_scratch_avx512bf16, &loops, 2);
+    int64_t seen[4] = {0};
+    for (int64_t i = 0; i < M; i++)
+        for (int64_t j = 0; j < N; j++) {
+            float value = odd.c[i * N + j], loop = loops.c[i * N + j];
+            if (!odd_row[i] && !odd_column[j]) {
+                cr_assert(memcmp(&value, &plain.c[i * N + j], sizeof value) == 0, "%lld,%lld changed", (long long)i,
+                          (long long)j);
+                continue;
+            }
+            seen[kind(loop)]++;
+            cr_assert(kind(value) == kind(loop), "%lld,%lld: %g for %g", (long long)i, (long long)j, value, loop);
+            if (kind(loop) == 3) cr_assert(fabsf(value - loop) <= 1e-5f * fabsf(loop));
+        }
+    cr_assert(seen[0] > 0 && seen[1] > 0 && seen[2] > 0 && seen[3] > 0, "not all kinds were met");
+    drop_f32(plain), drop_f32(odd), drop_f32(loops);
 }
 #endif

@@ -2,7 +2,7 @@
  * stand on. One implementation for each instruction set (kernels/gemm.c), no memory of its own, no heap.
  *
  * Every element of C is summed over K in an order that K alone decides: neither threads nor strides nor M and N
- * change its bits. */
+ * change its bits. (With AMX M and N decide how f32 is multiplied; threads change nothing there either.) */
 #ifndef GRDI_GEMM_H
 #define GRDI_GEMM_H
 
@@ -60,8 +60,9 @@ GRDI_GEMM_DECLARE(amx)
 /* grdi_gemm_X          does `g` on the calling thread; `scratch` (64-byte aligned) has grdi_gemm_scratch_X(g) bytes.
  * grdi_gemm_all_X      does it on `threads` threads; `scratch` has grdi_gemm_all_scratch_X(g, threads) bytes.
  * grdi_gemm_avx512bf16 multiplies operands that both are bf16, or count as rounded to it, in pairs, at twice the rate
- * of f32; grdi_gemm_amx does so in tiles. Scratch sizes look at sizes, strides and types, not at pointers (but whether
- * c and y are NULL). */
+ * of f32; grdi_gemm_amx does so in tiles, and takes f32 for sums of three bf16 where that is faster (amx/gemm_f32.h).
+ * Scratch sizes look at sizes, strides and types, not at pointers (but whether c and y are NULL); a smaller product may
+ * need more. */
 
 /* From which m, n and k on a product of bf16 is our own where oneDNN is there. Pairs pack both operands, which shows
  * where one of the sizes is small; beyond that they are faster, and tiles everywhere (docs/LOG.md). */

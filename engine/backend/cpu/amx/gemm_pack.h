@@ -21,6 +21,15 @@ GEMM_INLINE const void *amx_at(const amx_source *s, int64_t lane, int64_t k)
     return (const char *)s->from + (lane * s->lane_step + k * s->k_step) * (s->type == GRD_F32 ? 4 : 2);
 }
 
+/* `lanes` lanes and `count` elements of each, to be packed later. */
+static inline amx_ahead amx_ahead_of(const amx_source *s, int64_t lane, int64_t k, int64_t lanes, int64_t count)
+{
+    const int64_t size = s->type == GRD_F32 ? 4 : 2;
+    if (lanes <= 0 || count <= 0) return (amx_ahead){.rows = 0};
+    if (s->k_step == 1) return (amx_ahead){amx_at(s, lane, k), lanes, s->lane_step * size, (count * size + 63) / 64, 0};
+    return (amx_ahead){amx_at(s, lane, k), count, s->k_step * size, (lanes * size + 63) / 64, 0};
+}
+
 GEMM_INLINE uint32_t amx_mask(int64_t count)
 {
     return count <= 0 ? 0 : count >= 32 ? UINT32_MAX : (1u << count) - 1;

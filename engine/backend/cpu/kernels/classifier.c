@@ -15,7 +15,8 @@ typedef struct recipe {
 } recipe;
 
 typedef struct product {
-    grdi_gemm g;          /* without pointers; m or k is the largest chunk's rows */
+    grdi_gemm g;          /* without pointers; m, or k of the one that `sums` rows, is the largest chunk's rows */
+    bool sums;
     grdi_onednn *library; /* for chunks of the full size; NULL: our own */
 } product;
 
@@ -50,15 +51,27 @@ static int64_t chunk_rows(int64_t rows, int64_t classes)
 
 /* ---- preparation ---- */
 
-static size_t prepare_product(product *p, const grdi_call *call, bool may_add)
+static grdi_gemm of_rows(const product *p, int64_t rows)
+{
+    grdi_gemm g = p->g;
+    *(p->sums ? &g.k : &g.m) = rows;
+    return g;
+}
+
+/* Bytes of scratch. Our own products need theirs for the last chunk as well, which may be smaller. */
+static size_t prepare_product(product *p, const classifier_state *s, const grdi_call *call, bool may_add)
 {
     grdi_gemm g = p->g;
     g.add = may_add;
     p->library = grdi_onednn_new(&g, GRDI_OWN_BF16_FROM);
-    /* our own is needed as well: the last chunk may be smaller */
-    size_t own = GRDI_ISA_NAME(grdi_gemm_all_scratch)(&p->g, call->threads),
-           theirs = p->library ? grdi_onednn_scratch(p->library) : 0;
-    return own > theirs ? own : theirs;
+    size_t bytes = p->library ? grdi_onednn_scratch(p->library) : 0;
+    const int64_t rows[] = {s->chunk, s->rows % s->chunk ? s->rows % s->chunk : s->chunk};
+    for (int i = 0; i < 2; i++) {
+        const grdi_gemm own = of_rows(p, rows[i]);
+        const size_t needed = GRDI_ISA_NAME(grdi_gemm_all_scratch)(&own, call->threads);
+        bytes = needed > bytes ? needed : bytes;
+    }
+    return bytes;
 }
 
 static void describe_products(classifier_state *s, const grdi_call *call)
@@ -90,6 +103,7 @@ static void describe_products(classifier_state *s, const grdi_call *call)
                           .b_type = w->dtype,
                           .c_type = dx->dtype,
                           .b_round = w->rounded};
+    s->dw.sums = true;
     s->dw.g = (grdi_gemm){.m = s->classes,
                           .n = s->channels,
                           .k = s->chunk,
@@ -113,19 +127,18 @@ static grd_status prepare(grdi_call *call, grd_error *error)
 {
     classifier_state *s = grdi_alloc_zero(1, sizeof *s);
     call->state = s;
-    if (!s)
-        return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
+    if (!s) return grd_fail(error, GRD_E_MEMORY, "%s: out of memory", call->op->name);
     s->rows = call->in[0].dims.dim[0], s->channels = call->in[0].dims.dim[1], s->classes = call->in[1].dims.dim[0];
-    s->recipe = (recipe){grdi_attr_int(call->attrs, "ignore_index"),
-                         (float)grdi_attr_float(call->attrs, "label_smoothing"),
-                         (float)grdi_attr_float(call->attrs, "z_loss"), (float)grdi_attr_float(call->attrs, "softcap")};
+    s->recipe =
+        (recipe){grdi_attr_int(call->attrs, "ignore_index"), (float)grdi_attr_float(call->attrs, "label_smoothing"),
+                 (float)grdi_attr_float(call->attrs, "z_loss"), (float)grdi_attr_float(call->attrs, "softcap")};
     s->chunk = chunk_rows(s->rows, s->classes);
     s->narrow = is_bf16(&call->in[0]) && is_bf16(&call->in[1]);
     describe_products(s, call);
-    size_t bytes[3] = {prepare_product(&s->logits, call, false), prepare_product(&s->dx, call, call->may_accumulate[2]),
-                       prepare_product(&s->dw, call, true)};
-    for (int i = 0; i < 3; i++)
-        s->product_bytes = bytes[i] > s->product_bytes ? bytes[i] : s->product_bytes;
+    size_t bytes[3] = {prepare_product(&s->logits, s, call, false),
+                       prepare_product(&s->dx, s, call, call->may_accumulate[2]),
+                       prepare_product(&s->dw, s, call, true)};
+    for (int i = 0; i < 3; i++) s->product_bytes = bytes[i] > s->product_bytes ? bytes[i] : s->product_bytes;
     s->product_bytes = (s->product_bytes + 63) / 64 * 64;
     s->logits_bytes = ((size_t)(s->chunk * s->classes) * sizeof(float) + 63) / 64 * 64;
     call->scratch_bytes = s->product_bytes + s->logits_bytes + (size_t)s->rows * sizeof(float);
@@ -334,19 +347,19 @@ static grd_status run_chunk(grdi_call *call, int64_t first, int64_t count, float
                          (const int32_t *)call->in[2].data + first,
                          *(const float *)call->in[3].data,
                          dx->data || dw->data};
-    grdi_gemm g = s->logits.g;
-    g.m = count, g.a = x_rows, g.b = w->data, g.c = logits;
+    grdi_gemm g = of_rows(&s->logits, count);
+    g.a = x_rows, g.b = w->data, g.c = logits;
     grd_status status = multiply(call, &s->logits, &g, full);
     grdi_parallel_for(call->threads, count, 1 + 2048 / (s->classes + 1), finish_rows, &rows);
     if (dx->data && status == GRD_OK) {
-        g = s->dx.g;
-        g.m = count, g.a = logits, g.b = w->data, g.c = (void *)at(dx->data, dx->dtype, first * dx->stride[0]);
+        g = of_rows(&s->dx, count);
+        g.a = logits, g.b = w->data, g.c = (void *)at(dx->data, dx->dtype, first * dx->stride[0]);
         g.add = call->accumulate[2];
         status = multiply(call, &s->dx, &g, full);
     }
     if (dw->data && status == GRD_OK) {
-        g = s->dw.g;
-        g.k = count, g.a = logits, g.b = x_rows, g.c = dw->data;
+        g = of_rows(&s->dw, count);
+        g.a = logits, g.b = x_rows, g.c = dw->data;
         g.add = call->accumulate[3] || first > 0;
         status = multiply(call, &s->dw, &g, full);
     }
