@@ -2,13 +2,17 @@
  * Their sum, not the longer of the two: kernels seldom overlap them, and a prediction is to be kept, not a limit. */
 #include "plan/plan.h"
 
+static bool is_narrow(const grdi_call *call)
+{
+    return call->input_count && (call->in[0].dtype == GRD_BF16 || call->in[0].dtype == GRD_F16);
+}
+
 double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates)
 {
     const grdi_call *call = &launch->call;
     if (!(call->op->flags & GRDI_OP_MATMUL)) return rates->map_flops_per_s;
-    bool narrow = call->input_count && (call->in[0].dtype == GRD_BF16 || call->in[0].dtype == GRD_F16);
-    return narrow ? rates->matmul_bf16_flops_per_s
-                  : rates->matmul_flops_per_s; /* f16 has bf16's rate on tensor cores */
+    return is_narrow(call) ? rates->matmul_bf16_flops_per_s
+                           : rates->matmul_flops_per_s; /* f16 has bf16's rate on tensor cores */
 }
 
 static double product_traffic(double bytes, const grdi_rates *r)
@@ -24,6 +28,8 @@ static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
     if (launch->call.op->flags & GRDI_OP_MATMUL) {
         const grdi_kernel *kernel = launch->kernel;
         double part = kernel->rate_part_of ? kernel->rate_part_of(&launch->call) : kernel->rate_part;
+        const bool narrow = is_narrow(&launch->call);
+        if (part > 0 && !narrow && rates->loops_flops_per_s > 0) flops_per_s = rates->loops_flops_per_s;
         if (part > 0) flops_per_s *= part;
         traffic = product_traffic(bytes, rates);
     } else if (bytes < rates->near_bytes && rates->near_bytes_per_s > 0) {

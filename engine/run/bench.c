@@ -19,6 +19,11 @@ grd_status grd_engine_rates(grd_engine *engine, grd_rates *rates, grd_error *err
     return GRD_OK;
 }
 
+void grd_engine_measure(grd_engine *engine)
+{
+    if (!grd_engine_error(engine)->status && engine->backend->measure) engine->backend->measure(engine->device);
+}
+
 /* ---- one sample ---- */
 
 /* A sample on the device: what it is called with, and the memory that this takes. */

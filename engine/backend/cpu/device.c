@@ -219,6 +219,7 @@ const grdi_backend grdi_backend_cpu = {
     .download = grdi_cpu_download,
     .find = find,
     .rates = grdi_cpu_rates,
+    .measure = grdi_cpu_measure,
     .fast_bf16 = fast_bf16,
     .copies_rounded = copies_rounded,
     .runs = true,

@@ -16,7 +16,7 @@ struct grdi_device {
     char kind[96];
     grdi_mapped *blocks;
     size_t block_count, block_capacity;
-    bool measured;
+    int32_t measured; /* times */
     grdi_rates rates;
 };
 
@@ -25,6 +25,7 @@ void grdi_cpu_release(grdi_device *device, void *memory, size_t size_bytes);
 void grdi_cpu_upload(grdi_device *device, void *to, const void *host, size_t size_bytes);
 void grdi_cpu_download(grdi_device *device, void *host, const void *from, size_t size_bytes);
 grd_status grdi_cpu_rates(grdi_device *device, grdi_rates *rates);
+void grdi_cpu_measure(grdi_device *device);
 
 /* The library that multiplies matrices, with its version, as part of the device kind ("onednn-2.6.3"); "" in a build
  * without one. */

@@ -21,6 +21,10 @@ typedef struct grd_rates {
 /* The device's rates, measured at the first call (under 0.2 s on a CPU) or taken from its profile. */
 GRD_API grd_status grd_engine_rates(grd_engine *engine, grd_rates *rates, grd_error *error);
 
+/* Measures them once more, where they are measured: rates and predicted times go by the mean time of all measurements
+ * from then on. For devices whose pace changes from second to second. */
+GRD_API void grd_engine_measure(grd_engine *engine);
+
 /* ---- libraries ---- */
 
 typedef struct grd_component {

@@ -1,0 +1,41 @@
+/* test_rates.c - rates of the device: measured at the first call, kept, and mixed with what is measured again. */
+#include <gradus/gradus.h>
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static bool close_to(double a, double b)
+{
+    return a > 0 && b > 0 && a < 30 * b && b < 30 * a;
+}
+
+Test(rates, are_kept_until_measured_again)
+{
+    grd_error error = {GRD_OK, ""};
+    grd_engine *engine = grd_engine_open("cpu", .threads = 2);
+    grd_rates first, same, mixed;
+    cr_assert(grd_engine_rates(engine, &first, &error) == GRD_OK, "%s", error.message);
+    cr_assert(grd_engine_rates(engine, &same, &error) == GRD_OK);
+    cr_assert(memcmp(&first, &same, sizeof first) == 0, "measured twice");
+    grd_engine_measure(engine);
+    cr_assert(grd_engine_rates(engine, &mixed, &error) == GRD_OK);
+    cr_assert(memcmp(&first, &mixed, sizeof first) != 0, "not measured again");
+    cr_assert(close_to(first.matmul_flops_per_s, mixed.matmul_flops_per_s));
+    cr_assert(close_to(first.matmul_bf16_flops_per_s, mixed.matmul_bf16_flops_per_s));
+    cr_assert(close_to(first.copy_bytes_per_s, mixed.copy_bytes_per_s));
+    cr_assert(close_to(first.map_flops_per_s, mixed.map_flops_per_s));
+    cr_assert(close_to(first.launch_s, mixed.launch_s));
+    grd_engine_close(engine);
+}
+
+Test(rates, of_a_profile_are_not_measured)
+{
+    grd_error error = {GRD_OK, ""};
+    grd_engine *engine = grd_engine_open("null:h100");
+    grd_rates first, again;
+    cr_assert(grd_engine_rates(engine, &first, &error) == GRD_OK, "%s", error.message);
+    grd_engine_measure(engine);
+    cr_assert(grd_engine_rates(engine, &again, &error) == GRD_OK);
+    cr_assert(memcmp(&first, &again, sizeof first) == 0);
+    grd_engine_close(engine);
+}
