@@ -259,9 +259,10 @@ enum { WARM_UP = 3, TIMES_MAX = 20000, LEAST_STEPS = 5, MEASUREMENTS = 16 };
 static grd_status measure_rates(bench *b, result *r, double seconds, grd_error *error)
 {
     grd_status status = grd_engine_rates(b->engine, &r->rates, error);
-    for (int i = 1; i < MEASUREMENTS && 2 * i < seconds && !status && !cli_stop; i++) {
-        for (double begin = now_s(); now_s() - begin < 0.5 && !status;) status = one_step(b, error);
-        grd_engine_measure(b->engine);
+    bool again = true;
+    for (int i = 1; i < MEASUREMENTS && 2 * i < seconds && again && !status && !cli_stop; i++) {
+        again = grd_engine_measure(b->engine);
+        for (double begin = now_s(); again && now_s() - begin < 0.5 && !status;) status = one_step(b, error);
     }
     return status ? status : grd_engine_rates(b->engine, &r->rates, error);
 }

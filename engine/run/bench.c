@@ -19,9 +19,11 @@ grd_status grd_engine_rates(grd_engine *engine, grd_rates *rates, grd_error *err
     return GRD_OK;
 }
 
-void grd_engine_measure(grd_engine *engine)
+bool grd_engine_measure(grd_engine *engine)
 {
-    if (!grd_engine_error(engine)->status && engine->backend->measure) engine->backend->measure(engine->device);
+    if (grd_engine_error(engine)->status || !engine->backend->measure) return false;
+    engine->backend->measure(engine->device);
+    return true;
 }
 
 /* ---- one sample ---- */

@@ -97,7 +97,7 @@ static const int64_t sizes[][3] = {{1, 1, 1},    {12, 32, 16},  {13, 33, 17},   
 
 /* Beyond the blocks of rows, columns and k that AMX's loops have; with the last three, those of f32. */
 static const int64_t amx_sizes[][3] = {{33, 530, 34},  {2090, 33, 520},  {64, 48, 96},
-                                       {90, 450, 580}, {1100, 430, 130}, {100, 100, 20}};
+                                       {90, 450, 580}, {1100, 430, 130}, {100, 100, 60}};
 
 static void check_sizes(product run, product_scratch scratch, const int64_t size[][3], size_t count, const char *isa)
 {

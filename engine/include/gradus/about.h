@@ -22,8 +22,8 @@ typedef struct grd_rates {
 GRD_API grd_status grd_engine_rates(grd_engine *engine, grd_rates *rates, grd_error *error);
 
 /* Measures them once more, where they are measured: rates and predicted times go by the mean time of all measurements
- * from then on. For devices whose pace changes from second to second. */
-GRD_API void grd_engine_measure(grd_engine *engine);
+ * from then on. For devices whose pace changes from second to second. False where they are not measured. */
+GRD_API bool grd_engine_measure(grd_engine *engine);
 
 /* ---- libraries ---- */
 

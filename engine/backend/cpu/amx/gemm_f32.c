@@ -63,7 +63,7 @@ typedef struct job {
     int64_t out_row;
     char *packed;
     bool odd[KEPT_MOST / AMX_PANEL];
-    _Atomic int64_t count; /* tiles that were taken, of all blocks */
+    _Alignas(64) _Atomic int64_t count; /* tiles that were taken, of all blocks */
 } job;
 
 /* Kept lanes [top, end) over k from p on. Its tiles are counted kept lanes first. */
@@ -217,10 +217,10 @@ static void run(int32_t thread, int32_t size, void *context)
 
 /* ---- what gemm_f32.h promises ---- */
 
-static int32_t least_threads(const grdi_gemm *g, int32_t threads)
+/* One or all: a team that shrinks makes the next one start its threads anew. */
+static int32_t team_of(const grdi_gemm *g, int32_t threads)
 {
-    int64_t worth = g->m * g->n / WORTH * g->k + g->m * g->n % WORTH * g->k / WORTH;
-    return worth < 1 ? 1 : worth < threads ? (int32_t)worth : threads;
+    return (double)g->m * (double)g->n * (double)g->k < 2.0 * WORTH ? 1 : threads;
 }
 
 static size_t kept_bytes(const grdi_gemm *g)
@@ -243,7 +243,7 @@ static size_t hand_bytes(const grdi_gemm *g)
 
 size_t grdi_gemm_f32_scratch(const grdi_gemm *g, int32_t threads)
 {
-    return kept_bytes(g) + hand_bytes(g) * (size_t)least_threads(g, threads);
+    return kept_bytes(g) + hand_bytes(g) * (size_t)team_of(g, threads);
 }
 
 void grdi_gemm_f32(const grdi_gemm *g, int32_t threads, void *scratch)
@@ -263,7 +263,7 @@ void grdi_gemm_f32(const grdi_gemm *g, int32_t threads, void *scratch)
              .packed = scratch};
     j.g.add = false;
     team t = {&j, j.packed + kept_bytes(g), hand_bytes(g), taken_bytes(g)};
-    grdi_parallel_team(least_threads(g, threads), run, &t);
+    grdi_parallel_team(team_of(g, threads), run, &t);
 }
 
 enum { RATE = 512 / 6 /* multiply-adds a cycle */, LOOPS = 28 /* of AVX-512's loops */ };
@@ -273,7 +273,8 @@ enum { RATE = 512 / 6 /* multiply-adds a cycle */, LOOPS = 28 /* of AVX-512's lo
 bool grdi_gemm_f32_pays(const grdi_gemm *g)
 {
     const bool of_f32 = g->a_type == GRD_F32 && g->b_type == GRD_F32 && !g->a_round && !g->b_round;
-    double m = (double)g->m, n = (double)g->n;
-    double pack = m * (g->a_col == 1 ? PACK_ALONG : PACK_TURN) + n * (g->b_col == 1 ? PACK_ALONG : PACK_TURN);
-    return of_f32 && g->c_type == GRD_F32 && g->k > 0 && m * n / RATE + pack < m * n / LOOPS;
+    const double m = (double)gemm_up(g->m, AMX_SIDE), n = (double)gemm_up(g->n, AMX_SIDE);
+    const double k = (double)g->k, loops = (double)g->m * (double)g->n * k / LOOPS;
+    const double pack = m * (g->a_col == 1 ? PACK_ALONG : PACK_TURN) + n * (g->b_col == 1 ? PACK_ALONG : PACK_TURN);
+    return of_f32 && g->c_type == GRD_F32 && k > 0 && m * n * (double)gemm_up(g->k, AMX_STEP) / RATE + pack * k < loops;
 }

@@ -4,8 +4,9 @@
  * Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
  * computations", 2019.
  *
- * Tiles take subnormal numbers for zero, so what is below 2^-110 counts with fewer bits. What is not finite, or rounds
- * to infinity, has no such sum: packing says that there is some.
+ * Tiles take subnormal numbers for zero, so factors below 2^-110 and products below 2^-102 count with fewer bits, never
+ * off by more than 2^-125; products within a hundredth of the largest f32 may be infinite. A factor that is not finite,
+ * or rounds to infinity, has no such sum: packing says that there is some.
  *
  * Panels are those of gemm_pack.h, with six blocks for each 32 of k: high of 16 lanes and of the next 16, then middle,
  * then low. */
