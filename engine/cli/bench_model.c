@@ -254,8 +254,8 @@ static int ascending(const void *a, const void *b)
 enum { WARM_UP = 3, TIMES_MAX = 20000, LEAST_STEPS = 5, MEASUREMENTS = 16 };
 #define SECONDS 8.0
 
-/* The device's rates, by a measurement for each two seconds of steps: processors change their pace from one to
- * the next. In between more steps run, which nobody times. */
+/* The device's rates, by a measurement for each two seconds of steps: processors change their pace from one to the
+ * next. In between more steps run, which nobody times. */
 static grd_status measure_rates(bench *b, result *r, double seconds, grd_error *error)
 {
     grd_status status = grd_engine_rates(b->engine, &r->rates, error);

@@ -28,9 +28,8 @@ static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
     if (launch->call.op->flags & GRDI_OP_MATMUL) {
         const grdi_kernel *kernel = launch->kernel;
         double part = kernel->rate_part_of ? kernel->rate_part_of(&launch->call) : kernel->rate_part;
-        const bool narrow = is_narrow(&launch->call);
-        if (part > 0 && !narrow && rates->loops_flops_per_s > 0) flops_per_s = rates->loops_flops_per_s;
-        if (part > 0) flops_per_s *= part;
+        double loops = is_narrow(&launch->call) ? 0 : rates->loops_flops_per_s;
+        if (part > 0) flops_per_s = part * (loops > 0 ? loops : flops_per_s);
         traffic = product_traffic(bytes, rates);
     } else if (bytes < rates->near_bytes && rates->near_bytes_per_s > 0) {
         traffic = bytes / rates->near_bytes_per_s;

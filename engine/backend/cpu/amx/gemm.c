@@ -16,8 +16,7 @@ enum {
 
 static int64_t k_block_of(int64_t k)
 {
-    int64_t blocks = (k + K_BLOCK - 1) / K_BLOCK;
-    return blocks > 0 ? gemm_up((k + blocks - 1) / blocks, AMX_STEP) : AMX_STEP;
+    return amx_part_of(k, K_BLOCK, AMX_STEP);
 }
 
 enum { STREAMS = 3 /* operands, C and y */ };
@@ -48,7 +47,7 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
     const int64_t steps = (k + AMX_STEP - 1) / AMX_STEP, panel_bytes = 2 * AMX_BLOCK_BYTES * steps;
     const amx_source a = {g->a, g->a_type, g->a_row, g->a_col}, b = {g->b, g->b_type, g->b_col, g->b_row};
     const bool direct = lies(g) && rows == AMX_PANEL;
-    const amx_source a_panel = {amx_at(&a, row, p), a.type, a.lane_step, a.k_step};
+    const amx_source a_panel = amx_from(&a, row, p);
     if (!direct) amx_pack(&a_panel, rows, k, r->a, false);
     const amx_operand rows_of_a =
         direct ? (amx_operand){a_panel.from, amx_rows(2 * g->a_row)} : (amx_operand){r->a, amx_packed};
@@ -69,7 +68,7 @@ static void multiply_rows(const grdi_gemm *g, const room *r, int64_t top, int64_
                         .kept = r->kept ? r->kept + (row - top) * r->kept_row + q : NULL,
                         .kept_row = r->kept_row};
         if (row == top) {
-            const amx_source b_panel = {amx_at(&b, t.column, p), b.type, b.lane_step, b.k_step};
+            const amx_source b_panel = amx_from(&b, t.column, p);
             amx_pack(&b_panel, t.columns, k, packed_b, true);
             next[0] = amx_ahead_of(&b, t.column + AMX_PANEL, p, gemm_least(AMX_PANEL, columns - q - AMX_PANEL), k);
         }

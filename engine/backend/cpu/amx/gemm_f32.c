@@ -21,16 +21,9 @@ enum {
     WORTH = 1 << 18       /* multiply-adds of a thread */
 };
 
-/* Equal parts of `count`, of at most `most`, multiples of `step`. */
-static int64_t part_of(int64_t count, int64_t most, int64_t step)
-{
-    int64_t parts = (count + most - 1) / most;
-    return parts > 0 ? gemm_up((count + parts - 1) / parts, step) : step;
-}
-
 static int64_t k_block_of(int64_t k)
 {
-    return part_of(k, K_BLOCK, AMX_STEP);
+    return amx_part_of(k, K_BLOCK, AMX_STEP);
 }
 
 static int64_t panel_bytes(int64_t k)
@@ -47,7 +40,7 @@ static int64_t panels(int64_t lanes)
 static int64_t kept_of(const grdi_gemm *g)
 {
     const int64_t most = KEPT_BYTES / panel_bytes(k_block_of(g->k)) * AMX_PANEL;
-    return part_of(gemm_least(g->m, g->n), gemm_least(most, KEPT_MOST), AMX_PANEL);
+    return amx_part_of(gemm_least(g->m, g->n), gemm_least(most, KEPT_MOST), AMX_PANEL);
 }
 
 /* ---- what there is to do ---- */
@@ -133,7 +126,7 @@ static void mend(const job *j, const hand *h, const block *b, const tile *t)
 
 static bool pack(const amx_source *s, int64_t lane, int64_t end, const block *b, char *to, bool by_pair)
 {
-    const amx_source panel = {amx_at(s, lane, b->p), GRD_F32, s->lane_step, s->k_step};
+    const amx_source panel = amx_from(s, lane, b->p);
     return amx_split_panel(&panel, gemm_least(AMX_PANEL, end - lane), b->k, to, by_pair);
 }
 

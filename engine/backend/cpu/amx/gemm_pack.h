@@ -21,6 +21,19 @@ GEMM_INLINE const void *amx_at(const amx_source *s, int64_t lane, int64_t k)
     return (const char *)s->from + (lane * s->lane_step + k * s->k_step) * (s->type == GRD_F32 ? 4 : 2);
 }
 
+/* The same operand from (lane, k) on. */
+GEMM_INLINE amx_source amx_from(const amx_source *s, int64_t lane, int64_t k)
+{
+    return (amx_source){amx_at(s, lane, k), s->type, s->lane_step, s->k_step};
+}
+
+/* Equal parts of `count`, of at most `most`, multiples of `step`. */
+GEMM_INLINE int64_t amx_part_of(int64_t count, int64_t most, int64_t step)
+{
+    int64_t parts = (count + most - 1) / most;
+    return parts > 0 ? gemm_up((count + parts - 1) / parts, step) : step;
+}
+
 /* `lanes` lanes and `count` elements of each, to be packed later. */
 static inline amx_ahead amx_ahead_of(const amx_source *s, int64_t lane, int64_t k, int64_t lanes, int64_t count)
 {

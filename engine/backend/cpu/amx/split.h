@@ -152,10 +152,7 @@ GEMM_INLINE void amx_multiply_split_part(const char *a, const char *b, int64_t s
     grdi_look(a, 1, 0, steps * AMX_SPLIT_BYTES), grdi_look(b, 1, 0, steps * AMX_SPLIT_BYTES);
     /* What was written before must be in memory: gcc's loads of tiles do not ask for it. */
     __asm__ volatile("" ::: "memory");
-    _tile_zero(0);
-    if (columns) _tile_zero(1);
-    if (rows) _tile_zero(2);
-    if (rows && columns) _tile_zero(3);
+    amx_zero_sums(rows, columns);
     for (int64_t s = 0; s < steps; s++, a += AMX_SPLIT_BYTES, b += AMX_SPLIT_BYTES) {
         amx_load_a(a, LOW, rows), amx_load_b(b, HIGH, columns);
         amx_multiply_parts(next, streams, rows, columns);
@@ -170,10 +167,7 @@ GEMM_INLINE void amx_multiply_split_part(const char *a, const char *b, int64_t s
         amx_load_b(b, HIGH, columns);
         amx_multiply_parts(next, streams, rows, columns);
     }
-    _tile_stored(0, sums, ROW_BYTES);
-    if (columns) _tile_stored(1, sums + AMX_SIDE, ROW_BYTES);
-    if (rows) _tile_stored(2, sums + AMX_SIDE * AMX_PANEL, ROW_BYTES);
-    if (rows && columns) _tile_stored(3, sums + AMX_SIDE * AMX_PANEL + AMX_SIDE, ROW_BYTES);
+    amx_store_sums(sums, ROW_BYTES, rows, columns);
 }
 
 /* The same of `rows` <= 32 rows and `columns` <= 32 columns. */

@@ -76,6 +76,25 @@ GEMM_INLINE void amx_look(amx_operand o, int64_t steps, const bool both)
     else grdi_look(o.at, AMX_SIDE * steps, l.row, both ? 128 : 64);
 }
 
+/* Tiles 0 to 3 are the sums of 32 rows and columns, or of 16 without `rows` or `columns`. */
+GEMM_INLINE void amx_zero_sums(const bool rows, const bool columns)
+{
+    _tile_zero(0);
+    if (columns) _tile_zero(1);
+    if (rows) _tile_zero(2);
+    if (rows && columns) _tile_zero(3);
+}
+
+/* Rows of c are c_row bytes apart. */
+GEMM_INLINE void amx_store_sums(float *c, int64_t c_row, const bool rows, const bool columns)
+{
+    float *lower = (float *)((char *)c + AMX_SIDE * c_row);
+    _tile_stored(0, c, c_row);
+    if (columns) _tile_stored(1, c + AMX_SIDE, c_row);
+    if (rows) _tile_stored(2, lower, c_row);
+    if (rows && columns) _tile_stored(3, lower + AMX_SIDE, c_row);
+}
+
 /* c (+)= A B over `steps` of 32 k, of 32 rows and columns, or of 16 without `rows` or `columns`; rows of c are c_row
  * bytes apart. B's loads leave the first-level cache to A, which serves all columns. Fetches from `streams` of `next`
  * meanwhile. */
@@ -94,10 +113,7 @@ GEMM_INLINE void amx_multiply_part(amx_operand x, amx_operand y, int64_t steps, 
         if (rows) _tile_loadd(2, lower, c_row);
         if (rows && columns) _tile_loadd(3, lower + AMX_SIDE, c_row);
     } else {
-        _tile_zero(0);
-        if (columns) _tile_zero(1);
-        if (rows) _tile_zero(2);
-        if (rows && columns) _tile_zero(3);
+        amx_zero_sums(rows, columns);
     }
     for (int64_t s = 0; s < steps; s++, a += x.lies.step, b += y.lies.step) {
         _tile_stream_loadd(6, b, y.lies.row);
@@ -115,10 +131,7 @@ GEMM_INLINE void amx_multiply_part(amx_operand x, amx_operand y, int64_t steps, 
         GEMM_UNROLL
         for (int f = 0; f < AMX_FETCH * streams; f++) amx_fetch(&next[f % streams]);
     }
-    _tile_stored(0, c, c_row);
-    if (columns) _tile_stored(1, c + AMX_SIDE, c_row);
-    if (rows) _tile_stored(2, lower, c_row);
-    if (rows && columns) _tile_stored(3, lower + AMX_SIDE, c_row);
+    amx_store_sums(c, c_row, rows, columns);
 }
 
 /* The same of `rows` <= 32 rows and `columns` <= 32 columns; c has room for 16 or 32 of each. */
