@@ -4,9 +4,10 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static bool close_to(double a, double b)
+/* The rate of the mean of two times is below twice either of the two rates, however slow the other one was. */
+static bool mixes(double first, double mixed)
 {
-    return a > 0 && b > 0 && a < 30 * b && b < 30 * a;
+    return first > 0 && mixed > 0 && mixed < 2 * first;
 }
 
 Test(rates, are_kept_until_measured_again)
@@ -20,11 +21,11 @@ Test(rates, are_kept_until_measured_again)
     cr_assert(grd_engine_measure(engine));
     cr_assert(grd_engine_rates(engine, &mixed, &error) == GRD_OK);
     cr_assert(memcmp(&first, &mixed, sizeof first) != 0, "not measured again");
-    cr_assert(close_to(first.matmul_flops_per_s, mixed.matmul_flops_per_s));
-    cr_assert(close_to(first.matmul_bf16_flops_per_s, mixed.matmul_bf16_flops_per_s));
-    cr_assert(close_to(first.copy_bytes_per_s, mixed.copy_bytes_per_s));
-    cr_assert(close_to(first.map_flops_per_s, mixed.map_flops_per_s));
-    cr_assert(close_to(first.launch_s, mixed.launch_s));
+    cr_assert(mixes(first.matmul_flops_per_s, mixed.matmul_flops_per_s));
+    cr_assert(mixes(first.matmul_bf16_flops_per_s, mixed.matmul_bf16_flops_per_s));
+    cr_assert(mixes(first.copy_bytes_per_s, mixed.copy_bytes_per_s));
+    cr_assert(mixes(first.map_flops_per_s, mixed.map_flops_per_s));
+    cr_assert(mixes(1 / first.launch_s, 1 / mixed.launch_s));
     grd_engine_close(engine);
 }
 
