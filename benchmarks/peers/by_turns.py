@@ -4,9 +4,9 @@
     by_turns.py MODEL GRADUS [--precision P] [--batch N --context T] [--mode eager|compiled|best] [--seconds S]
 
 Both processes are there all the time; one of them is stopped (SIGSTOP) while the other works for a turn. Each turn
-spoils one step, so a turn is eight steps of the slower at least, and medians are what counts; the first step is that of
-a short run of each alone, before. Run it through run.sh --turns, which sets PyTorch's environment. Prints both JSON
-lines, and the ratios on stderr.
+spoils one step, so a turn is eight steps of the slower at least, and medians are what counts, not means; the first step
+is that of a short run of each alone, before. Run it through run.sh --turns, which sets PyTorch's environment. Prints
+both JSON lines, and the ratios on stderr.
 """
 import argparse
 import json
@@ -89,7 +89,8 @@ def main():
     with tempfile.TemporaryFile("w+") as a, tempfile.TemporaryFile("w+") as b:
         second = subprocess.Popen([*peer, "--steps", steps(theirs), "--seconds", "1e9", "--wait"], stdout=b)
         os.waitpid(second.pid, os.WUNTRACED)  # it stops itself when it is warm
-        first = subprocess.Popen([*ours, "--steps", steps(mine)], stdout=a, env=own_environment())
+        seconds = str(2 * max(o.seconds, 2 * STEPS_IN_A_TURN * mine))  # half of them stopped
+        first = subprocess.Popen([*ours, "--seconds", seconds], stdout=a, env=own_environment())
         take_turns([first, second], turn)
         for f in (a, b):
             f.seek(0)

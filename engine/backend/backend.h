@@ -57,10 +57,12 @@ typedef struct grdi_kernel {
     grd_status (*bind)(grdi_call *call, grd_error *error);    /* optional: pointers are known now */
     grd_status (*run)(grdi_call *call);                       /* no allocation, no output but the call's */
     void (*release)(grdi_call *call);                         /* optional */
-    /* Cost model: the part of the device's rate of products, in the dtype of input 0 (of f32 loops_flops_per_s where
-     * the device has one), that the kernel reaches; 0: all of matmul's. rate_part_of, where it is given, says so for
-     * each call. */
+    /* Cost model: the part that the kernel reaches of the device's rate of products, in the dtype of input 0 (of f32
+     * loops_flops_per_s where the device has one), or for other ops of map_flops_per_s; 0: all of it, of products all
+     * of matmul's. rate_part_of, where it is given, says so for each call. of_loops: of loops_flops_per_s in any
+     * dtype. */
     double rate_part;
+    bool of_loops;
     double (*rate_part_of)(const grdi_call *call);
     /* Cost model, optional: bytes read and written, where they are not each tensor's once, as the op says. */
     double (*bytes_of)(const grdi_call *call);
@@ -72,7 +74,7 @@ typedef struct grdi_device grdi_device;
 typedef struct grdi_rates {
     double matmul_flops_per_s; /* f32 */
     double matmul_bf16_flops_per_s;
-    double loops_flops_per_s;   /* f32 where kernels have a rate_part, if not as matmul's; 0: as matmul's */
+    double loops_flops_per_s;   /* f32 outside of tiles (grdi_kernel.rate_part); 0: as matmul's */
     double copy_bytes_per_s;    /* read + written */
     double product_bytes_per_s; /* operands and results of products, which are packed besides; 0: as copies */
     double fresh_bytes_per_s;   /* the same of what other threads have just written, up to near_bytes; 0: as others */

@@ -10,7 +10,8 @@ typedef struct bench_args {
     cli common;
     const char *what, *name; /* "model", "op" or "images"; the model, op (NULL: all) or folder */
     int64_t batch, context;  /* 0: the model's own */
-    int64_t steps;           /* 0: as many as fit into some seconds */
+    int64_t steps;           /* 0: as many as fit into `seconds` */
+    double seconds;
     int precision;           /* grd_precision, not AUTO */
     bool recompute, nondeterministic, profile;
     const char *profile_path;

@@ -135,7 +135,7 @@ typedef struct bench {
 } bench;
 
 typedef struct result {
-    double first_step_s, ms_min, ms_median, waited_part;
+    double first_step_s, ms_min, ms_median, ms_mean, waited_part;
     int64_t steps, resident_bytes;
     size_t arena_used_bytes;
     grd_plan_report plan;
@@ -251,56 +251,70 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-enum { WARM_UP = 3, TIMES_MAX = 20000, LEAST_STEPS = 5, MEASUREMENTS = 16 };
-#define SECONDS 8.0
+enum { WARM_UP = 3, TIMES_MAX = 1 << 17, LEAST_STEPS = 5 };
+#define SLICE_S 1.0
 
-/* The device's rates, by a measurement for each two seconds of steps: processors change their pace from one to the
- * next. In between more steps run, which nobody times. */
-static grd_status measure_rates(bench *b, result *r, double seconds, grd_error *error)
+/* Adds the time of one step, if all goes well. */
+static grd_status timed_step(bench *b, result *r, double *times_ms, grd_error *error)
 {
-    grd_status status = grd_engine_rates(b->engine, &r->rates, error);
-    bool again = true;
-    for (int i = 1; i < MEASUREMENTS && 2 * i < seconds && again && !status && !cli_stop; i++) {
-        again = grd_engine_measure(b->engine);
-        for (double begin = now_s(); again && now_s() - begin < 0.5 && !status;) status = one_step(b, error);
+    double before = now_s();
+    grd_status status = one_step(b, error);
+    if (status) return status;
+    times_ms[r->steps++] = 1e3 * (now_s() - before);
+    r->ms_mean += (times_ms[r->steps - 1] - r->ms_mean) / (double)r->steps;
+    return GRD_OK;
+}
+
+/* As many steps as were asked for, with nothing in between. */
+static grd_status time_steps(bench *b, result *r, double *times_ms, grd_error *error)
+{
+    const int64_t wanted = b->args->steps < TIMES_MAX ? b->args->steps : TIMES_MAX;
+    grd_status status = GRD_OK;
+    while (!status && r->steps < wanted && !cli_stop) status = timed_step(b, r, times_ms, error);
+    r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
+    return status;
+}
+
+/* Steps for some seconds, and a measurement of the device's rates after each of them: processors change their
+ * pace from one second to the next, and what is predicted is to be of the pace at which the steps were made. */
+static grd_status time_seconds(bench *b, result *r, double *times_ms, grd_error *error)
+{
+    const double begin = now_s();
+    grd_status status = GRD_OK;
+    for (bool measures = true, more = true; more && !status && !cli_stop;) {
+        const double slice = now_s();
+        bool whole = false;
+        while (more && !whole && !status && !cli_stop) {
+            status = timed_step(b, r, times_ms, error);
+            whole = measures && now_s() - slice > SLICE_S;
+            more = r->steps < TIMES_MAX && (r->steps < LEAST_STEPS || now_s() - begin < b->args->seconds);
+        }
+        if (!r->resident_bytes) r->resident_bytes = cli_resident_bytes(true);
+        if (whole && !status) measures = grd_engine_measure(b->engine);
     }
-    return status ? status : grd_engine_rates(b->engine, &r->rates, error);
+    return status;
 }
 
 static grd_status measure(bench *b, result *r, grd_error *error)
 {
-    static double times[TIMES_MAX];
-    cli_turns turns = cli_turns_now(); /* not between steps, where nothing is to be allocated */
+    static double times_ms[TIMES_MAX];
+    const cli_turns turns = cli_turns_now(); /* not between steps, where nothing is to be allocated */
     grd_status status = feed(b, error);
     if (!status) status = one_step(b, error);
     r->first_step_s = cli_seconds_since_start();
     for (int i = 1; i < WARM_UP && !status; i++) status = one_step(b, error);
-    if (b->args->profile) grd_step_profile(b->step, true);
-    double begin = now_s();
-    int64_t wanted = b->args->steps < TIMES_MAX ? b->args->steps : TIMES_MAX;
-    while (!status) {
-        bool enough = wanted ? r->steps >= wanted : r->steps >= LEAST_STEPS && now_s() - begin > SECONDS;
-        if (enough || r->steps == TIMES_MAX || cli_stop) break;
-        double before = now_s();
-        status = one_step(b, error);
-        times[r->steps++] = 1e3 * (now_s() - before);
-    }
-    const double seconds = now_s() - begin;
-    r->waited_part = cli_waited_part(turns);
-    turns = cli_turns_now();
-    r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
-    if (!status && b->args->profile) status = grd_step_profile_write(b->step, stderr, b->args->profile_path);
+    if (!status && b->args->profile) grd_step_profile(b->step, true);
+    if (!status) status = (b->args->steps ? time_steps : time_seconds)(b, r, times_ms, error);
+    if (!status) status = grd_engine_rates(b->engine, &r->rates, error);
+    if (status) return status;
     r->arena_used_bytes = grd_step_high_water(b->step);
-    if (status) return grd_fail(error, status, "%s", grd_step_error(b->step)->message);
-    qsort(times, (size_t)r->steps, sizeof(double), ascending);
-    r->ms_min = r->steps ? times[0] : 0;
-    r->ms_median = r->steps ? times[r->steps / 2] : 0;
-    status = measure_rates(b, r, seconds, error);
-    if (!status && grd_step_report(b->step, &r->plan) != GRD_OK)
-        status = grd_fail(error, grd_step_error(b->step)->status, "%s", grd_step_error(b->step)->message);
-    double waited_part = cli_waited_part(turns);
-    if (waited_part > r->waited_part) r->waited_part = waited_part;
-    return status;
+    qsort(times_ms, (size_t)r->steps, sizeof(double), ascending);
+    r->ms_min = r->steps ? times_ms[0] : 0;
+    r->ms_median = r->steps ? times_ms[r->steps / 2] : 0;
+    r->waited_part = cli_waited_part(turns);
+    if (b->args->profile) status = grd_step_profile_write(b->step, stderr, b->args->profile_path);
+    if (!status) status = grd_step_report(b->step, &r->plan);
+    return status ? grd_fail(error, status, "%s", grd_step_error(b->step)->message) : GRD_OK;
 }
 
 /* ---- showing ---- */
@@ -315,9 +329,10 @@ static double product_rate(const bench *b, const result *r)
 static void show_json(const bench *b, const result *r, double samples)
 {
     json_t *line = json_pack(
-        "{s:s, s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:s, "
+        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:i, s:I, s:I, s:I, s:f, s:f, "
+        "s:s, "
         "s:s, s:o}",
-        "event", "bench", "name", b->spec.name, "ms_min", r->ms_min, "ms_median", r->ms_median,
+        "event", "bench", "name", b->spec.name, "ms_min", r->ms_min, "ms_median", r->ms_median, "ms_mean", r->ms_mean,
         b->spec.context ? "tokens_per_s" : "samples_per_s", 1e3 * samples / r->ms_median, "flops_per_s",
         1e3 * r->plan.flops_per_step / r->ms_median, "planned_peak_bytes", (json_int_t)r->plan.peak_bytes,
         "arena_bytes", (json_int_t)r->plan.arena_bytes, "arena_used_bytes", (json_int_t)r->arena_used_bytes,
@@ -339,8 +354,8 @@ static void show_text(const bench *b, const result *r, double samples)
     printf("%s, %s, batch %lld", b->spec.name, grd_precision_name(b->args->precision), (long long)b->spec.batch);
     if (b->spec.context) printf(" of %lld tokens", (long long)b->spec.context);
     printf(", on %s\n", grd_engine_device_kind(b->engine));
-    printf("a step       %s (median of %lld; best %s; %s predicted)\n", cli_ms(r->ms_median), (long long)r->steps,
-           cli_ms(r->ms_min), cli_ms(r->plan.predicted_step_ms));
+    printf("a step       %s (median of %lld; best %s, mean %s; %s predicted)\n", cli_ms(r->ms_median),
+           (long long)r->steps, cli_ms(r->ms_min), cli_ms(r->ms_mean), cli_ms(r->plan.predicted_step_ms));
     printf("speed        %s %s/s, %s\n", cli_count((int64_t)(1e3 * samples / r->ms_median)),
            b->spec.context ? "tokens" : "samples", cli_amount(flops, "FLOP/s"));
     printf("limits       matrix products %s (this step reaches %.0f%% of it), memory %s\n", cli_amount(rate, "FLOP/s"),

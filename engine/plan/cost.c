@@ -22,20 +22,22 @@ static double product_traffic(double bytes, const grdi_rates *r)
     return (fresh > 0 ? fresh / r->fresh_bytes_per_s : 0) + (bytes_per_s > 0 ? (bytes - fresh) / bytes_per_s : 0);
 }
 
-static double launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
+double grdi_launch_seconds(const grdi_launch *launch, const grdi_rates *rates)
 {
+    const grdi_kernel *kernel = launch->kernel;
+    const bool product = launch->call.op->flags & GRDI_OP_MATMUL;
     double flops_per_s = grdi_arithmetic_rate(launch, rates), bytes = launch->bytes, traffic = 0;
-    if (launch->call.op->flags & GRDI_OP_MATMUL) {
-        const grdi_kernel *kernel = launch->kernel;
-        double part = kernel->rate_part_of ? kernel->rate_part_of(&launch->call) : kernel->rate_part;
-        double loops = is_narrow(&launch->call) ? 0 : rates->loops_flops_per_s;
-        if (part > 0) flops_per_s = part * (loops > 0 ? loops : flops_per_s);
+    double part = kernel->rate_part_of ? kernel->rate_part_of(&launch->call) : kernel->rate_part;
+    if (product) {
+        double loops = is_narrow(&launch->call) && !kernel->of_loops ? 0 : rates->loops_flops_per_s;
+        if (part > 0 && loops > 0) flops_per_s = loops;
         traffic = product_traffic(bytes, rates);
     } else if (bytes < rates->near_bytes && rates->near_bytes_per_s > 0) {
         traffic = bytes / rates->near_bytes_per_s;
     } else if (rates->copy_bytes_per_s > 0) {
         traffic = bytes / rates->copy_bytes_per_s;
     }
+    if (part > 0) flops_per_s *= part;
     double arithmetic = flops_per_s > 0 ? launch->flops / flops_per_s : 0;
     double calls = launch->device_calls > 1 ? launch->device_calls : 1;
     return arithmetic + traffic + calls * rates->launch_s;
@@ -45,7 +47,7 @@ double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates, double 
 {
     double seconds = 0;
     for (size_t i = 0; i < plan->launch_count; i++)
-        seconds += launch_seconds(&plan->launches[i], rates) * (plan->launches[i].of_weights ? 1 : runs);
+        seconds += grdi_launch_seconds(&plan->launches[i], rates) * (plan->launches[i].of_weights ? 1 : runs);
     return seconds;
 }
 

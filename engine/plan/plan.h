@@ -91,6 +91,7 @@ bool grdi_place_buffers(grdi_plan *plan);
 bool grdi_verify_plan(const grdi_plan *plan, grd_error *error);
 /* cost.c: the device's rate for a launch's arithmetic in FLOP/s. */
 double grdi_arithmetic_rate(const grdi_launch *launch, const grdi_rates *rates);
+double grdi_launch_seconds(const grdi_launch *launch, const grdi_rates *rates); /* that it should take */
 /* What `runs` runs on end should take, and move, while the weights stay as they are: the first alone copies them. */
 double grdi_plan_seconds(const grdi_plan *plan, const grdi_rates *rates, double runs);
 double grdi_plan_bytes(const grdi_plan *plan, double runs);

@@ -109,6 +109,7 @@ typedef struct kind {
     const grdi_op *op;
     double seconds, flops, bytes;
     double arithmetic_s; /* that the FLOPs need at the device's rates */
+    double predicted_s;
     int64_t launches;
 } kind;
 
@@ -129,6 +130,7 @@ static void add_kinds(const grd_program *program, const grdi_rates *rates, kind 
         double rate = grdi_arithmetic_rate(launch, rates), flops = launch->flops * (double)program->profiled_runs;
         kinds[k].flops += flops;
         kinds[k].arithmetic_s += rate > 0 ? flops / rate : 0;
+        kinds[k].predicted_s += grdi_launch_seconds(launch, rates) * (double)program->profiled_runs;
         kinds[k].bytes += launch->bytes * (double)program->profiled_runs;
         kinds[k].launches += program->profiled_runs;
     }
@@ -136,20 +138,21 @@ static void add_kinds(const grd_program *program, const grdi_rates *rates, kind 
 
 static void print_kinds(FILE *stream, kind *kinds, int32_t count, double steps, const grdi_rates *rates)
 {
-    double all = 0;
-    for (int32_t k = 0; k < count; k++) all += kinds[k].seconds;
+    double all = 0, predicted = 0;
+    for (int32_t k = 0; k < count; k++) all += kinds[k].seconds, predicted += kinds[k].predicted_s;
     qsort(kinds, (size_t)count, sizeof(*kinds), slower_first);
-    fprintf(stream, "%-28s %8s %9s %6s %10s %8s %9s\n", "op", "launches", "ms/step", "share", "GFLOP/s", "GB/s",
-            "of limit");
+    fprintf(stream, "%-28s %8s %9s %10s %6s %10s %8s %9s\n", "op", "launches", "ms/step", "predicted", "share",
+            "GFLOP/s", "GB/s", "of limit");
     for (int32_t k = 0; k < count; k++) {
         const kind *o = &kinds[k];
         double traffic = rates->copy_bytes_per_s > 0 ? o->bytes / rates->copy_bytes_per_s : 0;
         double least = o->arithmetic_s > traffic ? o->arithmetic_s : traffic;
-        fprintf(stream, "%-28s %8.0f %9.3f %5.1f%% %10.1f %8.2f %8.0f%%\n", o->op->name, (double)o->launches / steps,
-                1e3 * o->seconds / steps, 100 * o->seconds / all, o->flops / o->seconds * 1e-9,
-                o->bytes / o->seconds * 1e-9, 100 * least / o->seconds);
+        fprintf(stream, "%-28s %8.0f %9.3f %10.3f %5.1f%% %10.1f %8.2f %8.0f%%\n", o->op->name,
+                (double)o->launches / steps, 1e3 * o->seconds / steps, 1e3 * o->predicted_s / steps,
+                100 * o->seconds / all, o->flops / o->seconds * 1e-9, o->bytes / o->seconds * 1e-9,
+                100 * least / o->seconds);
     }
-    fprintf(stream, "%-28s %8s %9.3f\n", "all", "", 1e3 * all / steps);
+    fprintf(stream, "%-28s %8s %9.3f %10.3f\n", "all", "", 1e3 * all / steps, 1e3 * predicted / steps);
 }
 
 /* One run of each program, launch after launch, in the format of chrome://tracing and Perfetto. */

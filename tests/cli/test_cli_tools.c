@@ -154,8 +154,13 @@ Test(cli_tools, measures_models)
     const json_t *gpt = only_event(gradus("bench model gpt-small --steps 1 --batch 1 --context 8 --json"), "bench");
     for (int i = 0; i < 8; i++) cr_assert(number_of(gpt, keys[i]) > 0, "%s", keys[i]);
     cr_assert(number_of(gpt, "tokens_per_s") > 0, "tokens");
+    double least = (2 * number_of(mlp, "ms_min") + 3 * number_of(mlp, "ms_median")) / 5; /* three take the median */
+    cr_assert(number_of(mlp, "ms_mean") > 0.999 * least, "mean %g ms, least %g", number_of(mlp, "ms_mean"), least);
+    const json_t *timed = only_event(gradus("bench model mlp --seconds 2.5 --json"), "bench"); /* measured in between */
+    cr_assert(number_of(timed, "steps") >= 5 && number_of(timed, "predicted_step_ms") > 0, "some seconds");
     outcome o = gradus("bench model mlp --steps 3 --profile=trace.json");
     cr_assert(o.code == 0 && strstr(o.out, "limits") && strstr(o.err, "linear"), "%s%s", o.out, o.err);
+    cr_assert(strstr(o.err, "predicted"), "%s", o.err);
     size_t size;
     char *trace = scratch_read(scratch_path("trace.json"), &size);
     json_t *parsed = json_loadb(trace, size, 0, NULL);

@@ -94,6 +94,37 @@ Test(plan, bytes_in_near_caches_have_rates_of_their_own)
     tiny_close(&t);
 }
 
+/* Kernels that say so reach a part of the device's rate: of products, of its loops where it has a rate for them, or of
+ * other arithmetic. Bytes and launches cost nothing here. */
+Test(plan, kernels_reach_parts_of_rates)
+{
+    tiny t;
+    const grdi_plan *plan = tiny_step(&t, false, false)->micro->plan;
+    grdi_kernel half[2] = {*plan->launches[0].kernel, *plan->launches[0].kernel};
+    for (int i = 0; i < 2; i++) half[i].rate_part = 0.5, half[i].rate_part_of = NULL, half[i].of_loops = i;
+    const grdi_rates rates = {
+        .matmul_flops_per_s = 8, .matmul_bf16_flops_per_s = 64, .loops_flops_per_s = 4, .map_flops_per_s = 2};
+    int products = 0, others = 0;
+    for (size_t i = 0; i < plan->launch_count; i++) {
+        grdi_launch launch = plan->launches[i];
+        bool product = is_product(&launch);
+        *(product ? &products : &others) += 1;
+        launch.flops = 16;
+        double expected[2][2] = {{product ? 8 : 16, product ? 8 : 16}, {product ? 0.5 : 16, product ? 8 : 16}};
+        for (int narrow = 0; narrow < 2 && launch.call.input_count; narrow++) {
+            launch.call.in[0].dtype = narrow ? GRD_BF16 : GRD_F32;
+            for (int loops = 0; loops < 2; loops++) {
+                launch.kernel = &half[loops];
+                double seconds = grdi_launch_seconds(&launch, &rates);
+                cr_assert(seconds == expected[narrow][loops], "%s: %g s, not %g", launch.call.op->name, seconds,
+                          expected[narrow][loops]);
+            }
+        }
+    }
+    cr_assert(products > 0 && others > 0);
+    tiny_close(&t);
+}
+
 Test(plan, gradients_land_in_their_storage)
 {
     tiny t;

@@ -84,6 +84,13 @@ static double time_even(grdi_device *device, const char *op_name, grd_dtype dtyp
     return time_call(device, device->isa, op_name, dtype, in_count, (grd_dims[]){dims, dims, dims}, repeats, fresh);
 }
 
+static double product_rate(grdi_device *device, grdi_isa isa, grd_dtype dtype, int64_t m, int64_t k, int64_t n)
+{
+    const grd_dims dims[] = {grd_shape(m, k), grd_shape(k, n), grd_shape(m, n)};
+    double taken = time_call(device, isa, "matmul", dtype, 2, dims, 25, false);
+    return taken > 0 ? 2.0 * (double)(m * k * n) / taken : 1e8;
+}
+
 /* Bytes a second of the operands and the result of a product of f32 [m x k] [k x n], beyond the time of its arithmetic;
  * between a fortieth and four times of what copies reach. */
 static double product_bytes_rate(grdi_device *device, const grdi_rates *r, int64_t m, int64_t k, int64_t n, bool fresh)
@@ -109,27 +116,22 @@ static void measure_product_bytes(grdi_device *device, grdi_rates *r)
 
 static grdi_rates measure(grdi_device *device)
 {
-    const int64_t side = 512, large = 8 << 20, small = 64 << 10, near = device->threads * NEAR_BYTES / 16;
-    const grd_dims square = grd_shape(side, side), squares[] = {square, square, square};
-    const double matmul_flops = 2.0 * (double)(side * side * side);
-    double matmul_s = time_even(device, "matmul", GRD_F32, 2, square, 25, false);
-    double matmul_bf16_s = time_even(device, "matmul", GRD_BF16, 2, square, 25, false);
-    double loops_s = device->isa == GRDI_ISA_AMX
-                         ? time_call(device, GRDI_ISA_AVX512BF16, "matmul", GRD_F32, 2, squares, 25, false)
-                         : 0;
+    const bool tiles = device->isa == GRDI_ISA_AMX;
+    const int64_t large = 8 << 20, small = 64 << 10, near = device->threads * NEAR_BYTES / 16;
     double copy_s = time_even(device, "copy", GRD_F32, 1, grd_shape(large), 5, false);
     double near_s = time_even(device, "copy", GRD_F32, 1, grd_shape(near), 20, true);
     double map_s = time_even(device, "tanh", GRD_F32, 1, grd_shape(small), 20, false);
     double launch_s = time_even(device, "copy", GRD_F32, 1, grd_shape(16), 50, false);
-    /* What has no kernel runs in the reference: a rate that says so. A tanh counts as the 20 operations it is made of.
-     */
-    grdi_rates r = {.matmul_flops_per_s = matmul_s > 0 ? matmul_flops / matmul_s : 1e8,
-                    .matmul_bf16_flops_per_s = matmul_bf16_s > 0 ? matmul_flops / matmul_bf16_s : 1e8,
-                    .loops_flops_per_s = loops_s > 0 ? matmul_flops / loops_s : 0,
+    /* Products of f32 in tiles have no equal parts: threads take pieces as they get on, of small products too few. */
+    grdi_rates r = {.matmul_flops_per_s = tiles ? product_rate(device, device->isa, GRD_F32, 2048, 768, 1024)
+                                                : product_rate(device, device->isa, GRD_F32, 512, 512, 512),
+                    .matmul_bf16_flops_per_s = product_rate(device, device->isa, GRD_BF16, 512, 512, 512),
+                    .loops_flops_per_s = tiles ? product_rate(device, GRDI_ISA_AVX512BF16, GRD_F32, 1024, 768, 768) : 0,
                     .copy_bytes_per_s = copy_s > 0 ? 8.0 * (double)large / copy_s : 1e8};
     measure_product_bytes(device, &r);
     r.near_bytes_per_s = near_s > 0 ? 8.0 * (double)near / near_s : r.copy_bytes_per_s;
     r.near_bytes = (double)device->threads * NEAR_BYTES;
+    /* What has no kernel runs in the reference: a rate that says so. A tanh counts as its 20 operations. */
     r.map_flops_per_s = map_s > 0 ? 20.0 * (double)small / map_s : 1e7;
     r.launch_s = launch_s > 0 ? launch_s : 1e-6;
     return r;

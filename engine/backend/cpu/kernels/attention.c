@@ -186,6 +186,7 @@ static const grdi_kernel attention = {.op = "attention",
                                       .rows_in = 7,
                                       .strided_out = 1,
                                       .rate_part_of = rate_part_of,
+                                      .of_loops = GRDI_TILES,
                                       .supports = takes,
                                       .prepare = prepare,
                                       .run = run};

@@ -65,14 +65,17 @@ static inline attention_sizes attention_sizes_of(const grdi_call *call, int32_t 
 }
 
 /* What of the rate of products attention reaches: beside 4 D operations, each pair of query and key costs an
- * exponential and its sums, about as much as 4 x 32 (4 x 48 of the faster ones in pairs, 4 x 400 of those in tiles); a
- * causal block computes what lies behind its diagonal; where bf16 is widened, products run at half of what the
- * processor has for it. Measured with D 32 and 64, T 64 to 256: 0.25 to 0.6, in tiles 0.04 to 0.12. */
+ * exponential and its sums, about as much as 4 x 32 (4 x 48 of the faster ones in pairs); a causal block computes what
+ * lies behind its diagonal; where bf16 is widened, products run at half of what the processor has for it. In tiles
+ * exponentials are most of it, so there the part is one of the loops' rate, which tiles exceed sixfold; gradients, of
+ * 10 D operations for one exponential, count it as 4 x 30. Measured with D 32 and 64, T 64 to 256: 0.25 to 0.6, of
+ * loops by tiles 0.35 to 1.2. */
 static inline double attention_rate_part(const grdi_call *call, int32_t first, int32_t optional)
 {
     attention_sizes z = attention_sizes_of(call, first, optional);
-    const int64_t exponential = GRDI_TILES ? 400 : z.pairs ? 48 : 32;
-    double part = (double)z.d / (double)(z.d + exponential);
+    const bool in_tiles = GRDI_TILES && z.pairs;
+    const double exponential = in_tiles ? (first ? 30 : 50) : z.pairs ? 48 : 32;
+    double part = (double)z.d / ((double)z.d / (in_tiles ? 6 : 1) + exponential);
     if (z.causal) part *= (double)z.t / (double)(z.t + z.queries);
     return call->in[0].dtype == GRD_BF16 && !z.pairs ? 0.5 * part : part;
 }

@@ -387,6 +387,7 @@ static const grdi_kernel attention_backward = {.op = "attention_backward",
                                                .rows_in = 31,     /* g, q, k, v, out */
                                                .strided_out = 7,
                                                .rate_part_of = rate_part_of,
+                                               .of_loops = GRDI_TILES,
                                                .supports = takes,
                                                .prepare = prepare,
                                                .run = run};

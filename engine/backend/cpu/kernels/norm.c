@@ -301,6 +301,7 @@ static bool backward_supports(const grdi_call *call)
                                               .rows_in = 1,                                                            \
                                               .strided_out = 1,                                                        \
                                               .in_place = 1,                                                           \
+                                              .rate_part = 0.5, /* sums across lanes, a few for each row */            \
                                               .supports = forward_supports,                                            \
                                               .prepare = forward_prepare,                                              \
                                               .run = forward_run,                                                      \
@@ -311,6 +312,7 @@ static bool backward_supports(const grdi_call *call)
                                               .strided_out = 1,                                                        \
                                               .accumulates = 7,                                                        \
                                               .in_place = 1,                                                           \
+                                              .rate_part = 0.5, /* sums across lanes, a few for each row */            \
                                               .supports = backward_supports,                                           \
                                               .prepare = backward_prepare,                                             \
                                               .run = backward_run,                                                     \
