@@ -21,14 +21,14 @@ static void turn(float *to_a, float *to_b, const float *a, const float *b, const
     }
 }
 
-/* Pieces of PIECE pairs go through buffers where they are not floats lying one after another. */
-static void turn_row(const grdi_call *call, int64_t from, int64_t to, int64_t cosines, int64_t sines)
+/* Pieces of PIECE pairs go through buffers where they are not floats lying one after another. `sign`: -1 to turn
+ * back. */
+static void turn_row(const grdi_call *call, bool interleaved, float sign, int64_t from, int64_t to, int64_t cosines,
+                     int64_t sines)
 {
     const grdi_view *in = &call->in[0], *out = &call->out[0];
     int64_t half = in->dims.dim[3] / 2;
-    bool interleaved = grdi_attr_int(call->attrs, "interleaved") != 0;
     int64_t step = interleaved ? 2 : 1, second = interleaved ? 1 : half;
-    float sign = grdi_attr_int(call->attrs, "inverse") ? -1.0f : 1.0f;
     const grdi_view *cosine = &call->in[1], *sine = &call->in[2];
     if (!interleaved && in->dtype == GRD_F32 && out->dtype == GRD_F32 && cosine->dtype == GRD_F32) {
         const float *x = (const float *)in->data + from;
@@ -57,13 +57,14 @@ static void rope_range(int64_t begin, int64_t end, int32_t thread, void *context
     const grdi_call *call = context;
     const grdi_view *in = &call->in[0], *out = &call->out[0], *table = &call->in[1];
     int64_t length = in->dims.dim[1];
-    bool shared = table->dims.rank == 2;
+    const bool shared = table->dims.rank == 2, interleaved = grdi_attr_int(call->attrs, "interleaved") != 0;
+    const float sign = grdi_attr_int(call->attrs, "inverse") ? -1.0f : 1.0f;
     for (int64_t i = begin; i < end; i++) {
         int64_t b = i / length, t = i % length;
         int64_t cosines = shared ? t * table->stride[0] : b * table->stride[0] + t * table->stride[1];
         int64_t sines = shared ? t * call->in[2].stride[0] : b * call->in[2].stride[0] + t * call->in[2].stride[1];
         for (int64_t h = 0; h < in->dims.dim[2]; h++)
-            turn_row(call, b * in->stride[0] + t * in->stride[1] + h * in->stride[2],
+            turn_row(call, interleaved, sign, b * in->stride[0] + t * in->stride[1] + h * in->stride[2],
                      b * out->stride[0] + t * out->stride[1] + h * out->stride[2], cosines, sines);
     }
 }
