@@ -6,6 +6,8 @@
 
 enum { KEY_BATCH = 1, KEY_CONTEXT, KEY_PRECISION, KEY_STEPS, KEY_SECONDS, KEY_PROFILE, KEY_RECOMPUTE, KEY_UNORDERED };
 
+#define SECONDS 8.0
+
 static const struct argp_option options[] = {
     {"batch", KEY_BATCH, "N", 0, "model: samples in a step (default: the model's own)", 1},
     {"context", KEY_CONTEXT, "T", 0, "model: tokens in a sample (language models only; default: the model's own)", 1},
@@ -13,9 +15,9 @@ static const struct argp_option options[] = {
     {"nondeterministic", KEY_UNORDERED, NULL, 0,
      "model: a GPU may add in an order that differs from run to run (train.deterministic: false)", 1},
     {"recompute", KEY_RECOMPUTE, NULL, 0, "model: keep fewer activations, compute them again in the backward pass", 1},
-    {"steps", KEY_STEPS, "N", 0, "model: steps to time, with nothing in between (default: see --seconds)", 1},
+    {"steps", KEY_STEPS, "N", 0, "model: steps to time, with nothing in between, instead of --seconds", 1},
     {"seconds", KEY_SECONDS, "S", 0,
-     "model: seconds of steps to time, at least five steps; the machine is measured after each (default: 8)", 1},
+     "model: seconds for steps, at least five, and for measuring the machine after each second (default: 8)", 1},
     {"profile", KEY_PROFILE, "FILE", OPTION_ARG_OPTIONAL,
      "model: time by op to stderr, a timeline for chrome://tracing or Perfetto to FILE (default profile.json)", 1},
     {0}};
@@ -40,7 +42,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case ARGP_KEY_INIT: state->child_inputs[0] = a; return 0;
     case KEY_BATCH: return cli_whole(state, "--batch", text, 1, 1 << 20, &a->batch);
     case KEY_CONTEXT: return cli_whole(state, "--context", text, 1, 1 << 20, &a->context);
-    case KEY_STEPS: return cli_whole(state, "--steps", text, 1, 1000000000, &a->steps);
+    case KEY_STEPS: return cli_whole(state, "--steps", text, 1, BENCH_STEPS_MAX, &a->steps);
     case KEY_SECONDS: return cli_number(state, "--seconds", text, 0, 1e9, &a->seconds);
     case KEY_RECOMPUTE: a->recompute = true; return 0;
     case KEY_UNORDERED: a->nondeterministic = true; return 0;
@@ -58,6 +60,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
             return cli_refuse(state,
                               "gradus bench: what is to be measured? (bench model NAME, bench op [NAME] or bench "
                               "images DIR)");
+        if (a->steps && a->seconds >= 0) return cli_refuse(state, "--steps and --seconds: give one of them");
+        if (a->seconds < 0) a->seconds = SECONDS;
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -65,7 +69,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 int cli_bench(int argc, char **argv)
 {
-    bench_args a = {.common = {.command = "gradus bench"}, .precision = GRD_PRECISION_F32, .seconds = 8};
+    bench_args a = {.common = {.command = "gradus bench"}, .precision = GRD_PRECISION_F32, .seconds = -1};
     int code;
     if (!cli_parse(
             &a, options, parse, "model NAME\nop [NAME]\nimages DIR",

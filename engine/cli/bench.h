@@ -6,6 +6,8 @@
 
 #define BENCH_MODELS "gpt2-124m, gpt2-1.5b, qwen2.5-0.5b, gpt-baby, gpt-small, mlp, lenet, resnet18, resnet50, lstm"
 
+enum { BENCH_STEPS_MAX = 1 << 20 };
+
 typedef struct bench_args {
     cli common;
     const char *what, *name; /* "model", "op" or "images"; the model, op (NULL: all) or folder */

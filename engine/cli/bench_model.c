@@ -251,7 +251,7 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-enum { WARM_UP = 3, TIMES_MAX = 1 << 17, LEAST_STEPS = 5 };
+enum { WARM_UP = 3, LEAST_STEPS = 5 };
 #define SLICE_S 1.0
 
 /* Adds the time of one step, if all goes well. */
@@ -268,9 +268,8 @@ static grd_status timed_step(bench *b, result *r, double *times_ms, grd_error *e
 /* As many steps as were asked for, with nothing in between. */
 static grd_status time_steps(bench *b, result *r, double *times_ms, grd_error *error)
 {
-    const int64_t wanted = b->args->steps < TIMES_MAX ? b->args->steps : TIMES_MAX;
     grd_status status = GRD_OK;
-    while (!status && r->steps < wanted && !cli_stop) status = timed_step(b, r, times_ms, error);
+    while (!status && r->steps < b->args->steps && !cli_stop) status = timed_step(b, r, times_ms, error);
     r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
     return status;
 }
@@ -287,7 +286,7 @@ static grd_status time_seconds(bench *b, result *r, double *times_ms, grd_error 
         while (more && !whole && !status && !cli_stop) {
             status = timed_step(b, r, times_ms, error);
             whole = measures && now_s() - slice > SLICE_S;
-            more = r->steps < TIMES_MAX && (r->steps < LEAST_STEPS || now_s() - begin < b->args->seconds);
+            more = r->steps < BENCH_STEPS_MAX && (r->steps < LEAST_STEPS || now_s() - begin < b->args->seconds);
         }
         if (!r->resident_bytes) r->resident_bytes = cli_resident_bytes(true);
         if (whole && !status) measures = grd_engine_measure(b->engine);
@@ -297,23 +296,22 @@ static grd_status time_seconds(bench *b, result *r, double *times_ms, grd_error 
 
 static grd_status measure(bench *b, result *r, grd_error *error)
 {
-    static double times_ms[TIMES_MAX];
+    static double times_ms[BENCH_STEPS_MAX]; /* touched as far as it is used */
     const cli_turns turns = cli_turns_now(); /* not between steps, where nothing is to be allocated */
     grd_status status = feed(b, error);
     if (!status) status = one_step(b, error);
     r->first_step_s = cli_seconds_since_start();
-    for (int i = 1; i < WARM_UP && !status; i++) status = one_step(b, error);
+    for (int i = 1; i < WARM_UP && !status && !cli_stop; i++) status = one_step(b, error);
     if (!status && b->args->profile) grd_step_profile(b->step, true);
     if (!status) status = (b->args->steps ? time_steps : time_seconds)(b, r, times_ms, error);
-    if (!status) status = grd_engine_rates(b->engine, &r->rates, error);
-    if (status) return status;
+    if (status || !r->steps) return status; /* none: stopped before there was anything to show */
+    if ((status = grd_engine_rates(b->engine, &r->rates, error))) return status;
     r->arena_used_bytes = grd_step_high_water(b->step);
     qsort(times_ms, (size_t)r->steps, sizeof(double), ascending);
-    r->ms_min = r->steps ? times_ms[0] : 0;
-    r->ms_median = r->steps ? times_ms[r->steps / 2] : 0;
+    r->ms_min = times_ms[0];
+    r->ms_median = times_ms[r->steps / 2];
     r->waited_part = cli_waited_part(turns);
-    if (b->args->profile) status = grd_step_profile_write(b->step, stderr, b->args->profile_path);
-    if (!status) status = grd_step_report(b->step, &r->plan);
+    status = grd_step_report(b->step, &r->plan);
     return status ? grd_fail(error, status, "%s", grd_step_error(b->step)->message) : GRD_OK;
 }
 
@@ -385,8 +383,13 @@ int bench_model(const bench_args *args)
     bool built = status == GRD_OK;
     if (built) status = measure(&b, &r, &error);
     double samples = (double)(b.spec.batch * (b.spec.context ? b.spec.context : 1));
-    if (!status && args->common.json) show_json(&b, &r, samples);
-    if (!status && !args->common.json) show_text(&b, &r, samples);
+    if (r.steps && !status && args->common.json) show_json(&b, &r, samples);
+    if (r.steps && !status && !args->common.json) show_text(&b, &r, samples);
+    if (r.steps && !status && args->profile) { /* last: what was measured is shown, whatever becomes of the file */
+        fflush(stdout);
+        status = grd_step_profile_write(b.step, stderr, args->profile_path);
+        if (status) grd_fail(&error, status, "%s", grd_step_error(b.step)->message);
+    }
     grd_engine_close(b.engine);
     free(b.inputs);
     free(b.targets);

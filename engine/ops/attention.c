@@ -450,6 +450,16 @@ static const grdi_sample attention_samples[] = {
     {.in = {"f32[2,5,1,4]", "f32[2,5,1,4]", "f32[2,5,1,4]", "i32[2] 0..5"}, .attrs = "has_segments=true",
      .bad = "segments need one batch row"},
     {.in = {"f32[1,5,1,4]", "f32[1,5,1,4]", "f32[1,5,1,4]"}, .attrs = "window=-1", .bad = "window is -1"},
+    {.in = {"f32[2,5,1,4]", "f32[1,5,1,4]", "f32[2,5,1,4]"}, .bad = "batch sizes of q, k, v differ"},
+    {.in = {"f32[2,5,1,4]", "f32[2,5,1,4]", "f32[1,5,1,4]"}, .bad = "batch sizes of q, k, v differ"},
+    {.in = {"f32[2,5,1,4]", "f32[2,5,1,4]", "f32[2,6,1,4]"}, .bad = "lengths or heads of k and v differ"},
+    {.in = {"f32[2,5,2,4]", "f32[2,5,2,4]", "f32[2,5,1,4]"}, .bad = "lengths or heads of k and v differ"},
+    {.in = {"f32[1,5,1,4]", "f32[1,5,1,4]", "f32[1,5,1,4]", "f32[2]"}, .attrs = "has_segments=true",
+     .bad = "segments must be i32, are f32"},
+    {.in = {"f32[1,5,1,4]", "f32[1,5,1,4]", "f32[1,5,1,4]", "i32[1,2] 0..5"}, .attrs = "has_segments=true",
+     .bad = "segments must be [n+1] offsets, are [1,2]"},
+    {.in = {"f32[1,5,1,4]", "f32[1,5,1,4]", "f32[1,5,1,4]"}, .attrs = "has_mask=true",
+     .bad = "ask for 4 inputs, given are 3"},
     {.in = {NULL}},
 };
 

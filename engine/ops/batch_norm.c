@@ -173,6 +173,7 @@ static const grdi_sample batch_norm_samples[] = {
     {.in = {"f32[6,3]", "f32[3]", "f32[3]", "f32[3]", "f32[2]"}, .bad = "running variance is [2]"},
     {.in = {"f32[1,1,3]", CHANNELS("3")}, .bad = "one value a channel"},
     {.in = {"f32[3]", CHANNELS("3")}, .bad = "x is [3]"},
+    {.in = {"f32[6,3]", "bf16[3]", "f32[3]", "f32[3]", "f32[3]"}, .bad = "gain is bf16, must be f32"},
     {.in = {"f32[6,3]", CHANNELS("3")}, "momentum=1.5", .bad = "momentum is 1.5"},
     {.in = {"i32[6,3]", CHANNELS("3")}, .bad = "float"},
     {.in = {NULL}}};

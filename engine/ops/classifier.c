@@ -177,6 +177,7 @@ static const grdi_sample cross_entropy_samples[] = {
     {.in = {"f32[256,8192]", "i32[256] 0..8191"}, .large = true},
     {.in = {"f32[5,7]", "i32[4] 0..6"}, .bad = "targets are [4], must be the logits' shape [5,7] without"},
     {.in = {"f32[5,7]", "f32[5]"}, .bad = "targets must be i32, are f32"},
+    {.in = {"f32[5,7]", "i32[5] 0..6"}, .attrs = "z_loss=-1", .bad = "z_loss is -1"},
     {.in = {"f32[5,7]", "i32[5] 0..6"}, .attrs = "label_smoothing=1.5", .bad = "label_smoothing is 1.5"},
     {.in = {NULL}},
 };
@@ -256,6 +257,7 @@ static const grdi_sample cross_entropy_backward_samples[] = {
     {.in = {"f32[256]", "f32[256,8192]", "i32[256] 0..8191", "@cross_entropy:1(1,2)"}, .large = true},
     {.in = {"f32[5]", "f32[5,7]", "i32[5] 0..6", "f32[7]"}, .bad = "must be of the targets' shape [5], are [5] and"},
     {.in = {"f32[5]", "f32[5,7]", "i32[7] 0..6", "f32[5]"}, .bad = "targets are [7]"},
+    {.in = {"bf16[5]", "f32[5,7]", "i32[5] 0..6", "f32[5]"}, .bad = "gradient and lse must be f32, are bf16"},
     {.in = {NULL}},
 };
 

@@ -403,6 +403,7 @@ static const grdi_sample input_gradient_samples[] = {
      .bad = "gradient is [2,3,4,4], the convolution gives [2,4,4,4]"},
     {.in = {"f32[2,3,4,4]", "f32[4,3,3,3]"}, "size=5", .bad = "1 sizes"},
     {.in = {"f32[2,3,4,4]", "f32[4,3,3,3]"}, "size=0,6", .bad = "size 0"},
+    {.in = {"f32[2,3,4,4]", "f32[4,3,3,3]"}, "size=5,6 groups=5", .bad = "groups is 5 (must be 1 to the 4"},
     {.in = {"f32[2,3,4,5]", "f32[4,3,3,3]"}, "size=5,6", .bad = "gradient is [2,3,4,5]"},
     {.in = {NULL}}};
 

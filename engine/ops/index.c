@@ -139,6 +139,7 @@ static const grdi_sample scatter_add_samples[] = {
     {.in = {"f32[3,7]", "i32[3,5] 0..6", "f32[3,6]"}, .bad = "ids [3,5] and what is to be added, [3,6], differ"},
     {.in = {"f32[3,7]", "i32[4,5] 0..6", "f32[4,5]"}, .bad = "do not fit [3,7]"},
     {.in = {"f32[3,7]", "i32[3,5] 0..6", "bf16[3,5]"}, .bad = "bf16"},
+    {.in = {"bool[3,7]", "i32[3,5] 0..6", "bool[3,5]"}, .bad = "bool cannot be added"},
     {.in = {NULL}}};
 
 /* tolerance: sums of some dozen terms */
@@ -249,6 +250,7 @@ static const grdi_sample one_hot_samples[] = {
     {.in = {"i32[5] 0..2"}, "depth=3 dtype=i32"},
     {.in = {"i32[5] 0..2"}, "depth=1 dtype=bool"},
     {.in = {"i32[5] 0..2"}, .bad = "depth is 0"},
+    {.in = {"i32[1,1,1,1,1,1,1,1] 0..2"}, "depth=3", .bad = "no room for one more axis"},
     {.in = {"f32[5]"}, "depth=3", .bad = "ids must be i32"},
     {.in = {NULL}}};
 

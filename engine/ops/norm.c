@@ -310,6 +310,7 @@ static const grdi_sample layer_norm_backward_samples[] = {
      .attrs = "has_gain=true has_bias=true", .large = true},
     {.in = {"f32[4,7]", "f32[4,8]", "f32[4]", "f32[4]"}, .bad = "gradient and x differ: [4,7] and [4,8]"},
     {.in = {"f32[4,7]", "f32[4,7]", "f32[4]", "f32[7]"}, .bad = "rstd is [7]"},
+    {.in = {"f32[4,7]", "f32[4,7]", "f32[4]", "bf16[4]"}, .bad = "rstd is bf16, must be f32 for x"},
     {.in = {NULL}},
 };
 

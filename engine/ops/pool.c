@@ -311,6 +311,7 @@ static const grdi_sample max_pool_backward_samples[] = {
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,4]"}, "size=6,4", .bad = "[2,3,2,3], [2,3,2,4] and 2 sizes"},
     {.in = {"f32[2,3,2,3]", "f32[2,3,2,3]"}, "size=6,4", .bad = "positions must be i32"},
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"}, "size=6,0", .bad = "size 0"},
+    {.in = {"f32[2,1,1,1,1,3]", "i32[2,1,1,1,1,3]"}, "size=6,4,2,2 kernel=2", .bad = "windows of 4 axes (at most 3)"},
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"}, "size=6,4 kernel=2,2,2", .bad = "kernel has 3 entries"},
     {.in = {"f32[2,3,2,3]", "i32[2,3,2,3]"},
      "size=6,4 kernel=3",

@@ -148,6 +148,9 @@ static const struct bad_input {
     {"bench model gpt9", {"'gpt9' is not one of: gpt2-124m"}},
     {"bench model mlp --context 5", {"mlp has no tokens"}},
     {"bench model mlp --precision f8", {"--precision: 'f8'"}},
+    {"bench model mlp --steps 2000000", {"--steps: 2000000"}},
+    {"bench model mlp --steps 3 --seconds 1", {"--steps and --seconds"}},
+    {"bench model mlp --seconds nan", {"--seconds"}},
     {"bench op frobnicate", {"op 'frobnicate': there is no such op"}},
     {"doctor please", {"doctor takes no arguments"}},
 };

@@ -18,6 +18,8 @@ MISTAKES = {
     "long function": ({"engine/base/a.c": "int f(void)\n{\n" + "    ;\n" * 80 + "}\n"}, "function of"),
     "backward arrow": ({"engine/graph/a.c": '#include "plan/plan.h"\n'}, "must not include plan/plan.h"),
     "internal header in cli": ({"engine/cli/a.c": '#include "base/file.h"\n'}, "must not include base/file.h"),
+    "internal header in cli, the other way": ({"engine/cli/a.c": "#include <base/file.h>\n",
+                                               "engine/base/file.h": ""}, "must not include base/file.h"),
     "internal header in nn": ({"engine/nn/models/a.c": '#include "graph/op.h"\n'}, "nn must not include graph/op.h"),
     "internal header in bindings": ({"bindings/a.cpp": '#include "run/step.h"\n'}, "must not include run/step.h"),
     "engine in a plugin": ({"cuda/ops/a.cu": '#include "plan/plan.h"\n'}, "cuda must not include plan/plan.h"),

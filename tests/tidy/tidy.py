@@ -101,6 +101,8 @@ def check_includes(root, relative, text, report, path):
         if not include:
             continue
         kind, target = include.groups()
+        if kind == "<" and (root / "engine" / target).exists():
+            kind = '"'  # engine/ is where both look
         if top != "engine":
             allowed = kind == "<" or beside_allowed(root / top, target)
         elif kind == "<":
