@@ -83,7 +83,7 @@ fi
 if [ "$coverage" ]; then
     # Threads that count the same line lose counts now and then, and a sum may come out negative.
     gcovr --root . --filter engine/ --exclude-unreachable-branches --gcov-ignore-parse-errors --print-summary \
-        "$folder" 2>/dev/null | grep '^lines'
+        "$folder" | grep '^lines'
     sed -n '/tests passed/,$p' "$summary"
 fi
 exit "$status"

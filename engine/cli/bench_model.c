@@ -265,12 +265,18 @@ static grd_status timed_step(bench *b, result *r, double *times_ms, grd_error *e
     return GRD_OK;
 }
 
+/* Before the limits are measured, which takes memory of its own. */
+static void note_resident(result *r)
+{
+    if (!r->resident_bytes) r->resident_bytes = cli_resident_bytes(true);
+}
+
 /* As many steps as were asked for, with nothing in between. */
 static grd_status time_steps(bench *b, result *r, double *times_ms, grd_error *error)
 {
     grd_status status = GRD_OK;
     while (!status && r->steps < b->args->steps && !cli_stop) status = timed_step(b, r, times_ms, error);
-    r->resident_bytes = cli_resident_bytes(true); /* before the limits are measured, which takes memory of its own */
+    note_resident(r);
     return status;
 }
 
@@ -279,18 +285,18 @@ static grd_status time_steps(bench *b, result *r, double *times_ms, grd_error *e
 static grd_status time_seconds(bench *b, result *r, double *times_ms, grd_error *error)
 {
     const double begin = now_s();
+    double slice = begin;
+    bool measures = true, more = true;
     grd_status status = GRD_OK;
-    for (bool measures = true, more = true; more && !status && !cli_stop;) {
-        const double slice = now_s();
-        bool whole = false;
-        while (more && !whole && !status && !cli_stop) {
-            status = timed_step(b, r, times_ms, error);
-            whole = measures && now_s() - slice > SLICE_S;
-            more = r->steps < BENCH_STEPS_MAX && (r->steps < LEAST_STEPS || now_s() - begin < b->args->seconds);
-        }
-        if (!r->resident_bytes) r->resident_bytes = cli_resident_bytes(true);
-        if (whole && !status) measures = grd_engine_measure(b->engine);
+    while (more && !status && !cli_stop) {
+        status = timed_step(b, r, times_ms, error);
+        more = r->steps < BENCH_STEPS_MAX && (r->steps < LEAST_STEPS || now_s() - begin < b->args->seconds);
+        if (status || !measures || now_s() - slice <= SLICE_S) continue;
+        note_resident(r);
+        measures = grd_engine_measure(b->engine);
+        slice = now_s();
     }
+    note_resident(r);
     return status;
 }
 
